@@ -1,0 +1,19 @@
+//! What the service talks about: names, links, look-ups, answers and errors.
+//!
+//! Nothing here does I/O, reads a clock or knows a framework: what depends on time is told the time.
+
+mod contact;
+mod credential;
+mod deadline;
+mod error;
+mod link;
+mod lookup;
+
+pub use contact::{ChatId, Instance};
+pub use credential::{Credential, CredentialId};
+pub use deadline::{Deadline, Waiting};
+pub use error::{Again, LookupError, NotFound};
+pub use link::{LinkInvalid, PictureLink};
+pub use lookup::{
+    Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Purpose, Scope, Ttl,
+};

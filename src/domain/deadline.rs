@@ -1,0 +1,121 @@
+//! [`Deadline`]: how long the work for a look-up is worth doing, for one caller or for all that share it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
+
+/// When nobody has a use for the result any more.
+///
+/// A caller's is a fixed instant. That of shared work is the latest of those who wait for it *now*: it moves as
+/// callers come and go, so ask [`Deadline::latest`] anew before each decision.
+#[derive(Clone, Debug)]
+pub struct Deadline(Ends);
+
+#[derive(Clone, Debug)]
+enum Ends {
+    At(Instant),
+    WithLastWaiter(Arc<Waiters>),
+}
+
+#[derive(Debug)]
+struct Waiters {
+    /// Nothing shared goes on beyond this, however long somebody would wait.
+    limit: Instant,
+    waiting: Mutex<BTreeMap<Instant, usize>>,
+}
+
+impl Deadline {
+    /// The deadline of one caller.
+    #[must_use]
+    pub fn at(instant: Instant) -> Self {
+        Self(Ends::At(instant))
+    }
+
+    /// The deadline of work that several callers share: nobody waits yet, and it ends at `limit` at the latest.
+    #[must_use]
+    pub fn shared(limit: Instant) -> Self {
+        Self(Ends::WithLastWaiter(Arc::new(Waiters { limit, waiting: Mutex::default() })))
+    }
+
+    /// Counts a caller that waits until `instant`, until the guard is dropped. A caller's own deadline ignores it.
+    #[must_use]
+    pub fn wait_until(&self, instant: Instant) -> Waiting {
+        if let Ends::WithLastWaiter(waiters) = &self.0 {
+            *waiters.lock().entry(instant).or_default() += 1;
+        }
+        Waiting { deadline: self.clone(), until: instant }
+    }
+
+    /// The instant as of now; `None` when nobody waits.
+    #[must_use]
+    pub fn latest(&self) -> Option<Instant> {
+        match &self.0 {
+            Ends::At(instant) => Some(*instant),
+            Ends::WithLastWaiter(waiters) => {
+                let latest = waiters.lock().last_key_value().map(|(at, _)| *at);
+                latest.map(|at| at.min(waiters.limit))
+            }
+        }
+    }
+}
+
+impl Waiters {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Instant, usize>> {
+        // The map is whole after any panic: each change to it is one call.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A caller that waits for shared work; dropped when it stops waiting, for whatever reason.
+#[derive(Debug)]
+pub struct Waiting {
+    deadline: Deadline,
+    until: Instant,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Ends::WithLastWaiter(waiters) = &self.deadline.0 else {
+            return;
+        };
+        let mut waiting = waiters.lock();
+        if let Some(count) = waiting.get_mut(&self.until) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.until);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn shared_work_lasts_as_long_as_its_longest_waiter() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let shared = Deadline::shared(after(15));
+        assert_eq!(shared.latest(), None);
+
+        let short = shared.wait_until(after(1));
+        let long = shared.wait_until(after(5));
+        let same = shared.wait_until(after(5));
+        assert_eq!(shared.latest(), Some(after(5)));
+        drop(long);
+        assert_eq!(shared.latest(), Some(after(5)));
+        drop(same);
+        assert_eq!(shared.latest(), Some(after(1)));
+
+        let endless = shared.wait_until(after(60));
+        assert_eq!(shared.latest(), Some(after(15)));
+        drop((short, endless));
+        assert_eq!(shared.latest(), None);
+    }
+}

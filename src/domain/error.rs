@@ -1,0 +1,155 @@
+//! [`LookupError`]: why there is no answer, one variant for each thing a caller could act on.
+//!
+//! `Display` is what the caller reads. It never holds a token, a number, a link or a word of Hypersender's; the sources
+//! of an error go to the log where it is found, not up the stack.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::ChatId;
+
+/// Why a look-up has no answer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum LookupError {
+    /// The caller named no instance and the server has no default one.
+    #[error("the call names no instance and the server has no default instance")]
+    InstanceMissing,
+    /// The name is not one an instance could have.
+    #[error("instance must be 1 to 64 characters of A-Z a-z 0-9 _ -")]
+    InstanceInvalid,
+    /// The chat id is none of the allowed forms.
+    #[error("chat_id must be {}", ChatId::ALLOWED)]
+    ChatIdInvalid,
+    /// A duration in the cache control is negative or out of range.
+    #[error("cache_control.{field} must be a duration that is valid and not negative")]
+    CacheControlInvalid {
+        /// The field of `CacheControl`, as the proto names it.
+        field: &'static str,
+    },
+    /// The server holds no token for the instance.
+    #[error("no token is configured for this instance")]
+    InstanceNotConfigured,
+    /// Only a cached answer was wanted and there is none.
+    #[error("the contact is not cached and cache_control asks for cached answers only")]
+    NotCached,
+    /// The server's own rate limit.
+    #[error("the server's rate limit for this instance is reached")]
+    RateLimited {
+        /// When a turn would come.
+        wait: Duration,
+    },
+    /// Too much work in progress.
+    #[error("the server is working at its limit")]
+    Overloaded,
+    /// Calls to Hypersender are suspended after failures.
+    #[error("Hypersender keeps failing for this instance; the server pauses before it asks again")]
+    CircuitOpen {
+        /// When it is asked again.
+        wait: Duration,
+    },
+    /// The caller's time is up.
+    #[error("the deadline passed before Hypersender answered")]
+    DeadlineExceeded,
+    /// A defect of this server.
+    #[error("internal error")]
+    Internal,
+    /// Hypersender rejects the token.
+    #[error("Hypersender rejects the configured token for this instance")]
+    CredentialsRejected,
+    /// Hypersender rejects the request.
+    #[error("Hypersender rejects the request for this contact")]
+    RequestRejected,
+    /// There is no such contact.
+    #[error("{0}")]
+    NotFound(NotFound),
+    /// The instance is being started.
+    #[error("the WhatsApp instance is starting")]
+    InstanceStarting,
+    /// The instance is not logged in to WhatsApp.
+    #[error("the WhatsApp instance is not connected; connect it in the Hypersender dashboard")]
+    InstanceNotConnected,
+    /// Hypersender's rate limit.
+    #[error("Hypersender's rate limit for this instance is reached")]
+    UpstreamRateLimited {
+        /// When Hypersender wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// Hypersender failed or cannot be reached.
+    #[error("Hypersender is unavailable")]
+    Unavailable {
+        /// When Hypersender wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
+        /// Whether another attempt may do better.
+        again: Again,
+    },
+    /// Hypersender did not answer in time.
+    #[error("Hypersender did not answer in time")]
+    TimedOut,
+    /// Hypersender put the request into a queue.
+    #[error("Hypersender queued the request instead of answering it")]
+    Queued,
+    /// Hypersender answered something that no one can read.
+    #[error("Hypersender's answer cannot be understood")]
+    ResponseInvalid,
+}
+
+/// Why there is no such contact.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NotFound {
+    /// Hypersender does not know the contact or the instance.
+    #[error("Hypersender knows no such contact or instance")]
+    Upstream,
+    /// The number has no WhatsApp account.
+    #[error("the number is not on WhatsApp")]
+    NotOnWhatsApp,
+}
+
+/// Whether asking again at once makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// It would change nothing, or do harm.
+    No,
+    /// It may pass, but is more likely to stay.
+    Once,
+    /// It is likely to pass.
+    Yes,
+}
+
+impl LookupError {
+    /// Whether another attempt for the same caller may do better.
+    #[must_use]
+    pub fn again(&self) -> Again {
+        match self {
+            Self::Unavailable { again, .. } => *again,
+            Self::InstanceStarting | Self::UpstreamRateLimited { .. } | Self::TimedOut => Again::Yes,
+            _ => Again::No,
+        }
+    }
+
+    /// Whether this server refused to ask, so that the error says nothing about Hypersender.
+    #[must_use]
+    pub fn is_own_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited { .. } | Self::Overloaded | Self::CircuitOpen { .. } | Self::DeadlineExceeded
+        )
+    }
+
+    /// Whether a stored answer that is still usable beats the error: it says nothing about this contact, this request
+    /// or this credential.
+    #[must_use]
+    pub fn yields_to_stored_answer(&self) -> bool {
+        !matches!(
+            self,
+            Self::InstanceMissing
+                | Self::InstanceInvalid
+                | Self::ChatIdInvalid
+                | Self::CacheControlInvalid { .. }
+                | Self::InstanceNotConfigured
+                | Self::CredentialsRejected
+                | Self::RequestRejected
+                | Self::NotFound(_)
+        )
+    }
+}

@@ -1,0 +1,166 @@
+//! [`PictureLink`]: where a picture can be downloaded, until when, and which picture it is.
+//!
+//! The link is a secret: whoever holds it can fetch the picture, so `Debug` hides it and there is no `Display`.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use url::Url;
+
+/// A signed, temporary link to a profile picture: an absolute http(s) URL with a host and without user info.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PictureLink {
+    url: Box<str>,
+    expires_at: Option<SystemTime>,
+}
+
+/// The text is no link that could be handed to a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkInvalid;
+
+/// 9999-12-31T23:59:59Z, the last second a protobuf timestamp can tell; an `oe` beyond it is no date.
+const EXPIRY_SECONDS_MAX: u64 = 253_402_300_799;
+
+impl PictureLink {
+    /// How long before its expiry a link counts as dead: it must survive the way to the caller and the download.
+    pub const DEAD_MARGIN: Duration = Duration::from_secs(60);
+
+    /// Reads a link as Hypersender gave it; the text is kept to the byte, since the signature covers it.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkInvalid`] when it is no absolute http(s) URL with a host, or names a user.
+    pub fn parse(text: &str) -> Result<Self, LinkInvalid> {
+        let url = Url::parse(text).map_err(|_| LinkInvalid)?;
+        let web = matches!(url.scheme(), "http" | "https");
+        let user = !url.username().is_empty() || url.password().is_some();
+        // The parser would drop blanks and line breaks without a word; the caller's would perhaps not.
+        let blank = text.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control());
+        if !web || !url.has_host() || user || blank {
+            return Err(LinkInvalid);
+        }
+        Ok(Self { expires_at: expiry(&url), url: text.into() })
+    }
+
+    /// The link itself. Secret.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The link itself, given away. Secret.
+    #[must_use]
+    pub fn into_url(self) -> String {
+        self.url.into()
+    }
+
+    /// When the link stops working: its `oe` parameter, in hexadecimal Unix seconds. `None` when it does not say.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
+    }
+
+    /// Whether the link is past its use at `now`: it expires within [`Self::DEAD_MARGIN`], or has expired.
+    #[must_use]
+    pub fn is_dead(&self, now: SystemTime) -> bool {
+        self.expires_at.is_some_and(|expiry| expiry <= now + Self::DEAD_MARGIN)
+    }
+
+    /// What stays the same while the picture stays the same: the last segment of the path, or host and path where that
+    /// segment is empty.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let place = rest.split(['?', '#']).next().unwrap_or(rest);
+        match place.rsplit_once('/') {
+            Some((_, segment)) if !segment.is_empty() => segment,
+            _ => place,
+        }
+    }
+}
+
+fn expiry(url: &Url) -> Option<SystemTime> {
+    let (_, value) = url.query_pairs().find(|(name, _)| name == "oe")?;
+    if value.starts_with('+') {
+        return None;
+    }
+    let seconds = u64::from_str_radix(&value, 16).ok()?;
+    (seconds <= EXPIRY_SECONDS_MAX).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+impl fmt::Debug for PictureLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PictureLink(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENTED: &str = "https://pps.whatsapp.net/v/t61.24694-24/374498176_337577482181161_7091117586184162691_n.jpg?ccb=11-4&oh=01_Q5Aa3gEERUGD4fegyplSv2MnHmt_UIA9JnpjREhSJMNVWZC-RA&oe=6970FAAA&_nc_sid=5e03e0&_nc_cat=104";
+
+    #[test]
+    fn the_documented_link_tells_its_expiry_and_fingerprint() {
+        let link = PictureLink::parse(DOCUMENTED).unwrap();
+        let expiry = humantime::parse_rfc3339("2026-01-21T16:11:22Z").unwrap();
+        assert_eq!(link.expires_at(), Some(expiry));
+        assert_eq!(link.fingerprint(), "374498176_337577482181161_7091117586184162691_n.jpg");
+        assert_eq!(link.url(), DOCUMENTED);
+        assert_eq!(format!("{link:?}"), "PictureLink(..)");
+    }
+
+    #[test]
+    fn a_link_is_dead_from_a_minute_before_its_expiry() {
+        let link = PictureLink::parse("https://h/p.jpg?oe=64").unwrap();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(!link.is_dead(at(39)));
+        assert!(link.is_dead(at(40)));
+        assert!(link.is_dead(at(101)));
+        assert!(!PictureLink::parse("https://h/p.jpg").unwrap().is_dead(at(u32::MAX.into())));
+    }
+
+    #[test]
+    fn an_expiry_that_cannot_be_read_is_unknown() {
+        for query in ["", "oe=", "oe=xyz", "oe=-1", "oe=+64", "oe=FFFFFFFFFFFF", "OE=64"] {
+            let link = PictureLink::parse(&format!("https://h/p.jpg?{query}")).unwrap();
+            assert_eq!(link.expires_at(), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn only_absolute_web_links_without_user_info_are_links() {
+        for text in [
+            "",
+            "null",
+            "/v/t61/p.jpg",
+            "//pps.whatsapp.net/p.jpg",
+            "ftp://h/p.jpg",
+            "data:image/png;base64,AAAA",
+            "javascript:alert(1)",
+            "https://",
+            "https://user@h/p.jpg",
+            "https://user:word@h/p.jpg",
+            " https://h/p.jpg",
+            "https://h/p.jpg\n",
+            "https://h/p\n.jpg",
+            "https://h/p .jpg",
+        ] {
+            assert_eq!(PictureLink::parse(text), Err(LinkInvalid), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_without_a_last_segment_has_a_fingerprint_all_the_same() {
+        for (url, fingerprint) in [
+            ("https://h/", "h/"),
+            ("https://h?x=1", "h"),
+            ("https://h/a/?x=/b", "h/a/"),
+            ("https://h/a#/b", "a"),
+        ] {
+            assert_eq!(PictureLink::parse(url).unwrap().fingerprint(), fingerprint);
+        }
+    }
+}
