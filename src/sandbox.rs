@@ -1,0 +1,328 @@
+//! The stand-in for the Hypersender REST API: numbers with known answers, faults on demand, and a
+//! count of the look-ups. Its shapes follow the vendor's pages, byte for byte where those show one.
+//!
+//! On purpose not here: anything from the rest of this crate, so that an error in its parser finds
+//! no mirror; real pictures, so a link leads to nobody's; any address but loopback, because whoever
+//! reaches the sandbox may steer it.
+
+mod calls;
+mod control;
+mod numbers;
+mod reply;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tower::Service;
+
+use calls::Calls;
+use control::Control;
+use numbers::Numbers;
+
+/// Connections open at once, below the usual limit of open files; more wait in the queue.
+const CONNECTIONS_MAX: usize = 512;
+
+/// Rest after a failed accept, mostly for want of open files: trying again at once would only spin.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+const CHAT_ID_MISSING: &str =
+    r#"{"message":"The given data was invalid.","errors":{"chat_id":["The chat id field is required."]}}"#;
+
+/// A running stand-in. Dropping it stops it: the port closes and every connection is cut, as soon
+/// as the runtime gets to it.
+#[derive(Debug)]
+pub struct Sandbox {
+    address: SocketAddr,
+    calls: Arc<Calls>,
+    task: JoinHandle<()>,
+}
+
+impl Sandbox {
+    /// An instance to ask as; invented, and every other name is accepted just as well.
+    pub const INSTANCE: &'static str = "5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47";
+
+    /// The one bearer token that is accepted, for every instance.
+    pub const TOKEN: &'static str = "sandbox-token";
+
+    /// Binds `address` (port 0 takes a free one) and serves in a task of its own.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the address is not loopback; otherwise what binding answers.
+    pub async fn start(address: SocketAddr) -> io::Result<Self> {
+        if !address.ip().is_loopback() {
+            let text = format!("the sandbox serves on a loopback address only, and {address} is none");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let calls = Arc::new(Calls::default());
+        let task = tokio::spawn(serve(listener, routes(calls.clone())));
+        Ok(Self { address, calls, task })
+    }
+
+    /// Where it listens, with the port it really got.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What to configure as the base URL of the REST API.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/api/whatsapp/v2", self.address)
+    }
+
+    /// Look-ups begun since the start or the last `DELETE /_sandbox/calls`, refused ones included.
+    pub fn calls(&self) -> u64 {
+        self.calls.total()
+    }
+
+    /// Waits until the server ends, which only a fault of its own makes it do. Dropping the future
+    /// stops the sandbox.
+    pub async fn stopped(mut self) {
+        // The fault itself, a panic, has been printed where it happened.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What `sandbox --help` says: the test numbers, then how to watch and steer the stand-in.
+pub fn numbers_help() -> String {
+    format!("{}\n{}\n{}", numbers::help(), calls::HELP, control::HELP)
+}
+
+struct Api {
+    calls: Arc<Calls>,
+    control: Arc<Control>,
+    numbers: Numbers,
+}
+
+fn routes(calls: Arc<Calls>) -> Router {
+    let control = Arc::new(Control::default());
+    let api = Api { calls: calls.clone(), control: control.clone(), numbers: Numbers::default() };
+    let path = "/api/whatsapp/v2/{instance}/contacts/profile-picture";
+    Router::new()
+        .route(path, get(look_up))
+        .with_state(Arc::new(api))
+        .merge(calls::routes(calls))
+        .merge(control::routes(control))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+}
+
+async fn look_up(
+    State(api): State<Arc<Api>>,
+    Path(instance): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    // Laravel takes an empty value for a missing one.
+    let chat_id = query.get("chat_id").map(String::as_str);
+    let chat_id = chat_id.filter(|text| !text.is_empty());
+    let contact = chat_id.map(contact_of);
+    api.calls.count(&instance, chat_id);
+    // Before the token: a script also plays what stands in front of the API, which knows no tokens.
+    if let Some(answer) = api.control.scripted(&instance, contact).await {
+        return answer;
+    }
+    let token = format!("Bearer {}", Sandbox::TOKEN);
+    if headers.get(AUTHORIZATION).is_none_or(|given| *given != token) {
+        return unauthenticated(&headers);
+    }
+    let Some(contact) = contact else {
+        return reply::json(StatusCode::UNPROCESSABLE_ENTITY, CHAT_ID_MISSING);
+    };
+    match api.control.contact(contact) {
+        Some(answer) => answer,
+        None => api.numbers.answer(contact).await,
+    }
+}
+
+/// What decides the answer: `1555@c.us` is the same contact as `1555`.
+fn contact_of(chat_id: &str) -> &str {
+    chat_id.split('@').next().unwrap_or(chat_id)
+}
+
+/// Laravel sends those who do not ask for JSON to its login page.
+fn unauthenticated(headers: &HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|types| types.to_str().ok());
+    if accept.is_some_and(|types| types.contains("application/json")) {
+        return reply::json(StatusCode::UNAUTHORIZED, reply::UNAUTHENTICATED);
+    }
+    let mut answer = reply::html(StatusCode::FOUND);
+    let page = HeaderValue::from_static("/login");
+    answer.headers_mut().insert(LOCATION, page);
+    answer
+}
+
+async fn unknown_route(uri: Uri) -> Response {
+    let text = format!("The route {} could not be found.", uri.path());
+    reply::message(StatusCode::NOT_FOUND, &text)
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Response {
+    let text = format!("{method} is not supported for route {}.", uri.path());
+    reply::message(StatusCode::METHOD_NOT_ALLOWED, &text)
+}
+
+/// Accepts for ever. The connections live in this future, so aborting it cuts them too.
+async fn serve(listener: TcpListener, routes: Router) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(stream, routes.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the sandbox could not accept a connection");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, routes: Router) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let mut routes = routes.clone();
+        async move {
+            let Ok(mut response) = routes.call(request).await;
+            if reply::is_cut(&response) {
+                // hyper drops a connection whose service fails, without a byte of an answer.
+                return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+            }
+            let id = reply::request_id();
+            response.headers_mut().insert("s-request-id", id);
+            Ok(response)
+        }
+    });
+    // What fails here is a client that left, or a cut that a script asked for: both are everyday.
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let _ = connection.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) async fn start() -> Sandbox {
+        Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap()
+    }
+
+    pub(super) fn client() -> reqwest::Client {
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    }
+
+    pub(super) fn asking(sandbox: &Sandbox, chat_id: &str) -> reqwest::RequestBuilder {
+        let base = format!("{}/{}", sandbox.base_url(), Sandbox::INSTANCE);
+        client()
+            .get(format!("{base}/contacts/profile-picture?chat_id={chat_id}"))
+            .bearer_auth(Sandbox::TOKEN)
+            .header("accept", "application/json")
+    }
+
+    pub(super) async fn look_up(sandbox: &Sandbox, chat_id: &str) -> (u16, String) {
+        let answer = asking(sandbox, chat_id).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Asks for `path`, as any instance's look-up when it begins with `?`, with a JSON `accept`
+    /// header when `token` is some.
+    async fn check(path: &str, token: Option<&str>, status: u16, body: &str) {
+        let sandbox = start().await;
+        let path = match path.strip_prefix('?') {
+            Some(query) => format!("/api/whatsapp/v2/any/contacts/profile-picture?{query}"),
+            None => path.to_owned(),
+        };
+        let mut request = client().get(format!("http://{}{path}", sandbox.address()));
+        if let Some(token) = token {
+            let json = "text/html, application/json";
+            request = request.bearer_auth(token).header("accept", json);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        assert_eq!(answer.headers()["s-request-id"].len(), 36, "{path}");
+        let is_json = answer.headers()["content-type"] == "application/json";
+        assert_eq!(is_json, status != 302, "{path}");
+        assert!(answer.text().await.unwrap().contains(body), "{path}");
+    }
+
+    #[tokio::test]
+    async fn requests_that_never_reach_a_number_are_refused_as_laravel_does() {
+        let required = r#"{"message":"The given data was invalid.","errors":{"chat_id":["#;
+        let token = Some(Sandbox::TOKEN);
+        let other = Some("other");
+        check("?chat_id=1", other, 401, reply::UNAUTHENTICATED).await;
+        check("?chat_id=1", None, 302, "<html>").await;
+        check("?", token, 422, required).await;
+        check("?chat_id=", token, 422, required).await;
+        check("/api/nowhere", token, 404, r#"{"message":"The route "#).await;
+        check("/_sandbox/script", None, 405, r#"{"message":"GET is "#).await;
+    }
+
+    #[tokio::test]
+    async fn look_ups_are_counted_until_the_count_is_zeroed() {
+        let sandbox = start().await;
+        let url = format!("http://{}/_sandbox/calls", sandbox.address());
+        look_up(&sandbox, "15551230001").await;
+        look_up(&sandbox, "15551230001").await;
+        look_up(&sandbox, "15551230001@c.us").await;
+        assert_eq!(sandbox.calls(), 3);
+        let told = client().get(&url).send().await.unwrap();
+        let by_chat_id = r#"{"15551230001":2,"15551230001@c.us":1}"#;
+        let by_instance = format!(r#"{{"{}":3}}"#, Sandbox::INSTANCE);
+        assert_eq!(
+            told.text().await.unwrap(),
+            format!(r#"{{"calls":3,"by_chat_id":{by_chat_id},"by_instance":{by_instance}}}"#)
+        );
+        assert_eq!(client().delete(&url).send().await.unwrap().status(), 204);
+        assert_eq!(sandbox.calls(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_loopback_is_served() {
+        let error = Sandbox::start(([0, 0, 0, 0], 0).into()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("loopback"));
+    }
+
+    #[tokio::test]
+    async fn dropping_it_cuts_even_a_look_up_that_hangs() {
+        let sandbox = start().await;
+        let hanging = tokio::spawn(asking(&sandbox, "15551230012").send());
+        while sandbox.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let address = sandbox.address();
+        drop(sandbox);
+        assert!(hanging.await.unwrap().is_err());
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal() {
+        for line in numbers_help().lines() {
+            assert!(line.len() <= 100, "{line}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The count of look-ups, which tests read to see what really went upstream.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+
+/// Names counted one by one, of each kind. Beyond it a new name counts in the total only.
+const NAMES_MAX: usize = 10_000;
+
+/// Bytes of such a name, several times a real one's. A longer one counts in the total only.
+const NAME_BYTES_MAX: usize = 256;
+
+pub(super) const HELP: &str = "\
+Counting look-ups, refused ones included (no token needed):
+
+  GET    /_sandbox/calls  {\"calls\":2,\"by_chat_id\":{\"15551230001\":2},\"by_instance\":{...}}
+                          names as they were asked for; at most 10000 of each kind and 256 bytes,
+                          others count in the total only
+  DELETE /_sandbox/calls  zeroes the count
+";
+
+#[derive(Debug, Default)]
+pub(super) struct Calls(Mutex<Tally>);
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Tally {
+    calls: u64,
+    by_chat_id: BTreeMap<String, u64>,
+    by_instance: BTreeMap<String, u64>,
+}
+
+impl Calls {
+    pub(super) fn count(&self, instance: &str, chat_id: Option<&str>) {
+        let mut tally = self.tally();
+        tally.calls += 1;
+        count_name(&mut tally.by_instance, instance);
+        if let Some(chat_id) = chat_id {
+            count_name(&mut tally.by_chat_id, chat_id);
+        }
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.tally().calls
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // A count is whole between any two statements, so a panic elsewhere cannot have spoilt it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn routes(calls: Arc<Calls>) -> Router {
+    Router::new().route("/_sandbox/calls", get(tell).delete(zero)).with_state(calls)
+}
+
+async fn tell(State(calls): State<Arc<Calls>>) -> Json<Tally> {
+    Json(calls.tally().clone())
+}
+
+async fn zero(State(calls): State<Arc<Calls>>) -> StatusCode {
+    *calls.tally() = Tally::default();
+    StatusCode::NO_CONTENT
+}
+
+fn count_name(counts: &mut BTreeMap<String, u64>, name: &str) {
+    if let Some(count) = counts.get_mut(name) {
+        *count += 1;
+    } else if counts.len() < NAMES_MAX && name.len() <= NAME_BYTES_MAX {
+        counts.insert(name.to_owned(), 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_the_limit_count_in_the_total_only() {
+        let calls = Calls::default();
+        for number in 0..=NAMES_MAX {
+            calls.count("one", Some(&number.to_string()));
+        }
+        calls.count(&"x".repeat(NAME_BYTES_MAX + 1), Some("0"));
+        let tally = calls.tally();
+        assert_eq!(tally.calls, 10_002);
+        assert_eq!(tally.by_chat_id.len(), NAMES_MAX);
+        assert_eq!(tally.by_chat_id["0"], 2);
+        assert_eq!(tally.by_instance, BTreeMap::from([("one".to_owned(), 10_001)]));
+    }
+}
