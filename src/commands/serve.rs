@@ -1,0 +1,143 @@
+//! `serve`: puts the rooms together and serves until told to stop.
+
+use std::{
+    hash::RandomState,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    process::{self, ExitCode},
+};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+use tonic::service::{LayerExt, Routes};
+use tracing::{error, info, warn};
+use url::Url;
+
+use super::{EXIT_CONFIG, fail};
+use crate::{
+    config::{ServeFlags, Settings, Upstream, Variables, unknown_variables},
+    domain::{Credential, Instance},
+    grpc::{
+        Contacts, Credentials, Health, contact::contact_service_server::ContactServiceServer, reflection,
+    },
+    sandbox::Sandbox,
+    server::{self, DeadlineLayer, Stop},
+    stack::{self, Clock, UpstreamSettings},
+    telemetry,
+};
+
+pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
+    let (settings, log) = match flags.check(variables) {
+        Ok(settings) => settings,
+        Err(faults) => {
+            fail(faults);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    telemetry::start(log);
+    for variable in unknown_variables(variables) {
+        warn!(variable, "no such setting");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(serve(settings))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(%error, "cannot serve");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> io::Result<()> {
+    // Listened for from the start: a signal that comes before the port is open stops the service too.
+    let stop = stop_signal()?;
+    let clock = Clock::system();
+    let (base_url, credentials, sandbox) = upstream(settings.upstream).await?;
+    let upstream = UpstreamSettings { base_url, attempt_timeout: settings.attempt_timeout };
+    let upstream = stack::Upstream::new(upstream, clock).map_err(io::Error::other)?;
+    let (_, lookup) = stack::stack(settings.stack, clock, upstream);
+
+    let contacts = ContactServiceServer::new(Contacts::new(lookup, credentials));
+    let (health, health_service) = Health::serving(&contacts).await;
+    let (reflection, reflection_alpha) = reflection();
+    let routes = Routes::new(DeadlineLayer::new(settings.deadline).named_layer(contacts))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(reflection_alpha)
+        .prepare();
+
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+        let wanted = settings.listen;
+        io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
+    })?;
+    let address = listener.local_addr()?;
+    info!(%address, "listening");
+    if let Some(sandbox) = &sandbox {
+        greet(sandbox, address);
+    }
+    server::serve(listener, routes, health, stop, settings.server).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Where to ask and as whom; the stand-in stops when it is dropped.
+async fn upstream(upstream: Upstream) -> io::Result<(Url, Credentials, Option<Sandbox>)> {
+    // Tells credentials apart within this process, and in no other.
+    let hasher = RandomState::new();
+    match upstream {
+        Upstream::Hypersender { base_url, token, default_instance } => {
+            let credentials = Credentials { token: Credential::new(token, &hasher), default_instance };
+            Ok((base_url, credentials, None))
+        }
+        Upstream::Sandbox => {
+            let sandbox = Sandbox::start((Ipv4Addr::LOCALHOST, 0).into()).await?;
+            let base_url = sandbox.base_url();
+            let base_url = Url::parse(&base_url).expect("the sandbox knows its own address");
+            let instance = Instance::parse(Sandbox::INSTANCE).expect("it is a UUID");
+            let credentials = Credentials {
+                token: Credential::new(Sandbox::TOKEN.into(), &hasher),
+                default_instance: Some(instance),
+            };
+            Ok((base_url, credentials, Some(sandbox)))
+        }
+    }
+}
+
+fn greet(sandbox: &Sandbox, address: SocketAddr) {
+    let upstream = sandbox.address();
+    println!(
+        "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. Try:
+
+  grpcurl -plaintext -d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
+
+More numbers to try: hypersender-grpc sandbox --help
+What the sandbox was asked: curl http://{upstream}/_sandbox/calls
+"
+    );
+}
+
+/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.
+fn stop_signal() -> io::Result<impl Future<Output = Stop>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        let first = next(&mut terminate, &mut interrupt).await;
+        // Nobody listens once the server is down; then the process is ending anyway.
+        let _ = stop.send(first);
+        next(&mut terminate, &mut interrupt).await;
+        warn!("stopped at once by a second signal");
+        process::exit(1);
+    });
+    Ok(async { stopped.await.unwrap_or(Stop::Prompt) })
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> Stop {
+    tokio::select! {
+        _ = terminate.recv() => Stop::Orderly,
+        _ = interrupt.recv() => Stop::Prompt,
+    }
+}

@@ -1,0 +1,66 @@
+//! Every setting once: its flag, its variable, what it is for, its unit, range and default.
+//!
+//! A value is read without a word of complaint and checked with all others, so that one start tells every fault. Nothing
+//! here ends the process; the environment comes in as [`Variables`].
+
+mod check;
+mod flags;
+mod given;
+
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
+
+pub use self::{
+    check::{Faults, unknown_variables, without_empty_variables},
+    flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, Target},
+};
+use crate::{domain::Instance, server, stack, telemetry};
+
+/// All that `serve` needs.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Who is asked.
+    pub upstream: Upstream,
+    /// Bound of one attempt.
+    pub attempt_timeout: Duration,
+    /// The layers.
+    pub stack: stack::Settings,
+    /// Time for calls that state none.
+    pub deadline: Duration,
+    /// How to stop.
+    pub server: server::Settings,
+}
+
+/// Who is asked for pictures.
+#[derive(Debug)]
+pub enum Upstream {
+    /// The stand-in, started with the service.
+    Sandbox,
+    /// Hypersender.
+    Hypersender {
+        /// The API's root.
+        base_url: Url,
+        /// Token for every instance.
+        token: SecretString,
+        /// Instance asked when a call names none.
+        default_instance: Option<Instance>,
+    },
+}
+
+/// Variables of the environment, as the process got them.
+pub type Variables = Vec<(OsString, OsString)>;
+
+impl ServeFlags {
+    /// The settings, and how to log.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of every setting.
+    pub fn check(self, variables: &Variables) -> Result<(Settings, telemetry::Settings), Faults> {
+        check::serve(self, variables)
+    }
+}

@@ -1,0 +1,205 @@
+//! The command line: one line of help for each setting, with its unit and range.
+
+use std::{net::SocketAddr, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+use url::Url;
+
+use super::given::{Given, duration, number, one_of, read_by, switch};
+use crate::{domain::Instance, sandbox, telemetry::Format};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The gRPC front door to WhatsApp contacts behind the Hypersender REST API.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer gRPC calls until told to stop.
+    ///
+    /// The token is read from HYPERSENDER_WHATSAPP_API_KEY, or from the file that HYPERSENDER_WHATSAPP_API_KEY_FILE names;
+    /// never from the command line, which everyone on the machine can read. Exit code 78 means that settings are at fault.
+    Serve(Box<ServeFlags>),
+    /// Ask a running service for one contact and print the answer as JSON.
+    Get(GetFlags),
+    /// Ask a running service for its health: exit code 0 when it serves, else 1.
+    Health(Target),
+    /// Run the stand-in REST API alone.
+    #[command(after_long_help = sandbox::numbers_help())]
+    Sandbox(SandboxFlags),
+}
+
+/// Settings of `serve`, as given.
+#[derive(Args, Debug)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    pub(super) server: ServerFlags,
+    #[command(flatten)]
+    pub(super) hypersender: HypersenderFlags,
+    #[command(flatten)]
+    pub(super) cache: CacheFlags,
+    #[command(flatten)]
+    pub(super) attempts: AttemptFlags,
+    #[command(flatten)]
+    pub(super) logs: LogFlags,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Server")]
+pub(super) struct ServerFlags {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "HYPERSENDER_GRPC_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    #[arg(value_parser = one_of::<SocketAddr>("an IP address and port such as 127.0.0.1:50051 or [::]:50051"))]
+    pub listen: Given<SocketAddr>,
+    /// Time a call may take when it states none itself (1ms to 30s)
+    #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
+    #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
+    pub deadline: Given<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Hypersender")]
+pub(super) struct HypersenderFlags {
+    /// Start the stand-in REST API on a loopback port and ask it, with its own instance and token
+    #[arg(long, env = "HYPERSENDER_GRPC_SANDBOX", value_name = "BOOL", default_value = "false")]
+    #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
+    pub sandbox: Given<bool>,
+    /// Root of the REST API; https, or http on loopback
+    #[arg(long, env = "HYPERSENDER_WHATSAPP_BASE_URL", value_name = "URL")]
+    #[arg(default_value = "https://app.hypersender.com/api/whatsapp/v2", value_parser = read_by(read_base_url))]
+    pub base_url: Given<Url>,
+    /// Allow http beyond loopback; the token then travels in the clear
+    #[arg(long, env = "HYPERSENDER_GRPC_ALLOW_HTTP", value_name = "BOOL", default_value = "false")]
+    #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
+    pub allow_http: Given<bool>,
+    /// Instance that is asked when a call names none: 1 to 64 characters of A-Z a-z 0-9 _ -
+    #[arg(long, env = "HYPERSENDER_WHATSAPP_INSTANCE_ID", value_name = "UUID", value_parser = read_by(read_instance))]
+    pub instance: Option<Given<Instance>>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cache")]
+pub(super) struct CacheFlags {
+    /// Longest time a link counts as fresh (0 to 10d)
+    #[arg(long, env = "HYPERSENDER_GRPC_CACHE_TTL", value_name = "DURATION", default_value = "1h")]
+    #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
+    pub cache_ttl: Given<Duration>,
+    /// Time an absent picture counts as fresh (0 to 10d)
+    #[arg(long, env = "HYPERSENDER_GRPC_CACHE_ABSENT_TTL", value_name = "DURATION", default_value = "10m")]
+    #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
+    pub cache_absent_ttl: Given<Duration>,
+    /// Most answers to keep (0, which keeps none, to 100000000)
+    #[arg(long, env = "HYPERSENDER_GRPC_CACHE_ENTRIES", value_name = "COUNT", default_value = "100000")]
+    #[arg(value_parser = number(0..=100_000_000_usize))]
+    pub cache_entries: Given<usize>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Attempts")]
+pub(super) struct AttemptFlags {
+    /// Attempts for each fetch, the first included (1 to 5)
+    #[arg(long, env = "HYPERSENDER_GRPC_ATTEMPTS", value_name = "COUNT", default_value = "3")]
+    #[arg(value_parser = number(1..=5_u32))]
+    pub attempts: Given<u32>,
+    /// Time one attempt may take; Hypersender may itself wait 5s for a WhatsApp session (1ms to 15s)
+    #[arg(long, env = "HYPERSENDER_GRPC_ATTEMPT_TIMEOUT", value_name = "DURATION", default_value = "6s")]
+    #[arg(value_parser = duration(MILLISECOND..=15 * SECOND))]
+    pub attempt_timeout: Given<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Logs")]
+pub(super) struct LogFlags {
+    /// text or json [default: text on a terminal, else json]
+    #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT", value_parser = read_by(read_format))]
+    pub log_format: Option<Given<Format>>,
+    /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug
+    #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(value_parser = one_of::<Filter>("a level or a list of directives"))]
+    pub log: Given<Filter>,
+}
+
+/// A log filter that can be read; `EnvFilter` itself cannot be cloned, which the command line's parser asks for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter(String);
+
+impl FromStr for Filter {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        EnvFilter::try_new(text).map(|_| Self(text.to_owned()))
+    }
+}
+
+impl From<Filter> for EnvFilter {
+    fn from(filter: Filter) -> Self {
+        Self::new(filter.0)
+    }
+}
+
+/// Where a running service is, for the subcommands that ask it.
+#[derive(Args, Debug)]
+pub struct Target {
+    /// Address of the service; of one that listens on every address, this machine's own is asked
+    #[arg(long, env = "HYPERSENDER_GRPC_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    pub address: SocketAddr,
+    /// Time to wait for the answer
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// Settings of `get`.
+#[derive(Args, Debug)]
+pub struct GetFlags {
+    /// Contact: a phone number in digits, or a chat id such as 15551234567@c.us
+    pub chat_id: String,
+    /// Instance to ask [default: the one the service is set to]
+    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
+    pub instance: String,
+    /// The service.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Settings of `sandbox`.
+#[derive(Args, Debug)]
+pub struct SandboxFlags {
+    /// Loopback address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50080")]
+    pub listen: SocketAddr,
+}
+
+fn read_instance(text: &str) -> Result<Instance, String> {
+    Instance::parse(text).map_err(|error| error.to_string())
+}
+
+fn read_format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err(format!("{text:?} is neither text nor json")),
+    }
+}
+
+/// The text is not repeated in a fault: a URL may hold a password.
+fn read_base_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("no absolute URL ({error})"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("not an http or https URL".to_owned());
+    }
+    let named = !url.username().is_empty() || url.password().is_some();
+    if named || url.query().is_some() || url.fragment().is_some() {
+        return Err("must hold neither user, query nor fragment".to_owned());
+    }
+    Ok(url)
+}

@@ -1,0 +1,22 @@
+//! The contract: generated types, the services made of them, and the codes a caller sees.
+
+mod health;
+mod reflection;
+mod service;
+mod status;
+
+pub use self::{
+    health::Health,
+    reflection::reflection,
+    service::{Contacts, Credentials},
+    status::{DOMAIN, status},
+};
+
+/// Code generated from `proto/hypersender/contact/v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod contact {
+    tonic::include_proto!("hypersender.contact.v1");
+}
+
+/// Descriptors of the contract and everything it imports, as protobuf bytes.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contact_descriptor.bin"));

@@ -1,0 +1,45 @@
+//! [`Health`]: `grpc.health.v1`, for this process alone.
+//!
+//! Trouble upstream never changes it: every replica would leave the mesh at once.
+
+use tonic::server::NamedService;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health as HealthApi, HealthServer},
+    server::{HealthReporter, health_reporter},
+};
+
+/// Sets what health checks are told.
+#[derive(Clone, Debug)]
+pub struct Health {
+    reporter: HealthReporter,
+    services: [&'static str; 2],
+}
+
+impl Health {
+    /// SERVING for the whole server and for `service`, beside the service that tells it.
+    pub async fn serving<S: NamedService>(_service: &S) -> (Self, HealthServer<impl HealthApi>) {
+        let (reporter, service) = health_reporter();
+        let health = Self { reporter, services: ["", S::NAME] };
+        health.set(ServingStatus::Serving).await;
+        (health, service)
+    }
+
+    /// NOT_SERVING, so that load balancers look elsewhere; watchers are told.
+    pub async fn leave(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+
+    /// Ends every watch: left open, they would hold up a drain for ever.
+    pub async fn end_watches(&self) {
+        for service in self.services {
+            self.reporter.clone().clear_service_status(service).await;
+        }
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for service in self.services {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}

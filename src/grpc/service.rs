@@ -1,0 +1,135 @@
+//! [`Contacts`]: the RPCs of `ContactService`. Each converts its request, looks up, and converts the answer.
+
+use std::time::{Duration, SystemTime};
+
+use tonic::{Request, Response, Status};
+use tower::{Service, ServiceExt};
+
+use super::{
+    contact::{self, contact_service_server::ContactService},
+    status::status,
+};
+use crate::domain::{
+    Answer, CacheControl, CacheInfo, CacheStatus, ChatId, Credential, Deadline, Finding, Instance, Key,
+    Lookup, LookupError, Ttl,
+};
+
+/// Which token an instance is asked with.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The token for every instance that callers name.
+    pub token: Credential,
+    /// The instance asked when a call names none.
+    pub default_instance: Option<Instance>,
+}
+
+impl Credentials {
+    /// The instance a caller means by `name`, and its token.
+    fn resolve(&self, name: &str) -> Result<(Instance, Credential), LookupError> {
+        let instance = if name.is_empty() {
+            self.default_instance.clone().ok_or(LookupError::InstanceMissing)?
+        } else {
+            Instance::parse(name)?
+        };
+        Ok((instance, self.token.clone()))
+    }
+}
+
+/// The contact service over a stack that looks up.
+#[derive(Clone, Debug)]
+pub struct Contacts<S> {
+    lookup: S,
+    credentials: Credentials,
+}
+
+impl<S> Contacts<S> {
+    /// Serves what `lookup` finds.
+    pub fn new(lookup: S, credentials: Credentials) -> Self {
+        Self { lookup, credentials }
+    }
+
+    /// The look-up a request asks for; its deadline is set where the request came in.
+    fn read(&self, request: &Request<contact::GetProfilePictureRequest>) -> Result<Lookup, LookupError> {
+        let message = request.get_ref();
+        let chat = ChatId::parse(&message.chat_id)?;
+        let (instance, credential) = self.credentials.resolve(&message.instance)?;
+        let deadline = request.extensions().get::<Deadline>();
+        let deadline = deadline.cloned().ok_or(LookupError::Internal)?;
+        Ok(Lookup::new(instance, credential, chat, CacheControl::default(), deadline))
+    }
+}
+
+#[tonic::async_trait]
+impl<S> ContactService for Contacts<S>
+where
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    async fn get_profile_picture(
+        &self,
+        request: Request<contact::GetProfilePictureRequest>,
+    ) -> Result<Response<contact::GetProfilePictureResponse>, Status> {
+        let lookup = self.read(&request).map_err(|error| status(&error))?;
+        let key = lookup.key.clone();
+        let answer = self.lookup.clone().oneshot(lookup).await;
+        answer.and_then(|answer| write(&key, answer)).map(Response::new).map_err(|error| status(&error))
+    }
+}
+
+/// The answer in the terms of the contract. That there is no such contact is stored like an answer, and told as an error.
+fn write(key: &Key, answer: Answer) -> Result<contact::GetProfilePictureResponse, LookupError> {
+    let mut picture = contact::ProfilePicture {
+        instance: key.scope.instance.as_str().to_owned(),
+        chat_id: key.chat.as_str().to_owned(),
+        fetch_time: Some(timestamp(answer.fetched.wall)),
+        ..Default::default()
+    };
+    match answer.finding {
+        Finding::Picture(link) => {
+            picture.set_state(contact::ProfilePictureState::Present);
+            link.fingerprint().clone_into(&mut picture.fingerprint);
+            picture.expire_time = link.expires_at().map(timestamp);
+            picture.url = link.into_url();
+        }
+        Finding::Absent(_) => picture.set_state(contact::ProfilePictureState::NotAvailable),
+        Finding::NotFound(why) => return Err(LookupError::NotFound(why)),
+    }
+    Ok(contact::GetProfilePictureResponse {
+        profile_picture: Some(picture),
+        cache_info: Some(cache_info(answer.cache)),
+    })
+}
+
+fn cache_info(info: CacheInfo) -> contact::CacheInfo {
+    let status = match info.status {
+        CacheStatus::Hit => contact::CacheStatus::Hit,
+        CacheStatus::Miss => contact::CacheStatus::Miss,
+        CacheStatus::Expired => contact::CacheStatus::Expired,
+        CacheStatus::Refreshed => contact::CacheStatus::Refreshed,
+        CacheStatus::Stale => contact::CacheStatus::Stale,
+    };
+    let ttl = match info.ttl {
+        Ttl::Left(left) => duration(left),
+        Ttl::Past(past) => {
+            let past = duration(past);
+            prost_types::Duration { seconds: -past.seconds, nanos: -past.nanos }
+        }
+    };
+    contact::CacheInfo {
+        status: status.into(),
+        age: Some(duration(info.age)),
+        ttl: Some(ttl),
+        collapsed: info.collapsed,
+    }
+}
+
+fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        nanos: duration.subsec_nanos().cast_signed(),
+    }
+}
+
+fn timestamp(at: SystemTime) -> prost_types::Timestamp {
+    prost_types::Timestamp::from(at)
+}

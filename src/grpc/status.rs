@@ -1,0 +1,106 @@
+//! Which status a failed look-up has: the only place that chooses a code.
+//!
+//! Every error carries a `google.rpc.ErrorInfo`. One that is worth waiting for carries the wait twice, from the same
+//! number: as `RetryInfo` for people and libraries, and as `grpc-retry-pushback-ms` for gRPC's own retries (gRFC A6), which
+//! take -1 as "do not".
+
+use std::time::Duration;
+
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::domain::{ChatId, LookupError, NotFound};
+
+/// The `domain` of every `ErrorInfo`.
+pub const DOMAIN: &str = "hypersender-grpc";
+
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// The wait where nobody named one: about what a fault of a moment takes.
+const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
+/// A queued request and a starting instance take longer than a moment.
+const WAIT_SLOW: Duration = Duration::from_secs(5);
+
+/// The status a caller gets for `error`.
+pub fn status(error: &LookupError) -> Status {
+    let (code, reason) = code_and_reason(error);
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+    if let Some((field, allowed)) = violation(error) {
+        details.add_bad_request_violation(field, allowed);
+    }
+    let mut metadata = MetadataMap::new();
+    match wait(error, code) {
+        Wait::For(wait) => {
+            let milliseconds = wait.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+            details.set_retry_info(Some(Duration::from_millis(milliseconds)));
+            metadata.insert(PUSHBACK, MetadataValue::from(milliseconds));
+        }
+        Wait::Never => {
+            metadata.insert(PUSHBACK, MetadataValue::from_static("-1"));
+        }
+        Wait::Unsaid => {}
+    }
+    Status::with_error_details_and_metadata(code, error.to_string(), details, metadata)
+}
+
+fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
+    use LookupError as E;
+    match error {
+        E::InstanceMissing | E::InstanceInvalid => (Code::InvalidArgument, "INSTANCE_INVALID"),
+        E::ChatIdInvalid => (Code::InvalidArgument, "CHAT_ID_INVALID"),
+        E::CacheControlInvalid { .. } => (Code::InvalidArgument, "CACHE_CONTROL_INVALID"),
+        E::InstanceNotConfigured => (Code::NotFound, "INSTANCE_NOT_CONFIGURED"),
+        E::NotCached => (Code::FailedPrecondition, "NOT_CACHED"),
+        // A quota is never UNAVAILABLE: clients and meshes retry that by themselves.
+        E::RateLimited { .. } => (Code::ResourceExhausted, "RATE_LIMITED"),
+        E::Overloaded => (Code::Unavailable, "OVERLOADED"),
+        E::CircuitOpen { .. } => (Code::Unavailable, "UPSTREAM_CIRCUIT_OPEN"),
+        E::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        E::Internal => (Code::Internal, "INTERNAL"),
+        E::CredentialsRejected => (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED"),
+        E::RequestRejected => (Code::InvalidArgument, "UPSTREAM_REJECTED_REQUEST"),
+        E::NotFound(NotFound::Upstream) => (Code::NotFound, "UPSTREAM_NOT_FOUND"),
+        E::NotFound(NotFound::NotOnWhatsApp) => (Code::NotFound, "NOT_ON_WHATSAPP"),
+        E::InstanceStarting => (Code::Unavailable, "INSTANCE_STARTING"),
+        E::InstanceNotConnected => (Code::FailedPrecondition, "INSTANCE_NOT_CONNECTED"),
+        E::UpstreamRateLimited { .. } => (Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED"),
+        E::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE"),
+        E::TimedOut => (Code::Unavailable, "UPSTREAM_TIMEOUT"),
+        E::Queued => (Code::Unavailable, "UPSTREAM_QUEUED"),
+        E::ResponseInvalid => (Code::Internal, "UPSTREAM_RESPONSE_INVALID"),
+    }
+}
+
+/// The field of the request that is at fault, and what it may hold.
+fn violation(error: &LookupError) -> Option<(String, String)> {
+    let (field, allowed) = match error {
+        LookupError::InstanceMissing | LookupError::InstanceInvalid => ("instance".into(), error.to_string()),
+        LookupError::ChatIdInvalid => ("chat_id".into(), ChatId::ALLOWED.into()),
+        LookupError::CacheControlInvalid { field } => (format!("cache_control.{field}"), error.to_string()),
+        _ => return None,
+    };
+    Some((field, allowed))
+}
+
+enum Wait {
+    For(Duration),
+    Never,
+    /// Whether it is worth another call depends on why the time was too short, which only the caller knows.
+    Unsaid,
+}
+
+fn wait(error: &LookupError, code: Code) -> Wait {
+    match (error, code) {
+        (LookupError::RateLimited { wait } | LookupError::CircuitOpen { wait }, _) => Wait::For(*wait),
+        (
+            LookupError::UpstreamRateLimited { retry_after } | LookupError::Unavailable { retry_after, .. },
+            _,
+        ) => Wait::For(retry_after.unwrap_or(WAIT_UNKNOWN)),
+        (LookupError::Queued | LookupError::InstanceStarting, _) => Wait::For(WAIT_SLOW),
+        (_, Code::Unavailable | Code::ResourceExhausted) => Wait::For(WAIT_UNKNOWN),
+        (_, Code::DeadlineExceeded) => Wait::Unsaid,
+        _ => Wait::Never,
+    }
+}

@@ -1,0 +1,207 @@
+//! [`PictureCache`]: what Hypersender said, for as long as it is worth something.
+//!
+//! Failures never are stored: a broken upstream must be asked again. Map guards live in this file's own functions and
+//! are gone when they return.
+
+mod eviction;
+mod fill;
+mod freshness;
+mod serve;
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use dashmap::{DashMap, Entry as Place};
+
+use self::{
+    eviction::{Digest, Sieve},
+    freshness::Entry,
+};
+pub use self::{fill::Fill, serve::Serve};
+use crate::domain::{Answer, Finding, Key};
+
+/// What the cache keeps, and for how long.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Longest lifetime of a link.
+    pub ttl: Duration,
+    /// Lifetime of an absent picture.
+    pub absent_ttl: Duration,
+    /// Most entries; 0 stores nothing.
+    pub entries: usize,
+    /// Most bytes of memory, as estimated by [`entry_bytes`].
+    pub bytes: usize,
+    /// How far beyond its lifetime an answer is handed out while it is renewed.
+    pub stale_while_revalidate: Duration,
+    /// How far beyond its lifetime an answer is handed out when the fetch fails.
+    pub stale_if_error: Duration,
+    /// A key that has something to hand out is not fetched again within this time.
+    pub refresh_floor: Duration,
+    /// A link stops being fresh this long before it expires.
+    pub link_margin: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            ttl: 60 * MINUTE,
+            absent_ttl: 10 * MINUTE,
+            entries: 100_000,
+            bytes: 96 << 20,
+            stale_while_revalidate: 15 * MINUTE,
+            stale_if_error: 24 * 60 * MINUTE,
+            refresh_floor: Duration::from_secs(30),
+            link_margin: 10 * MINUTE,
+        }
+    }
+}
+
+/// Stored answers by key, bounded in number and bytes; hits take no lock but that of one part of the map, shared.
+///
+/// Keys are held as keyed 128-bit hashes, fresh for each process: two keys fall together less likely than memory fails,
+/// nobody outside can make them, and no phone number stays in memory.
+#[derive(Debug)]
+pub struct PictureCache {
+    map: DashMap<Digest, Slot, BuildHasherDefault<DigestHasher>>,
+    order: Mutex<Sieve>,
+    bytes: AtomicUsize,
+    hashers: [RandomState; 2],
+    settings: Settings,
+}
+
+#[derive(Debug)]
+struct Slot {
+    entry: Box<Entry>,
+    /// Whether it was hit since eviction last looked at it.
+    hit: AtomicBool,
+}
+
+impl PictureCache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            map: DashMap::default(),
+            order: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            hashers: [RandomState::new(), RandomState::new()],
+            settings,
+        }
+    }
+
+    /// How many answers are stored.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether nothing is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// How many bytes the stored answers take, by the estimate of [`entry_bytes`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    fn get(&self, key: &Key) -> Option<Entry> {
+        let slot = self.map.get(&self.digest(key))?;
+        // A store to a line that all cores read would cost each of them; mostly it is set already.
+        if !slot.hit.load(Relaxed) {
+            slot.hit.store(true, Relaxed);
+        }
+        Some(Entry::clone(&slot.entry))
+    }
+
+    /// Stores what `answer` makes of the entry that is there, and returns the result.
+    fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
+        let digest = self.digest(key);
+        let (entry, is_new) = match self.map.entry(digest) {
+            Place::Occupied(mut place) => {
+                let slot = place.get_mut();
+                let before = entry_bytes(&slot.entry);
+                let previous = Some(Entry::clone(&slot.entry));
+                *slot.entry = Entry::settle(previous, answer, spread, &self.settings);
+                self.bytes.fetch_add(entry_bytes(&slot.entry), Relaxed);
+                self.bytes.fetch_sub(before, Relaxed);
+                (Entry::clone(&slot.entry), false)
+            }
+            Place::Vacant(place) => {
+                let entry = Entry::settle(None, answer, spread, &self.settings);
+                self.bytes.fetch_add(entry_bytes(&entry), Relaxed);
+                place.insert(Slot { entry: Box::new(entry.clone()), hit: AtomicBool::new(false) });
+                (entry, true)
+            }
+        };
+        self.keep_within_bounds(is_new.then_some(digest));
+        entry
+    }
+
+    /// Queues what is new and lets go of what is too much. Each step of the hand looks at one entry.
+    fn keep_within_bounds(&self, new: Option<Digest>) {
+        // The queue is whole after any panic: the calls below do not panic between its changes.
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = new {
+            order.push(digest);
+        }
+        let limit = self.settings.entries.min(Sieve::ENTRIES_MAX);
+        while order.len() > limit || self.bytes() > self.settings.bytes {
+            let take_mark = |digest| {
+                let slot = self.map.get(&digest);
+                slot.is_some_and(|slot| slot.hit.swap(false, Relaxed))
+            };
+            let Some(digest) = order.evict(take_mark) else {
+                return;
+            };
+            if let Some((_, slot)) = self.map.remove(&digest) {
+                self.bytes.fetch_sub(entry_bytes(&slot.entry), Relaxed);
+            }
+        }
+    }
+
+    fn digest(&self, key: &Key) -> Digest {
+        let [high, low] = self.hashers.each_ref().map(|hasher| hasher.hash_one(key));
+        (u128::from(high) << 64) | u128::from(low)
+    }
+}
+
+/// What an entry takes of memory: its own fields, the link, and its share of the map and the queue.
+#[must_use]
+fn entry_bytes(entry: &Entry) -> usize {
+    /// A place in the map (key, slot, control byte) at its usual load of two thirds, a place in the queue, and what the
+    /// allocator adds to two blocks; see the bench "memory".
+    const SHARES: usize = (16 + size_of::<Slot>() + 1) * 3 / 2 + 24 + 2 * 8;
+    let link = match &entry.finding {
+        Finding::Picture(link) => link.url().len(),
+        Finding::Absent(_) | Finding::NotFound(_) => 0,
+    };
+    SHARES + size_of::<Entry>() + link
+}
+
+/// Digests are hashes already.
+#[derive(Debug, Default)]
+struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a digest hashes as one u128");
+    }
+
+    fn write_u128(&mut self, digest: u128) {
+        self.0 = u64::try_from(digest >> 64).expect("64 bits are left of 128");
+    }
+}

@@ -1,0 +1,139 @@
+//! [`Sieve`]: in which order entries leave a full cache.
+//!
+//! SIEVE (Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024): a queue in the order of arrival and a hand that walks
+//! from the oldest to the newest. It passes over an entry that was hit since its last visit and takes the first that was
+//! not. A hit only sets a mark, so it needs neither this queue nor its lock.
+
+/// Names an entry of the cache.
+pub type Digest = u128;
+
+/// The queue and its hand. Knows names alone; the marks stay with the entries.
+#[derive(Debug)]
+pub struct Sieve {
+    nodes: Vec<Node>,
+    free: Vec<u32>,
+    newest: u32,
+    oldest: u32,
+    hand: u32,
+}
+
+#[derive(Debug)]
+struct Node {
+    // Two halves, since a u128 would align the node to 16 bytes and waste 8.
+    digest: [u64; 2],
+    newer: u32,
+    older: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Default for Sieve {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), free: Vec::new(), newest: NONE, oldest: NONE, hand: NONE }
+    }
+}
+
+impl Sieve {
+    /// Most entries it can name.
+    pub const ENTRIES_MAX: usize = (u32::MAX - 1) as usize;
+
+    /// How many entries are queued.
+    pub fn len(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
+    /// Queues a new entry. The caller sees to it that none is queued twice.
+    pub fn push(&mut self, digest: Digest) {
+        let node = Node { digest: halves(digest), newer: NONE, older: self.newest };
+        let at = if let Some(at) = self.free.pop() {
+            self.nodes[at as usize] = node;
+            at
+        } else {
+            self.nodes.push(node);
+            u32::try_from(self.nodes.len() - 1).expect("fewer entries than ENTRIES_MAX")
+        };
+        match self.newest {
+            NONE => self.oldest = at,
+            newest => self.nodes[newest as usize].newer = at,
+        }
+        self.newest = at;
+    }
+
+    /// Takes the next entry to leave out of the queue. `take_mark` tells whether the entry was hit since it was last
+    /// asked, and clears that mark.
+    pub fn evict(&mut self, mut take_mark: impl FnMut(Digest) -> bool) -> Option<Digest> {
+        let mut at = if self.hand == NONE { self.oldest } else { self.hand };
+        // Once around clears every mark, so the second round ends, however many hits come in between.
+        for _ in 0..2 * self.len() {
+            let node = &self.nodes[at as usize];
+            if !take_mark(whole(node.digest)) {
+                break;
+            }
+            at = match node.newer {
+                NONE => self.oldest,
+                newer => newer,
+            };
+        }
+        (at != NONE).then(|| self.unlink(at))
+    }
+
+    fn unlink(&mut self, at: u32) -> Digest {
+        let Node { digest, newer, older } = self.nodes[at as usize];
+        match newer {
+            NONE => self.newest = older,
+            newer => self.nodes[newer as usize].older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            older => self.nodes[older as usize].newer = newer,
+        }
+        self.hand = newer;
+        self.free.push(at);
+        whole(digest)
+    }
+}
+
+fn halves(digest: Digest) -> [u64; 2] {
+    [digest, digest >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).expect("it is masked"))
+}
+
+fn whole([low, high]: [u64; 2]) -> Digest {
+    (u128::from(high) << 64) | u128::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn entries_without_a_hit_leave_in_order_of_arrival() {
+        let mut sieve = Sieve::default();
+        (1..=3).for_each(|digest| sieve.push(digest << 64 | digest));
+        let order: Vec<_> = std::iter::from_fn(|| sieve.evict(|_| false)).collect();
+        assert_eq!(order, [1, 2, 3].map(|digest| digest << 64 | digest));
+        assert_eq!(sieve.len(), 0);
+    }
+
+    #[test]
+    fn an_entry_that_was_hit_is_passed_over_once() {
+        let mut sieve = Sieve::default();
+        (1..=4).for_each(|digest| sieve.push(digest));
+        let mut marks = HashSet::from([1, 2]);
+        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(3));
+        sieve.push(5);
+        // The hand goes on from where it was: newer entries are judged soon, which keeps one-hit wonders out.
+        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(4));
+        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(5));
+        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(1));
+    }
+
+    #[test]
+    fn eviction_ends_although_every_entry_is_hit_again_and_again() {
+        let mut sieve = Sieve::default();
+        (1..=9).for_each(|digest| sieve.push(digest));
+        assert!(sieve.evict(|_| true).is_some());
+        assert_eq!(sieve.len(), 8);
+    }
+}

@@ -1,0 +1,258 @@
+//! What a stored answer is good for: pure functions of an [`Entry`], a moment and what the caller accepts.
+//!
+//! Nothing here locks, waits or asks. [`Entry::settle`] turns an answer into an entry, [`decide`] says what a caller
+//! gets before a fetch, and [`after_fetch`] what it gets after one.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Settings;
+use crate::domain::{
+    Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, LookupError, Now, PictureLink, Ttl,
+};
+
+/// How long the lifetime of a link without a readable expiry is trusted.
+const UNKNOWN_EXPIRY_TTL_MAX: Duration = Duration::from_secs(15 * 60);
+/// An absence that took longer than this to be told is probably a failure of Hypersender's ...
+const ABSENCE_SLOW: Duration = Duration::from_secs(5);
+/// ... and is kept this long.
+const ABSENCE_SLOW_TTL: Duration = Duration::from_secs(30);
+/// New numbers join WhatsApp, so that one is missing is not kept for long.
+const NOT_FOUND_TTL: Duration = Duration::from_secs(60);
+
+/// A stored answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// What Hypersender said.
+    pub finding: Finding,
+    /// When it said so.
+    pub fetched: Now,
+    /// End of the lifetime.
+    pub fresh_until: Instant,
+    /// What it said since, when that did not displace `finding`. Rare, so it costs the others one pointer.
+    pub since: Option<Box<Since>>,
+}
+
+/// An answer that did not displace the link in store: null, which may be a failure, or a link that was already dead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Since {
+    /// When it came.
+    pub asked_at: Instant,
+    /// When Hypersender is to be asked again.
+    pub due_at: Instant,
+    /// Whether one of these answers was null; a second null displaces the link.
+    pub doubted: bool,
+}
+
+/// What to do for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Hand out the entry.
+    Serve(CacheStatus),
+    /// Hand out the entry as stale and fetch in the background.
+    ServeAndRefresh,
+    /// Fetch, for this reason.
+    Fetch(CacheStatus),
+    /// The caller wants no fetch, and nothing is stored that it accepts.
+    NotCached,
+}
+
+impl Entry {
+    /// The entry to store once Hypersender has given `answer`. `spread`, from 0.9 to 1.0, varies the lifetime so that
+    /// entries loaded together do not expire together.
+    #[must_use]
+    pub fn settle(previous: Option<Self>, answer: &Answer, spread: f64, settings: &Settings) -> Self {
+        let now = answer.fetched;
+        let Some(previous) = previous else {
+            return Self::new(answer, spread, settings);
+        };
+        if now.instant < previous.asked_at() {
+            return previous;
+        }
+        let doubted = previous.since.as_ref().is_some_and(|since| since.doubted);
+        let pause = match &answer.finding {
+            // Hypersender turns many failures into null, so the first one casts doubt and no more.
+            Finding::Absent(Absence::Null) if !doubted => absence_ttl(answer, settings),
+            Finding::Picture(link) if link.is_dead(now.wall) => settings.refresh_floor,
+            _ => return Self::new(answer, spread, settings),
+        };
+        if previous.living_link(now).is_none() {
+            return Self::new(answer, spread, settings);
+        }
+        Self {
+            fresh_until: previous.fresh_until.min(now.instant),
+            since: Some(Box::new(Since {
+                asked_at: now.instant,
+                due_at: now.instant + pause,
+                doubted: doubted || matches!(answer.finding, Finding::Absent(_)),
+            })),
+            ..previous
+        }
+    }
+
+    fn new(answer: &Answer, spread: f64, settings: &Settings) -> Self {
+        let fetched = answer.fetched;
+        let lifetime = match &answer.finding {
+            Finding::Picture(link) => link_lifetime(link, fetched, settings.ttl.mul_f64(spread), settings),
+            Finding::Absent(_) => absence_ttl(answer, settings),
+            Finding::NotFound(_) => NOT_FOUND_TTL,
+        };
+        Self {
+            finding: answer.finding.clone(),
+            fetched,
+            fresh_until: fetched.instant + lifetime,
+            since: None,
+        }
+    }
+
+    /// When Hypersender was last asked.
+    #[must_use]
+    pub fn asked_at(&self) -> Instant {
+        self.since.as_ref().map_or(self.fetched.instant, |since| since.asked_at)
+    }
+
+    /// The entry as an answer to a caller.
+    #[must_use]
+    pub fn answer(self, status: CacheStatus, now: Now) -> Answer {
+        let cache = CacheInfo {
+            status,
+            age: now.instant.duration_since(self.fetched.instant),
+            ttl: Ttl::until(self.fresh_until, now.instant),
+            collapsed: false,
+        };
+        Answer { finding: self.finding, fetched: self.fetched, took: Duration::ZERO, cache }
+    }
+
+    fn living_link(&self, now: Now) -> Option<&PictureLink> {
+        match &self.finding {
+            Finding::Picture(link) if !link.is_dead(now.wall) => Some(link),
+            _ => None,
+        }
+    }
+
+    fn within_floor(&self, now: Now, settings: &Settings) -> bool {
+        now.instant < self.asked_at() + settings.refresh_floor
+    }
+
+    /// A link that was dead when it came is the one exception: it is passed on for the floor, since our clock or our
+    /// reading of the link may be what is wrong.
+    fn is_fresh(&self, now: Now, settings: &Settings) -> bool {
+        let usable = match &self.finding {
+            Finding::Picture(link) => {
+                !link.is_dead(now.wall)
+                    || (link.is_dead(self.fetched.wall) && self.within_floor(now, settings))
+            }
+            Finding::Absent(_) | Finding::NotFound(_) => true,
+        };
+        usable && now.instant < self.fresh_until
+    }
+
+    /// Whether the entry may be handed out beyond its lifetime, by as much as `window`.
+    fn is_usable_stale(&self, now: Now, control: &CacheControl, window: Duration) -> bool {
+        let usable = match &self.finding {
+            Finding::Picture(_) => self.living_link(now).is_some(),
+            Finding::Absent(_) => true,
+            Finding::NotFound(_) => false,
+        };
+        let window = control.stale_if_error.map_or(window, |most| most.min(window));
+        let beyond = now.instant.saturating_duration_since(self.fresh_until);
+        usable && !window.is_zero() && beyond <= window
+    }
+
+    fn satisfies(&self, now: Now, control: &CacheControl) -> bool {
+        let age = now.instant.duration_since(self.fetched.instant);
+        let young = control.max_age.is_none_or(|max| age < max);
+        let life = match &self.finding {
+            Finding::Picture(link) => link.expires_at(),
+            _ => None,
+        };
+        let lasting = match (control.min_fresh, life) {
+            (Some(min), Some(end)) => end.duration_since(now.wall).is_ok_and(|left| left >= min),
+            _ => true,
+        };
+        young && lasting
+    }
+}
+
+fn absence_ttl(answer: &Answer, settings: &Settings) -> Duration {
+    if answer.took > ABSENCE_SLOW { settings.absent_ttl.min(ABSENCE_SLOW_TTL) } else { settings.absent_ttl }
+}
+
+fn link_lifetime(link: &PictureLink, fetched: Now, ttl: Duration, settings: &Settings) -> Duration {
+    let Some(end) = link.expires_at() else {
+        return ttl.min(UNKNOWN_EXPIRY_TTL_MAX);
+    };
+    if link.is_dead(fetched.wall) {
+        return settings.refresh_floor;
+    }
+    let life = end.duration_since(fetched.wall).unwrap_or_default();
+    ttl.min(life.saturating_sub(settings.link_margin).max(settings.refresh_floor))
+}
+
+/// What a caller gets before anything is fetched.
+#[must_use]
+pub fn decide(entry: Option<&Entry>, now: Now, control: &CacheControl, settings: &Settings) -> Decision {
+    let Some(entry) = entry else {
+        return if control.only_if_cached { Decision::NotCached } else { Decision::Fetch(CacheStatus::Miss) };
+    };
+    let satisfies = entry.satisfies(now, control);
+    let fresh = entry.is_fresh(now, settings);
+    let spared = entry.within_floor(now, settings);
+    if fresh && (satisfies || spared) {
+        return Decision::Serve(CacheStatus::Hit);
+    }
+    let usable = |window| entry.is_usable_stale(now, control, window);
+    let undue = entry.since.as_ref().is_some_and(|since| now.instant < since.due_at);
+    if (spared || satisfies && undue) && usable(settings.stale_if_error.max(settings.absent_ttl)) {
+        return Decision::Serve(CacheStatus::Stale);
+    }
+    if control.only_if_cached {
+        return if satisfies && usable(settings.stale_if_error) {
+            Decision::Serve(CacheStatus::Stale)
+        } else {
+            Decision::NotCached
+        };
+    }
+    if satisfies && usable(settings.stale_while_revalidate) {
+        return Decision::ServeAndRefresh;
+    }
+    Decision::Fetch(if fresh { CacheStatus::Refreshed } else { CacheStatus::Expired })
+}
+
+/// What a caller gets once a fetch has ended: what it brought, or what is stored (as stale) where that serves better.
+///
+/// # Errors
+///
+/// The fetch's error, when nothing stored may stand in for it.
+pub fn after_fetch(
+    fetched: Result<Answer, LookupError>,
+    stored: Option<Entry>,
+    now: Now,
+    control: &CacheControl,
+    settings: &Settings,
+) -> Result<Answer, LookupError> {
+    let yields = match &fetched {
+        Err(error) => error.yields_to_stored_answer(),
+        Ok(answer) => match &answer.finding {
+            Finding::Picture(link) => link.is_dead(now.wall),
+            Finding::Absent(Absence::Null) => true,
+            Finding::Absent(Absence::ForeignLink) | Finding::NotFound(_) => false,
+        },
+    };
+    if !yields {
+        return fetched;
+    }
+    // A failure makes do with anything still usable; a null or dead link only with the link it did not displace.
+    let window = match &fetched {
+        Err(_) => settings.stale_if_error,
+        Ok(_) => settings.stale_if_error.max(settings.absent_ttl),
+    };
+    let better = stored.filter(|entry| {
+        entry.is_usable_stale(now, control, window) && (fetched.is_err() || entry.living_link(now).is_some())
+    });
+    match better {
+        Some(entry) => Ok(entry.answer(CacheStatus::Stale, now)),
+        None => fetched,
+    }
+}

@@ -1,0 +1,124 @@
+//! [`Policy`]: when a fetch asks Hypersender again, and how long it waits before.
+//!
+//! The layer is tower's; which failures are worth another attempt stands with the errors, in `domain`. A retry never
+//! starts that could not end before the last waiter's deadline.
+
+use std::{fmt, time::Duration};
+
+use rand::RngExt;
+use tokio::time::{Instant, Sleep, sleep};
+use tracing::debug;
+
+use super::{clock::Clock, upstream::TIME_LEFT_MIN};
+use crate::{
+    domain::{Again, Answer, Finding, Lookup, LookupError, Purpose},
+    telemetry::KeyName,
+};
+
+const BACKOFF_BASE: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A rate limit that lasts longer is the caller's to wait for, who is told how long.
+const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The wait after a 429 that names none.
+const RATE_LIMIT_WAIT_UNKNOWN: Duration = Duration::from_secs(1);
+
+/// How often to try.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Attempts for each fetch, the first one included.
+    pub attempts: u32,
+}
+
+/// The state of one fetch; tower clones a fresh one for each.
+#[derive(Clone)]
+pub struct Policy {
+    settings: Settings,
+    clock: Clock,
+    tried: u32,
+    /// Whether a result that is worth one retry was there already.
+    tried_once: bool,
+    /// What is reported when the retry brings nothing better.
+    earlier: Option<Result<Answer, LookupError>>,
+}
+
+impl Policy {
+    /// The policy of a fetch that has not begun.
+    #[must_use]
+    pub fn new(settings: Settings, clock: Clock) -> Self {
+        Self { settings, clock, tried: 0, tried_once: false, earlier: None }
+    }
+
+    fn delay(&mut self, lookup: &Lookup, result: &Result<Answer, LookupError>) -> Option<Duration> {
+        let again = match result {
+            Ok(answer) => match &answer.finding {
+                // Some cache in between was old; the next answer may come from another one.
+                Finding::Picture(link) if link.is_dead(self.clock.now().wall) => Again::Once,
+                _ => Again::No,
+            },
+            Err(error) => error.again(),
+        };
+        let worth = match again {
+            Again::No => false,
+            Again::Once => !std::mem::replace(&mut self.tried_once, true),
+            Again::Yes => true,
+        };
+        if !worth || self.tried >= self.settings.attempts || lookup.purpose == Purpose::Refresh {
+            return None;
+        }
+        let asked_for = match result {
+            Err(LookupError::UpstreamRateLimited { retry_after }) => {
+                let wait = retry_after.unwrap_or(RATE_LIMIT_WAIT_UNKNOWN);
+                (wait <= RATE_LIMIT_WAIT_MAX).then_some(wait)?
+            }
+            Err(LookupError::Unavailable { retry_after, .. }) => retry_after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        let delay = asked_for + backoff(self.tried - 1);
+        let start = Instant::now() + delay;
+        let in_time = |deadline| start + TIME_LEFT_MIN <= deadline;
+        lookup.deadline.latest().is_some_and(in_time).then_some(delay)
+    }
+}
+
+/// Full jitter: uniform from zero to a bound that doubles with each retry (AWS Architecture Blog, "Exponential Backoff
+/// And Jitter"). Fresh randomness for each call: tower's own generator is cloned with the policy and repeats itself.
+fn backoff(retries: u32) -> Duration {
+    let bound = BACKOFF_MAX.min(BACKOFF_BASE.saturating_mul(2_u32.saturating_pow(retries)));
+    rand::rng().random_range(Duration::ZERO..=bound)
+}
+
+impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
+    type Future = Sleep;
+
+    fn retry(&mut self, lookup: &mut Lookup, result: &mut Result<Answer, LookupError>) -> Option<Sleep> {
+        self.tried += 1;
+        match (self.earlier.take(), &*result) {
+            // A refusal of a retry tells the caller nothing; what Hypersender said before does.
+            (Some(earlier), Err(error)) if error.is_own_refusal() => {
+                *result = earlier;
+                return None;
+            }
+            // A link, even one that is dead, beats an error.
+            (Some(Ok(link)), Err(_)) => {
+                *result = Ok(link);
+                return None;
+            }
+            _ => {}
+        }
+        let delay = self.delay(lookup, result)?;
+        self.earlier = Some(result.clone());
+        let (key, attempt) = (KeyName::from(&lookup.key), self.tried);
+        debug!(%key, attempt, ?delay, "upstream failed, will try again");
+        Some(sleep(delay))
+    }
+
+    fn clone_request(&mut self, lookup: &Lookup) -> Option<Lookup> {
+        Some(lookup.clone())
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("tried", &self.tried).finish_non_exhaustive()
+    }
+}

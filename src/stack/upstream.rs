@@ -1,0 +1,175 @@
+//! [`Upstream`]: one call of Hypersender's REST API, and nothing around it.
+//!
+//! No retries, no cache, no limits: those are layers above. Only this room calls Hypersender and reads its JSON.
+
+mod failure;
+mod wire;
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use reqwest::{
+    Client, Response,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+use tokio::time::{Instant, timeout};
+use tower::Service;
+use tracing::warn;
+use url::Url;
+
+use self::wire::Reply;
+use super::clock::Clock;
+use crate::{
+    domain::{Answer, CacheInfo, Finding, Lookup, LookupError},
+    telemetry::{KeyName, chain},
+};
+
+/// Where and how Hypersender is asked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The API's root, without the instance.
+    pub base_url: Url,
+    /// Bound of one attempt, from the connection to the last byte. The API may itself wait 5 s for a WhatsApp session.
+    pub attempt_timeout: Duration,
+}
+
+/// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
+pub const TIME_LEFT_MIN: Duration = Duration::from_millis(50);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Below the minute after which load balancers close idle connections, so that few calls meet a closed one.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The documented answers have under 1 KiB; a longer body than this is no answer.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const USER_AGENT: &str = concat!("hypersender-grpc/", env!("CARGO_PKG_VERSION"));
+
+/// The REST API as a service: each call is one attempt.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    client: Client,
+    settings: Arc<Settings>,
+    clock: Clock,
+}
+
+impl Upstream {
+    /// Prepares connections; opens none.
+    ///
+    /// # Errors
+    ///
+    /// When the machine's certificate store cannot be used.
+    pub fn new(settings: Settings, clock: Clock) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .build()?;
+        Ok(Self { client, settings: Arc::new(settings), clock })
+    }
+
+    async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
+        // Asked here and not at the caller: the time may have run out while the attempt waited for its turn.
+        let left = lookup.deadline.latest();
+        if left.is_none_or(|at| at < Instant::now() + TIME_LEFT_MIN) {
+            return Err(LookupError::DeadlineExceeded);
+        }
+        let start = Instant::now();
+        let result = timeout(self.settings.attempt_timeout, self.ask(&lookup)).await.unwrap_or_else(|_| {
+            warn!(key = %KeyName::from(&lookup.key), "upstream did not answer in time");
+            Err(LookupError::TimedOut)
+        });
+        result.map(|finding| Answer {
+            finding,
+            fetched: self.clock.now(),
+            took: start.elapsed(),
+            cache: CacheInfo::FETCHED,
+        })
+    }
+
+    async fn ask(&self, lookup: &Lookup) -> Result<Finding, LookupError> {
+        let key = KeyName::from(&lookup.key);
+        let read = async {
+            let response = self.client.get(self.url(lookup)).headers(headers(lookup)).send().await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = read_at_most(response, BODY_BYTES_MAX).await?;
+            Ok(Reply { status, headers, body })
+        };
+        let reply = read.await.map_err(|error: reqwest::Error| {
+            let (error, failure) = failure::classify(error);
+            warn!(%key, error = chain(&error), "upstream cannot be reached");
+            failure
+        })?;
+        wire::read(&reply, self.clock.now().wall).inspect_err(|failure| {
+            let status = reply.status.as_u16();
+            let request = wire::request_id(&reply.headers);
+            warn!(%key, status, request, reason = %failure, "upstream gave no answer");
+        })
+    }
+
+    fn url(&self, lookup: &Lookup) -> Url {
+        let mut url = self.settings.base_url.clone();
+        let instance = lookup.key.scope.instance.as_str();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend([instance, "contacts", "profile-picture"]);
+        }
+        url.query_pairs_mut().append_pair("chat_id", lookup.key.chat.as_str());
+        url
+    }
+}
+
+/// Whether `url` may be asked in plain text: the token would be readable for everyone on the way, so on this machine
+/// alone.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(url::Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+/// What the vendor's page asks for: without `Accept` a rejected token may be answered with a redirect to a login page.
+fn headers(lookup: &Lookup) -> HeaderMap {
+    let json = HeaderValue::from_static("application/json");
+    let mut headers = HeaderMap::from_iter([(ACCEPT, json.clone()), (CONTENT_TYPE, json)]);
+    let bearer = format!("Bearer {}", lookup.credential.expose_token());
+    if let Ok(mut bearer) = HeaderValue::try_from(bearer) {
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    headers
+}
+
+/// The body, or `None` when it is longer than `limit` bytes; what comes after them stays unread.
+async fn read_at_most(mut response: Response, limit: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > limit {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+impl Service<Lookup> for Upstream {
+    type Response = Answer;
+    type Error = LookupError;
+    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, lookup: Lookup) -> Self::Future {
+        Box::pin(self.clone().attempt(lookup))
+    }
+}

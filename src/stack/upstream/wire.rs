@@ -1,0 +1,125 @@
+//! Hypersender's answers in JSON: what each status and body means.
+//!
+//! The documented answers are read strictly where they decide what a caller gets, and leniently elsewhere: the message
+//! texts differ and are never looked at, and what sits inside `errors` has mixed types. No text of Hypersender's leaves
+//! this file.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use serde_json::{Map, Value};
+
+use crate::domain::{Absence, Again, Finding, LookupError, NotFound, PictureLink};
+
+/// A complete answer, not yet understood.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// `None` when it was longer than an answer can be.
+    pub body: Option<Vec<u8>>,
+}
+
+/// Hints are capped at this before any arithmetic with clocks.
+const HINT_MAX: Duration = Duration::from_secs(300);
+/// The vendor's id of a request, printed for support.
+const REQUEST_ID: &str = "s-request-id";
+const REQUEST_ID_CHARS_MAX: usize = 64;
+
+type Object = Map<String, Value>;
+
+/// What the answer says; `now` is the wall clock, for hints given as a date.
+///
+/// # Errors
+///
+/// Everything but a picture, an absent one and a contact that is not there.
+pub fn read(reply: &Reply, now: SystemTime) -> Result<Finding, LookupError> {
+    let json: Option<Object> = reply.body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
+    match (reply.status.as_u16(), json) {
+        (200 | 202, Some(body)) if body.get("queued") == Some(&Value::Bool(true)) => Err(LookupError::Queued),
+        (200, Some(body)) => picture(&body),
+        (401, _) | (403, Some(_)) => Err(LookupError::CredentialsRejected),
+        (400, _) => Err(LookupError::RequestRejected),
+        (404, Some(_)) => Ok(Finding::NotFound(NotFound::Upstream)),
+        (422, Some(body)) => unprocessable(&body),
+        (429, _) => Err(LookupError::UpstreamRateLimited {
+            retry_after: retry_after(&reply.headers, now).or_else(|| rate_limit_reset(&reply.headers, now)),
+        }),
+        (500, _) => Err(unavailable(None, Again::Once)),
+        (503, _) => Err(unavailable(retry_after(&reply.headers, now), Again::Yes)),
+        (408 | 425 | 502 | 504..=599, _) => Err(unavailable(None, Again::Yes)),
+        _ => Err(LookupError::ResponseInvalid),
+    }
+}
+
+/// The vendor's id of the request, when there is one that is fit for a log line.
+pub fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let fit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| id.len() <= REQUEST_ID_CHARS_MAX && id.bytes().all(fit))
+}
+
+fn unavailable(retry_after: Option<Duration>, again: Again) -> LookupError {
+    LookupError::Unavailable { retry_after, again }
+}
+
+fn picture(body: &Object) -> Result<Finding, LookupError> {
+    let data = body.get("data").and_then(Value::as_object);
+    match data.and_then(|data| data.get("profilePictureURL")) {
+        Some(Value::Null) => Ok(Finding::Absent(Absence::Null)),
+        Some(Value::String(url)) if url.is_empty() => Ok(Finding::Absent(Absence::Null)),
+        Some(Value::String(url)) => {
+            PictureLink::parse(url).map(Finding::Picture).map_err(|_| LookupError::ResponseInvalid)
+        }
+        _ => Err(LookupError::ResponseInvalid),
+    }
+}
+
+/// 422 has three shapes: a number without WhatsApp, rejected fields, and an instance that is not connected.
+fn unprocessable(body: &Object) -> Result<Finding, LookupError> {
+    let errors = body.get("errors").and_then(Value::as_object);
+    if errors.and_then(|errors| errors.get("exists")) == Some(&Value::Bool(false)) {
+        return Ok(Finding::NotFound(NotFound::NotOnWhatsApp));
+    }
+    if errors.is_some_and(|errors| !errors.is_empty()) {
+        return Err(LookupError::RequestRejected);
+    }
+    let state = body.get("status").and_then(Value::as_str);
+    let of_session = body.contains_key("session") || body.contains_key("expected");
+    match state {
+        Some("STARTING") if of_session => Err(LookupError::InstanceStarting),
+        Some(_) if of_session => Err(LookupError::InstanceNotConnected),
+        _ => Err(LookupError::ResponseInvalid),
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3); what cannot be read or lies in the past is no hint.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match seconds(text) {
+        Some(seconds) => hint(Duration::from_secs(seconds)),
+        None => hint(httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?),
+    }
+}
+
+/// `X-RateLimit-Reset` in Unix seconds, as Laravel's throttling sends it.
+fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let reset = seconds(headers.get("x-ratelimit-reset")?.to_str().ok()?.trim())?;
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    hint(Duration::from_secs(reset).checked_sub(now)?)
+}
+
+/// Whole seconds; more than fit in a number are as many as fit.
+fn seconds(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+fn hint(wait: Duration) -> Option<Duration> {
+    (!wait.is_zero()).then(|| wait.min(HINT_MAX))
+}

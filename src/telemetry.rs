@@ -1,0 +1,82 @@
+//! Logs: how they look, and how they name what must not stand in them.
+//!
+//! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`].
+
+use std::{
+    error::Error,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io::{self, IsTerminal},
+    iter::successors,
+    sync::LazyLock,
+};
+
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use crate::domain::Key;
+
+/// How logs are written.
+#[derive(Debug)]
+pub struct Settings {
+    /// Shape of a line; `None` means text on a terminal, else JSON.
+    pub format: Option<Format>,
+    /// What is logged, in the directives of tracing's `EnvFilter`.
+    pub filter: EnvFilter,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One flat JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error, so that standard output stays for answers. Only the first call has an effect.
+pub fn start(settings: Settings) {
+    let terminal = io::stderr().is_terminal();
+    let format = settings.format.unwrap_or(if terminal { Format::Text } else { Format::Json });
+    start_with(format, settings.filter, terminal, io::stderr);
+}
+
+fn start_with<W>(format: Format, filter: EnvFilter, ansi: bool, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(writer);
+    // A second call finds the first one's subscriber in place and leaves it there.
+    let _ = match format {
+        Format::Text => lines.try_init(),
+        Format::Json => lines.json().flatten_event(true).try_init(),
+    };
+}
+
+/// An error, and the errors that caused it.
+pub fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| error.source())
+}
+
+/// An error and its causes in one line: the text of many errors leaves out what happened.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    sources(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Names a key in a log line by an 8-digit hash, keyed anew by each process: enough to follow one contact through the
+/// lines of a run, and no way back to the number.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyName(u32);
+
+impl From<&Key> for KeyName {
+    fn from(key: &Key) -> Self {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let hash = HASHER.hash_one(key);
+        Self(u32::try_from(hash >> 32).expect("32 bits are left of 64"))
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
