@@ -1,0 +1,70 @@
+# What a developer and CI run. Needs Rust, Go and Python 3.11 or newer; everything else comes by its pinned version,
+# into the target directory or Go's module cache.
+
+PYTHON ?= python3
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BINARY := $(TARGET)/debug/hypersender-grpc
+VENV := $(TARGET)/venv
+TOOLS := $(TARGET)/tools-venv
+
+PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
+PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
+GENERATED := clients/go/hypersender clients/python/hypersender
+
+.PHONY: help run test test-rust test-go test-python generate lint binary
+
+help: ## List the targets (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+
+run: ## Serve against the stand-in for the REST API: no account, no token
+	cargo run --locked -- serve --sandbox
+
+test: test-rust test-go test-python ## Run every test
+
+test-rust: ## Run the tests of the service
+	cargo test --locked
+
+# The server is started by the tests and invisible to Go's test cache: -count=1 turns the cache off.
+test-go: binary ## Run the Go client against the built server
+	HYPERSENDER_GRPC_BIN=$(BINARY) go -C clients/go test -count=1 ./...
+
+test-python: binary $(VENV)/package.stamp ## Run the Python client against the built server
+	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
+
+generate: $(TOOLS)/stamp ## Remake the generated code of both clients
+	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
+	rm -rf clients/python/hypersender
+	$(TOOLS)/bin/python -m grpc_tools.protoc -I proto \
+		--plugin=$(TOOLS)/bin/protoc-gen-mypy --plugin=$(TOOLS)/bin/protoc-gen-mypy_grpc \
+		--python_out=clients/python --grpc_python_out=clients/python \
+		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
+	touch $(PY_TYPED)
+
+lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the proto gives
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(TOOLS)/bin/buf lint proto
+	! gofmt -l clients/go | grep .
+	go -C clients/go vet ./...
+	$(MAKE) --no-print-directory generate
+	git --no-pager diff --exit-code -- $(GENERATED)
+	! git ls-files --others --exclude-standard clients | grep .
+
+binary:
+	cargo build --locked
+
+$(VENV)/stamp: clients/python/requirements-test.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet -r $<
+	touch $@
+
+# Reinstalled as it is, dependencies untouched; the check fails when a pin is outside the bounds of pyproject.toml.
+$(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml $(wildcard clients/python/hypersender/*/*/*.py*)
+	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
+	$(VENV)/bin/pip check
+	touch $@
+
+$(TOOLS)/stamp: clients/requirements-generate.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet -r $<
+	touch $@
