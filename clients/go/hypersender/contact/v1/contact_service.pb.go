@@ -321,20 +321,98 @@ func (x *CacheInfo) GetCollapsed() bool {
 	return false
 }
 
+// What the caller accepts from the cache. Names follow RFC 9111 and RFC 5861.
+type CacheControl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest acceptable answer. Unset: the server's policy. Zero: ask Hypersender again, unless the server did so within
+	// its refresh floor.
+	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// url should keep working at least this long: a stored link with less is fetched anew, unless the server asked within
+	// its refresh floor. Ignored when the expiry of the link is unknown. What Hypersender then gives is returned even when it
+	// is shorter; expire_time tells.
+	MinFresh *durationpb.Duration `protobuf:"bytes,2,opt,name=min_fresh,json=minFresh,proto3" json:"min_fresh,omitempty"`
+	// How far beyond its lifetime an answer may be served. Unset: the server's policy. Zero: never.
+	StaleIfError *durationpb.Duration `protobuf:"bytes,3,opt,name=stale_if_error,json=staleIfError,proto3" json:"stale_if_error,omitempty"`
+	// Never ask Hypersender: a contact that is not cached fails with FAILED_PRECONDITION and reason NOT_CACHED.
+	OnlyIfCached  bool `protobuf:"varint,4,opt,name=only_if_cached,json=onlyIfCached,proto3" json:"only_if_cached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheControl) Reset() {
+	*x = CacheControl{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheControl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheControl) ProtoMessage() {}
+
+func (x *CacheControl) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheControl.ProtoReflect.Descriptor instead.
+func (*CacheControl) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CacheControl) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *CacheControl) GetMinFresh() *durationpb.Duration {
+	if x != nil {
+		return x.MinFresh
+	}
+	return nil
+}
+
+func (x *CacheControl) GetStaleIfError() *durationpb.Duration {
+	if x != nil {
+		return x.StaleIfError
+	}
+	return nil
+}
+
+func (x *CacheControl) GetOnlyIfCached() bool {
+	if x != nil {
+		return x.OnlyIfCached
+	}
+	return false
+}
+
 // Request for GetProfilePicture.
 type GetProfilePictureRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Instance to ask (UUID). Empty: the server's default instance.
 	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Required. Contact: a phone number in digits, or a chat id such as 15551234567@c.us or 100875997589545@lid.
-	ChatId        string `protobuf:"bytes,2,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	ChatId string `protobuf:"bytes,2,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	// What to accept from the cache. Unset: the server's policy.
+	CacheControl  *CacheControl `protobuf:"bytes,3,opt,name=cache_control,json=cacheControl,proto3" json:"cache_control,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetProfilePictureRequest) Reset() {
 	*x = GetProfilePictureRequest{}
-	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[2]
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +424,7 @@ func (x *GetProfilePictureRequest) String() string {
 func (*GetProfilePictureRequest) ProtoMessage() {}
 
 func (x *GetProfilePictureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[2]
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +437,7 @@ func (x *GetProfilePictureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProfilePictureRequest.ProtoReflect.Descriptor instead.
 func (*GetProfilePictureRequest) Descriptor() ([]byte, []int) {
-	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{2}
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetProfilePictureRequest) GetInstance() string {
@@ -376,6 +454,13 @@ func (x *GetProfilePictureRequest) GetChatId() string {
 	return ""
 }
 
+func (x *GetProfilePictureRequest) GetCacheControl() *CacheControl {
+	if x != nil {
+		return x.CacheControl
+	}
+	return nil
+}
+
 // Response of GetProfilePicture.
 type GetProfilePictureResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -389,7 +474,7 @@ type GetProfilePictureResponse struct {
 
 func (x *GetProfilePictureResponse) Reset() {
 	*x = GetProfilePictureResponse{}
-	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[3]
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +486,7 @@ func (x *GetProfilePictureResponse) String() string {
 func (*GetProfilePictureResponse) ProtoMessage() {}
 
 func (x *GetProfilePictureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[3]
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +499,7 @@ func (x *GetProfilePictureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProfilePictureResponse.ProtoReflect.Descriptor instead.
 func (*GetProfilePictureResponse) Descriptor() ([]byte, []int) {
-	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{3}
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetProfilePictureResponse) GetProfilePicture() *ProfilePicture {
@@ -450,10 +535,16 @@ const file_hypersender_contact_v1_contact_service_proto_rawDesc = "" +
 	"\x06status\x18\x01 \x01(\x0e2#.hypersender.contact.v1.CacheStatusR\x06status\x12+\n" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12+\n" +
 	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x1c\n" +
-	"\tcollapsed\x18\x04 \x01(\bR\tcollapsed\"O\n" +
+	"\tcollapsed\x18\x04 \x01(\bR\tcollapsed\"\xe1\x01\n" +
+	"\fCacheControl\x122\n" +
+	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x126\n" +
+	"\tmin_fresh\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bminFresh\x12?\n" +
+	"\x0estale_if_error\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fstaleIfError\x12$\n" +
+	"\x0eonly_if_cached\x18\x04 \x01(\bR\fonlyIfCached\"\x9a\x01\n" +
 	"\x18GetProfilePictureRequest\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x17\n" +
-	"\achat_id\x18\x02 \x01(\tR\x06chatId\"\xae\x01\n" +
+	"\achat_id\x18\x02 \x01(\tR\x06chatId\x12I\n" +
+	"\rcache_control\x18\x03 \x01(\v2$.hypersender.contact.v1.CacheControlR\fcacheControl\"\xae\x01\n" +
 	"\x19GetProfilePictureResponse\x12O\n" +
 	"\x0fprofile_picture\x18\x01 \x01(\v2&.hypersender.contact.v1.ProfilePictureR\x0eprofilePicture\x12@\n" +
 	"\n" +
@@ -486,33 +577,38 @@ func file_hypersender_contact_v1_contact_service_proto_rawDescGZIP() []byte {
 }
 
 var file_hypersender_contact_v1_contact_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hypersender_contact_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_hypersender_contact_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_hypersender_contact_v1_contact_service_proto_goTypes = []any{
 	(ProfilePictureState)(0),          // 0: hypersender.contact.v1.ProfilePictureState
 	(CacheStatus)(0),                  // 1: hypersender.contact.v1.CacheStatus
 	(*ProfilePicture)(nil),            // 2: hypersender.contact.v1.ProfilePicture
 	(*CacheInfo)(nil),                 // 3: hypersender.contact.v1.CacheInfo
-	(*GetProfilePictureRequest)(nil),  // 4: hypersender.contact.v1.GetProfilePictureRequest
-	(*GetProfilePictureResponse)(nil), // 5: hypersender.contact.v1.GetProfilePictureResponse
-	(*timestamppb.Timestamp)(nil),     // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 7: google.protobuf.Duration
+	(*CacheControl)(nil),              // 4: hypersender.contact.v1.CacheControl
+	(*GetProfilePictureRequest)(nil),  // 5: hypersender.contact.v1.GetProfilePictureRequest
+	(*GetProfilePictureResponse)(nil), // 6: hypersender.contact.v1.GetProfilePictureResponse
+	(*timestamppb.Timestamp)(nil),     // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 8: google.protobuf.Duration
 }
 var file_hypersender_contact_v1_contact_service_proto_depIdxs = []int32{
-	0, // 0: hypersender.contact.v1.ProfilePicture.state:type_name -> hypersender.contact.v1.ProfilePictureState
-	6, // 1: hypersender.contact.v1.ProfilePicture.fetch_time:type_name -> google.protobuf.Timestamp
-	6, // 2: hypersender.contact.v1.ProfilePicture.expire_time:type_name -> google.protobuf.Timestamp
-	1, // 3: hypersender.contact.v1.CacheInfo.status:type_name -> hypersender.contact.v1.CacheStatus
-	7, // 4: hypersender.contact.v1.CacheInfo.age:type_name -> google.protobuf.Duration
-	7, // 5: hypersender.contact.v1.CacheInfo.ttl:type_name -> google.protobuf.Duration
-	2, // 6: hypersender.contact.v1.GetProfilePictureResponse.profile_picture:type_name -> hypersender.contact.v1.ProfilePicture
-	3, // 7: hypersender.contact.v1.GetProfilePictureResponse.cache_info:type_name -> hypersender.contact.v1.CacheInfo
-	4, // 8: hypersender.contact.v1.ContactService.GetProfilePicture:input_type -> hypersender.contact.v1.GetProfilePictureRequest
-	5, // 9: hypersender.contact.v1.ContactService.GetProfilePicture:output_type -> hypersender.contact.v1.GetProfilePictureResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	0,  // 0: hypersender.contact.v1.ProfilePicture.state:type_name -> hypersender.contact.v1.ProfilePictureState
+	7,  // 1: hypersender.contact.v1.ProfilePicture.fetch_time:type_name -> google.protobuf.Timestamp
+	7,  // 2: hypersender.contact.v1.ProfilePicture.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 3: hypersender.contact.v1.CacheInfo.status:type_name -> hypersender.contact.v1.CacheStatus
+	8,  // 4: hypersender.contact.v1.CacheInfo.age:type_name -> google.protobuf.Duration
+	8,  // 5: hypersender.contact.v1.CacheInfo.ttl:type_name -> google.protobuf.Duration
+	8,  // 6: hypersender.contact.v1.CacheControl.max_age:type_name -> google.protobuf.Duration
+	8,  // 7: hypersender.contact.v1.CacheControl.min_fresh:type_name -> google.protobuf.Duration
+	8,  // 8: hypersender.contact.v1.CacheControl.stale_if_error:type_name -> google.protobuf.Duration
+	4,  // 9: hypersender.contact.v1.GetProfilePictureRequest.cache_control:type_name -> hypersender.contact.v1.CacheControl
+	2,  // 10: hypersender.contact.v1.GetProfilePictureResponse.profile_picture:type_name -> hypersender.contact.v1.ProfilePicture
+	3,  // 11: hypersender.contact.v1.GetProfilePictureResponse.cache_info:type_name -> hypersender.contact.v1.CacheInfo
+	5,  // 12: hypersender.contact.v1.ContactService.GetProfilePicture:input_type -> hypersender.contact.v1.GetProfilePictureRequest
+	6,  // 13: hypersender.contact.v1.ContactService.GetProfilePicture:output_type -> hypersender.contact.v1.GetProfilePictureResponse
+	13, // [13:14] is the sub-list for method output_type
+	12, // [12:13] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_hypersender_contact_v1_contact_service_proto_init() }
@@ -526,7 +622,7 @@ func file_hypersender_contact_v1_contact_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hypersender_contact_v1_contact_service_proto_rawDesc), len(file_hypersender_contact_v1_contact_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -180,6 +180,51 @@ class CacheInfo(_message.Message):
 Global___CacheInfo: _TypeAlias = CacheInfo  # noqa: Y015
 
 @_typing.final
+class CacheControl(_message.Message):
+    """What the caller accepts from the cache. Names follow RFC 9111 and RFC 5861."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    MIN_FRESH_FIELD_NUMBER: _builtins.int
+    STALE_IF_ERROR_FIELD_NUMBER: _builtins.int
+    ONLY_IF_CACHED_FIELD_NUMBER: _builtins.int
+    only_if_cached: _builtins.bool
+    """Never ask Hypersender: a contact that is not cached fails with FAILED_PRECONDITION and reason NOT_CACHED."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Oldest acceptable answer. Unset: the server's policy. Zero: ask Hypersender again, unless the server did so within
+        its refresh floor.
+        """
+
+    @_builtins.property
+    def min_fresh(self) -> _duration_pb2.Duration:
+        """url should keep working at least this long: a stored link with less is fetched anew, unless the server asked within
+        its refresh floor. Ignored when the expiry of the link is unknown. What Hypersender then gives is returned even when it
+        is shorter; expire_time tells.
+        """
+
+    @_builtins.property
+    def stale_if_error(self) -> _duration_pb2.Duration:
+        """How far beyond its lifetime an answer may be served. Unset: the server's policy. Zero: never."""
+
+    def __init__(
+        self,
+        *,
+        max_age: _duration_pb2.Duration | None = ...,
+        min_fresh: _duration_pb2.Duration | None = ...,
+        stale_if_error: _duration_pb2.Duration | None = ...,
+        only_if_cached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "min_fresh", b"min_fresh", "stale_if_error", b"stale_if_error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "min_fresh", b"min_fresh", "only_if_cached", b"only_if_cached", "stale_if_error", b"stale_if_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheControl: _TypeAlias = CacheControl  # noqa: Y015
+
+@_typing.final
 class GetProfilePictureRequest(_message.Message):
     """Request for GetProfilePicture."""
 
@@ -187,19 +232,25 @@ class GetProfilePictureRequest(_message.Message):
 
     INSTANCE_FIELD_NUMBER: _builtins.int
     CHAT_ID_FIELD_NUMBER: _builtins.int
+    CACHE_CONTROL_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     """Instance to ask (UUID). Empty: the server's default instance."""
     chat_id: _builtins.str
     """Required. Contact: a phone number in digits, or a chat id such as 15551234567@c.us or 100875997589545@lid."""
+    @_builtins.property
+    def cache_control(self) -> Global___CacheControl:
+        """What to accept from the cache. Unset: the server's policy."""
+
     def __init__(
         self,
         *,
         instance: _builtins.str = ...,
         chat_id: _builtins.str = ...,
+        cache_control: Global___CacheControl | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "instance", b"instance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "chat_id", b"chat_id", "instance", b"instance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
