@@ -6,6 +6,7 @@
 mod check;
 mod flags;
 mod given;
+mod instances;
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
@@ -25,8 +26,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Who is asked.
     pub upstream: Upstream,
-    /// Bound of one attempt.
-    pub attempt_timeout: Duration,
+    /// One attempt.
+    pub attempt: stack::UpstreamSettings,
     /// The layers.
     pub stack: stack::Settings,
     /// Time for calls that state none.
@@ -44,11 +45,20 @@ pub enum Upstream {
     Hypersender {
         /// The API's root.
         base_url: Url,
-        /// Token for every instance.
-        token: SecretString,
+        /// What it is asked with.
+        tokens: Tokens,
         /// Instance asked when a call names none.
         default_instance: Option<Instance>,
     },
+}
+
+/// The tokens of the instances.
+#[derive(Debug)]
+pub struct Tokens {
+    /// For every instance that is not listed; without it those cannot be asked.
+    pub any: Option<SecretString>,
+    /// For each instance that is listed.
+    pub by_instance: Vec<(Instance, SecretString)>,
 }
 
 /// Variables of the environment, as the process got them.

@@ -1,35 +1,45 @@
 //! The way of a look-up from a caller to Hypersender and back: the only place that knows the order of the layers.
 
+mod breaker;
 mod cache;
 mod clock;
+mod concurrency;
 mod flight;
+mod keyed;
+mod rate;
 mod retry;
 mod upstream;
 
 use std::sync::Arc;
 
-use tower::{Service, layer::layer_fn, retry::RetryLayer};
+use tower::{Service, retry::RetryLayer};
 
 pub use self::{
+    breaker::Settings as BreakerSettings,
     cache::{PictureCache, Settings as CacheSettings},
     clock::Clock,
+    concurrency::Settings as ConcurrencySettings,
+    rate::Settings as RateSettings,
     retry::Settings as RetrySettings,
-    upstream::{Settings as UpstreamSettings, Upstream, is_loopback},
+    upstream::{LinkHosts, Settings as UpstreamSettings, Upstream, is_loopback},
 };
 use crate::domain::{Answer, Lookup, LookupError};
-
-/// Most fetches in progress; beyond it a call is refused at once rather than added to a queue that would not move.
-pub const FLIGHTS_MAX: usize = 1024;
 
 /// What each layer is set to.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The cache.
     pub cache: CacheSettings,
-    /// Most fetches in progress.
+    /// Most fetches in progress; beyond it a call is refused at once rather than added to a queue that would not move.
     pub flights: usize,
     /// Retries.
     pub retry: RetrySettings,
+    /// When an instance that fails is left alone.
+    pub breaker: BreakerSettings,
+    /// How fast an instance is asked.
+    pub rate: RateSettings,
+    /// How many attempts are on the wire.
+    pub concurrency: ConcurrencySettings,
 }
 
 /// Puts the layers around `upstream`, outermost first. The caller's deadline is part of each look-up.
@@ -46,15 +56,22 @@ where
     S::Future: Send,
 {
     let cache = Arc::new(PictureCache::new(settings.cache));
+    let cooling = Arc::new(cache::CoolDowns::new());
     let stack = tower::ServiceBuilder::new()
         // A hit must never queue behind a miss: it turns round here.
-        .layer(layer_fn(|inner| cache::Serve::new(cache.clone(), clock, inner)))
+        .layer_fn(|inner| cache::Serve::new(cache.clone(), cooling.clone(), clock, inner))
         // However many ask, one fetch; what is below happens once for all of them.
-        .layer(layer_fn(|inner| flight::Flight::new(settings.flights, inner)))
+        .layer_fn(|inner| flight::Flight::new(settings.flights, inner))
         // Inside the flight, so that the answer is stored before the flight is gone.
-        .layer(layer_fn(|inner| cache::Fill::new(cache.clone(), clock, inner)))
-        // Each attempt goes through everything below on its own.
-        .layer(RetryLayer::new(retry::Policy::new(settings.retry.clone(), clock)))
+        .layer_fn(|inner| cache::Fill::new(cache.clone(), cooling.clone(), clock, inner))
+        // Each attempt goes through everything below on its own, and is paid for there.
+        .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock)))
+        // Before the rate limit: a call that an open breaker refuses must not use up a turn.
+        .layer_fn(|inner| breaker::Breaker::new(settings.breaker, inner))
+        // Before the places on the wire: whoever waits for a turn must not hold one.
+        .layer_fn(|inner| rate::RateLimit::new(settings.rate, inner))
+        .layer_fn(|inner| concurrency::ConcurrencyLimit::new(settings.concurrency, inner))
+        // One attempt, with its time-out.
         .service(upstream);
     (cache, stack)
 }

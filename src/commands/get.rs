@@ -27,8 +27,11 @@ async fn get(flags: GetFlags) -> ExitCode {
         Ok(channel) => channel,
         Err(error) => return fail(error),
     };
-    let mut request =
-        Request::new(GetProfilePictureRequest { instance: flags.instance, chat_id: flags.chat_id });
+    let mut request = Request::new(GetProfilePictureRequest {
+        instance: flags.instance,
+        chat_id: flags.chat_id,
+        cache_control: None,
+    });
     request.set_timeout(flags.target.timeout);
     match ContactServiceClient::new(channel).get_profile_picture(request).await {
         Ok(response) => {

@@ -7,6 +7,7 @@ use std::{
     process::{self, ExitCode},
 };
 
+use secrecy::SecretString;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -25,7 +26,7 @@ use crate::{
     },
     sandbox::Sandbox,
     server::{self, DeadlineLayer, Stop},
-    stack::{self, Clock, UpstreamSettings},
+    stack::{self, Clock},
     telemetry,
 };
 
@@ -56,8 +57,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let stop = stop_signal()?;
     let clock = Clock::system();
     let (base_url, credentials, sandbox) = upstream(settings.upstream).await?;
-    let upstream = UpstreamSettings { base_url, attempt_timeout: settings.attempt_timeout };
-    let upstream = stack::Upstream::new(upstream, clock).map_err(io::Error::other)?;
+    let upstream = stack::Upstream::new(base_url, settings.attempt, clock).map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, upstream);
 
     let contacts = ContactServiceServer::new(Contacts::new(lookup, credentials));
@@ -87,19 +87,25 @@ async fn serve(settings: Settings) -> io::Result<()> {
 async fn upstream(upstream: Upstream) -> io::Result<(Url, Credentials, Option<Sandbox>)> {
     // Tells credentials apart within this process, and in no other.
     let hasher = RandomState::new();
+    let credential = |token: SecretString| Credential::new(token, &hasher);
     match upstream {
-        Upstream::Hypersender { base_url, token, default_instance } => {
-            let credentials = Credentials { token: Credential::new(token, &hasher), default_instance };
+        Upstream::Hypersender { base_url, tokens, default_instance } => {
+            let by_instance = tokens.by_instance.into_iter();
+            let credentials = Credentials {
+                by_instance: by_instance.map(|(instance, token)| (instance, credential(token))).collect(),
+                any: tokens.any.map(credential),
+                default_instance,
+            };
             Ok((base_url, credentials, None))
         }
         Upstream::Sandbox => {
             let sandbox = Sandbox::start((Ipv4Addr::LOCALHOST, 0).into()).await?;
-            let base_url = sandbox.base_url();
-            let base_url = Url::parse(&base_url).expect("the sandbox knows its own address");
+            let base_url = Url::parse(&sandbox.base_url()).expect("the sandbox knows its own address");
             let instance = Instance::parse(Sandbox::INSTANCE).expect("it is a UUID");
             let credentials = Credentials {
-                token: Credential::new(Sandbox::TOKEN.into(), &hasher),
+                any: Some(credential(Sandbox::TOKEN.into())),
                 default_instance: Some(instance),
+                ..Credentials::default()
             };
             Ok((base_url, credentials, Some(sandbox)))
         }

@@ -1,16 +1,17 @@
 //! From values as given to settings that hold, or to all of their faults.
 
-use std::{collections::BTreeSet, ffi::OsStr, fmt};
+use std::{collections::BTreeSet, ffi::OsStr, fmt, path::Path};
 
 use clap::{Command, CommandFactory};
 use secrecy::SecretString;
 
 use super::{
-    Settings, Upstream, Variables,
-    flags::{Cli, ServeFlags},
+    Settings, Tokens, Upstream, Variables,
+    flags::{AttemptFlags, CacheFlags, Cli, HypersenderFlags, LimitFlags, ServeFlags},
     given::Given,
+    instances::{self, read_file, token_from},
 };
-use crate::{server, stack, telemetry};
+use crate::{domain::Instance, server, stack, telemetry};
 
 const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
@@ -98,40 +99,60 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
         filter: faults.take("log", flags.logs.log).into(),
     };
     let listen = faults.take_any("listen", Some(flags.server.listen));
-    let upstream = upstream(flags.hypersender, variables, &mut faults);
     let deadline = faults.take("deadline", flags.server.deadline);
-    let attempt_timeout = faults.take("attempt_timeout", flags.attempts.attempt_timeout);
-    let stack = stack::Settings {
-        cache: stack::CacheSettings {
-            ttl: faults.take("cache_ttl", flags.cache.cache_ttl),
-            absent_ttl: faults.take("cache_absent_ttl", flags.cache.cache_absent_ttl),
-            entries: faults.take("cache_entries", flags.cache.cache_entries),
-            ..Default::default()
-        },
-        flights: stack::FLIGHTS_MAX,
-        retry: stack::RetrySettings { attempts: faults.take("attempts", flags.attempts.attempts) },
+    let attempt = stack::UpstreamSettings {
+        attempt_timeout: faults.take("attempt_timeout", flags.attempts.attempt_timeout.clone()),
+        retry_after_max: faults.take("retry_after_max", flags.attempts.retry_after_max.clone()),
+        link_hosts: faults.take("link_hosts", flags.hypersender.link_hosts.clone()),
     };
+    let upstream = upstream(flags.hypersender, variables, &mut faults);
+    let stack = stack(flags.cache, flags.attempts, flags.limits, &mut faults);
     match (listen, upstream) {
         (Some(listen), Some(upstream)) if faults.0.is_empty() => {
-            let settings = Settings {
-                listen,
-                upstream,
-                attempt_timeout,
-                stack,
-                deadline,
-                server: server::Settings::default(),
-            };
-            Ok((settings, log))
+            let server = server::Settings::default();
+            Ok((Settings { listen, upstream, attempt, stack, deadline, server }, log))
         }
         _ => Err(faults),
     }
 }
 
-fn upstream(
-    flags: super::flags::HypersenderFlags,
-    variables: &Variables,
+fn stack(
+    cache: CacheFlags,
+    attempts: AttemptFlags,
+    limits: LimitFlags,
     faults: &mut Faults,
-) -> Option<Upstream> {
+) -> stack::Settings {
+    stack::Settings {
+        cache: stack::CacheSettings {
+            ttl: faults.take("cache_ttl", cache.cache_ttl),
+            absent_ttl: faults.take("cache_absent_ttl", cache.cache_absent_ttl),
+            entries: faults.take("cache_entries", cache.cache_entries),
+            bytes: usize::try_from(faults.take("cache_bytes", cache.cache_bytes).as_u64())
+                .unwrap_or(usize::MAX),
+            stale_while_revalidate: faults.take("stale_while_revalidate", cache.stale_while_revalidate),
+            stale_if_error: faults.take("stale_if_error", cache.stale_if_error),
+            refresh_floor: faults.take("refresh_floor", cache.refresh_floor),
+            link_margin: faults.take("link_margin", cache.link_margin),
+        },
+        flights: faults.take("flights", limits.flights),
+        retry: stack::RetrySettings {
+            attempts: faults.take("attempts", attempts.attempts),
+            budget: faults.take("retry_budget", attempts.retry_budget),
+        },
+        breaker: stack::BreakerSettings {
+            failures: faults.take("breaker_failures", limits.breaker_failures),
+        },
+        rate: stack::RateSettings {
+            per_second: faults.take("rate", limits.rate),
+            burst: faults.take("burst", limits.burst),
+        },
+        concurrency: stack::ConcurrencySettings {
+            attempts: faults.take("upstream_concurrency", limits.upstream_concurrency),
+        },
+    }
+}
+
+fn upstream(flags: HypersenderFlags, variables: &Variables, faults: &mut Faults) -> Option<Upstream> {
     let sandbox = faults.take("sandbox", flags.sandbox);
     let allow_http = faults.take("allow_http", flags.allow_http);
     let base_url = faults.take_any("base_url", Some(flags.base_url));
@@ -147,33 +168,76 @@ fn upstream(
     if sandbox {
         return Some(Upstream::Sandbox);
     }
-    let token = token(variables).map_err(|(name, fault)| faults.note(name, &fault));
-    Some(Upstream::Hypersender { base_url: base_url?, token: token.ok()?, default_instance })
+    let tokens = tokens(variables, flags.instances_file.as_deref(), default_instance.as_ref(), faults);
+    Some(Upstream::Hypersender { base_url: base_url?, tokens: tokens?, default_instance })
+}
+
+/// With an instances file, only what it names can be asked, and the default instance with the API key.
+fn tokens(
+    variables: &Variables,
+    file: Option<&Path>,
+    default: Option<&Instance>,
+    faults: &mut Faults,
+) -> Option<Tokens> {
+    let key = match api_key(variables) {
+        Ok(key) => key,
+        Err((name, fault)) => {
+            faults.note(name, &fault);
+            None
+        }
+    };
+    let Some(file) = file else {
+        if key.is_none() && !faults.0.iter().any(|fault| fault.starts_with(API_KEY)) {
+            let fault = format!(
+                "not set, nor is {API_KEY_FILE} or {}; only --sandbox needs no token",
+                names("instances_file")
+            );
+            faults.note(API_KEY, &fault);
+        }
+        return Some(Tokens { any: key, by_instance: Vec::new() });
+    };
+    let name = names("instances_file");
+    let mut by_instance = match instances::read(file) {
+        Ok(tokens) => tokens,
+        Err(all) => {
+            for fault in all {
+                faults.note(&name, &fault);
+            }
+            return None;
+        }
+    };
+    let listed = |instance: &Instance| by_instance.iter().any(|(known, _)| known == instance);
+    match (key, default) {
+        (Some(_), Some(default)) if listed(default) => {
+            let fault = format!("the token of the default instance is given twice, here and by {name}");
+            faults.note(API_KEY, &fault);
+        }
+        (Some(key), Some(default)) => by_instance.push((default.clone(), key)),
+        (Some(_), None) => {
+            let fault = format!("of no use: with {name} it is the token of {} alone", names("instance"));
+            faults.note(API_KEY, &fault);
+        }
+        (None, Some(default)) if !listed(default) => {
+            faults.note(&names("instance"), &format!("has no token: {name} does not name it"));
+        }
+        (None, _) => {}
+    }
+    Some(Tokens { any: None, by_instance })
 }
 
 /// The API key, from its variable or its file. Neither it nor the file's content stands in a fault.
-fn token(variables: &Variables) -> Result<SecretString, (&'static str, String)> {
+fn api_key(variables: &Variables) -> Result<Option<SecretString>, (&'static str, String)> {
     let find = |wanted: &str| {
         let set = variables.iter().find(|(name, value)| name == wanted && !value.is_empty());
         set.map(|(_, value)| value)
     };
-    let (name, text) = match (find(API_KEY), find(API_KEY_FILE)) {
+    let (name, token) = match (find(API_KEY), find(API_KEY_FILE)) {
+        (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
             return Err((API_KEY, format!("given twice, here and by {API_KEY_FILE}")));
         }
-        (None, None) => {
-            let fault = format!("not set, nor is {API_KEY_FILE}; only --sandbox needs no token");
-            return Err((API_KEY, fault));
-        }
-        (Some(value), None) => (API_KEY, value.to_string_lossy().into_owned()),
-        (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(text) => (API_KEY_FILE, text),
-            Err(error) => return Err((API_KEY_FILE, format!("cannot read the file ({error})"))),
-        },
+        (Some(value), None) => (API_KEY, token_from(&value.to_string_lossy())),
+        (None, Some(path)) => (API_KEY_FILE, read_file(path.as_ref()).and_then(|text| token_from(&text))),
     };
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err((name, "a token is visible ASCII characters without blanks".to_owned()));
-    }
-    Ok(SecretString::from(token))
+    token.map(Some).map_err(|fault| (name, fault))
 }

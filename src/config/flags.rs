@@ -1,16 +1,18 @@
 //! The command line: one line of help for each setting, with its unit and range.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 use url::Url;
 
-use super::given::{Given, duration, number, one_of, read_by, switch};
-use crate::{domain::Instance, sandbox, telemetry::Format};
+use super::given::{Given, bytes, duration, number, one_of, read_by, switch};
+use crate::{domain::Instance, sandbox, stack::LinkHosts, telemetry::Format};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The gRPC front door to WhatsApp contacts behind the Hypersender REST API.
@@ -51,6 +53,8 @@ pub struct ServeFlags {
     #[command(flatten)]
     pub(super) attempts: AttemptFlags,
     #[command(flatten)]
+    pub(super) limits: LimitFlags,
+    #[command(flatten)]
     pub(super) logs: LogFlags,
 }
 
@@ -85,6 +89,15 @@ pub(super) struct HypersenderFlags {
     /// Instance that is asked when a call names none: 1 to 64 characters of A-Z a-z 0-9 _ -
     #[arg(long, env = "HYPERSENDER_WHATSAPP_INSTANCE_ID", value_name = "UUID", value_parser = read_by(read_instance))]
     pub instance: Option<Given<Instance>>,
+    /// TOML file with a table `instances.<id>` for each instance, holding token or token_file. Only these can then be
+    /// asked, and the default instance with the API key
+    #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH")]
+    pub instances_file: Option<PathBuf>,
+    /// Hosts that links may lead to: any, or a list such as pps.whatsapp.net,*.whatsapp.net; a link to another one is
+    /// answered as no picture
+    #[arg(long, env = "HYPERSENDER_GRPC_LINK_HOSTS", value_name = "HOSTS", default_value = "any")]
+    #[arg(value_parser = one_of::<LinkHosts>(LinkHosts::FORM))]
+    pub link_hosts: Given<LinkHosts>,
 }
 
 #[derive(Args, Debug)]
@@ -102,6 +115,31 @@ pub(super) struct CacheFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_ENTRIES", value_name = "COUNT", default_value = "100000")]
     #[arg(value_parser = number(0..=100_000_000_usize))]
     pub cache_entries: Given<usize>,
+    /// Most memory for answers, estimated (0, which keeps none, to 1TiB)
+    #[arg(long, env = "HYPERSENDER_GRPC_CACHE_BYTES", value_name = "BYTES", default_value = "96MiB")]
+    #[arg(value_parser = bytes(ByteSize::b(0)..=ByteSize::tib(1)))]
+    pub cache_bytes: Given<ByteSize>,
+    /// How far beyond its lifetime an answer is handed out at once, while it is fetched anew (0, which is never, to 10d)
+    #[arg(
+        long,
+        env = "HYPERSENDER_GRPC_STALE_WHILE_REVALIDATE",
+        value_name = "DURATION",
+        default_value = "15m"
+    )]
+    #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
+    pub stale_while_revalidate: Given<Duration>,
+    /// How far beyond its lifetime an answer is handed out when the fetch fails (0, which is never, to 10d)
+    #[arg(long, env = "HYPERSENDER_GRPC_STALE_IF_ERROR", value_name = "DURATION", default_value = "24h")]
+    #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
+    pub stale_if_error: Given<Duration>,
+    /// A contact with an answer to hand out is not fetched again within this time, whatever callers ask (0 to 1h)
+    #[arg(long, env = "HYPERSENDER_GRPC_REFRESH_FLOOR", value_name = "DURATION", default_value = "30s")]
+    #[arg(value_parser = duration(Duration::ZERO..=HOUR))]
+    pub refresh_floor: Given<Duration>,
+    /// A link stops counting as fresh this long before it expires (0 to 1d)
+    #[arg(long, env = "HYPERSENDER_GRPC_LINK_MARGIN", value_name = "DURATION", default_value = "10m")]
+    #[arg(value_parser = duration(Duration::ZERO..=DAY))]
+    pub link_margin: Given<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -115,6 +153,39 @@ pub(super) struct AttemptFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_ATTEMPT_TIMEOUT", value_name = "DURATION", default_value = "6s")]
     #[arg(value_parser = duration(MILLISECOND..=15 * SECOND))]
     pub attempt_timeout: Given<Duration>,
+    /// Retries that each first attempt pays for, over all fetches (0, which is no retry at all, to 1)
+    #[arg(long, env = "HYPERSENDER_GRPC_RETRY_BUDGET", value_name = "RATIO", default_value = "0.1")]
+    #[arg(value_parser = number(0.0..=1.0_f64))]
+    pub retry_budget: Given<f64>,
+    /// Longest wait that Hypersender may ask for, by Retry-After or X-RateLimit-Reset; more is cut (0 to 1h)
+    #[arg(long, env = "HYPERSENDER_GRPC_RETRY_AFTER_MAX", value_name = "DURATION", default_value = "5m")]
+    #[arg(value_parser = duration(Duration::ZERO..=HOUR))]
+    pub retry_after_max: Given<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits, each for this process alone: divide by the number of replicas")]
+pub(super) struct LimitFlags {
+    /// Attempts a second for each instance; WhatsApp bans numbers for bulk look-ups (0, which is no limit, to 1000)
+    #[arg(long, env = "HYPERSENDER_GRPC_RATE", value_name = "PER_SECOND", default_value = "5")]
+    #[arg(value_parser = number(0.0..=1000.0_f64))]
+    pub rate: Given<f64>,
+    /// Attempts for each instance at once, after it was left in peace (0, which is no limit, to 10000)
+    #[arg(long, env = "HYPERSENDER_GRPC_BURST", value_name = "COUNT", default_value = "20")]
+    #[arg(value_parser = number(0..=10_000_u32))]
+    pub burst: Given<u32>,
+    /// Failures in a row after which an instance is left alone for 2s, doubling to 60s (0, which is never, to 1000)
+    #[arg(long, env = "HYPERSENDER_GRPC_BREAKER_FAILURES", value_name = "COUNT", default_value = "5")]
+    #[arg(value_parser = number(0..=1000_u32))]
+    pub breaker_failures: Given<u32>,
+    /// Attempts on the wire at a time; half of them at most for one instance (1 to 10000)
+    #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY", value_name = "COUNT", default_value = "64")]
+    #[arg(value_parser = number(1..=10_000_usize))]
+    pub upstream_concurrency: Given<usize>,
+    /// Contacts being fetched at a time; further ones are refused (1 to 1000000)
+    #[arg(long, env = "HYPERSENDER_GRPC_FLIGHTS", value_name = "COUNT", default_value = "1024")]
+    #[arg(value_parser = number(1..=1_000_000_usize))]
+    pub flights: Given<usize>,
 }
 
 #[derive(Args, Debug)]

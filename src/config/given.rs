@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
+use bytesize::ByteSize;
 use humantime::format_duration;
 
 /// A value that was read, or why it could not be. Whoever parses the command line sees a success either way, so that all
@@ -49,6 +50,15 @@ pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Parsed<Dura
             Ok(_) => Err(format!("{text:?} is not from {low} to {high}")),
             Err(_) => Err(format!("{text:?} is not a duration such as 500ms, 10m or 1h 30m")),
         }
+    })
+}
+
+/// Parses a number of bytes such as `1000000`, `64MB` or `96MiB` within `range`.
+pub fn bytes(range: RangeInclusive<ByteSize>) -> impl Fn(&str) -> Parsed<ByteSize> + Clone {
+    read_by(move |text: &str| {
+        let value = text.parse().ok().filter(|value| range.contains(value));
+        let (low, high) = (range.start(), range.end());
+        value.ok_or_else(|| format!("{text:?} is not a number of bytes such as 64MiB, from {low} to {high}"))
     })
 }
 

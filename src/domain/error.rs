@@ -9,6 +9,9 @@ use thiserror::Error;
 
 use super::ChatId;
 
+/// A queued request and a starting instance take longer than a moment.
+const SLOW_WAIT: Duration = Duration::from_secs(5);
+
 /// Why a look-up has no answer.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LookupError {
@@ -85,7 +88,10 @@ pub enum LookupError {
     },
     /// Hypersender did not answer in time.
     #[error("Hypersender did not answer in time")]
-    TimedOut,
+    TimedOut {
+        /// When it makes sense to ask again, as far as this server knows.
+        retry_after: Option<Duration>,
+    },
     /// Hypersender put the request into a queue.
     #[error("Hypersender queued the request instead of answering it")]
     Queued,
@@ -122,9 +128,33 @@ impl LookupError {
     pub fn again(&self) -> Again {
         match self {
             Self::Unavailable { again, .. } => *again,
-            Self::InstanceStarting | Self::UpstreamRateLimited { .. } | Self::TimedOut => Again::Yes,
+            Self::InstanceStarting | Self::UpstreamRateLimited { .. } | Self::TimedOut { .. } => Again::Yes,
             _ => Again::No,
         }
+    }
+
+    /// How long to wait before asking again, where upstream or this server has said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { wait } | Self::CircuitOpen { wait } => Some(*wait),
+            Self::UpstreamRateLimited { retry_after }
+            | Self::Unavailable { retry_after, .. }
+            | Self::TimedOut { retry_after } => *retry_after,
+            Self::Queued | Self::InstanceStarting => Some(SLOW_WAIT),
+            _ => None,
+        }
+    }
+
+    /// The same error with another wait, where it can tell one.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        if let Self::UpstreamRateLimited { retry_after }
+        | Self::Unavailable { retry_after, .. }
+        | Self::TimedOut { retry_after } = &mut self
+        {
+            *retry_after = Some(wait);
+        }
+        self
     }
 
     /// Whether this server refused to ask, so that the error says nothing about Hypersender.

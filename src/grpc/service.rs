@@ -1,6 +1,10 @@
 //! [`Contacts`]: the RPCs of `ContactService`. Each converts its request, looks up, and converts the answer.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tonic::{Request, Response, Status};
 use tower::{Service, ServiceExt};
@@ -14,11 +18,13 @@ use crate::domain::{
     Lookup, LookupError, Ttl,
 };
 
-/// Which token an instance is asked with.
-#[derive(Clone, Debug)]
+/// Which token each instance is asked with.
+#[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// The token for every instance that callers name.
-    pub token: Credential,
+    /// The token of each instance that has one of its own.
+    pub by_instance: HashMap<Instance, Credential>,
+    /// The token for every other instance; without it there are no others.
+    pub any: Option<Credential>,
     /// The instance asked when a call names none.
     pub default_instance: Option<Instance>,
 }
@@ -31,7 +37,9 @@ impl Credentials {
         } else {
             Instance::parse(name)?
         };
-        Ok((instance, self.token.clone()))
+        let credential = self.by_instance.get(&instance).or(self.any.as_ref());
+        let credential = credential.cloned().ok_or(LookupError::InstanceNotConfigured)?;
+        Ok((instance, credential))
     }
 }
 
@@ -39,23 +47,24 @@ impl Credentials {
 #[derive(Clone, Debug)]
 pub struct Contacts<S> {
     lookup: S,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
 }
 
 impl<S> Contacts<S> {
     /// Serves what `lookup` finds.
     pub fn new(lookup: S, credentials: Credentials) -> Self {
-        Self { lookup, credentials }
+        Self { lookup, credentials: Arc::new(credentials) }
     }
 
     /// The look-up a request asks for; its deadline is set where the request came in.
     fn read(&self, request: &Request<contact::GetProfilePictureRequest>) -> Result<Lookup, LookupError> {
         let message = request.get_ref();
         let chat = ChatId::parse(&message.chat_id)?;
+        let control = cache_control(message.cache_control.unwrap_or_default())?;
         let (instance, credential) = self.credentials.resolve(&message.instance)?;
         let deadline = request.extensions().get::<Deadline>();
         let deadline = deadline.cloned().ok_or(LookupError::Internal)?;
-        Ok(Lookup::new(instance, credential, chat, CacheControl::default(), deadline))
+        Ok(Lookup::new(instance, credential, chat, control, deadline))
     }
 }
 
@@ -74,6 +83,20 @@ where
         let answer = self.lookup.clone().oneshot(lookup).await;
         answer.and_then(|answer| write(&key, answer)).map(Response::new).map_err(|error| status(&error))
     }
+}
+
+/// What the caller accepts; a duration that the field's rules forbid is refused by name.
+fn cache_control(control: contact::CacheControl) -> Result<CacheControl, LookupError> {
+    let read = |field, given: Option<prost_types::Duration>| {
+        let read = given.map(Duration::try_from).transpose();
+        read.map_err(|_| LookupError::CacheControlInvalid { field })
+    };
+    Ok(CacheControl {
+        max_age: read("max_age", control.max_age)?,
+        min_fresh: read("min_fresh", control.min_fresh)?,
+        stale_if_error: read("stale_if_error", control.stale_if_error)?,
+        only_if_cached: control.only_if_cached,
+    })
 }
 
 /// The answer in the terms of the contract. That there is no such contact is stored like an answer, and told as an error.

@@ -20,8 +20,6 @@ pub const DOMAIN: &str = "hypersender-grpc";
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// The wait where nobody named one: about what a fault of a moment takes.
 const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
-/// A queued request and a starting instance take longer than a moment.
-const WAIT_SLOW: Duration = Duration::from_secs(5);
 
 /// The status a caller gets for `error`.
 pub fn status(error: &LookupError) -> Status {
@@ -67,7 +65,7 @@ fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
         E::InstanceNotConnected => (Code::FailedPrecondition, "INSTANCE_NOT_CONNECTED"),
         E::UpstreamRateLimited { .. } => (Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED"),
         E::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE"),
-        E::TimedOut => (Code::Unavailable, "UPSTREAM_TIMEOUT"),
+        E::TimedOut { .. } => (Code::Unavailable, "UPSTREAM_TIMEOUT"),
         E::Queued => (Code::Unavailable, "UPSTREAM_QUEUED"),
         E::ResponseInvalid => (Code::Internal, "UPSTREAM_RESPONSE_INVALID"),
     }
@@ -92,15 +90,9 @@ enum Wait {
 }
 
 fn wait(error: &LookupError, code: Code) -> Wait {
-    match (error, code) {
-        (LookupError::RateLimited { wait } | LookupError::CircuitOpen { wait }, _) => Wait::For(*wait),
-        (
-            LookupError::UpstreamRateLimited { retry_after } | LookupError::Unavailable { retry_after, .. },
-            _,
-        ) => Wait::For(retry_after.unwrap_or(WAIT_UNKNOWN)),
-        (LookupError::Queued | LookupError::InstanceStarting, _) => Wait::For(WAIT_SLOW),
-        (_, Code::Unavailable | Code::ResourceExhausted) => Wait::For(WAIT_UNKNOWN),
-        (_, Code::DeadlineExceeded) => Wait::Unsaid,
+    match code {
+        Code::Unavailable | Code::ResourceExhausted => Wait::For(error.retry_after().unwrap_or(WAIT_UNKNOWN)),
+        Code::DeadlineExceeded => Wait::Unsaid,
         _ => Wait::Never,
     }
 }

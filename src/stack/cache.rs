@@ -3,10 +3,12 @@
 //! Failures never are stored: a broken upstream must be asked again. Map guards live in this file's own functions and
 //! are gone when they return.
 
+mod cooldown;
 mod eviction;
 mod fill;
 mod freshness;
 mod serve;
+mod standing;
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
@@ -19,12 +21,13 @@ use std::{
 
 use dashmap::{DashMap, Entry as Place};
 
+pub use self::{cooldown::CoolDowns, fill::Fill, serve::Serve};
 use self::{
     eviction::{Digest, Sieve},
     freshness::Entry,
+    standing::Standing,
 };
-pub use self::{fill::Fill, serve::Serve};
-use crate::domain::{Answer, Finding, Key};
+use crate::domain::{Answer, Finding, Key, Scope};
 
 /// What the cache keeps, and for how long.
 #[derive(Clone, Debug)]
@@ -73,6 +76,7 @@ pub struct PictureCache {
     order: Mutex<Sieve>,
     bytes: AtomicUsize,
     hashers: [RandomState; 2],
+    standing: Standing,
     settings: Settings,
 }
 
@@ -92,6 +96,7 @@ impl PictureCache {
             order: Mutex::default(),
             bytes: AtomicUsize::new(0),
             hashers: [RandomState::new(), RandomState::new()],
+            standing: Standing::default(),
             settings,
         }
     }
@@ -115,6 +120,9 @@ impl PictureCache {
     }
 
     fn get(&self, key: &Key) -> Option<Entry> {
+        if self.standing.is_revoked(&key.scope) {
+            return None;
+        }
         let slot = self.map.get(&self.digest(key))?;
         // A store to a line that all cores read would cost each of them; mostly it is set already.
         if !slot.hit.load(Relaxed) {
@@ -123,8 +131,14 @@ impl PictureCache {
         Some(Entry::clone(&slot.entry))
     }
 
+    /// Puts everything that is stored under `scope` out of reach, until Hypersender answers it again.
+    fn revoke(&self, scope: &Scope) {
+        self.standing.revoke(scope);
+    }
+
     /// Stores what `answer` makes of the entry that is there, and returns the result.
     fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
+        self.standing.restore(&key.scope);
         let digest = self.digest(key);
         let (entry, is_new) = match self.map.entry(digest) {
             Place::Occupied(mut place) => {

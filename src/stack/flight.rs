@@ -130,7 +130,7 @@ where
             error!(key = %name, "a fetch panicked");
             Err(LookupError::Internal)
         }
-        Err(_) => Err(LookupError::TimedOut),
+        Err(_) => Err(LookupError::TimedOut { retry_after: None }),
     };
     landing.land(outcome);
 }

@@ -3,12 +3,16 @@
 //! The layer is tower's; which failures are worth another attempt stands with the errors, in `domain`. A retry never
 //! starts that could not end before the last waiter's deadline.
 
-use std::{fmt, time::Duration};
+mod budget;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use tokio::time::{Instant, Sleep, sleep};
+use tower::retry::budget::Budget;
 use tracing::debug;
 
+use self::budget::RetryBudget;
 use super::{clock::Clock, upstream::TIME_LEFT_MIN};
 use crate::{
     domain::{Again, Answer, Finding, Lookup, LookupError, Purpose},
@@ -27,12 +31,15 @@ const RATE_LIMIT_WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Attempts for each fetch, the first one included.
     pub attempts: u32,
+    /// Retries that each first attempt pays for; 0 allows none.
+    pub budget: f64,
 }
 
 /// The state of one fetch; tower clones a fresh one for each.
 #[derive(Clone)]
 pub struct Policy {
-    settings: Settings,
+    attempts: u32,
+    budget: Arc<RetryBudget>,
     clock: Clock,
     tried: u32,
     /// Whether a result that is worth one retry was there already.
@@ -44,8 +51,9 @@ pub struct Policy {
 impl Policy {
     /// The policy of a fetch that has not begun.
     #[must_use]
-    pub fn new(settings: Settings, clock: Clock) -> Self {
-        Self { settings, clock, tried: 0, tried_once: false, earlier: None }
+    pub fn new(settings: &Settings, clock: Clock) -> Self {
+        let budget = Arc::new(RetryBudget::new(settings.budget));
+        Self { attempts: settings.attempts, budget, clock, tried: 0, tried_once: false, earlier: None }
     }
 
     fn delay(&mut self, lookup: &Lookup, result: &Result<Answer, LookupError>) -> Option<Duration> {
@@ -62,7 +70,7 @@ impl Policy {
             Again::Once => !std::mem::replace(&mut self.tried_once, true),
             Again::Yes => true,
         };
-        if !worth || self.tried >= self.settings.attempts || lookup.purpose == Purpose::Refresh {
+        if !worth || self.tried >= self.attempts || lookup.purpose == Purpose::Refresh {
             return None;
         }
         let asked_for = match result {
@@ -92,6 +100,9 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
 
     fn retry(&mut self, lookup: &mut Lookup, result: &mut Result<Answer, LookupError>) -> Option<Sleep> {
         self.tried += 1;
+        if self.tried == 1 {
+            self.budget.deposit();
+        }
         match (self.earlier.take(), &*result) {
             // A refusal of a retry tells the caller nothing; what Hypersender said before does.
             (Some(earlier), Err(error)) if error.is_own_refusal() => {
@@ -106,6 +117,10 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
             _ => {}
         }
         let delay = self.delay(lookup, result)?;
+        if !self.budget.withdraw() {
+            debug!("no retry: too much fails already");
+            return None;
+        }
         self.earlier = Some(result.clone());
         let (key, attempt) = (KeyName::from(&lookup.key), self.tried);
         debug!(%key, attempt, ?delay, "upstream failed, will try again");

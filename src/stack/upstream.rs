@@ -3,6 +3,7 @@
 //! No retries, no cache, no limits: those are layers above. Only this room calls Hypersender and reads its JSON.
 
 mod failure;
+mod hosts;
 mod wire;
 
 use std::{
@@ -22,20 +23,23 @@ use tower::Service;
 use tracing::warn;
 use url::Url;
 
+pub use self::hosts::LinkHosts;
 use self::wire::Reply;
 use super::clock::Clock;
 use crate::{
-    domain::{Answer, CacheInfo, Finding, Lookup, LookupError},
+    domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
     telemetry::{KeyName, chain},
 };
 
-/// Where and how Hypersender is asked.
+/// How Hypersender is asked.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The API's root, without the instance.
-    pub base_url: Url,
     /// Bound of one attempt, from the connection to the last byte. The API may itself wait 5 s for a WhatsApp session.
     pub attempt_timeout: Duration,
+    /// Hints of when to ask again are capped at this.
+    pub retry_after_max: Duration,
+    /// Where links may lead.
+    pub link_hosts: LinkHosts,
 }
 
 /// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
@@ -51,17 +55,18 @@ const USER_AGENT: &str = concat!("hypersender-grpc/", env!("CARGO_PKG_VERSION"))
 #[derive(Clone, Debug)]
 pub struct Upstream {
     client: Client,
+    base_url: Url,
     settings: Arc<Settings>,
     clock: Clock,
 }
 
 impl Upstream {
-    /// Prepares connections; opens none.
+    /// Prepares to ask the API whose root (without the instance) is `base_url`; opens no connection.
     ///
     /// # Errors
     ///
     /// When the machine's certificate store cannot be used.
-    pub fn new(settings: Settings, clock: Clock) -> Result<Self, reqwest::Error> {
+    pub fn new(base_url: Url, settings: Settings, clock: Clock) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -71,7 +76,7 @@ impl Upstream {
             .no_proxy()
             .referer(false)
             .build()?;
-        Ok(Self { client, settings: Arc::new(settings), clock })
+        Ok(Self { client, base_url, settings: Arc::new(settings), clock })
     }
 
     async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
@@ -83,7 +88,7 @@ impl Upstream {
         let start = Instant::now();
         let result = timeout(self.settings.attempt_timeout, self.ask(&lookup)).await.unwrap_or_else(|_| {
             warn!(key = %KeyName::from(&lookup.key), "upstream did not answer in time");
-            Err(LookupError::TimedOut)
+            Err(LookupError::TimedOut { retry_after: None })
         });
         result.map(|finding| Answer {
             finding,
@@ -106,15 +111,23 @@ impl Upstream {
             warn!(%key, error = chain(&error), "upstream cannot be reached");
             failure
         })?;
-        wire::read(&reply, self.clock.now().wall).inspect_err(|failure| {
-            let status = reply.status.as_u16();
-            let request = wire::request_id(&reply.headers);
-            warn!(%key, status, request, reason = %failure, "upstream gave no answer");
-        })
+        let (status, request) = (reply.status.as_u16(), wire::request_id(&reply.headers));
+        let read = wire::read(&reply, self.clock.now().wall, self.settings.retry_after_max);
+        match read {
+            Err(failure) => {
+                warn!(%key, status, request, reason = %failure, "upstream gave no answer");
+                Err(failure)
+            }
+            Ok(Finding::Picture(link)) if !self.settings.link_hosts.allow(&link) => {
+                warn!(%key, request, "upstream gave a link to a host that is not allowed");
+                Ok(Finding::Absent(Absence::ForeignLink))
+            }
+            Ok(finding) => Ok(finding),
+        }
     }
 
     fn url(&self, lookup: &Lookup) -> Url {
-        let mut url = self.settings.base_url.clone();
+        let mut url = self.base_url.clone();
         let instance = lookup.key.scope.instance.as_str();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend([instance, "contacts", "profile-picture"]);

@@ -1,4 +1,4 @@
-//! [`Fill`]: what happens once for each fetch, whoever waits for it: the answer is stored.
+//! [`Fill`]: what happens once for each fetch, whoever waits for it: the answer is stored, or the failure remembered.
 
 use std::{
     sync::Arc,
@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use rand::RngExt;
 use tower::{Service, ServiceExt};
 
-use super::PictureCache;
+use super::{CoolDowns, PictureCache};
 use crate::{
-    domain::{Answer, CacheStatus, Lookup, LookupError},
+    domain::{Answer, CacheInfo, CacheStatus, Lookup, LookupError, Ttl},
     stack::clock::Clock,
 };
 
@@ -19,14 +19,15 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Fill<S> {
     cache: Arc<PictureCache>,
+    cooling: Arc<CoolDowns>,
     clock: Clock,
     ask: S,
 }
 
 impl<S> Fill<S> {
     /// Fills `cache` through `ask`.
-    pub fn new(cache: Arc<PictureCache>, clock: Clock, ask: S) -> Self {
-        Self { cache, clock, ask }
+    pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, ask: S) -> Self {
+        Self { cache, cooling, clock, ask }
     }
 }
 
@@ -54,16 +55,28 @@ where
     S::Future: Send,
 {
     async fn fill(self, lookup: Lookup) -> Result<Answer, LookupError> {
-        let (key, seen) = (lookup.key.clone(), lookup.seen);
+        let (key, seen, now) = (lookup.key.clone(), lookup.seen, self.clock.now());
         // Between the caller's look and this flight another one may have ended: its answer is as new as ours would be.
-        let missed = self.cache.get(&key).filter(|entry| Some(entry.asked_at()) > seen);
-        if let Some(entry) = missed {
-            return Ok(entry.answer(CacheStatus::Miss, self.clock.now()));
+        if let Some(entry) = self.cache.get(&key).filter(|entry| Some(entry.asked_at()) > seen) {
+            return Ok(entry.answer(CacheStatus::Miss, now));
         }
-        let answer = self.ask.oneshot(lookup).await?;
-        let spread = rand::rng().random_range(0.9..=1.0);
-        let entry = self.cache.settle(&key, &answer, spread);
-        let ttl = entry.answer(CacheStatus::Miss, self.clock.now()).cache.ttl;
-        Ok(Answer { cache: crate::domain::CacheInfo { ttl, ..answer.cache }, ..answer })
+        if let Some(failure) = self.cooling.failure(&key, now.instant) {
+            return Err(failure);
+        }
+        match self.ask.oneshot(lookup).await {
+            Ok(answer) => {
+                self.cooling.end(&key);
+                let spread = rand::rng().random_range(0.9..=1.0);
+                let entry = self.cache.settle(&key, &answer, spread);
+                let ttl = Ttl::until(entry.fresh_until, self.clock.now().instant);
+                Ok(Answer { cache: CacheInfo { ttl, ..answer.cache }, ..answer })
+            }
+            Err(error) => {
+                if error == LookupError::CredentialsRejected {
+                    self.cache.revoke(&key.scope);
+                }
+                Err(self.cooling.begin(&key, error, self.clock.now().instant))
+            }
+        }
     }
 }

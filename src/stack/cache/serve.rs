@@ -9,22 +9,23 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, Either};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt};
 
 use super::{
-    PictureCache,
+    CoolDowns, PictureCache,
     freshness::{Decision, Entry, after_fetch, decide},
 };
 use crate::{
     domain::{Answer, CacheStatus, Deadline, Lookup, LookupError, Purpose},
-    stack::clock::Clock,
+    stack::{clock::Clock, flight::LIFE_MAX},
 };
 
 /// The cache as one caller sees it, around a service that fetches.
 #[derive(Clone, Debug)]
 pub struct Serve<S> {
     cache: Arc<PictureCache>,
+    cooling: Arc<CoolDowns>,
     clock: Clock,
     fetch: S,
 }
@@ -35,8 +36,8 @@ pub type ServeFuture =
 
 impl<S> Serve<S> {
     /// Serves from `cache`, and through `fetch` what is not there.
-    pub fn new(cache: Arc<PictureCache>, clock: Clock, fetch: S) -> Self {
-        Self { cache, clock, fetch }
+    pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, fetch: S) -> Self {
+        Self { cache, cooling, clock, fetch }
     }
 }
 
@@ -61,7 +62,10 @@ where
         match (decision, stored) {
             (Decision::Serve(status), Some(entry)) => Either::Left(ready(Ok(entry.answer(status, now)))),
             (Decision::ServeAndRefresh, Some(entry)) => {
-                self.refresh(lookup);
+                // While it cools down, a refresh would end at once; a hot key is spared the many that would.
+                if self.cooling.failure(&lookup.key, now.instant).is_none() {
+                    self.refresh(lookup, now.instant);
+                }
                 Either::Left(ready(Ok(entry.answer(CacheStatus::Stale, now))))
             }
             (Decision::Fetch(status), _) => Either::Right(Box::pin(self.clone().fetch(lookup, status))),
@@ -94,13 +98,13 @@ where
         after_fetch(fetched, stored, self.clock.now(), &control, &self.cache.settings)
     }
 
-    /// Nobody waits for it, so it starts from a deadline of its own: the flight's.
-    fn refresh(&self, mut lookup: Lookup) {
+    /// Nobody waits for it, so its deadline is that of the flight.
+    fn refresh(&self, mut lookup: Lookup, now: Instant) {
         lookup.purpose = Purpose::Refresh;
-        lookup.deadline = Deadline::at(self.clock.now().instant + super::super::flight::LIFE_MAX);
+        lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.fetch.clone();
         tokio::spawn(async move {
-            // Its failure is in the log of whoever failed, and starts a pause of the key.
+            // Whoever failed has logged it, and the key cools down.
             let _ = fetch.oneshot(lookup).await;
         });
     }

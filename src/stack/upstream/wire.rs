@@ -23,21 +23,21 @@ pub struct Reply {
     pub body: Option<Vec<u8>>,
 }
 
-/// Hints are capped at this before any arithmetic with clocks.
-const HINT_MAX: Duration = Duration::from_secs(300);
 /// The vendor's id of a request, printed for support.
 const REQUEST_ID: &str = "s-request-id";
 const REQUEST_ID_CHARS_MAX: usize = 64;
 
 type Object = Map<String, Value>;
 
-/// What the answer says; `now` is the wall clock, for hints given as a date.
+/// What the answer says. `now` is the wall clock, for hints given as a date; hints are cut to `hint_max`.
 ///
 /// # Errors
 ///
 /// Everything but a picture, an absent one and a contact that is not there.
-pub fn read(reply: &Reply, now: SystemTime) -> Result<Finding, LookupError> {
+pub fn read(reply: &Reply, now: SystemTime, hint_max: Duration) -> Result<Finding, LookupError> {
     let json: Option<Object> = reply.body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
+    // Cut before any arithmetic with clocks. No wait at all is no hint either.
+    let hint = |wait: Option<Duration>| wait.map(|wait| wait.min(hint_max)).filter(|wait| !wait.is_zero());
     match (reply.status.as_u16(), json) {
         (200 | 202, Some(body)) if body.get("queued") == Some(&Value::Bool(true)) => Err(LookupError::Queued),
         (200, Some(body)) => picture(&body),
@@ -46,10 +46,12 @@ pub fn read(reply: &Reply, now: SystemTime) -> Result<Finding, LookupError> {
         (404, Some(_)) => Ok(Finding::NotFound(NotFound::Upstream)),
         (422, Some(body)) => unprocessable(&body),
         (429, _) => Err(LookupError::UpstreamRateLimited {
-            retry_after: retry_after(&reply.headers, now).or_else(|| rate_limit_reset(&reply.headers, now)),
+            retry_after: hint(
+                retry_after(&reply.headers, now).or_else(|| rate_limit_reset(&reply.headers, now)),
+            ),
         }),
         (500, _) => Err(unavailable(None, Again::Once)),
-        (503, _) => Err(unavailable(retry_after(&reply.headers, now), Again::Yes)),
+        (503, _) => Err(unavailable(hint(retry_after(&reply.headers, now)), Again::Yes)),
         (408 | 425 | 502 | 504..=599, _) => Err(unavailable(None, Again::Yes)),
         _ => Err(LookupError::ResponseInvalid),
     }
@@ -102,8 +104,8 @@ fn unprocessable(body: &Object) -> Result<Finding, LookupError> {
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match seconds(text) {
-        Some(seconds) => hint(Duration::from_secs(seconds)),
-        None => hint(httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?),
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
     }
 }
 
@@ -111,15 +113,11 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let reset = seconds(headers.get("x-ratelimit-reset")?.to_str().ok()?.trim())?;
     let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    hint(Duration::from_secs(reset).checked_sub(now)?)
+    Duration::from_secs(reset).checked_sub(now)
 }
 
 /// Whole seconds; more than fit in a number are as many as fit.
 fn seconds(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
-}
-
-fn hint(wait: Duration) -> Option<Duration> {
-    (!wait.is_zero()).then(|| wait.min(HINT_MAX))
 }

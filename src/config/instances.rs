@@ -1,0 +1,103 @@
+//! The instances file: a token for each instance, in TOML.
+//!
+//! ```toml
+//! [instances."5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47"]
+//! token_file = "/run/secrets/shop"   # or token = "..."
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::domain::Instance;
+
+/// What this kind of file may hold; beyond it is some other file.
+const BYTES_MAX: u64 = 4 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    instances: BTreeMap<String, Given>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    token: Option<SecretString>,
+    token_file: Option<PathBuf>,
+}
+
+/// The token of each instance in the file, or every fault of it. A fault tells no token; it names the line or instance.
+pub fn read(path: &Path) -> Result<Vec<(Instance, SecretString)>, Vec<String>> {
+    let text = read_file(path).map_err(|fault| vec![fault])?;
+    let file: File = toml::from_str(&text).map_err(|error| vec![explain(&text, &error)])?;
+    if file.instances.is_empty() {
+        return Err(vec![
+            "names no instance; write [instances.\"<id>\"] with token or token_file".to_owned(),
+        ]);
+    }
+    let mut faults = Vec::new();
+    let mut tokens: Vec<(Instance, SecretString)> = Vec::new();
+    for (name, given) in file.instances {
+        let read = Instance::parse(&name).map_err(|error| error.to_string());
+        let read = read.and_then(|instance| {
+            if tokens.iter().any(|(known, _)| *known == instance) {
+                return Err("stands there twice".to_owned());
+            }
+            given.token(path).map(|token| (instance, token))
+        });
+        match read {
+            Ok(instance) => tokens.push(instance),
+            Err(fault) => faults.push(format!("instance {name:?}: {fault}")),
+        }
+    }
+    if faults.is_empty() { Ok(tokens) } else { Err(faults) }
+}
+
+impl Given {
+    fn token(self, instances_file: &Path) -> Result<SecretString, String> {
+        match (self.token, self.token_file) {
+            (Some(token), None) => token_from(token.expose_secret()),
+            // Relative to the file that names it, wherever the service is started.
+            (None, Some(file)) => {
+                let path = instances_file.parent().unwrap_or(Path::new("")).join(file);
+                token_from(&read_file(&path).map_err(|fault| format!("token_file: {fault}"))?)
+            }
+            (Some(_), Some(_)) => Err("token and token_file are both given".to_owned()),
+            (None, None) => Err("neither token nor token_file is given".to_owned()),
+        }
+    }
+}
+
+/// A token as it stands in a variable or file, without the blanks around it.
+pub fn token_from(text: &str) -> Result<SecretString, String> {
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a token is visible ASCII characters without blanks".to_owned());
+    }
+    Ok(SecretString::from(token))
+}
+
+/// A small text file that the settings name.
+pub fn read_file(path: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot read the file ({error})");
+    if fs::metadata(path).map_err(cannot)?.len() > BYTES_MAX {
+        return Err(format!("the file has more than {BYTES_MAX} bytes"));
+    }
+    fs::read_to_string(path).map_err(cannot)
+}
+
+/// Where and what, without the line itself: toml's own text repeats it, and it may hold a token.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.lines().count().max(1));
+    // The message about an unexpected value repeats that value, in quotes.
+    let message = error.message().split(['\n', '"', '`']).next().unwrap_or_default().trim_end();
+    format!("line {line}: {message}")
+}

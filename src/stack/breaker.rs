@@ -1,0 +1,249 @@
+//! [`Breaker`]: an instance whose calls keep failing is left alone for a while.
+//!
+//! Only failures to answer count. Whatever Hypersender says, "no" and "too many" included, is an answer.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tower::{Service, ServiceExt};
+use tracing::{info, warn};
+
+use super::keyed::{Idle, Keyed};
+use crate::domain::{Answer, Instance, Lookup, LookupError};
+
+/// When it opens.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Failures in a row that open it; 0 switches it off.
+    pub failures: u32,
+}
+
+/// It also opens when, of at least this many answers and failures ...
+const CALLS_MIN: u32 = 20;
+/// ... within this time, fewer than half were answers. One slot of the window a second.
+const WINDOW: usize = 30;
+const OPEN_MIN: Duration = Duration::from_secs(2);
+const OPEN_MAX: Duration = Duration::from_secs(60);
+/// What callers are told to wait while a probe is on its way.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+/// A breaker for each instance, around a service that asks.
+#[derive(Clone, Debug)]
+pub struct Breaker<S> {
+    instances: Arc<Keyed<Instance, Circuit>>,
+    settings: Settings,
+    ask: S,
+}
+
+impl<S> Breaker<S> {
+    /// Guards `ask`.
+    pub fn new(settings: Settings, ask: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, ask }
+    }
+}
+
+impl<S> Service<Lookup> for Breaker<S>
+where
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Answer;
+    type Error = LookupError;
+    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, lookup: Lookup) -> Self::Future {
+        Box::pin(self.clone().guarded(lookup))
+    }
+}
+
+impl<S> Breaker<S>
+where
+    S: Service<Lookup, Response = Answer, Error = LookupError>,
+{
+    async fn guarded(self, lookup: Lookup) -> Result<Answer, LookupError> {
+        if self.settings.failures == 0 {
+            return self.ask.oneshot(lookup).await;
+        }
+        let circuit = self.instances.of(&lookup.key.scope.instance, Circuit::default)?;
+        let admitted = circuit.admit(Instant::now());
+        let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
+        let result = self.ask.oneshot(lookup).await;
+        pass.outcome = outcome(&result);
+        pass.failures_max = self.settings.failures;
+        result
+    }
+}
+
+/// What a call says about the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Answered,
+    Failed,
+    /// The call never reached Hypersender, or was given up.
+    Nothing,
+}
+
+fn outcome(result: &Result<Answer, LookupError>) -> Outcome {
+    match result {
+        Err(LookupError::Unavailable { .. } | LookupError::TimedOut { .. }) => Outcome::Failed,
+        Err(LookupError::Internal) => Outcome::Nothing,
+        Err(error) if error.is_own_refusal() => Outcome::Nothing,
+        Ok(_) | Err(_) => Outcome::Answered,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Circuit(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    in_a_row: u32,
+    recent: Window,
+    /// How long it stays open the next time.
+    open_next: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Closed,
+    Open { until: Instant },
+    Probing,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { phase: Phase::Closed, in_a_row: 0, recent: Window::default(), open_next: OPEN_MIN }
+    }
+}
+
+impl Circuit {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whole after any panic: nothing below panics between its changes.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a call pass, or says how long none does.
+    fn admit(self: Arc<Self>, now: Instant) -> Result<Pass, Duration> {
+        let mut state = self.lock();
+        let probe = match state.phase {
+            Phase::Closed => false,
+            Phase::Open { until } if until > now => return Err(until - now),
+            Phase::Probing => return Err(PROBE_WAIT),
+            Phase::Open { .. } => {
+                state.phase = Phase::Probing;
+                true
+            }
+        };
+        drop(state);
+        Ok(Pass { circuit: self, probe, outcome: Outcome::Nothing, failures_max: u32::MAX })
+    }
+}
+
+impl Idle for Circuit {
+    fn is_idle(&self, now: Instant) -> bool {
+        let state = self.lock();
+        state.phase == Phase::Closed && state.in_a_row == 0 && state.recent.failed(now) == 0
+    }
+}
+
+/// A call that was let through. Its outcome counts when it is dropped, so that a call that is given up on the way counts
+/// as nothing and a probe gives its place back.
+#[derive(Debug)]
+struct Pass {
+    circuit: Arc<Circuit>,
+    probe: bool,
+    outcome: Outcome,
+    failures_max: u32,
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut state = self.circuit.lock();
+        match (self.outcome, self.probe) {
+            (Outcome::Nothing, true) => state.phase = Phase::Open { until: now },
+            (Outcome::Nothing, false) => {}
+            (Outcome::Answered, true) => {
+                *state = State::default();
+                info!("an instance answers again");
+            }
+            (Outcome::Failed, true) => state.open(now),
+            (outcome, false) if state.phase == Phase::Closed => {
+                if state.count(now, outcome == Outcome::Answered, self.failures_max) {
+                    state.open(now);
+                }
+            }
+            // A call from before it opened tells nothing new.
+            (_, false) => {}
+        }
+    }
+}
+
+impl State {
+    /// Counts a call, and says whether the circuit must open.
+    fn count(&mut self, now: Instant, answered: bool, failures_max: u32) -> bool {
+        self.in_a_row = if answered { 0 } else { self.in_a_row + 1 };
+        self.recent.count(now, answered);
+        let (answered, failed) = (self.recent.answered(now), self.recent.failed(now));
+        self.in_a_row >= failures_max || (answered + failed >= CALLS_MIN && answered < failed)
+    }
+
+    fn open(&mut self, now: Instant) {
+        let time = self.open_next;
+        warn!(?time, "an instance keeps failing and is left alone");
+        *self = Self {
+            phase: Phase::Open { until: now + time },
+            open_next: (time * 2).min(OPEN_MAX),
+            ..Self::default()
+        };
+    }
+}
+
+/// Calls of the last [`WINDOW`] seconds, in slots of one.
+#[derive(Debug, Default)]
+struct Window {
+    start: Option<Instant>,
+    slots: [Slot; WINDOW],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    second: u64,
+    answered: u32,
+    failed: u32,
+}
+
+impl Window {
+    fn count(&mut self, now: Instant, answered: bool) {
+        let second = now.duration_since(*self.start.get_or_insert(now)).as_secs();
+        let place = usize::try_from(second % WINDOW as u64).expect("it is less than WINDOW");
+        let slot = &mut self.slots[place];
+        if slot.second != second {
+            *slot = Slot { second, ..Slot::default() };
+        }
+        *(if answered { &mut slot.answered } else { &mut slot.failed }) += 1;
+    }
+
+    fn answered(&self, now: Instant) -> u32 {
+        self.recent(now).map(|slot| slot.answered).sum()
+    }
+
+    fn failed(&self, now: Instant) -> u32 {
+        self.recent(now).map(|slot| slot.failed).sum()
+    }
+
+    fn recent(&self, now: Instant) -> impl Iterator<Item = &Slot> {
+        let second = self.start.map_or(0, |start| now.duration_since(start).as_secs());
+        self.slots.iter().filter(move |slot| slot.second + WINDOW as u64 > second)
+    }
+}

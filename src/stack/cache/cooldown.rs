@@ -1,0 +1,126 @@
+//! [`CoolDowns`]: what failed just now is not asked again at once, by whomever.
+//!
+//! A failure that concerns one contact cools down its key; one that concerns the credential or the WhatsApp connection
+//! cools down the whole scope. Our own refusals cool down nothing.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    domain::{Key, LookupError, Scope},
+    stack::keyed::{Idle, Keyed},
+};
+
+/// The first failure is answered from here this long; each further one twice as long as the one before ...
+const TIME_MIN: Duration = Duration::from_secs(1);
+/// ... up to this.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Recent failures by key and by scope.
+#[derive(Debug)]
+pub struct CoolDowns {
+    keys: Keyed<Key, CoolDown>,
+    scopes: Keyed<Scope, CoolDown>,
+}
+
+#[derive(Debug, Default)]
+struct CoolDown(Mutex<Option<Failure>>);
+
+#[derive(Clone, Debug)]
+struct Failure {
+    error: LookupError,
+    until: Instant,
+    time: Duration,
+}
+
+enum Reach {
+    Key,
+    Scope,
+    Nothing,
+}
+
+fn reach(error: &LookupError) -> Reach {
+    match error {
+        LookupError::Unavailable { .. }
+        | LookupError::TimedOut { .. }
+        | LookupError::UpstreamRateLimited { .. }
+        | LookupError::Queued
+        | LookupError::ResponseInvalid => Reach::Key,
+        LookupError::CredentialsRejected
+        | LookupError::InstanceStarting
+        | LookupError::InstanceNotConnected => Reach::Scope,
+        _ => Reach::Nothing,
+    }
+}
+
+impl CoolDowns {
+    pub fn new() -> Self {
+        Self { keys: Keyed::new(), scopes: Keyed::new() }
+    }
+
+    /// The failure that answers for upstream at `now`, with what is left to wait; none when upstream may be asked.
+    pub fn failure(&self, key: &Key, now: Instant) -> Option<LookupError> {
+        let scope = self.scopes.get(&key.scope).and_then(|state| state.failure(now));
+        scope.or_else(|| self.keys.get(key).and_then(|state| state.failure(now)))
+    }
+
+    /// Begins a cool-down, if `error` is one to begin one, and returns the error with the time to wait.
+    pub fn begin(&self, key: &Key, error: LookupError, now: Instant) -> LookupError {
+        let state = match reach(&error) {
+            Reach::Key => self.keys.of(key, CoolDown::default),
+            Reach::Scope => self.scopes.of(&key.scope, CoolDown::default),
+            Reach::Nothing => return error,
+        };
+        // When there is no room left, upstream is asked sooner; the other limits hold all the same.
+        state.map_or(error.clone(), |state| state.begin(error, now))
+    }
+
+    /// Forgets what failed before an answer.
+    pub fn end(&self, key: &Key) {
+        for state in [self.keys.get(key), self.scopes.get(&key.scope)].into_iter().flatten() {
+            state.set(None);
+        }
+    }
+}
+
+impl CoolDown {
+    fn get(&self) -> Option<Failure> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, failure: Option<Failure>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn failure(&self, now: Instant) -> Option<LookupError> {
+        let failure = self.get().filter(|failure| now < failure.until)?;
+        Some(failure.error.with_retry_after(failure.until - now))
+    }
+
+    fn begin(&self, error: LookupError, now: Instant) -> LookupError {
+        let time = match self.get().filter(|failure| failure.is_remembered(now)) {
+            Some(failure) => (failure.time * 2).min(TIME_MAX),
+            None => TIME_MIN,
+        };
+        let wait = time.max(error.retry_after().unwrap_or_default());
+        self.set(Some(Failure { error: error.clone(), until: now + wait, time }));
+        error.with_retry_after(wait)
+    }
+}
+
+impl Failure {
+    /// A failure soon after a cool-down is the same trouble still.
+    fn is_remembered(&self, now: Instant) -> bool {
+        now < self.until + TIME_MAX
+    }
+}
+
+impl Idle for CoolDown {
+    fn is_idle(&self, now: Instant) -> bool {
+        self.get().is_none_or(|failure| !failure.is_remembered(now))
+    }
+}

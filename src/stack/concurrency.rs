@@ -1,0 +1,103 @@
+//! [`ConcurrencyLimit`]: how many attempts are on the wire, in all and for one instance.
+//!
+//! Half of them at most are one instance's: one that hangs leaves the other half to its neighbours.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+use tower::{Service, ServiceExt};
+
+use super::keyed::{Idle, Keyed};
+use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
+
+/// How many attempts may be on the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// In all, at least 1; one instance gets half of them, rounded up.
+    pub attempts: usize,
+}
+
+/// Places for attempts, around a service that makes one.
+#[derive(Clone, Debug)]
+pub struct ConcurrencyLimit<S> {
+    instances: Arc<Keyed<Instance, Places>>,
+    all: Arc<Semaphore>,
+    settings: Settings,
+    ask: S,
+}
+
+#[derive(Debug)]
+struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Idle for Places {
+    fn is_idle(&self, _: Instant) -> bool {
+        self.free.available_permits() == self.all
+    }
+}
+
+impl<S> ConcurrencyLimit<S> {
+    /// Asks through `ask` as often at a time as `settings` allow.
+    pub fn new(settings: Settings, ask: S) -> Self {
+        let all = Arc::new(Semaphore::new(settings.attempts));
+        Self { instances: Arc::new(Keyed::new()), all, settings, ask }
+    }
+
+    /// A place of the instance first: whoever waits for that must not hold one of all.
+    async fn places(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
+        let half = self.settings.attempts.div_ceil(2);
+        let new = || Places { free: Arc::new(Semaphore::new(half)), all: half };
+        let own = self.instances.of(&lookup.key.scope.instance, new)?;
+        if lookup.purpose == Purpose::Refresh {
+            let place = |places: &Arc<Semaphore>| places.clone().try_acquire_owned();
+            return match (place(&own.free), place(&self.all)) {
+                (Ok(own), Ok(one)) => Ok([own, one]),
+                _ => Err(LookupError::Overloaded),
+            };
+        }
+        let both = async {
+            let own = own.free.clone().acquire_owned().await;
+            let one = self.all.clone().acquire_owned().await;
+            [own, one].map(|place| place.expect("these semaphores are never closed"))
+        };
+        tokio::pin!(both);
+        // The deadline moves as callers join and leave.
+        while let Some(latest) = lookup.deadline.latest().filter(|latest| *latest > Instant::now()) {
+            if let Ok(places) = timeout_at(latest, &mut both).await {
+                return Ok(places);
+            }
+        }
+        Err(LookupError::DeadlineExceeded)
+    }
+}
+
+impl<S> Service<Lookup> for ConcurrencyLimit<S>
+where
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    type Response = Answer;
+    type Error = LookupError;
+    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, lookup: Lookup) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let _places = this.places(&lookup).await?;
+            this.ask.oneshot(lookup).await
+        })
+    }
+}

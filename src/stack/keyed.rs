@@ -1,0 +1,96 @@
+//! [`Keyed`]: state that a layer keeps for each instance or key, bounded because callers choose the names.
+
+use std::{
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use dashmap::DashMap;
+use tokio::time::{Duration, Instant};
+
+use crate::domain::LookupError;
+
+/// States by name; one that is idle, which is to say no different from a new one, may be dropped.
+#[derive(Debug)]
+pub struct Keyed<K: Eq + Hash, T> {
+    states: DashMap<K, Arc<T>>,
+    swept: Mutex<Instant>,
+}
+
+/// State that can tell whether it would be missed.
+pub trait Idle {
+    /// Whether a new state would behave the same from `now` on.
+    fn is_idle(&self, now: Instant) -> bool;
+}
+
+/// Far above the instances that one service is set up for; 10,000 states take a few megabytes.
+const STATES_MAX: usize = 10_000;
+/// A sweep looks at every state, so it must not be what each call of a flood of new names pays for.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
+impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
+    pub fn new() -> Self {
+        Self { states: DashMap::new(), swept: Mutex::new(Instant::now()) }
+    }
+
+    /// The state of `key`, if there is one.
+    pub fn get(&self, key: &K) -> Option<Arc<T>> {
+        self.states.get(key).map(|state| state.clone())
+    }
+
+    /// The state of `key`, made by `new` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::Overloaded`] when there are too many, none of them idle.
+    pub fn of(&self, key: &K, new: impl FnOnce() -> T) -> Result<Arc<T>, LookupError> {
+        if let Some(state) = self.get(key) {
+            return Ok(state);
+        }
+        if self.states.len() >= STATES_MAX {
+            self.sweep();
+            if self.states.len() >= STATES_MAX {
+                return Err(LookupError::Overloaded);
+            }
+        }
+        Ok(self.states.entry(key.clone()).or_insert_with(|| Arc::new(new())).clone())
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(*swept) < SWEEP_PAUSE {
+            return;
+        }
+        *swept = now;
+        // A state that somebody holds is in use, however idle it looks.
+        self.states.retain(|_, state| Arc::strong_count(state) > 1 || !state.is_idle(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Always(bool);
+
+    impl Idle for Always {
+        fn is_idle(&self, _: Instant) -> bool {
+            self.0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_states_make_room_and_busy_ones_stay() {
+        let states = Keyed::new();
+        for key in 0..STATES_MAX {
+            states.of(&key, || Always(key > 0)).unwrap();
+        }
+        let one_more = || states.of(&STATES_MAX, || Always(true));
+        assert_eq!(one_more().map(|_| ()), Err(LookupError::Overloaded), "swept just now");
+        tokio::time::advance(SWEEP_PAUSE).await;
+        assert!(one_more().is_ok());
+        assert_eq!(states.states.len(), 2);
+        assert!(states.get(&0).is_some_and(|busy| !busy.0));
+    }
+}

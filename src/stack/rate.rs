@@ -1,0 +1,241 @@
+//! [`RateLimit`]: how fast one instance may be asked, so that its WhatsApp number is not banned for bulk look-ups.
+//!
+//! It reserves: a caller either gets a turn that comes in time, and waits for it, or is told at once how long it would
+//! have been. The limit is that of this process; each replica has its own.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
+use tower::{Service, ServiceExt};
+use tracing::warn;
+
+use super::{
+    keyed::{Idle, Keyed},
+    upstream::TIME_LEFT_MIN,
+};
+use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
+
+/// How fast an instance may be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Attempts a second, for each instance; 0 switches the limit off.
+    pub per_second: f64,
+    /// Attempts at once after a pause; 0 switches the limit off.
+    pub burst: u32,
+}
+
+/// The pause after a 429 that names none: this, doubling with each further one ...
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// ... up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Turns for each instance, around a service that asks. Hits and joined flights never come here.
+#[derive(Clone, Debug)]
+pub struct RateLimit<S> {
+    instances: Arc<Keyed<Instance, Turns>>,
+    settings: Settings,
+    ask: S,
+}
+
+impl<S> RateLimit<S> {
+    /// Asks through `ask` no faster than `settings` allow.
+    pub fn new(settings: Settings, ask: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, ask }
+    }
+}
+
+impl<S> Service<Lookup> for RateLimit<S>
+where
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Answer;
+    type Error = LookupError;
+    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, lookup: Lookup) -> Self::Future {
+        Box::pin(self.clone().in_turn(lookup))
+    }
+}
+
+impl<S> RateLimit<S>
+where
+    S: Service<Lookup, Response = Answer, Error = LookupError>,
+{
+    async fn in_turn(self, lookup: Lookup) -> Result<Answer, LookupError> {
+        let new = || Turns::new(self.settings, Instant::now());
+        let turns = self.instances.of(&lookup.key.scope.instance, new)?;
+        loop {
+            let now = Instant::now();
+            let latest = match lookup.purpose {
+                Purpose::Refresh => now,
+                Purpose::Caller => {
+                    lookup.deadline.latest().ok_or(LookupError::DeadlineExceeded)? - TIME_LEFT_MIN
+                }
+            };
+            let turn = turns.lock().turn(now, latest);
+            sleep_until(turn.map_err(|wait| LookupError::RateLimited { wait })?).await;
+            // A pause that began meanwhile holds for those who waited, too.
+            if turns.lock().paused_until <= Instant::now() {
+                break;
+            }
+        }
+        match self.ask.oneshot(lookup).await {
+            Err(LookupError::UpstreamRateLimited { retry_after }) => {
+                let wait = turns.lock().pushed_back(Instant::now(), retry_after);
+                warn!(?wait, "upstream limits the rate of an instance, which pauses");
+                Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) })
+            }
+            answered => {
+                if !matches!(&answered, Err(error) if error.is_own_refusal()) {
+                    turns.lock().pause_next = PAUSE_MIN;
+                }
+                answered
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Turns(Mutex<Gcra>);
+
+impl Turns {
+    fn new(settings: Settings, now: Instant) -> Self {
+        Self(Mutex::new(Gcra::new(settings, now)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gcra> {
+        // Whole after any panic: nothing below panics between its changes.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle for Turns {
+    fn is_idle(&self, now: Instant) -> bool {
+        let turns = self.lock();
+        turns.free_at <= now && turns.paused_until <= now && turns.pause_next == PAUSE_MIN
+    }
+}
+
+/// The generic cell rate algorithm (ITU-T I.371), extended by a pause: one instant says how far turns are given away.
+#[derive(Debug)]
+struct Gcra {
+    interval: Duration,
+    /// How far ahead of their even spacing turns may be taken: the burst, less the turn itself.
+    slack: Duration,
+    /// When all turns given away would be over if they were evenly spaced.
+    free_at: Instant,
+    paused_until: Instant,
+    pause_next: Duration,
+}
+
+impl Gcra {
+    fn new(settings: Settings, now: Instant) -> Self {
+        let off = settings.per_second <= 0.0 || settings.burst == 0;
+        let interval = if off {
+            Duration::ZERO
+        } else {
+            Duration::try_from_secs_f64(1.0 / settings.per_second).unwrap_or(Duration::MAX)
+        };
+        Self {
+            interval,
+            slack: interval.saturating_mul(settings.burst.saturating_sub(1)),
+            free_at: now,
+            paused_until: now,
+            pause_next: PAUSE_MIN,
+        }
+    }
+
+    /// Books the next turn if it comes by `latest`, or says how long it would take, and books none.
+    fn turn(&mut self, now: Instant, latest: Instant) -> Result<Instant, Duration> {
+        let free_at = self.free_at.max(now);
+        let turn = free_at.checked_sub(self.slack).map_or(now, |turn| turn.max(now)).max(self.paused_until);
+        if turn > latest {
+            return Err(turn - now);
+        }
+        self.free_at = free_at + self.interval;
+        Ok(turn)
+    }
+
+    /// No turn before `until`, and no burst right after it.
+    fn pause(&mut self, until: Instant) {
+        self.paused_until = self.paused_until.max(until);
+        self.free_at = self.free_at.max(until + self.slack);
+    }
+
+    /// Pauses for as long as upstream asks, or for longer each time when it does not say.
+    fn pushed_back(&mut self, now: Instant, asked: Option<Duration>) -> Duration {
+        let wait = asked.unwrap_or(self.pause_next);
+        self.pause_next = (self.pause_next * 2).min(PAUSE_MAX);
+        self.pause(now + wait);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limit(per_second: f64, burst: u32) -> (Gcra, Instant) {
+        let now = Instant::now();
+        (Gcra::new(Settings { per_second, burst }, now), now)
+    }
+
+    #[test]
+    fn turns_come_as_a_burst_and_then_evenly_spaced() {
+        let (mut turns, now) = limit(5.0, 3);
+        let waits: Vec<_> =
+            (0..6).map(|_| turns.turn(now, now + SECOND).unwrap().duration_since(now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 200, 400, 600]);
+    }
+
+    #[test]
+    fn a_refused_turn_tells_the_wait_and_is_not_booked() {
+        let (mut turns, now) = limit(1.0, 1);
+        assert_eq!(turns.turn(now, now), Ok(now));
+        for _ in 0..3 {
+            assert_eq!(turns.turn(now, now), Err(SECOND));
+        }
+        assert_eq!(turns.turn(now, now + SECOND), Ok(now + SECOND));
+        assert_eq!(turns.turn(now, now + SECOND), Err(2 * SECOND));
+    }
+
+    #[test]
+    fn a_pause_holds_up_every_turn_and_empties_the_burst() {
+        let (mut turns, now) = limit(1.0, 20);
+        turns.pause(now + 5 * SECOND);
+        assert_eq!(turns.turn(now, now + SECOND), Err(5 * SECOND));
+        let later = now + 60 * SECOND;
+        assert_eq!(turns.turn(now, later), Ok(now + 5 * SECOND));
+        assert_eq!(turns.turn(now, later), Ok(now + 6 * SECOND));
+    }
+
+    #[test]
+    fn pauses_that_are_not_asked_for_grow_to_a_bound() {
+        let (mut turns, now) = limit(0.0, 0);
+        let waits: Vec<_> = (0..7).map(|_| turns.pushed_back(now, None).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(turns.pushed_back(now, Some(3 * SECOND)), 3 * SECOND);
+    }
+
+    #[test]
+    fn a_limit_that_is_off_still_pauses() {
+        for (per_second, burst) in [(0.0, 20), (5.0, 0)] {
+            let (mut turns, now) = limit(per_second, burst);
+            assert!((0..1000).all(|_| turns.turn(now, now) == Ok(now)));
+            turns.pause(now + SECOND);
+            assert_eq!(turns.turn(now, now), Err(SECOND));
+        }
+    }
+}

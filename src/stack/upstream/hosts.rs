@@ -1,0 +1,89 @@
+//! [`LinkHosts`]: where links may lead, when somebody wants that limited.
+
+use std::str::FromStr;
+
+use url::Url;
+
+use crate::domain::PictureLink;
+
+/// Hosts that links may lead to: any, or those on a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkHosts(Option<Vec<String>>);
+
+impl LinkHosts {
+    /// What the list looks like.
+    pub const FORM: &'static str =
+        "any, or host names separated by commas such as pps.whatsapp.net,*.whatsapp.net";
+
+    /// Whether `link` may be handed out.
+    pub fn allow(&self, link: &PictureLink) -> bool {
+        let Some(patterns) = &self.0 else { return true };
+        // Read anew by the library: what looks like the host of a hostile link need not be it.
+        let url = Url::parse(link.url()).ok();
+        let host = url.as_ref().and_then(Url::host_str);
+        host.is_some_and(|host| patterns.iter().any(|pattern| matches(pattern, host)))
+    }
+}
+
+/// `*.` stands for one or more labels.
+fn matches(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        Some(domain) => {
+            let below = host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
+            below.is_some_and(|labels| !labels.is_empty())
+        }
+        None => pattern == host,
+    }
+}
+
+impl FromStr for LinkHosts {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("any") {
+            return Ok(Self(None));
+        }
+        let patterns = text.split(',').map(|pattern| {
+            let pattern = pattern.trim().to_ascii_lowercase();
+            let host = pattern.strip_prefix("*.").unwrap_or(&pattern);
+            let label = |label: &str| {
+                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            };
+            if host.split('.').all(label) { Ok(pattern) } else { Err(Self::FORM) }
+        });
+        patterns.collect::<Result<_, _>>().map(|patterns| Self(Some(patterns)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_only_where_the_list_allows() {
+        for (hosts, url, allowed) in [
+            ("any", "https://example.org/p.jpg", true),
+            ("pps.whatsapp.net", "https://pps.whatsapp.net/p.jpg", true),
+            ("PPS.WhatsApp.net", "https://pps.WHATSAPP.net/p.jpg", true),
+            ("pps.whatsapp.net", "https://mmg.whatsapp.net/p.jpg", false),
+            ("a.net, *.whatsapp.net", "https://mmg.whatsapp.net:443/p.jpg", true),
+            ("*.whatsapp.net", "https://a.b.whatsapp.net/p.jpg", true),
+            ("*.whatsapp.net", "https://whatsapp.net/p.jpg", false),
+            ("*.whatsapp.net", "https://evilwhatsapp.net/p.jpg", false),
+            ("*.whatsapp.net", "https://pps.whatsapp.net.example.org/p.jpg", false),
+            ("*.whatsapp.net", "https://example.org\\.whatsapp.net/p.jpg", false),
+            ("*.whatsapp.net", "https://example.org/?.whatsapp.net", false),
+        ] {
+            let hosts: LinkHosts = hosts.parse().unwrap();
+            let link = PictureLink::parse(url).unwrap();
+            assert_eq!(hosts.allow(&link), allowed, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_no_host_could_match_is_refused() {
+        for text in ["", ",", "a..b", "*", "*.*", "https://a.net", "a.net:443", "a b"] {
+            assert_eq!(text.parse::<LinkHosts>(), Err(LinkHosts::FORM), "{text:?}");
+        }
+    }
+}
