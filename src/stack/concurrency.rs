@@ -20,7 +20,7 @@ use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
 /// How many attempts may be on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// In all, at least 1; one instance gets half of them, rounded up.
+    /// In all, at least 1; one instance gets half of them, and never less than 1.
     pub attempts: usize,
 }
 
@@ -54,7 +54,7 @@ impl<S> ConcurrencyLimit<S> {
 
     /// A place of the instance first: whoever waits for that must not hold one of all.
     async fn places(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
-        let half = self.settings.attempts.div_ceil(2);
+        let half = (self.settings.attempts / 2).max(1);
         let new = || Places { free: Arc::new(Semaphore::new(half)), all: half };
         let own = self.instances.of(&lookup.key.scope.instance, new)?;
         if lookup.purpose == Purpose::Refresh {

@@ -122,7 +122,12 @@ impl Upstream {
                 warn!(%key, request, "upstream gave a link to a host that is not allowed");
                 Ok(Finding::Absent(Absence::ForeignLink))
             }
-            Ok(finding) => Ok(finding),
+            Ok(finding) => {
+                if matches!(&finding, Finding::Picture(link) if link.is_dead(self.clock.now().wall)) {
+                    warn!(%key, request, "upstream gave a link that is already dead");
+                }
+                Ok(finding)
+            }
         }
     }
 
