@@ -111,6 +111,24 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestCacheControl(t *testing.T) {
+	client := dial(t, startSandbox(t))
+	get := func(control *contactv1.CacheControl) (*contactv1.GetProfilePictureResponse, error) {
+		request := &contactv1.GetProfilePictureRequest{ChatId: "15551230001", CacheControl: control}
+		return client.GetProfilePicture(deadline(t), request)
+	}
+	onlyIfCached := &contactv1.CacheControl{OnlyIfCached: true}
+	if _, err := get(onlyIfCached); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("nothing is cached yet, got %v", err)
+	}
+	if _, err := get(nil); err != nil {
+		t.Fatal(err)
+	}
+	if response, err := get(onlyIfCached); err != nil || response.GetCacheInfo().GetStatus() != hit {
+		t.Errorf("got %v, %v", response.GetCacheInfo(), err)
+	}
+}
+
 func TestExample(t *testing.T) {
 	example := filepath.Join(t.TempDir(), "example")
 	build := exec.Command("go", "build", "-o", example, "./examples/get_profile_picture")

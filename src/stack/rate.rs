@@ -29,6 +29,8 @@ pub struct Settings {
     pub burst: u32,
 }
 
+/// The slowest rate above none, so that no instant is out of a clock's range: a turn a day.
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The pause after a 429 that names none: this, doubling with each further one ...
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// ... up to this.
@@ -144,7 +146,7 @@ impl Gcra {
         let interval = if off {
             Duration::ZERO
         } else {
-            Duration::try_from_secs_f64(1.0 / settings.per_second).unwrap_or(Duration::MAX)
+            Duration::try_from_secs_f64(1.0 / settings.per_second).unwrap_or(INTERVAL_MAX).min(INTERVAL_MAX)
         };
         Self {
             interval,
@@ -227,6 +229,14 @@ mod tests {
         let waits: Vec<_> = (0..7).map(|_| turns.pushed_back(now, None).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(turns.pushed_back(now, Some(3 * SECOND)), 3 * SECOND);
+    }
+
+    #[test]
+    fn the_slowest_rate_is_a_turn_a_day() {
+        let (mut turns, now) = limit(f64::MIN_POSITIVE, 10_000);
+        turns.pause(now);
+        assert_eq!(turns.turn(now, now), Ok(now));
+        assert_eq!(turns.turn(now, now), Err(INTERVAL_MAX));
     }
 
     #[test]

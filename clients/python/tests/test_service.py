@@ -122,6 +122,17 @@ def test_errors(client):
         assert (pushback != "-1") == want.wait, chat_id
 
 
+def test_cache_control(client):
+    control = contact.CacheControl(only_if_cached=True)
+    only_if_cached = contact.GetProfilePictureRequest(chat_id="15551230001", cache_control=control)
+    with pytest.raises(grpc.RpcError) as raised:
+        client.GetProfilePicture(only_if_cached, timeout=PATIENCE)
+    assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    client.GetProfilePicture(contact.GetProfilePictureRequest(chat_id="15551230001"), timeout=PATIENCE)
+    response = client.GetProfilePicture(only_if_cached, timeout=PATIENCE)
+    assert response.cache_info.status == contact.CACHE_STATUS_HIT
+
+
 def test_example(address):
     chat_ids = ["15551230001", "15551230004", "abc", "15551230008"]
     run = subprocess.run(
