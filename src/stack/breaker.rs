@@ -73,8 +73,9 @@ where
         if self.settings.failures == 0 {
             return self.ask.oneshot(lookup).await;
         }
-        let circuit = self.instances.of(&lookup.key.scope.instance, Circuit::default)?;
-        let admitted = circuit.admit(Instant::now());
+        let instance = lookup.key.scope.instance.clone();
+        let circuit = self.instances.of(&instance, Circuit::default)?;
+        let admitted = circuit.admit(instance, Instant::now());
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
         let result = self.ask.oneshot(lookup).await;
         pass.outcome = outcome(&result);
@@ -133,7 +134,7 @@ impl Circuit {
     }
 
     /// Lets a call pass, or says how long none does.
-    fn admit(self: Arc<Self>, now: Instant) -> Result<Pass, Duration> {
+    fn admit(self: Arc<Self>, instance: Instance, now: Instant) -> Result<Pass, Duration> {
         let mut state = self.lock();
         let probe = match state.phase {
             Phase::Closed => false,
@@ -145,7 +146,7 @@ impl Circuit {
             }
         };
         drop(state);
-        Ok(Pass { circuit: self, probe, outcome: Outcome::Nothing, failures_max: u32::MAX })
+        Ok(Pass { instance, circuit: self, probe, outcome: Outcome::Nothing, failures_max: u32::MAX })
     }
 }
 
@@ -160,6 +161,7 @@ impl Idle for Circuit {
 /// as nothing and a probe gives its place back.
 #[derive(Debug)]
 struct Pass {
+    instance: Instance,
     circuit: Arc<Circuit>,
     probe: bool,
     outcome: Outcome,
@@ -175,12 +177,12 @@ impl Drop for Pass {
             (Outcome::Nothing, false) => {}
             (Outcome::Answered, true) => {
                 *state = State::default();
-                info!("an instance answers again");
+                info!(instance = self.instance.as_str(), "an instance answers again");
             }
-            (Outcome::Failed, true) => state.open(now),
+            (Outcome::Failed, true) => state.open(&self.instance, now),
             (outcome, false) if state.phase == Phase::Closed => {
                 if state.count(now, outcome == Outcome::Answered, self.failures_max) {
-                    state.open(now);
+                    state.open(&self.instance, now);
                 }
             }
             // A call from before it opened tells nothing new.
@@ -198,9 +200,9 @@ impl State {
         self.in_a_row >= failures_max || (answered + failed >= CALLS_MIN && answered < failed)
     }
 
-    fn open(&mut self, now: Instant) {
+    fn open(&mut self, instance: &Instance, now: Instant) {
         let time = self.open_next;
-        warn!(?time, "an instance keeps failing and is left alone");
+        warn!(instance = instance.as_str(), ?time, "an instance keeps failing and is left alone");
         *self = Self {
             phase: Phase::Open { until: now + time },
             open_next: (time * 2).min(OPEN_MAX),

@@ -91,10 +91,15 @@ where
                 break;
             }
         }
+        let instance = lookup.key.scope.instance.clone();
         match self.ask.oneshot(lookup).await {
             Err(LookupError::UpstreamRateLimited { retry_after }) => {
                 let wait = turns.lock().pushed_back(Instant::now(), retry_after);
-                warn!(?wait, "upstream limits the rate of an instance, which pauses");
+                warn!(
+                    instance = instance.as_str(),
+                    ?wait,
+                    "upstream limits the rate of an instance, which pauses"
+                );
                 Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) })
             }
             answered => {

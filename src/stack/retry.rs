@@ -100,12 +100,13 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
 
     fn retry(&mut self, lookup: &mut Lookup, result: &mut Result<Answer, LookupError>) -> Option<Sleep> {
         self.tried += 1;
-        if self.tried == 1 {
+        let refused = matches!(result, Err(error) if error.is_own_refusal());
+        if self.tried == 1 && !refused {
             self.budget.deposit();
         }
         match (self.earlier.take(), &*result) {
             // A refusal of a retry tells the caller nothing; what Hypersender said before does.
-            (Some(earlier), Err(error)) if error.is_own_refusal() => {
+            (Some(earlier), _) if refused => {
                 *result = earlier;
                 return None;
             }

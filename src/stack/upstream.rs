@@ -87,7 +87,8 @@ impl Upstream {
         }
         let start = Instant::now();
         let result = timeout(self.settings.attempt_timeout, self.ask(&lookup)).await.unwrap_or_else(|_| {
-            warn!(key = %KeyName::from(&lookup.key), "upstream did not answer in time");
+            let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
+            warn!(%key, instance, "upstream did not answer in time");
             Err(LookupError::TimedOut { retry_after: None })
         });
         result.map(|finding| Answer {
@@ -99,7 +100,7 @@ impl Upstream {
     }
 
     async fn ask(&self, lookup: &Lookup) -> Result<Finding, LookupError> {
-        let key = KeyName::from(&lookup.key);
+        let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
         let read = async {
             let response = self.client.get(self.url(lookup)).headers(headers(lookup)).send().await?;
             let (status, headers) = (response.status(), response.headers().clone());
@@ -108,23 +109,23 @@ impl Upstream {
         };
         let reply = read.await.map_err(|error: reqwest::Error| {
             let (error, failure) = failure::classify(error);
-            warn!(%key, error = chain(&error), "upstream cannot be reached");
+            warn!(%key, instance, error = chain(&error), "upstream cannot be reached");
             failure
         })?;
         let (status, request) = (reply.status.as_u16(), wire::request_id(&reply.headers));
         let read = wire::read(&reply, self.clock.now().wall, self.settings.retry_after_max);
         match read {
             Err(failure) => {
-                warn!(%key, status, request, reason = %failure, "upstream gave no answer");
+                warn!(%key, instance, status, request, reason = %failure, "upstream gave no answer");
                 Err(failure)
             }
             Ok(Finding::Picture(link)) if !self.settings.link_hosts.allow(&link) => {
-                warn!(%key, request, "upstream gave a link to a host that is not allowed");
+                warn!(%key, instance, request, "upstream gave a link to a host that is not allowed");
                 Ok(Finding::Absent(Absence::ForeignLink))
             }
             Ok(finding) => {
                 if matches!(&finding, Finding::Picture(link) if link.is_dead(self.clock.now().wall)) {
-                    warn!(%key, request, "upstream gave a link that is already dead");
+                    warn!(%key, instance, request, "upstream gave a link that is already dead");
                 }
                 Ok(finding)
             }
