@@ -32,8 +32,12 @@ pub struct Settings {
     pub stack: stack::Settings,
     /// Time for calls that state none.
     pub deadline: Duration,
-    /// How to stop.
+    /// Calls in progress at a time.
+    pub in_flight: usize,
+    /// How to take connections and to stop.
     pub server: server::Settings,
+    /// Encryption, if there is any.
+    pub tls: Option<server::tls::Tls>,
 }
 
 /// Who is asked for pictures.

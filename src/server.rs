@@ -5,38 +5,42 @@
 
 mod connection;
 mod deadline;
+mod drain;
+mod edge;
+mod overload;
+mod preface;
+pub mod tls;
 
-use std::{convert::Infallible, future::Future, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use rand::RngExt;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
 use tonic::body::Body;
 use tower::Service;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use self::connection::converse;
-pub use self::deadline::{DeadlineLayer, Deadlines};
+use self::connection::{Terms, converse};
+pub use self::{
+    deadline::{DeadlineLayer, Deadlines},
+    drain::{EndStreams, Leaving},
+    edge::Edge,
+    overload::{Overload, OverloadLayer},
+};
 use crate::grpc::Health;
 
-/// How the server stops.
+/// How the server takes connections and stops.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Connections open at a time; more wait in the system's queue.
+    pub connections: usize,
+    /// When a connection gets a GOAWAY, spread by a tenth so that not all come back at once.
+    pub connection_age: Option<Duration>,
     /// How long calls are still taken once health checks say NOT_SERVING, so that every load balancer has seen it.
     pub drain_wait: Duration,
     /// How long the calls in flight have to finish after that.
     pub drain_timeout: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { drain_wait: Duration::from_secs(5), drain_timeout: Duration::from_secs(20) }
-    }
 }
 
 /// Who asks the server to stop.
@@ -48,24 +52,32 @@ pub enum Stop {
     Prompt,
 }
 
+/// The largest request a unary method takes; the longest valid one has about 200 bytes.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Time for what keeps a server from accepting (as a rule too many open files) to pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections of `listener` until `stop` resolves and the drain is over: NOT_SERVING, the drain wait, GOAWAY, the
-/// end of the health watches, and at most the drain time-out for what is left.
+/// end of health watches and of streams that listen to `leaving`, and at most the drain time-out for what is left.
 pub async fn serve<S>(
     listener: TcpListener,
+    tls: Option<tls::Tls>,
     service: S,
     health: Health,
+    leaving: Leaving,
     stop: impl Future<Output = Stop>,
     settings: Settings,
 ) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let (go_away, leaving) = watch::channel(false);
-    let mut door = Door { listener, service, leaving, connections: JoinSet::new() };
-
+    let mut door = Door {
+        listener,
+        service,
+        terms: Terms { tls, age_max: settings.connection_age, leaving: leaving.listen() },
+        places: Arc::new(Semaphore::new(settings.connections)),
+        connections: JoinSet::new(),
+    };
     let stop = door.open_until(stop).await;
     info!(?stop, "stopping");
     health.leave().await;
@@ -73,16 +85,17 @@ pub async fn serve<S>(
         door.open_until(sleep(settings.drain_wait)).await;
     }
     let connections = door.close();
-    go_away.send_replace(true);
+    leaving.tell();
     health.end_watches().await;
-    drain(connections, settings.drain_timeout).await;
+    drain::drain(connections, settings.drain_timeout).await;
 }
 
 /// Where connections come in.
 struct Door<S> {
     listener: TcpListener,
     service: S,
-    leaving: watch::Receiver<bool>,
+    terms: Terms,
+    places: Arc<Semaphore>,
     connections: JoinSet<()>,
 }
 
@@ -97,18 +110,7 @@ where
         loop {
             tokio::select! {
                 end = &mut end => return end,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let conversation = converse(stream, self.service.clone(), self.leaving.clone());
-                        self.connections.spawn(conversation);
-                    }
-                    Err(error) => {
-                        warn!(%error, "cannot accept a connection");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                // Finished connections are let go of one by one, so that the set holds the open ones alone.
-                Some(_) = self.connections.join_next() => {}
+                () = admit(&self.listener, &self.places, &self.service, &self.terms, &mut self.connections) => {}
             }
         }
     }
@@ -118,10 +120,32 @@ where
     }
 }
 
-async fn drain(mut connections: JoinSet<()>, limit: Duration) {
-    debug!(connections = connections.len(), "finishing calls in flight");
-    let finished = async { while connections.join_next().await.is_some() {} };
-    if timeout(limit, finished).await.is_err() {
-        warn!(connections = connections.len(), "cut connections that did not finish");
+/// Lets one connection in, as soon as there is a place for it.
+async fn admit<S>(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    service: &S,
+    terms: &Terms,
+    connections: &mut JoinSet<()>,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    // Finished connections are let go of, so that the set holds the open ones alone.
+    while connections.try_join_next().is_some() {}
+    let place = places.clone().acquire_owned().await.expect("this semaphore is never closed");
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            let (service, mut terms) = (service.clone(), terms.clone());
+            terms.age_max = terms.age_max.map(|age| age.mul_f64(rand::rng().random_range(0.9..=1.1)));
+            connections.spawn(async move {
+                converse(stream, service, terms).await;
+                drop(place);
+            });
+        }
+        Err(error) => {
+            warn!(%error, "cannot accept a connection");
+            sleep(ACCEPT_PAUSE).await;
+        }
     }
 }

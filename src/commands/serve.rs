@@ -4,6 +4,7 @@ use std::{
     hash::RandomState,
     io,
     net::{Ipv4Addr, SocketAddr},
+    panic,
     process::{self, ExitCode},
 };
 
@@ -25,7 +26,7 @@ use crate::{
         Contacts, Credentials, Health, contact::contact_service_server::ContactServiceServer, reflection,
     },
     sandbox::Sandbox,
-    server::{self, DeadlineLayer, Stop},
+    server::{self, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop, tls::Tls},
     stack::{self, Clock},
     telemetry,
 };
@@ -39,6 +40,7 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
         }
     };
     telemetry::start(log);
+    log_panics();
     for variable in unknown_variables(variables) {
         warn!(variable, "no such setting");
     }
@@ -60,13 +62,18 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock).map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, upstream);
 
-    let contacts = ContactServiceServer::new(Contacts::new(lookup, credentials));
+    let contacts = ContactServiceServer::new(Contacts::new(lookup, credentials))
+        .max_decoding_message_size(server::MESSAGE_BYTES_MAX);
     let (health, health_service) = Health::serving(&contacts).await;
     let (reflection, reflection_alpha) = reflection();
-    let routes = Routes::new(DeadlineLayer::new(settings.deadline).named_layer(contacts))
+    let leaving = Leaving::new();
+    let contacts = DeadlineLayer::new(settings.deadline).named_layer(contacts);
+    // Refused before its deadline or message is looked at: that is what makes a refusal cheap.
+    let contacts = OverloadLayer::new(settings.in_flight).named_layer(contacts);
+    let routes = Routes::new(contacts)
         .add_service(health_service)
-        .add_service(reflection)
-        .add_service(reflection_alpha)
+        .add_service(leaving.named_layer(reflection))
+        .add_service(leaving.named_layer(reflection_alpha))
         .prepare();
 
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
@@ -78,7 +85,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
     if let Some(sandbox) = &sandbox {
         greet(sandbox, address);
     }
-    server::serve(listener, routes, health, stop, settings.server).await;
+    let server = within_open_files(settings.server);
+    reload_on_hangup(settings.tls.clone())?;
+    server::serve(listener, settings.tls, Edge::new(routes), health, leaving, stop, server).await;
     info!("stopped");
     Ok(())
 }
@@ -123,6 +132,47 @@ More numbers to try: hypersender-grpc sandbox --help
 What the sandbox was asked: curl http://{upstream}/_sandbox/calls
 "
     );
+}
+
+/// Says where a panic happened, and not what it says: that may hold what a log must not.
+fn log_panics() {
+    panic::set_hook(Box::new(|panicked| {
+        let place = panicked.location().map(ToString::to_string);
+        error!(place, "panicked");
+    }));
+}
+
+/// Files that the service opens beside its callers' connections: those to Hypersender, and a reserve.
+const FILES_RESERVED: usize = 256;
+
+/// Keeps connections below the limit of open files, beyond which nothing could be accepted or asked.
+fn within_open_files(mut settings: server::Settings) -> server::Settings {
+    let wanted = settings.connections + FILES_RESERVED;
+    let files = rlimit::increase_nofile_limit(wanted as u64)
+        .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
+    if files < wanted {
+        settings.connections = files.saturating_sub(FILES_RESERVED).max(1);
+        warn!(
+            connections = settings.connections,
+            files, "fewer connections than set: the limit of open files is low"
+        );
+    }
+    settings
+}
+
+/// Reads certificates again at each SIGHUP.
+fn reload_on_hangup(tls: Option<Tls>) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match tls.as_ref().map(Tls::reload) {
+                None => info!("nothing to read again"),
+                Some(Ok(())) => info!("read the certificates again"),
+                Some(Err(fault)) => warn!(fault = fault.text, "kept the certificates that were read before"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.

@@ -7,11 +7,18 @@ use secrecy::SecretString;
 
 use super::{
     Settings, Tokens, Upstream, Variables,
-    flags::{AttemptFlags, CacheFlags, Cli, HypersenderFlags, LimitFlags, ServeFlags},
+    flags::{AttemptFlags, CacheFlags, Cli, HypersenderFlags, LimitFlags, ServeFlags, ServerFlags},
     given::Given,
     instances::{self, read_file, token_from},
 };
-use crate::{domain::Instance, server, stack, telemetry};
+use crate::{
+    domain::Instance,
+    server::{
+        self,
+        tls::{self, Tls},
+    },
+    stack, telemetry,
+};
 
 const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
@@ -98,8 +105,10 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
         format: faults.take_any("log_format", flags.logs.log_format),
         filter: faults.take("log", flags.logs.log).into(),
     };
-    let listen = faults.take_any("listen", Some(flags.server.listen));
-    let deadline = faults.take("deadline", flags.server.deadline);
+    let listen = faults.take_any("listen", Some(flags.server.listen.clone()));
+    let deadline = faults.take("deadline", flags.server.deadline.clone());
+    let in_flight = faults.take("in_flight", flags.server.in_flight.clone());
+    let (server, tls) = server(flags.server, &mut faults);
     let attempt = stack::UpstreamSettings {
         attempt_timeout: faults.take("attempt_timeout", flags.attempts.attempt_timeout.clone()),
         retry_after_max: faults.take("retry_after_max", flags.attempts.retry_after_max.clone()),
@@ -109,11 +118,36 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
     let stack = stack(flags.cache, flags.attempts, flags.limits, &mut faults);
     match (listen, upstream) {
         (Some(listen), Some(upstream)) if faults.0.is_empty() => {
-            let server = server::Settings::default();
-            Ok((Settings { listen, upstream, attempt, stack, deadline, server }, log))
+            Ok((Settings { listen, upstream, attempt, stack, deadline, in_flight, server, tls }, log))
         }
         _ => Err(faults),
     }
+}
+
+fn server(flags: ServerFlags, faults: &mut Faults) -> (server::Settings, Option<Tls>) {
+    let age = faults.take("connection_age", flags.connection_age);
+    let settings = server::Settings {
+        connections: faults.take("connections", flags.connections),
+        connection_age: (!age.is_zero()).then_some(age),
+        drain_wait: faults.take("drain_wait", flags.drain_wait),
+        drain_timeout: faults.take("drain_timeout", flags.drain_timeout),
+    };
+    let tls = match (flags.tls_cert, flags.tls_key, flags.tls_client_ca) {
+        (None, None, None) => None,
+        (Some(cert), Some(key), client_ca) => {
+            let tls = Tls::new(tls::Settings { cert, key, client_ca });
+            tls.map_err(|fault| faults.note(&names(&format!("tls_{}", fault.setting)), &fault.text)).ok()
+        }
+        (None, ..) => {
+            faults.note(&names("tls_cert"), "not given, though other settings of TLS are");
+            None
+        }
+        (_, None, _) => {
+            faults.note(&names("tls_key"), "not given, though the certificate is");
+            None
+        }
+    };
+    (settings, tls)
 }
 
 fn stack(

@@ -69,6 +69,35 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
     pub deadline: Given<Duration>,
+    /// Calls in progress at a time, over all connections; further ones are refused at once (1 to 1000000)
+    #[arg(long, env = "HYPERSENDER_GRPC_IN_FLIGHT", value_name = "COUNT", default_value = "16384")]
+    #[arg(value_parser = number(1..=1_000_000_usize))]
+    pub in_flight: Given<usize>,
+    /// Connections open at a time, fewer where the limit of open files is lower; more wait (1 to 100000)
+    #[arg(long, env = "HYPERSENDER_GRPC_CONNECTIONS", value_name = "COUNT", default_value = "1024")]
+    #[arg(value_parser = number(1..=100_000_usize))]
+    pub connections: Given<usize>,
+    /// Age at which a connection is asked to close, give or take a tenth; calls in flight finish (0, which is never, to 10d)
+    #[arg(long, env = "HYPERSENDER_GRPC_CONNECTION_AGE", value_name = "DURATION", default_value = "0")]
+    #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
+    pub connection_age: Given<Duration>,
+    /// After SIGTERM, time in which calls are still taken while health checks say NOT_SERVING (0 to 5m)
+    #[arg(long, env = "HYPERSENDER_GRPC_DRAIN_WAIT", value_name = "DURATION", default_value = "5s")]
+    #[arg(value_parser = duration(Duration::ZERO..=300 * SECOND))]
+    pub drain_wait: Given<Duration>,
+    /// After that, time for calls in flight to finish (0 to 5m)
+    #[arg(long, env = "HYPERSENDER_GRPC_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s")]
+    #[arg(value_parser = duration(Duration::ZERO..=300 * SECOND))]
+    pub drain_timeout: Given<Duration>,
+    /// Certificate chain of the server in PEM; with it connections are encrypted. SIGHUP reads it again
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CERT", value_name = "PATH")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_KEY", value_name = "PATH")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities in PEM that sign client certificates; with them every client must show one
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CA", value_name = "PATH")]
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -30,6 +30,9 @@ pub enum LookupError {
         /// The field of `CacheControl`, as the proto names it.
         field: &'static str,
     },
+    /// The request message is too large.
+    #[error("the request message is larger than any valid one")]
+    MessageTooLarge,
     /// The server holds no token for the instance.
     #[error("no token is configured for this instance")]
     InstanceNotConfigured,
@@ -176,6 +179,7 @@ impl LookupError {
                 | Self::InstanceInvalid
                 | Self::ChatIdInvalid
                 | Self::CacheControlInvalid { .. }
+                | Self::MessageTooLarge
                 | Self::InstanceNotConfigured
                 | Self::CredentialsRejected
                 | Self::RequestRejected

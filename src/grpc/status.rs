@@ -49,6 +49,7 @@ fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
         E::InstanceMissing | E::InstanceInvalid => (Code::InvalidArgument, "INSTANCE_INVALID"),
         E::ChatIdInvalid => (Code::InvalidArgument, "CHAT_ID_INVALID"),
         E::CacheControlInvalid { .. } => (Code::InvalidArgument, "CACHE_CONTROL_INVALID"),
+        E::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
         E::InstanceNotConfigured => (Code::NotFound, "INSTANCE_NOT_CONFIGURED"),
         E::NotCached => (Code::FailedPrecondition, "NOT_CACHED"),
         // A quota is never UNAVAILABLE: clients and meshes retry that by themselves.
@@ -91,6 +92,8 @@ enum Wait {
 
 fn wait(error: &LookupError, code: Code) -> Wait {
     match code {
+        // Waiting makes no message smaller.
+        _ if *error == LookupError::MessageTooLarge => Wait::Never,
         Code::Unavailable | Code::ResourceExhausted => Wait::For(error.retry_after().unwrap_or(WAIT_UNKNOWN)),
         Code::DeadlineExceeded => Wait::Unsaid,
         _ => Wait::Never,

@@ -1,0 +1,121 @@
+//! [`Edge`]: what holds for every request before it reaches a service: it speaks gRPC, and a panic ends one call alone.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    task::{Context, Poll},
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, Ready, ready},
+};
+use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use tonic::{Code, Status, body::Body};
+use tower::Service;
+use tracing::error;
+
+use crate::{domain::LookupError, grpc::status};
+
+/// A service behind the edge.
+#[derive(Clone, Debug)]
+pub struct Edge<S>(S);
+
+impl<S> Edge<S> {
+    /// Puts the edge in front of `inner`.
+    pub fn new(inner: S) -> Self {
+        Self(inner)
+    }
+}
+
+type Answered = Result<Response<Body>, Infallible>;
+
+impl<S, B> Service<Request<B>> for Edge<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if !speaks_grpc(&request) {
+            // The gRPC protocol over HTTP/2, "Requests": anything else is answered in terms of HTTP.
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Either::Left(ready(Ok(response)));
+        }
+        let call = AssertUnwindSafe(self.0.call(request)).catch_unwind();
+        Either::Right(Box::pin(async move {
+            if let Ok(answered) = call.await {
+                return answered.map(refuse_too_large);
+            }
+            // Where and why is in the panic's own line.
+            error!("a call panicked");
+            Ok(status(&LookupError::Internal).into_http())
+        }))
+    }
+}
+
+fn speaks_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    content_type.is_some_and(|text| match text.strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest, [] | [b'+' | b';', ..]),
+        None => false,
+    })
+}
+
+/// tonic says OUT_OF_RANGE for a message that is too large; other servers, and so callers, say RESOURCE_EXHAUSTED.
+fn refuse_too_large(response: Response<Body>) -> Response<Body> {
+    let out_of_range = |status: Status| status.code() == Code::OutOfRange;
+    if Status::from_header_map(response.headers()).is_some_and(out_of_range) {
+        return status(&LookupError::MessageTooLarge).into_http();
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    async fn status_of(content_type: &str, service: fn() -> Response<Body>) -> (StatusCode, Option<Code>) {
+        let edge = Edge::new(service_fn(move |_: Request<Body>| async move { Ok(service()) }));
+        let request = Request::builder().header(CONTENT_TYPE, content_type).body(Body::empty()).unwrap();
+        let response = edge.oneshot(request).await.unwrap();
+        (response.status(), Status::from_header_map(response.headers()).map(|status| status.code()))
+    }
+
+    #[tokio::test]
+    async fn only_grpc_gets_in() {
+        for (content_type, expected) in [
+            ("application/grpc", StatusCode::OK),
+            ("application/grpc+proto", StatusCode::OK),
+            ("application/grpc;v=1", StatusCode::OK),
+            ("application/grpc-web", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            ("application/json", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            ("", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ] {
+            let (status, _) = status_of(content_type, || Response::new(Body::empty())).await;
+            assert_eq!(status, expected, "{content_type:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_of_one_call() {
+        let (_, code) = status_of("application/grpc", || panic!("on purpose")).await;
+        assert_eq!(code, Some(Code::Internal));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_exhausts_a_resource() {
+        let (_, code) = status_of("application/grpc", || Status::out_of_range("").into_http()).await;
+        assert_eq!(code, Some(Code::ResourceExhausted));
+    }
+}
