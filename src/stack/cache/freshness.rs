@@ -18,6 +18,8 @@ const UNKNOWN_EXPIRY_TTL_MAX: Duration = Duration::from_secs(15 * 60);
 const ABSENCE_SLOW: Duration = Duration::from_secs(5);
 /// ... and is kept this long.
 const ABSENCE_SLOW_TTL: Duration = Duration::from_secs(30);
+/// For an answer that Hypersender was asked about just now and did not displace: only the caller bounds it.
+const STALE_UNBOUNDED: Duration = Duration::MAX;
 /// New numbers join WhatsApp, so that one is missing is not kept for long.
 const NOT_FOUND_TTL: Duration = Duration::from_secs(60);
 
@@ -124,9 +126,12 @@ impl Entry {
         Answer { finding: self.finding, fetched: self.fetched, took: Duration::ZERO, cache }
     }
 
+    /// A link that was dead when it came never counts as one, wherever the wall clock has gone since.
     fn living_link(&self, now: Now) -> Option<&PictureLink> {
         match &self.finding {
-            Finding::Picture(link) if !link.is_dead(now.wall) => Some(link),
+            Finding::Picture(link) if !link.is_dead(now.wall) && !link.is_dead(self.fetched.wall) => {
+                Some(link)
+            }
             _ => None,
         }
     }
@@ -204,7 +209,7 @@ pub fn decide(entry: Option<&Entry>, now: Now, control: &CacheControl, settings:
     }
     let usable = |window| entry.is_usable_stale(now, control, window);
     let undue = entry.since.as_ref().is_some_and(|since| now.instant < since.due_at);
-    if (spared || satisfies && undue) && usable(settings.stale_if_error.max(settings.absent_ttl)) {
+    if (spared || satisfies && undue) && usable(STALE_UNBOUNDED) {
         return Decision::Serve(CacheStatus::Stale);
     }
     if control.only_if_cached {
@@ -246,7 +251,7 @@ pub fn after_fetch(
     // A failure makes do with anything still usable; a null or dead link only with the link it did not displace.
     let window = match &fetched {
         Err(_) => settings.stale_if_error,
-        Ok(_) => settings.stale_if_error.max(settings.absent_ttl),
+        Ok(_) => STALE_UNBOUNDED,
     };
     let better = stored.filter(|entry| {
         entry.is_usable_stale(now, control, window) && (fetched.is_err() || entry.living_link(now).is_some())
