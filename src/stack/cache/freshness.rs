@@ -261,3 +261,8 @@ pub fn after_fetch(
         None => fetched,
     }
 }
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod model;

@@ -1,0 +1,212 @@
+//! A judge of freshness that shares no thought with the code: it remembers all that was ever said and tells, by the
+//! rules, what may be handed out. Random stories are played to both.
+//!
+//! Times are microseconds since the story began; the wall clock may jump, the other one may not.
+
+mod stories;
+mod story;
+
+use std::time::{Duration, SystemTime};
+
+use super::{Decision, Settings};
+use crate::domain::{CacheControl, CacheStatus};
+
+type Micros = i64;
+const SECOND: Micros = 1_000_000;
+/// What the wall shows when a story begins, in Unix seconds.
+const WALL: i64 = 1_768_000_000;
+/// A binary fraction, so that both sides come to the same microsecond.
+const SPREAD: (f64, Micros, Micros) = (0.9375, 15, 16);
+
+/// Something upstream could say; `life` is the seconds from then to a link's `oe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Link { life: Option<i64> },
+    Null,
+    Foreign,
+    NotFound,
+}
+
+/// Something that was said, with its time on both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    said: Said,
+    at: Micros,
+    wall: Micros,
+    /// `oe`, on the wall.
+    end: Option<Micros>,
+    slow: bool,
+}
+
+impl Told {
+    fn is_link(&self) -> bool {
+        matches!(self.said, Said::Link { .. })
+    }
+
+    /// Whether it is a link that rule 6 forbids at this time of the wall.
+    fn is_dead(&self, wall: Micros) -> bool {
+        self.end.is_some_and(|end| wall >= end - 60 * SECOND)
+    }
+
+    /// Neither null nor a link that was dead when it came: these leave no doubt.
+    fn is_firm(&self) -> bool {
+        self.said != Said::Null && !self.is_dead(self.wall)
+    }
+}
+
+/// What should be in store.
+struct Held {
+    told: Told,
+    fresh_until: Micros,
+    asked_at: Micros,
+    /// When to ask again about a link that is in doubt.
+    due_at: Micros,
+}
+
+struct Judge<'a> {
+    told: &'a [Told],
+    settings: &'a Settings,
+}
+
+impl Judge<'_> {
+    /// Rules 5 to 7, from all that was said: which word counts, and until when.
+    fn held(&self) -> Option<Held> {
+        let newest_before = |at: usize| self.told[..at].iter().map(|told| told.at).max();
+        let known = self.told.iter().enumerate().filter(|(at, told)| newest_before(*at) <= Some(told.at));
+        let known: Vec<Told> = known.map(|(_, told)| *told).collect();
+        let last = *known.last()?;
+        let alone = Held {
+            told: last,
+            fresh_until: last.at + self.lifetime(&last),
+            asked_at: last.at,
+            due_at: last.at,
+        };
+        let Some(firm) = known.iter().rposition(Told::is_firm) else { return Some(alone) };
+        let (link, doubts) = (known[firm], &known[firm + 1..]);
+        let nulls = doubts.iter().filter(|told| told.said == Said::Null).count();
+        let kept = link.is_link() && nulls <= 1 && doubts.iter().all(|told| !link.is_dead(told.wall));
+        let Some(first) = doubts.first().filter(|_| kept) else { return Some(alone) };
+        Some(Held {
+            told: link,
+            fresh_until: first.at.min(link.at + self.lifetime(&link)),
+            asked_at: last.at,
+            due_at: last.at + self.lifetime(&last),
+        })
+    }
+
+    fn lifetime(&self, told: &Told) -> Micros {
+        let ttl = micros(self.settings.ttl) * SPREAD.1 / SPREAD.2;
+        let absent = micros(self.settings.absent_ttl);
+        let floor = micros(self.settings.refresh_floor);
+        match (told.said, told.end) {
+            (Said::Link { .. }, None) => ttl.min(15 * 60 * SECOND),
+            (Said::Link { .. }, Some(_)) if told.is_dead(told.wall) => floor,
+            (Said::Link { .. }, Some(end)) => {
+                ttl.min(floor.max(end - told.wall - micros(self.settings.link_margin)))
+            }
+            (Said::Null | Said::Foreign, _) if told.slow => absent.min(30 * SECOND),
+            (Said::Null | Said::Foreign, _) => absent,
+            (Said::NotFound, _) => 60 * SECOND,
+        }
+    }
+
+    /// Each rule that `decision` breaks, by name.
+    fn faults(
+        &self,
+        decision: Decision,
+        at: Micros,
+        wall: Micros,
+        control: &CacheControl,
+    ) -> Vec<&'static str> {
+        let Some(held) = self.held() else {
+            let right =
+                if control.only_if_cached { Decision::NotCached } else { Decision::Fetch(CacheStatus::Miss) };
+            return if decision == right { vec![] } else { vec!["nothing is stored"] };
+        };
+        let fresh = held.is_fresh(at, wall, self.settings);
+        let stale = |window| held.is_good_stale(at, wall, control, window);
+        let spared = at < held.asked_at + micros(self.settings.refresh_floor);
+        let wanted = held.is_wanted(at, wall, control);
+        let undue = wanted && at < held.due_at;
+        let hit = fresh && (wanted || spared);
+        let kept = !hit && (spared || undue) && stale(None);
+        let revalidates = wanted && stale(Some(self.settings.stale_while_revalidate));
+        let outlasts = wanted && stale(Some(self.settings.stale_if_error));
+        let cached_only = control.only_if_cached;
+        let rules = [
+            ("5: what is fresh and wanted is a hit", !hit || decision == Decision::Serve(CacheStatus::Hit)),
+            ("5: only what is fresh is a hit", hit || decision != Decision::Serve(CacheStatus::Hit)),
+            (
+                "5, 7: in the floor or doubt it is served",
+                !kept || decision == Decision::Serve(CacheStatus::Stale),
+            ),
+            (
+                "10: else stale without a refresh is for only_if_cached",
+                decision != Decision::Serve(CacheStatus::Stale) || kept || (cached_only && outlasts),
+            ),
+            (
+                "9: stale while it is renewed",
+                (decision == Decision::ServeAndRefresh) == (!hit && !kept && !cached_only && revalidates),
+            ),
+            (
+                "10: only_if_cached takes what there is",
+                (decision == Decision::NotCached) == (!hit && !kept && cached_only && !outlasts),
+            ),
+            ("10: only_if_cached never asks", !cached_only || !matches!(decision, Decision::Fetch(_))),
+            (
+                "11: a fetch says why",
+                match decision {
+                    Decision::Fetch(why) => {
+                        why == if fresh { CacheStatus::Refreshed } else { CacheStatus::Expired }
+                    }
+                    _ => true,
+                },
+            ),
+        ];
+        rules.into_iter().filter(|(_, holds)| !holds).map(|(rule, _)| rule).collect()
+    }
+}
+
+impl Held {
+    fn is_fresh(&self, at: Micros, wall: Micros, settings: &Settings) -> bool {
+        let born_dead = self.told.is_dead(self.told.wall);
+        let in_floor = at < self.told.at + micros(settings.refresh_floor);
+        at < self.fresh_until && (!self.told.is_dead(wall) || (born_dead && in_floor))
+    }
+
+    /// Whether it may be handed out stale, at most `window` beyond its lifetime, or however long.
+    fn is_good_stale(
+        &self,
+        at: Micros,
+        wall: Micros,
+        control: &CacheControl,
+        window: Option<Duration>,
+    ) -> bool {
+        let ever = self.told.said != Said::NotFound && !self.told.is_dead(self.told.wall);
+        let window = [window, control.stale_if_error].into_iter().flatten().min().map(micros);
+        ever && !self.told.is_dead(wall)
+            && window != Some(0)
+            && window.is_none_or(|most| at - self.fresh_until <= most)
+    }
+
+    fn is_wanted(&self, at: Micros, wall: Micros, control: &CacheControl) -> bool {
+        let young = control.max_age.is_none_or(|max| at - self.told.at < micros(max));
+        let lasting = match (control.min_fresh, self.told.end) {
+            (Some(min), Some(end)) => end - wall >= micros(min),
+            _ => true,
+        };
+        young && lasting
+    }
+}
+
+fn micros(duration: Duration) -> Micros {
+    duration.as_micros().try_into().unwrap()
+}
+
+fn duration(micros: Micros) -> Duration {
+    Duration::from_micros(micros.try_into().unwrap())
+}
+
+fn on_the_wall(wall: Micros) -> SystemTime {
+    SystemTime::UNIX_EPOCH + duration(wall)
+}
