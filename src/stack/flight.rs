@@ -94,6 +94,8 @@ where
     /// Joins the flight that is in progress, or starts one.
     fn board(&self, lookup: Lookup, until: Instant) -> Result<Seat, LookupError> {
         let place = match self.flights.by_key.entry(lookup.key.clone()) {
+            // The flight renews the entry as well, and a refresh must not keep it going when all others have left.
+            Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
             Entry::Occupied(place) => {
                 let Joined { outcome, deadline } = place.get().clone();
                 return Ok((outcome, deadline.wait_until(until), true));
@@ -142,11 +144,12 @@ fn mark(outcome: Outcome, collapsed: bool) -> Outcome {
     })
 }
 
-/// Whether a flight that others had started ended for lack of time or of a turn that this caller would have waited for.
+/// Whether a flight that others had started ended for lack of time, of a turn or of a place on the wire that this caller
+/// would have waited for.
 fn gave_up_too_early(error: &LookupError, lookup: &Lookup) -> bool {
     let turn = match error {
         LookupError::RateLimited { wait } => Instant::now() + *wait,
-        LookupError::DeadlineExceeded => Instant::now(),
+        LookupError::DeadlineExceeded | LookupError::Overloaded => Instant::now(),
         _ => return false,
     };
     lookup.deadline.latest().is_some_and(|deadline| turn + TIME_LEFT_MIN < deadline)
