@@ -1,4 +1,4 @@
-//! [`ConcurrencyLimit`]: how many attempts are on the wire, in all and for one instance.
+//! [`ConcurrencyLimit`]: how many attempts are on the wire, in all and for one instance; none that nobody waits for.
 //!
 //! Half of them at most are one instance's: one that hangs leaves the other half to its neighbours.
 
@@ -14,7 +14,10 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-use super::keyed::{Idle, Keyed};
+use super::{
+    keyed::{Idle, Keyed},
+    upstream::TIME_LEFT_MIN,
+};
 use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
 
 /// How many attempts may be on the wire.
@@ -97,6 +100,11 @@ where
         let this = self.clone();
         Box::pin(async move {
             let _places = this.places(&lookup).await?;
+            // Asked at the last moment: the time may have run out, or all have left, while the attempt waited.
+            let left = lookup.deadline.latest();
+            if left.is_none_or(|at| at < Instant::now() + TIME_LEFT_MIN) {
+                return Err(LookupError::DeadlineExceeded);
+            }
             this.ask.oneshot(lookup).await
         })
     }

@@ -80,11 +80,6 @@ impl Upstream {
     }
 
     async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
-        // Asked here and not at the caller: the time may have run out while the attempt waited for its turn.
-        let left = lookup.deadline.latest();
-        if left.is_none_or(|at| at < Instant::now() + TIME_LEFT_MIN) {
-            return Err(LookupError::DeadlineExceeded);
-        }
         let start = Instant::now();
         let result = timeout(self.settings.attempt_timeout, self.ask(&lookup)).await.unwrap_or_else(|_| {
             let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
