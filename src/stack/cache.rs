@@ -24,7 +24,7 @@ use dashmap::{DashMap, Entry as Place};
 pub use self::{cooldown::CoolDowns, fill::Fill, serve::Serve};
 use self::{
     eviction::{Digest, Sieve},
-    freshness::Entry,
+    freshness::{Entry, Since},
     standing::Standing,
 };
 use crate::domain::{Answer, Finding, Key, Scope};
@@ -195,11 +195,12 @@ fn entry_bytes(entry: &Entry) -> usize {
     /// A place in the map (key, slot, control byte) at its usual load of two thirds, a place in the queue, and what the
     /// allocator adds to two blocks; see the bench "memory".
     const SHARES: usize = (16 + size_of::<Slot>() + 1) * 3 / 2 + 24 + 2 * 8;
-    let link = match &entry.finding {
+    let link = |finding: &Finding| match finding {
         Finding::Picture(link) => link.url().len(),
         Finding::Absent(_) | Finding::NotFound(_) => 0,
     };
-    SHARES + size_of::<Entry>() + link
+    let since = entry.since.as_ref().map_or(0, |since| size_of::<Since>() + 8 + link(&since.finding));
+    SHARES + size_of::<Entry>() + link(&entry.finding) + since
 }
 
 /// Digests are hashes already.

@@ -11,7 +11,7 @@ use tower::{Service, ServiceExt};
 
 use super::{CoolDowns, PictureCache};
 use crate::{
-    domain::{Answer, CacheInfo, CacheStatus, Lookup, LookupError, Ttl},
+    domain::{Answer, CacheInfo, Lookup, LookupError},
     stack::clock::Clock,
 };
 
@@ -57,8 +57,8 @@ where
     async fn fill(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let (key, seen, now) = (lookup.key.clone(), lookup.seen, self.clock.now());
         // Between the caller's look and this flight another one may have ended: its answer is as new as ours would be.
-        if let Some(entry) = self.cache.get(&key).filter(|entry| Some(entry.asked_at()) > seen) {
-            return Ok(entry.answer(CacheStatus::Miss, now));
+        if let Some(answer) = self.cache.get(&key).and_then(|entry| entry.said_since(seen, now)) {
+            return Ok(answer);
         }
         if let Some(failure) = self.cooling.failure(&key, now.instant) {
             return Err(failure);
@@ -68,7 +68,7 @@ where
                 self.cooling.end(&key);
                 let spread = rand::rng().random_range(0.9..=1.0);
                 let entry = self.cache.settle(&key, &answer, spread);
-                let ttl = Ttl::until(entry.fresh_until, self.clock.now().instant);
+                let ttl = entry.ttl(self.clock.now());
                 Ok(Answer { cache: CacheInfo { ttl, ..answer.cache }, ..answer })
             }
             Err(error) => {

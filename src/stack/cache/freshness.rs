@@ -39,8 +39,10 @@ pub struct Entry {
 /// An answer that did not displace the link in store: null, which may be a failure, or a link that was already dead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Since {
-    /// When it came.
-    pub asked_at: Instant,
+    /// What it said.
+    pub finding: Finding,
+    /// When it said so.
+    pub asked: Now,
     /// When Hypersender is to be asked again.
     pub due_at: Instant,
     /// Whether one of these answers was null; a second null displaces the link.
@@ -85,7 +87,8 @@ impl Entry {
         Self {
             fresh_until: previous.fresh_until.min(now.instant),
             since: Some(Box::new(Since {
-                asked_at: now.instant,
+                finding: answer.finding.clone(),
+                asked: now,
                 due_at: now.instant + pause,
                 doubted: doubted || matches!(answer.finding, Finding::Absent(_)),
             })),
@@ -111,7 +114,30 @@ impl Entry {
     /// When Hypersender was last asked.
     #[must_use]
     pub fn asked_at(&self) -> Instant {
-        self.since.as_ref().map_or(self.fetched.instant, |since| since.asked_at)
+        self.since.as_ref().map_or(self.fetched.instant, |since| since.asked.instant)
+    }
+
+    /// How much longer the last word that was said keeps Hypersender from being asked again.
+    #[must_use]
+    pub fn ttl(&self, now: Now) -> Ttl {
+        Ttl::until(self.since.as_ref().map_or(self.fresh_until, |since| since.due_at), now.instant)
+    }
+
+    /// The last word, if it came after `seen`, as if it had been fetched for the caller that has seen no more than that.
+    #[must_use]
+    pub fn said_since(&self, seen: Option<Instant>, now: Now) -> Option<Answer> {
+        let (finding, fetched) = match &self.since {
+            Some(since) => (&since.finding, since.asked),
+            None => (&self.finding, self.fetched),
+        };
+        let died = match finding {
+            Finding::Picture(link) => link.is_dead(now.wall) && !link.is_dead(fetched.wall),
+            Finding::Absent(_) | Finding::NotFound(_) => false,
+        };
+        let age = now.instant.duration_since(fetched.instant);
+        let cache = CacheInfo { age, ttl: self.ttl(now), ..CacheInfo::FETCHED };
+        let answer = Answer { finding: finding.clone(), fetched, took: Duration::ZERO, cache };
+        (Some(fetched.instant) > seen && !died).then_some(answer)
     }
 
     /// The entry as an answer to a caller.
