@@ -4,7 +4,7 @@
 //! cools down the whole scope. Our own refusals cool down nothing.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -82,33 +82,32 @@ impl CoolDowns {
     /// Forgets what failed before an answer.
     pub fn end(&self, key: &Key) {
         for state in [self.keys.get(key), self.scopes.get(&key.scope)].into_iter().flatten() {
-            state.set(None);
+            *state.lock() = None;
         }
     }
 }
 
 impl CoolDown {
-    fn get(&self) -> Option<Failure> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, failure: Option<Failure>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failure(&self, now: Instant) -> Option<LookupError> {
-        let failure = self.get().filter(|failure| now < failure.until)?;
+        let failure = self.lock().clone().filter(|failure| now < failure.until)?;
         Some(failure.error.with_retry_after(failure.until - now))
     }
 
     fn begin(&self, error: LookupError, now: Instant) -> LookupError {
-        let time = match self.get().filter(|failure| failure.is_remembered(now)) {
-            Some(failure) => (failure.time * 2).min(TIME_MAX),
-            None => TIME_MIN,
+        let mut last = self.lock();
+        let (time, since) = match last.as_ref().filter(|failure| failure.is_remembered(now)) {
+            // Asked before that failure was known: the same trouble, and not a further one.
+            Some(failure) if now < failure.until => (failure.time, failure.until),
+            Some(failure) => ((failure.time * 2).min(TIME_MAX), now),
+            None => (TIME_MIN, now),
         };
-        let wait = time.max(error.retry_after().unwrap_or_default());
-        self.set(Some(Failure { error: error.clone(), until: now + wait, time }));
-        error.with_retry_after(wait)
+        let until = since.max(now + time.max(error.retry_after().unwrap_or_default()));
+        *last = Some(Failure { error: error.clone(), until, time });
+        error.with_retry_after(until - now)
     }
 }
 
@@ -121,6 +120,6 @@ impl Failure {
 
 impl Idle for CoolDown {
     fn is_idle(&self, now: Instant) -> bool {
-        self.get().is_none_or(|failure| !failure.is_remembered(now))
+        self.lock().as_ref().is_none_or(|failure| !failure.is_remembered(now))
     }
 }
