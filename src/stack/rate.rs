@@ -81,7 +81,8 @@ where
             let latest = match lookup.purpose {
                 Purpose::Refresh => now,
                 Purpose::Caller => {
-                    lookup.deadline.latest().ok_or(LookupError::DeadlineExceeded)? - TIME_LEFT_MIN
+                    let latest = lookup.deadline.latest().map(|latest| latest - TIME_LEFT_MIN);
+                    latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)?
                 }
             };
             let turn = turns.lock().turn(now, latest);
@@ -129,7 +130,9 @@ impl Turns {
 impl Idle for Turns {
     fn is_idle(&self, now: Instant) -> bool {
         let turns = self.lock();
-        turns.free_at <= now && turns.paused_until <= now && turns.pause_next == PAUSE_MIN
+        // Refusals are not held against an instance for ever, or made-up names would fill the room for good.
+        let forgiven = turns.pause_next == PAUSE_MIN || turns.paused_until + PAUSE_MAX <= now;
+        turns.free_at <= now && turns.paused_until <= now && forgiven
     }
 }
 
@@ -181,10 +184,14 @@ impl Gcra {
 
     /// Pauses for as long as upstream asks, or for longer each time when it does not say.
     fn pushed_back(&mut self, now: Instant, asked: Option<Duration>) -> Duration {
-        let wait = asked.unwrap_or(self.pause_next);
-        self.pause_next = (self.pause_next * 2).min(PAUSE_MAX);
-        self.pause(now + wait);
-        wait
+        if self.paused_until <= now {
+            self.pause(now + asked.unwrap_or(self.pause_next));
+            self.pause_next = (self.pause_next * 2).min(PAUSE_MAX);
+        } else {
+            // On the wire before the pause began: the same refusal, and not a further one.
+            self.pause(now + asked.unwrap_or_default());
+        }
+        self.paused_until - now
     }
 }
 
@@ -231,9 +238,25 @@ mod tests {
     #[test]
     fn pauses_that_are_not_asked_for_grow_to_a_bound() {
         let (mut turns, now) = limit(0.0, 0);
-        let waits: Vec<_> = (0..7).map(|_| turns.pushed_back(now, None).as_secs()).collect();
+        let mut later = now;
+        let waits: Vec<_> = (0..7)
+            .map(|_| {
+                let wait = turns.pushed_back(later, None);
+                later += wait;
+                wait.as_secs()
+            })
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(turns.pushed_back(later, Some(3 * SECOND)), 3 * SECOND);
+    }
+
+    #[test]
+    fn refusals_of_attempts_that_were_on_the_wire_together_are_one() {
+        let (mut turns, now) = limit(5.0, 20);
+        assert!((0..20).all(|_| turns.pushed_back(now, None) == SECOND));
         assert_eq!(turns.pushed_back(now, Some(3 * SECOND)), 3 * SECOND);
+        assert_eq!(turns.pushed_back(now, None), 3 * SECOND, "the longest holds");
+        assert_eq!(turns.pushed_back(now + 3 * SECOND, None), 2 * SECOND);
     }
 
     #[test]
