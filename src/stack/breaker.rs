@@ -153,7 +153,12 @@ impl Circuit {
 impl Idle for Circuit {
     fn is_idle(&self, now: Instant) -> bool {
         let state = self.lock();
-        state.phase == Phase::Closed && state.in_a_row == 0 && state.recent.failed(now) == 0
+        // Failures are not held against an instance for ever, or made-up names would fill the room for good.
+        match state.phase {
+            Phase::Closed => state.recent.failed(now) == 0,
+            Phase::Open { until } => until + OPEN_MAX <= now,
+            Phase::Probing => false,
+        }
     }
 }
 
