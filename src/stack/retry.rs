@@ -110,8 +110,8 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
                 *result = earlier;
                 return None;
             }
-            // A link, even one that is dead, beats an error.
-            (Some(Ok(link)), Err(_)) => {
+            // A link, even one that is dead, beats an error, unless that is a word about the request or the credential.
+            (Some(Ok(link)), Err(error)) if error.yields_to_stored_answer() => {
                 *result = Ok(link);
                 return None;
             }
