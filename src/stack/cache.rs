@@ -138,7 +138,8 @@ impl PictureCache {
 
     /// Stores what `answer` makes of the entry that is there, and returns the result.
     fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
-        self.standing.restore(&key.scope);
+        // Who asks for a made-up instance is told that there is none: that must take no room.
+        self.standing.restore(&key.scope, !matches!(answer.finding, Finding::NotFound(_)));
         let digest = self.digest(key);
         let (entry, is_new) = match self.map.entry(digest) {
             Place::Occupied(mut place) => {

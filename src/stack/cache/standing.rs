@@ -9,8 +9,8 @@ use dashmap::DashMap;
 
 use crate::domain::Scope;
 
-/// The standing of each scope that Hypersender has ever answered. Others have nothing stored, and so names that callers
-/// make up take no room here.
+/// The standing of each scope that Hypersender has ever given a contact of. Others have nothing stored but that there is
+/// no such contact, for a minute, and so names that callers make up take no room here.
 #[derive(Debug, Default)]
 pub struct Standing {
     revoked: DashMap<Scope, AtomicBool>,
@@ -34,14 +34,16 @@ impl Standing {
         }
     }
 
-    /// Notes that Hypersender answers the scope.
-    pub fn restore(&self, scope: &Scope) {
+    /// Notes that Hypersender answers the scope; `remember`, that something is stored which could have to be revoked.
+    pub fn restore(&self, scope: &Scope, remember: bool) {
         if let Some(revoked) = self.revoked.get(scope) {
             if revoked.swap(false, Release) {
                 self.count.fetch_sub(1, Release);
             }
             return;
         }
-        self.revoked.entry(scope.clone()).or_default();
+        if remember {
+            self.revoked.entry(scope.clone()).or_default();
+        }
     }
 }
