@@ -1,0 +1,59 @@
+//! Who may read what: credentials share nothing, and a rejected one reaches nothing (behaviour 3 and 4).
+
+use hypersender_grpc::domain::{CacheStatus, Finding, LookupError, NotFound};
+use tokio::time::sleep;
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn different_credentials_and_instances_never_share() {
+    let front = Front::new(plain(), |_| Reply::picture().after(SECOND));
+    let asks = || [contact(1), contact(1).with_token("other"), contact(1).of("other")];
+    for (round, status) in [CacheStatus::Miss, CacheStatus::Hit].into_iter().enumerate() {
+        let outcomes = front.ask_all(asks()).await;
+        assert_eq!(count(&outcomes, |outcome| told(outcome) == Ok(status)), 3, "round {round}");
+        let collapsed = |outcome: &Outcome| outcome.as_ref().unwrap().cache.collapsed;
+        assert_eq!(count(&outcomes, collapsed), 0, "round {round}");
+    }
+    assert_eq!(front.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_credential_reaches_nothing_until_it_succeeds_again() {
+    let front = Front::new(plain(), |attempt| match attempt.chat.as_str() {
+        "15550000003" => Reply::fails(LookupError::CredentialsRejected),
+        _ => Reply::picture(),
+    });
+    let others = [contact(1).with_token("other"), contact(1).of("other")];
+    front.ask_all([contact(1), contact(2)].into_iter().chain(others.clone())).await;
+    let calls = front.calls();
+
+    let rejected = Err(LookupError::CredentialsRejected);
+    assert_eq!(told(&front.ask(contact(3)).await), rejected);
+    assert_eq!(told(&front.ask(contact(1)).await), rejected);
+    assert_eq!(told(&front.ask(contact(2).only_if_cached()).await), Err(LookupError::NotCached));
+    for other in others {
+        assert_eq!(told(&front.ask(other).await), Ok(CacheStatus::Hit));
+    }
+    assert_eq!(front.calls(), calls + 1, "the rest of the second it is known");
+
+    sleep(SECOND).await;
+    assert_eq!(told(&front.ask(contact(2).only_if_cached()).await), Err(LookupError::NotCached));
+    assert_eq!(told(&front.ask(contact(4)).await), Ok(CacheStatus::Miss));
+    assert_eq!(told(&front.ask(contact(2)).await), Ok(CacheStatus::Hit));
+    // And the same again.
+    assert_eq!(told(&front.ask(contact(3)).await), rejected);
+    assert_eq!(told(&front.ask(contact(2)).await), rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_not_found_is_out_of_reach_as_well() {
+    let front = Front::new(plain(), |attempt| match attempt.chat.as_str() {
+        "15550000001" => Reply::says(Ok(Finding::NotFound(NotFound::NotOnWhatsApp))),
+        "15550000003" => Reply::fails(LookupError::CredentialsRejected),
+        _ => Reply::picture(),
+    });
+    front.ask_all([contact(1), contact(2)]).await;
+    assert!(front.ask(contact(3)).await.is_err());
+    assert_eq!(told(&front.ask(contact(1)).await), Err(LookupError::CredentialsRejected));
+}

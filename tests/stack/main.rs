@@ -1,0 +1,15 @@
+//! The stack as a whole, above a scripted and counted upstream: time without sockets.
+
+#![allow(clippy::unwrap_used, clippy::unchecked_time_subtraction, reason = "a test may panic")]
+
+mod breaker;
+mod cache;
+mod concurrency;
+mod cool_downs;
+mod credentials;
+mod deadlines;
+mod flights;
+mod outage;
+mod rate;
+mod retries;
+mod support;

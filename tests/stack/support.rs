@@ -1,0 +1,192 @@
+//! [`Front`]: the stack that is tested, with a clock that a test can stop; and what it is asked, an [`Ask`].
+
+mod upstream;
+
+use std::{
+    hash::RandomState,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::future::join_all;
+use hypersender_grpc::{
+    domain::{
+        Again, Answer, CacheControl, CacheStatus, ChatId, Credential, Deadline, Finding, Instance, Lookup,
+        LookupError, PictureLink,
+    },
+    stack::{
+        BreakerSettings, CacheSettings, Clock, ConcurrencySettings, PictureCache, RateSettings,
+        RetrySettings, Settings, stack,
+    },
+};
+use tokio::{task::JoinHandle, time::Instant};
+use tower::{Service, util::BoxCloneSyncService};
+
+pub use self::upstream::{Attempt, Reply, Upstream};
+
+pub type Outcome = Result<Answer, LookupError>;
+
+pub const SECOND: Duration = Duration::from_secs(1);
+pub const HOUR: Duration = Duration::from_secs(3_600);
+pub const DAY: Duration = Duration::from_secs(86_400);
+
+pub const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// What the wall clock shows when a test begins.
+pub fn wall() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_768_000_000)
+}
+
+/// A link whose `oe` is this long after the beginning of the test.
+pub fn link(end: Duration) -> Finding {
+    let oe = (wall() + end).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    Finding::Picture(PictureLink::parse(&format!("https://pps.whatsapp.net/p.jpg?oe={oe:x}")).unwrap())
+}
+
+pub fn unavailable() -> LookupError {
+    LookupError::Unavailable { retry_after: None, again: Again::Yes }
+}
+
+/// What the layers are set to when nobody sets anything.
+pub fn settings() -> Settings {
+    Settings {
+        cache: CacheSettings::default(),
+        flights: 1_024,
+        retry: RetrySettings { attempts: 3, budget: 0.1 },
+        breaker: BreakerSettings { failures: 5 },
+        rate: RateSettings { per_second: 5.0, burst: 20 },
+        concurrency: ConcurrencySettings { attempts: 64 },
+    }
+}
+
+/// No rate limit, no breaker, room on the wire.
+pub fn unlimited() -> Settings {
+    Settings {
+        breaker: BreakerSettings { failures: 0 },
+        rate: RateSettings { per_second: 0.0, burst: 0 },
+        concurrency: ConcurrencySettings { attempts: 100_000 },
+        flights: 100_000,
+        ..settings()
+    }
+}
+
+/// [`unlimited`], and one attempt a fetch.
+pub fn plain() -> Settings {
+    Settings { retry: RetrySettings { attempts: 1, budget: 0.0 }, ..unlimited() }
+}
+
+/// A question, answered within 10 s.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    instance: String,
+    chat: usize,
+    token: &'static str,
+    control: CacheControl,
+    within: Duration,
+}
+
+pub fn contact(chat: usize) -> Ask {
+    let control = CacheControl::default();
+    Ask { instance: "shop".into(), chat, token: "token", control, within: 10 * SECOND }
+}
+
+impl Ask {
+    pub fn of(self, instance: impl Into<String>) -> Self {
+        Self { instance: instance.into(), ..self }
+    }
+
+    pub fn with_token(self, token: &'static str) -> Self {
+        Self { token, ..self }
+    }
+
+    pub fn within(self, within: Duration) -> Self {
+        Self { within, ..self }
+    }
+
+    /// Nothing from the cache but what was fetched within the floor.
+    pub fn anew(mut self) -> Self {
+        self.control.max_age = Some(Duration::ZERO);
+        self
+    }
+
+    pub fn stale_if_error(mut self, most: Duration) -> Self {
+        self.control.stale_if_error = Some(most);
+        self
+    }
+
+    pub fn only_if_cached(mut self) -> Self {
+        self.control.only_if_cached = true;
+        self
+    }
+}
+
+/// The stack above an [`Upstream`].
+#[derive(Clone)]
+pub struct Front {
+    pub upstream: Upstream,
+    pub cache: Arc<PictureCache>,
+    service: BoxCloneSyncService<Lookup, Answer, LookupError>,
+    hasher: RandomState,
+    start: Instant,
+}
+
+impl Front {
+    pub fn new(settings: Settings, script: impl Fn(&Attempt) -> Reply + Send + Sync + 'static) -> Self {
+        let clock = Clock::following_tokio(wall());
+        let upstream = Upstream::new(clock, script);
+        let (cache, service) = stack(settings, clock, upstream.clone());
+        let service = BoxCloneSyncService::new(service);
+        Self { upstream, cache, service, hasher: RandomState::new(), start: Instant::now() }
+    }
+
+    /// Passes the question on at once; the future may be polled later, elsewhere, or never.
+    pub fn ask(&self, ask: Ask) -> impl Future<Output = Outcome> + Send + use<> {
+        let Ask { instance, chat, token, control, within } = ask;
+        let lookup = Lookup::new(
+            Instance::parse(&instance).unwrap(),
+            Credential::new(token.into(), &self.hasher),
+            ChatId::parse(&(15_550_000_000 + chat).to_string()).unwrap(),
+            control,
+            Deadline::at(Instant::now() + within),
+        );
+        self.service.clone().call(lookup)
+    }
+
+    /// Asks in a task of its own, which begins before this returns control.
+    pub fn spawn(&self, ask: Ask) -> JoinHandle<Outcome> {
+        tokio::spawn(self.ask(ask))
+    }
+
+    /// Asks all at once.
+    pub async fn ask_all(&self, asks: impl IntoIterator<Item = Ask>) -> Vec<Outcome> {
+        join_all(asks.into_iter().map(|ask| self.ask(ask))).await
+    }
+
+    /// Time since the beginning.
+    pub fn time(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub fn calls(&self) -> usize {
+        self.upstream.attempts().len()
+    }
+}
+
+/// Lets tasks that are ready run, without time passing.
+pub async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Where the answer came from, or why there is none.
+pub fn told(outcome: &Outcome) -> Result<CacheStatus, LookupError> {
+    outcome.as_ref().map(|answer| answer.cache.status).map_err(Clone::clone)
+}
+
+/// Of many outcomes, how many are as they should be.
+pub fn count(outcomes: &[Outcome], is: impl Fn(&Outcome) -> bool) -> usize {
+    outcomes.iter().filter(|outcome| is(outcome)).count()
+}
