@@ -19,12 +19,11 @@ pub fn classify(error: reqwest::Error) -> (reqwest::Error, LookupError) {
 /// A certificate that does not fit stays that way, and asking again would only hide it.
 fn is_certificate_fault(error: &reqwest::Error) -> bool {
     sources(error).any(|source| {
-        // An io::Error leaves the error it wraps out of the chain of sources.
-        let wrapped = source
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let fault = wrapped.or_else(|| source.downcast_ref::<rustls::Error>());
-        matches!(fault, Some(rustls::Error::InvalidCertificate(_)))
+        let mut source = source;
+        // An io::Error leaves the error it wraps out of the chain of sources, and the TLS connector wraps twice.
+        while let Some(inner) = source.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            source = inner;
+        }
+        matches!(source.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
     })
 }
