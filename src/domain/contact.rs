@@ -63,10 +63,6 @@ const PHONE_DIGITS_MAX: usize = 15;
 const ID_DIGITS_MAX: usize = 20;
 
 impl ChatId {
-    /// What a caller is told when a chat id is refused.
-    pub const ALLOWED: &'static str = "a phone number of 5 to 15 digits, or 5 to 20 digits followed by @c.us, \
-                                       @s.whatsapp.net or @lid; blanks at the ends and one leading + are ignored";
-
     /// Reads a phone number or chat id; `@s.whatsapp.net` becomes `@c.us`, domains may be in any case.
     ///
     /// # Errors

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::ChatId;
-
 /// A queued request and a starting instance take longer than a moment.
 const SLOW_WAIT: Duration = Duration::from_secs(5);
 
@@ -22,7 +20,10 @@ pub enum LookupError {
     #[error("instance must be 1 to 64 characters of A-Z a-z 0-9 _ -")]
     InstanceInvalid,
     /// The chat id is none of the allowed forms.
-    #[error("chat_id must be {}", ChatId::ALLOWED)]
+    #[error(
+        "chat_id must be a phone number of 5 to 15 digits, or 5 to 20 digits followed by @c.us, @s.whatsapp.net \
+         or @lid; blanks at the ends and one leading + are ignored"
+    )]
     ChatIdInvalid,
     /// A duration in the cache control is negative or out of range.
     #[error("cache_control.{field} must be a duration that is valid and not negative")]

@@ -12,7 +12,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::domain::{ChatId, LookupError, NotFound};
+use crate::domain::{LookupError, NotFound};
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "hypersender-grpc";
@@ -74,13 +74,13 @@ fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
 
 /// The field of the request that is at fault, and what it may hold.
 fn violation(error: &LookupError) -> Option<(String, String)> {
-    let (field, allowed) = match error {
-        LookupError::InstanceMissing | LookupError::InstanceInvalid => ("instance".into(), error.to_string()),
-        LookupError::ChatIdInvalid => ("chat_id".into(), ChatId::ALLOWED.into()),
-        LookupError::CacheControlInvalid { field } => (format!("cache_control.{field}"), error.to_string()),
+    let field = match error {
+        LookupError::InstanceMissing | LookupError::InstanceInvalid => "instance".to_owned(),
+        LookupError::ChatIdInvalid => "chat_id".to_owned(),
+        LookupError::CacheControlInvalid { field } => format!("cache_control.{field}"),
         _ => return None,
     };
-    Some((field, allowed))
+    Some((field, error.to_string()))
 }
 
 enum Wait {
