@@ -37,7 +37,7 @@ pub struct Settings {
     /// How to take connections and to stop.
     pub server: server::Settings,
     /// Encryption, if there is any.
-    pub tls: Option<server::tls::Tls>,
+    pub tls: Option<server::Tls>,
 }
 
 /// Who is asked for pictures.

@@ -9,7 +9,7 @@ pub use self::{
     health::Health,
     reflection::reflection,
     service::{Contacts, Credentials},
-    status::{DOMAIN, status},
+    status::{DOMAIN, instead_of, status},
 };
 
 /// Code generated from `proto/hypersender/contact/v1`.

@@ -9,7 +9,7 @@ mod drain;
 mod edge;
 mod overload;
 mod preface;
-pub mod tls;
+mod tls;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
@@ -27,6 +27,7 @@ pub use self::{
     drain::{EndStreams, Leaving},
     edge::Edge,
     overload::{Overload, OverloadLayer},
+    tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},
 };
 use crate::grpc::Health;
 
@@ -61,7 +62,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// end of health watches and of streams that listen to `leaving`, and at most the drain time-out for what is left.
 pub async fn serve<S>(
     listener: TcpListener,
-    tls: Option<tls::Tls>,
+    tls: Option<Tls>,
     service: S,
     health: Health,
     leaving: Leaving,

@@ -26,7 +26,7 @@ use crate::{
         Contacts, Credentials, Health, contact::contact_service_server::ContactServiceServer, reflection,
     },
     sandbox::Sandbox,
-    server::{self, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop, tls::Tls},
+    server::{self, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop, Tls},
     stack::{self, Clock},
     telemetry,
 };

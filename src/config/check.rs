@@ -13,10 +13,7 @@ use super::{
 };
 use crate::{
     domain::Instance,
-    server::{
-        self,
-        tls::{self, Tls},
-    },
+    server::{self, Tls, TlsSettings},
     stack, telemetry,
 };
 
@@ -135,7 +132,7 @@ fn server(flags: ServerFlags, faults: &mut Faults) -> (server::Settings, Option<
     let tls = match (flags.tls_cert, flags.tls_key, flags.tls_client_ca) {
         (None, None, None) => None,
         (Some(cert), Some(key), client_ca) => {
-            let tls = Tls::new(tls::Settings { cert, key, client_ca });
+            let tls = Tls::new(TlsSettings { cert, key, client_ca });
             tls.map_err(|fault| faults.note(&names(&format!("tls_{}", fault.setting)), &fault.text)).ok()
         }
         (None, ..) => {

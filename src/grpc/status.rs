@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
@@ -41,6 +42,13 @@ pub fn status(error: &LookupError) -> Status {
         Wait::Unsaid => {}
     }
     Status::with_error_details_and_metadata(code, error.to_string(), details, metadata)
+}
+
+/// The status to send in place of one that tonic chose, where other servers, and so callers, say something else: for a
+/// message that is too large tonic says OUT_OF_RANGE.
+pub fn instead_of(answered: &HeaderMap) -> Option<Status> {
+    let chosen = Status::from_header_map(answered)?.code();
+    (chosen == Code::OutOfRange).then(|| status(&LookupError::MessageTooLarge))
 }
 
 fn code_and_reason(error: &LookupError) -> (Code, &'static str) {

@@ -11,11 +11,14 @@ use futures_util::{
     future::{BoxFuture, Either, Ready, ready},
 };
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
-use tonic::{Code, Status, body::Body};
+use tonic::body::Body;
 use tower::Service;
 use tracing::error;
 
-use crate::{domain::LookupError, grpc::status};
+use crate::{
+    domain::LookupError,
+    grpc::{instead_of, status},
+};
 
 /// A service behind the edge.
 #[derive(Clone, Debug)]
@@ -53,7 +56,10 @@ where
         let call = AssertUnwindSafe(self.0.call(request)).catch_unwind();
         Either::Right(Box::pin(async move {
             if let Ok(answered) = call.await {
-                return answered.map(refuse_too_large);
+                return answered.map(|response| match instead_of(response.headers()) {
+                    Some(status) => status.into_http(),
+                    None => response,
+                });
             }
             // Where and why is in the panic's own line.
             error!("a call panicked");
@@ -70,17 +76,9 @@ fn speaks_grpc<B>(request: &Request<B>) -> bool {
     })
 }
 
-/// tonic says OUT_OF_RANGE for a message that is too large; other servers, and so callers, say RESOURCE_EXHAUSTED.
-fn refuse_too_large(response: Response<Body>) -> Response<Body> {
-    let out_of_range = |status: Status| status.code() == Code::OutOfRange;
-    if Status::from_header_map(response.headers()).is_some_and(out_of_range) {
-        return status(&LookupError::MessageTooLarge).into_http();
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
+    use tonic::{Code, Status};
     use tower::{ServiceExt, service_fn};
 
     use super::*;
