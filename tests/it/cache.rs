@@ -91,9 +91,9 @@ async fn failures_are_not_kept() {
 }
 
 #[tokio::test]
-async fn a_thousand_cold_calls_of_one_key_ask_once() {
-    const CONNECTIONS: usize = 10;
-    const CALLS: usize = 1000;
+async fn ten_thousand_cold_calls_of_one_key_ask_once() {
+    const CONNECTIONS: usize = 50;
+    const CALLS: usize = 10_000;
     let upstream = Upstream::start([fresh().held()]).await;
     let flags = ["--deadline", "30s", "--attempt-timeout", "15s"];
     let service = Service::asking(&upstream).flags(&flags).start().await;
