@@ -269,6 +269,20 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_that_is_rejected_hides_what_eviction_left_of_its_answers() {
+        let (hasher, settings) = (RandomState::new(), Settings { entries: 2, ..Settings::default() });
+        let cache = PictureCache::new(settings);
+        let keys = ["15551230001", "15551230002", "15551230003"].map(|chat| key(&hasher, "a", chat));
+        for key in &keys {
+            cache.settle(key, &answer(), 1.0);
+        }
+        let stored = || keys.iter().filter(|key| cache.get(key).is_some()).count();
+        assert_eq!(stored(), 2);
+        cache.revoke(&keys[0].scope);
+        assert_eq!(stored(), 0);
+    }
+
+    #[test]
     fn a_credential_that_is_rejected_hides_what_it_stored_and_nothing_else() {
         let (hasher, cache) = (RandomState::new(), PictureCache::new(Settings::default()));
         let [first, second, other] = [("a", "15551230001"), ("a", "15551230002"), ("b", "15551230001")]
