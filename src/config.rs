@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use self::{
-    check::{Faults, unknown_variables, without_empty_variables},
+    check::{Faults, names, unknown_variables, without_empty_variables},
     flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, Target},
 };
 use crate::{domain::Instance, server, stack, telemetry};
@@ -24,6 +24,8 @@ use crate::{domain::Instance, server, stack, telemetry};
 pub struct Settings {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Where whoever watches the process finds it; `None` opens no such port.
+    pub admin_listen: Option<SocketAddr>,
     /// Who is asked.
     pub upstream: Upstream,
     /// One attempt.

@@ -3,7 +3,9 @@
 //! The accept loop is our own rather than tonic's, whose time-outs answer CANCELLED and whose drain waits for ever for an
 //! open health watch.
 
+mod admin;
 mod connection;
+mod count;
 mod deadline;
 mod drain;
 mod edge;
@@ -23,6 +25,8 @@ use tracing::{info, warn};
 
 use self::connection::{Terms, converse};
 pub use self::{
+    admin::Admin,
+    count::{CountLayer, Counted},
     deadline::{DeadlineLayer, Deadlines},
     drain::{EndStreams, Leaving},
     edge::Edge,

@@ -57,7 +57,9 @@ impl Faults {
 }
 
 /// Flag and variable of a setting of `serve`, from its one definition.
-fn names(id: &str) -> String {
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "it cannot, for the settings there are")]
+pub fn names(id: &str) -> String {
     let command = Cli::command();
     let serve = command.find_subcommand("serve").expect("serve is a subcommand");
     let setting = serve.get_arguments().find(|argument| argument.get_id() == id);
@@ -106,6 +108,7 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
         filter: faults.take("log", flags.logs.log).into(),
     };
     let listen = faults.take_any("listen", Some(flags.server.listen.clone()));
+    let admin_listen = faults.take("admin_listen", flags.server.admin_listen.clone());
     let deadline = faults.take("deadline", flags.server.deadline.clone());
     let in_flight = faults.take("in_flight", flags.server.in_flight.clone());
     let (server, tls) = server(flags.server, &mut faults);
@@ -117,9 +120,10 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
     let upstream = upstream(flags.hypersender, variables, &mut faults);
     let stack = stack(flags.cache, flags.attempts, flags.limits, &mut faults);
     match (listen, upstream) {
-        (Some(listen), Some(upstream)) if faults.0.is_empty() => {
-            Ok((Settings { listen, upstream, attempt, stack, deadline, in_flight, server, tls }, log))
-        }
+        (Some(listen), Some(upstream)) if faults.0.is_empty() => Ok((
+            Settings { listen, admin_listen, upstream, attempt, stack, deadline, in_flight, server, tls },
+            log,
+        )),
         _ => Err(faults),
     }
 }

@@ -13,7 +13,7 @@ mod standing;
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -27,7 +27,10 @@ use self::{
     freshness::{Entry, Since},
     standing::Standing,
 };
-use crate::domain::{Answer, Finding, Key, Scope};
+use crate::{
+    domain::{Answer, Finding, Key, Scope},
+    telemetry::metrics::Lookups as Metrics,
+};
 
 /// What the cache keeps, and for how long.
 #[derive(Clone, Debug)]
@@ -78,6 +81,7 @@ pub struct PictureCache {
     hashers: [RandomState; 2],
     standing: Standing,
     settings: Settings,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -90,7 +94,7 @@ struct Slot {
 impl PictureCache {
     /// An empty cache.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
         Self {
             map: DashMap::default(),
             order: Mutex::default(),
@@ -98,6 +102,7 @@ impl PictureCache {
             hashers: [RandomState::new(), RandomState::new()],
             standing: Standing::default(),
             settings,
+            metrics,
         }
     }
 
@@ -176,12 +181,13 @@ impl PictureCache {
                 slot.is_some_and(|slot| slot.hit.swap(false, Relaxed))
             };
             let Some(digest) = order.evict(take_mark) else {
-                return;
+                break;
             };
             if let Some((_, slot)) = self.map.remove(&digest) {
                 self.bytes.fetch_sub(entry_bytes(&slot.entry), Relaxed);
             }
         }
+        self.metrics.stored(order.len(), self.bytes());
     }
 
     fn digest(&self, key: &Key) -> Digest {

@@ -1,0 +1,7 @@
+//! The service as whoever runs it sees it: its edges, not its answers.
+
+#![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
+
+mod admin;
+mod metrics;
+mod support;
