@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
 mod admin;
+mod dashboard;
 mod metrics;
 mod support;
