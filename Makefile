@@ -11,7 +11,7 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run test test-rust test-go test-python generate lint binary
+.PHONY: help run test test-rust test-go test-python generate lint check-metrics binary
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the prot
 	$(MAKE) --no-print-directory generate
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
+
+check-metrics: binary ## Have promtool (Debian package prometheus) judge what /metrics says
+	.ci/check-metrics $(BINARY)
 
 binary:
 	cargo build --locked

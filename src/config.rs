@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use self::{
-    check::{Faults, unknown_variables, without_empty_variables},
+    check::{Faults, names, unknown_variables, without_empty_variables},
     flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, Target},
 };
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
 pub struct Settings {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Where whoever watches the process finds it; `None` opens no such port.
+    pub admin_listen: Option<SocketAddr>,
     /// Who may call; everyone, when nobody is named.
     pub callers: Option<server::Callers>,
     /// Whose token Hypersender is asked with.

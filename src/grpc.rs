@@ -1,12 +1,14 @@
 //! The contract: generated types, the services made of them, and the codes a caller sees.
 
 mod health;
+mod methods;
 mod reflection;
 mod service;
 mod status;
 
 pub use self::{
     health::Health,
+    methods::methods,
     reflection::reflection,
     service::{Contacts, Credentials},
     status::{DOMAIN, instead_of, status},

@@ -3,10 +3,10 @@
 //! The rooms, each importing only from those before it:
 //!
 //! - [`domain`][]: what we talk about; no I/O, no clock of its own, no framework.
-//! - [`telemetry`][]: logs.
+//! - [`telemetry`][]: logs and metrics.
 //! - [`stack`][]: from a look-up to Hypersender's answer: cache, flight, retries, the REST call.
 //! - [`grpc`][]: the contract; converts, and chooses status codes.
-//! - [`server`][]: connections, callers, deadlines, health and drain.
+//! - [`server`][]: connections, callers, deadlines, health and drain; the admin port.
 //! - [`config`][]: every setting, read and checked once.
 //! - [`commands`][]: one file a subcommand.
 //! - [`sandbox`][]: a stand-in for the REST API, which knows nothing of the others.

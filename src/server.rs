@@ -3,8 +3,10 @@
 //! The accept loop is our own rather than tonic's, whose time-outs answer CANCELLED and whose drain waits for ever for an
 //! open health watch.
 
+mod admin;
 mod callers;
 mod connection;
+mod count;
 mod deadline;
 mod drain;
 mod edge;
@@ -24,7 +26,9 @@ use tracing::{info, warn};
 
 use self::connection::{Terms, converse};
 pub use self::{
+    admin::Admin,
     callers::{Callers, CallersLayer, Known, KnownCallers, TokenHash},
+    count::{CountLayer, Counted},
     deadline::{DeadlineLayer, Deadlines},
     drain::{EndStreams, Leaving},
     edge::Edge,

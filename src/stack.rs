@@ -23,7 +23,10 @@ pub use self::{
     retry::Settings as RetrySettings,
     upstream::{LinkHosts, Settings as UpstreamSettings, Upstream, is_loopback},
 };
-use crate::domain::{Answer, Lookup, LookupError};
+use crate::{
+    domain::{Answer, Lookup, LookupError},
+    telemetry::metrics::Lookups as Metrics,
+};
 
 /// What each layer is set to.
 #[derive(Clone, Debug)]
@@ -42,34 +45,36 @@ pub struct Settings {
     pub concurrency: ConcurrencySettings,
 }
 
-/// Puts the layers around `upstream`, outermost first. The caller's deadline is part of each look-up.
+/// Puts the layers around `upstream`, outermost first, each counting into `metrics`. The caller's deadline is part of each
+/// look-up.
 pub fn stack<S>(
     settings: Settings,
     clock: Clock,
+    metrics: &Arc<Metrics>,
     upstream: S,
 ) -> (
     Arc<PictureCache>,
-    impl Service<Lookup, Response = Answer, Error = LookupError, Future: Send> + Clone + Send + Sync,
+    impl Service<Lookup, Response = Answer, Error = LookupError, Future: Send> + Clone + Send + Sync + use<S>,
 )
 where
     S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let cache = Arc::new(PictureCache::new(settings.cache));
+    let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
     let cooling = Arc::new(cache::CoolDowns::new());
     let stack = tower::ServiceBuilder::new()
         // A hit must never queue behind a miss: it turns round here.
         .layer_fn(|inner| cache::Serve::new(cache.clone(), cooling.clone(), clock, inner))
         // However many ask, one fetch; what is below happens once for all of them.
-        .layer_fn(|inner| flight::Flight::new(settings.flights, inner))
+        .layer_fn(|inner| flight::Flight::new(settings.flights, metrics.clone(), inner))
         // Inside the flight, so that the answer is stored before the flight is gone.
         .layer_fn(|inner| cache::Fill::new(cache.clone(), cooling.clone(), clock, inner))
         // Each attempt goes through everything below on its own, and is paid for there.
-        .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock)))
+        .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit: a call that an open breaker refuses must not use up a turn.
-        .layer_fn(|inner| breaker::Breaker::new(settings.breaker, inner))
+        .layer_fn(|inner| breaker::Breaker::new(settings.breaker, metrics.clone(), inner))
         // Before the places on the wire: whoever waits for a turn must not hold one.
-        .layer_fn(|inner| rate::RateLimit::new(settings.rate, inner))
+        .layer_fn(|inner| rate::RateLimit::new(settings.rate, metrics.clone(), inner))
         .layer_fn(|inner| concurrency::ConcurrencyLimit::new(settings.concurrency, inner))
         // One attempt, with its time-out.
         .service(upstream);

@@ -1,6 +1,8 @@
-//! Logs: how they look, and how they name what must not stand in them.
+//! Logs, and how they name what must not stand in them; [`metrics`][] beside them.
 //!
 //! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`].
+
+pub mod metrics;
 
 use std::{
     error::Error,

@@ -185,7 +185,8 @@ func startSandbox(t *testing.T) string {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	server := exec.CommandContext(ctx, binary, "serve", "--sandbox", "--listen", "127.0.0.1:0", "--log-format", "json")
+	server := exec.CommandContext(ctx, binary, "serve", "--sandbox", "--listen", "127.0.0.1:0",
+		"--admin-listen", "off", "--log-format", "json")
 	server.Cancel = func() error { return server.Process.Signal(os.Interrupt) }
 	server.WaitDelay = patience
 	// The settings of whoever runs the test must not reach the server.

@@ -15,21 +15,25 @@ use tokio::{
     sync::oneshot,
 };
 use tonic::service::{LayerExt, Routes};
-use tower::ServiceBuilder;
+use tower::{Layer, ServiceBuilder};
 use tracing::{error, info, warn};
 use url::Url;
 
 use super::{EXIT_CONFIG, fail};
 use crate::{
-    config::{ServeFlags, Settings, Upstream, Variables, unknown_variables},
+    config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables},
     domain::{Credential, Instance, TokenOwner},
     grpc::{
-        Contacts, Credentials, Health, contact::contact_service_server::ContactServiceServer, reflection,
+        Contacts, Credentials, Health, contact::contact_service_server::ContactServiceServer, methods,
+        reflection,
     },
     sandbox::Sandbox,
-    server::{self, Callers, CallersLayer, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop, Tls},
+    server::{
+        self, Admin, Callers, CallersLayer, CountLayer, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop,
+        Tls,
+    },
     stack::{self, Clock},
-    telemetry,
+    telemetry::{self, metrics::Metrics},
 };
 
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
@@ -61,8 +65,10 @@ async fn serve(settings: Settings) -> io::Result<()> {
     reload_on_hangup(settings.callers.clone(), settings.tls.clone())?;
     let clock = Clock::system();
     let (base_url, credentials, sandbox) = upstream(settings.upstream).await?;
-    let upstream = stack::Upstream::new(base_url, settings.attempt, clock).map_err(io::Error::other)?;
-    let (_, lookup) = stack::stack(settings.stack, clock, upstream);
+    let metrics = Metrics::new(&methods());
+    let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
+        .map_err(io::Error::other)?;
+    let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
 
     let contacts = ContactServiceServer::new(Contacts::new(lookup, credentials))
         .max_decoding_message_size(server::MESSAGE_BYTES_MAX);
@@ -81,23 +87,50 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .add_service(leaving.named_layer(reflection))
         .add_service(leaving.named_layer(reflection_alpha))
         .prepare();
+    let routes = CountLayer::new(metrics.calls.clone()).layer(Edge::new(routes));
 
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
-        let wanted = settings.listen;
-        io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
-    })?;
+    let listener = listen(settings.listen, "listen").await?;
     let address = listener.local_addr()?;
+    let admin = admin_listener(settings.admin_listen, sandbox.is_some()).await?;
+    let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    // Open until the drain is over.
+    let _admin = admin.map(|listener| Admin::start(listener, metrics, health.clone()));
+    if let Some(address) = admin_address {
+        info!(%address, "admin listening");
+    }
     info!(%address, "listening");
     if open_to_all && !address.ip().is_loopback() {
         warn!(%address, "no callers file: whoever reaches this address may ask");
     }
     if let Some(sandbox) = &sandbox {
-        greet(sandbox, address, settings.token_owner);
+        greet(sandbox, address, admin_address, settings.token_owner);
     }
     let server = within_open_files(settings.server);
-    server::serve(listener, settings.tls, Edge::new(routes), health, leaving, stop, server).await;
+    server::serve(listener, settings.tls, routes, health, leaving, stop, server).await;
     info!("stopped");
     Ok(())
+}
+
+/// Listens on `address`, which the setting `id` names.
+async fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        let text = format!("cannot listen on {address}: {error}; see {}", names(id));
+        io::Error::new(error.kind(), text)
+    })
+}
+
+/// A service that nobody can watch must not run by mistake. With the sandbox nobody does, and whoever tries it out may have
+/// a Prometheus on the same machine, with this very port: then another port will do.
+async fn admin_listener(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Option<TcpListener>> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    match listen(wanted, "admin_listen").await {
+        Err(error) if sandbox && error.kind() == io::ErrorKind::AddrInUse => {
+            warn!(%error, "the admin port is taken, a free one will do for the sandbox");
+            listen(SocketAddr::new(wanted.ip(), 0), "admin_listen").await.map(Some)
+        }
+        bound => bound.map(Some),
+    }
 }
 
 /// Where to ask and as whom; the stand-in stops when it is dropped.
@@ -129,12 +162,13 @@ async fn upstream(upstream: Upstream) -> io::Result<(Url, Credentials, Option<Sa
     }
 }
 
-fn greet(sandbox: &Sandbox, address: SocketAddr, token_owner: TokenOwner) {
+fn greet(sandbox: &Sandbox, address: SocketAddr, admin: Option<SocketAddr>, token_owner: TokenOwner) {
     let token = match token_owner {
         TokenOwner::Server => String::new(),
         TokenOwner::Caller => format!("-H 'authorization: Bearer {}' ", Sandbox::TOKEN),
     };
     let upstream = sandbox.address();
+    let metrics = admin.map(|admin| format!("Metrics: curl http://{admin}/metrics\n")).unwrap_or_default();
     println!(
         "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. Try:
 
@@ -142,7 +176,7 @@ fn greet(sandbox: &Sandbox, address: SocketAddr, token_owner: TokenOwner) {
 
 More numbers to try: hypersender-grpc sandbox --help
 What the sandbox was asked: curl http://{upstream}/_sandbox/calls
-"
+{metrics}"
     );
 }
 

@@ -60,7 +60,9 @@ impl Faults {
 }
 
 /// Flag and variable of a setting of `serve`, from its one definition.
-fn names(id: &str) -> String {
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "it cannot, for the settings there are")]
+pub fn names(id: &str) -> String {
     let command = Cli::command();
     let serve = command.find_subcommand("serve").expect("serve is a subcommand");
     let setting = serve.get_arguments().find(|argument| argument.get_id() == id);
@@ -109,6 +111,7 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
         filter: faults.take("log", flags.logs.log).into(),
     };
     let listen = faults.take_any("listen", Some(flags.server.listen.clone()));
+    let admin_listen = faults.take("admin_listen", flags.server.admin_listen.clone());
     let deadline = faults.take("deadline", flags.server.deadline.clone());
     let in_flight = faults.take("in_flight", flags.server.in_flight.clone());
     let token_owner = faults.take_any("credentials", Some(flags.hypersender.credentials.clone()));
@@ -130,6 +133,7 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
         (Some(listen), Some(token_owner), Some(upstream)) if faults.0.is_empty() => {
             let settings = Settings {
                 listen,
+                admin_listen,
                 callers,
                 token_owner,
                 upstream,

@@ -70,6 +70,16 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
     #[arg(value_parser = one_of::<SocketAddr>("an IP address and port such as 127.0.0.1:50051 or [::]:50051"))]
     pub listen: Given<SocketAddr>,
+    /// Address and port of /metrics, /livez and /readyz; port 0 takes a free one, off opens none. With --sandbox, a
+    /// free port is taken when this one is in use
+    #[arg(
+        long,
+        env = "HYPERSENDER_GRPC_ADMIN_LISTEN",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:9090"
+    )]
+    #[arg(value_parser = read_by(read_admin_listen))]
+    pub admin_listen: Given<Option<SocketAddr>>,
     /// TOML file with a table `callers.<name>` for each backend that may call, holding token_sha256 or certificate, and
     /// instances. SIGHUP reads it anew. Without it everyone may call
     #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH")]
@@ -291,6 +301,15 @@ pub struct SandboxFlags {
     /// Loopback address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50080")]
     pub listen: SocketAddr,
+}
+
+/// An empty flag says off, too; an empty variable counts as unset.
+fn read_admin_listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() || text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let address = text.parse().map(Some);
+    address.map_err(|_| format!("{text:?} is neither an IP address and port such as 127.0.0.1:9090 nor off"))
 }
 
 fn read_instance(text: &str) -> Result<Instance, String> {

@@ -2,6 +2,11 @@
 //!
 //! Trouble upstream never changes it: every replica would leave the mesh at once.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use tonic::server::NamedService;
 use tonic_health::{
     ServingStatus,
@@ -14,15 +19,22 @@ use tonic_health::{
 pub struct Health {
     reporter: HealthReporter,
     services: [&'static str; 2],
+    serving: Arc<AtomicBool>,
 }
 
 impl Health {
     /// SERVING for the whole server and for `service`, beside the service that tells it.
     pub async fn serving<S: NamedService>(_service: &S) -> (Self, HealthServer<impl HealthApi>) {
         let (reporter, service) = health_reporter();
-        let health = Self { reporter, services: ["", S::NAME] };
+        let health = Self { reporter, services: ["", S::NAME], serving: Arc::default() };
         health.set(ServingStatus::Serving).await;
         (health, service)
+    }
+
+    /// Whether health checks are told SERVING.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Relaxed)
     }
 
     /// NOT_SERVING, so that load balancers look elsewhere; watchers are told.
@@ -38,6 +50,7 @@ impl Health {
     }
 
     async fn set(&self, status: ServingStatus) {
+        self.serving.store(status == ServingStatus::Serving, Relaxed);
         for service in self.services {
             self.reporter.set_service_status(service, status).await;
         }

@@ -14,7 +14,10 @@ use tower::{Service, ServiceExt};
 use tracing::{info, warn};
 
 use super::keyed::{Idle, Keyed};
-use crate::domain::{Answer, Instance, Lookup, LookupError};
+use crate::{
+    domain::{Answer, Instance, Lookup, LookupError},
+    telemetry::metrics::{self, Lookups as Metrics},
+};
 
 /// When it opens.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +40,14 @@ const PROBE_WAIT: Duration = Duration::from_secs(1);
 pub struct Breaker<S> {
     instances: Arc<Keyed<Instance, Circuit>>,
     settings: Settings,
+    metrics: Arc<Metrics>,
     ask: S,
 }
 
 impl<S> Breaker<S> {
     /// Guards `ask`.
-    pub fn new(settings: Settings, ask: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, ask }
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, ask: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, metrics, ask }
     }
 }
 
@@ -74,7 +78,7 @@ where
             return self.ask.oneshot(lookup).await;
         }
         let instance = lookup.key.scope.instance.clone();
-        let circuit = self.instances.of(&instance, Circuit::default)?;
+        let circuit = self.instances.of(&instance, || Circuit::new(self.metrics.clone()))?;
         let admitted = circuit.admit(instance, Instant::now());
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
         let result = self.ask.oneshot(lookup).await;
@@ -102,8 +106,11 @@ fn outcome(result: &Result<Answer, LookupError>) -> Outcome {
     }
 }
 
-#[derive(Debug, Default)]
-struct Circuit(Mutex<State>);
+#[derive(Debug)]
+struct Circuit {
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -127,26 +134,55 @@ impl Default for State {
     }
 }
 
+impl From<Phase> for metrics::Phase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Closed => Self::Closed,
+            Phase::Open { .. } => Self::Open,
+            Phase::Probing => Self::HalfOpen,
+        }
+    }
+}
+
 impl Circuit {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        let state = State::default();
+        metrics.breaker(None, Some(state.phase.into()));
+        Self { state: Mutex::new(state), metrics }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Whole after any panic: nothing below panics between its changes.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let before = state.phase;
+        let changed = change(&mut state);
+        self.metrics.breaker(Some(before.into()), Some(state.phase.into()));
+        changed
     }
 
     /// Lets a call pass, or says how long none does.
     fn admit(self: Arc<Self>, instance: Instance, now: Instant) -> Result<Pass, Duration> {
-        let mut state = self.lock();
-        let probe = match state.phase {
-            Phase::Closed => false,
-            Phase::Open { until } if until > now => return Err(until - now),
-            Phase::Probing => return Err(PROBE_WAIT),
+        let probe = self.change(|state| match state.phase {
+            Phase::Closed => Ok(false),
+            Phase::Open { until } if until > now => Err(until - now),
+            Phase::Probing => Err(PROBE_WAIT),
             Phase::Open { .. } => {
                 state.phase = Phase::Probing;
-                true
+                Ok(true)
             }
-        };
-        drop(state);
+        })?;
         Ok(Pass { instance, circuit: self, probe, outcome: Outcome::Nothing, failures_max: u32::MAX })
+    }
+}
+
+impl Drop for Circuit {
+    fn drop(&mut self) {
+        let phase = self.lock().phase;
+        self.metrics.breaker(Some(phase.into()), None);
     }
 }
 
@@ -176,8 +212,7 @@ struct Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         let now = Instant::now();
-        let mut state = self.circuit.lock();
-        match (self.outcome, self.probe) {
+        self.circuit.change(|state| match (self.outcome, self.probe) {
             (Outcome::Nothing, true) => state.phase = Phase::Open { until: now },
             (Outcome::Nothing, false) => {}
             (Outcome::Answered, true) => {
@@ -192,7 +227,7 @@ impl Drop for Pass {
             }
             // A call from before it opened tells nothing new.
             (_, false) => {}
-        }
+        });
     }
 }
 

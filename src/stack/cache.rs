@@ -13,7 +13,7 @@ mod standing;
 use std::{
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -27,7 +27,10 @@ use self::{
     freshness::{Entry, Since},
     standing::{Row, Standing},
 };
-use crate::domain::{Answer, Finding, Key, Scope};
+use crate::{
+    domain::{Answer, Finding, Key, Scope},
+    telemetry::metrics::Lookups as Metrics,
+};
 
 /// What the cache keeps, and for how long.
 #[derive(Clone, Debug)]
@@ -78,6 +81,7 @@ pub struct PictureCache {
     hashers: [RandomState; 2],
     standing: Standing,
     settings: Settings,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -91,7 +95,7 @@ struct Slot {
 impl PictureCache {
     /// An empty cache.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
         Self {
             map: DashMap::default(),
             order: Mutex::default(),
@@ -99,6 +103,7 @@ impl PictureCache {
             hashers: [RandomState::new(), RandomState::new()],
             standing: Standing::default(),
             settings,
+            metrics,
         }
     }
 
@@ -176,7 +181,7 @@ impl PictureCache {
                 slot.is_some_and(|slot| slot.hit.swap(false, Relaxed))
             };
             let Some(digest) = order.evict(take_mark) else {
-                return;
+                break;
             };
             if let Some((_, slot)) = self.map.remove(&digest) {
                 let was_last = self.standing.release(slot.standing);
@@ -184,6 +189,7 @@ impl PictureCache {
                 self.bytes.fetch_sub(entry_bytes(&slot.entry) + row_bytes, Relaxed);
             }
         }
+        self.metrics.stored(order.len(), self.bytes());
     }
 
     fn digest(&self, key: &Key) -> Digest {
@@ -251,7 +257,7 @@ mod tests {
     #[test]
     fn credentials_without_anything_stored_take_no_room() {
         let (hasher, settings) = (RandomState::new(), Settings { entries: 2, ..Settings::default() });
-        let cache = PictureCache::new(settings);
+        let cache = PictureCache::new(settings, Arc::default());
         let store = |token: &str, chat: &str| cache.settle(&key(&hasher, token, chat), &answer(), 1.0);
         store("a", "15551230001");
         store("a", "15551230002");
@@ -271,7 +277,7 @@ mod tests {
     #[test]
     fn a_credential_that_is_rejected_hides_what_eviction_left_of_its_answers() {
         let (hasher, settings) = (RandomState::new(), Settings { entries: 2, ..Settings::default() });
-        let cache = PictureCache::new(settings);
+        let cache = PictureCache::new(settings, Arc::default());
         let keys = ["15551230001", "15551230002", "15551230003"].map(|chat| key(&hasher, "a", chat));
         for key in &keys {
             cache.settle(key, &answer(), 1.0);
@@ -284,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_credential_that_is_rejected_hides_what_it_stored_and_nothing_else() {
-        let (hasher, cache) = (RandomState::new(), PictureCache::new(Settings::default()));
+        let (hasher, cache) = (RandomState::new(), PictureCache::new(Settings::default(), Arc::default()));
         let [first, second, other] = [("a", "15551230001"), ("a", "15551230002"), ("b", "15551230001")]
             .map(|(t, c)| key(&hasher, t, c));
         for key in [&first, &second, &other] {

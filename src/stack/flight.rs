@@ -25,7 +25,7 @@ use tracing::error;
 use super::upstream::TIME_LEFT_MIN;
 use crate::{
     domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, Waiting},
-    telemetry::KeyName,
+    telemetry::{KeyName, metrics::Lookups as Metrics},
 };
 
 /// No flight lasts longer, whoever waits: three attempts of 6 s do not fit, but two and a turn of the limits do.
@@ -46,6 +46,7 @@ struct Flights {
     by_key: DashMap<Key, Joined>,
     count: AtomicUsize,
     max: usize,
+    metrics: Arc<Metrics>,
 }
 
 /// A caller's place in a flight: where the outcome will be, that it is waited for, and whether another started it.
@@ -64,8 +65,8 @@ where
     S::Future: Send,
 {
     /// At most `max` fetches at a time through `fetch`; further ones are refused with [`LookupError::Overloaded`].
-    pub fn new(max: usize, fetch: S) -> Self {
-        let flights = Flights { by_key: DashMap::new(), count: AtomicUsize::new(0), max };
+    pub fn new(max: usize, metrics: Arc<Metrics>, fetch: S) -> Self {
+        let flights = Flights { by_key: DashMap::new(), count: AtomicUsize::new(0), max, metrics };
         Self { flights: Arc::new(flights), fetch }
     }
 
@@ -98,6 +99,7 @@ where
             Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
             Entry::Occupied(place) => {
                 let Joined { outcome, deadline } = place.get().clone();
+                self.flights.metrics.collapsed();
                 return Ok((outcome, deadline.wait_until(until), true));
             }
             Entry::Vacant(place) => place,
@@ -106,6 +108,7 @@ where
             self.flights.count.fetch_sub(1, Relaxed);
             return Err(LookupError::Overloaded);
         }
+        self.flights.metrics.took_off();
         let (sender, outcome) = watch::channel(None);
         let deadline = Deadline::shared(Instant::now() + LIFE_MAX);
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
@@ -173,6 +176,7 @@ impl Landing {
         let own = |_: &Key, joined: &Joined| joined.outcome.same_channel(&receiver);
         if self.flights.by_key.remove_if(&self.key, own).is_some() {
             self.flights.count.fetch_sub(1, Relaxed);
+            self.flights.metrics.landed();
         }
     }
 }

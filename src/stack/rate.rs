@@ -18,7 +18,10 @@ use super::{
     keyed::{Idle, Keyed},
     upstream::TIME_LEFT_MIN,
 };
-use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
+use crate::{
+    domain::{Answer, Instance, Lookup, LookupError, Purpose},
+    telemetry::metrics::Lookups as Metrics,
+};
 
 /// How fast an instance may be asked.
 #[derive(Clone, Copy, Debug)]
@@ -41,13 +44,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub struct RateLimit<S> {
     instances: Arc<Keyed<Instance, Turns>>,
     settings: Settings,
+    metrics: Arc<Metrics>,
     ask: S,
 }
 
 impl<S> RateLimit<S> {
     /// Asks through `ask` no faster than `settings` allow.
-    pub fn new(settings: Settings, ask: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, ask }
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, ask: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, metrics, ask }
     }
 }
 
@@ -86,7 +90,11 @@ where
                 }
             };
             let turn = turns.lock().turn(now, latest);
-            sleep_until(turn.map_err(|wait| LookupError::RateLimited { wait })?).await;
+            let turn = turn.map_err(|wait| {
+                self.metrics.refused(lookup.purpose);
+                LookupError::RateLimited { wait }
+            });
+            sleep_until(turn?).await;
             // A pause that began meanwhile holds for those who waited, too.
             if turns.lock().paused_until <= Instant::now() {
                 break;

@@ -16,7 +16,7 @@ use self::budget::RetryBudget;
 use super::{clock::Clock, upstream::TIME_LEFT_MIN};
 use crate::{
     domain::{Again, Answer, Finding, Lookup, LookupError, Purpose},
-    telemetry::KeyName,
+    telemetry::{KeyName, metrics::Lookups as Metrics},
 };
 
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
@@ -41,6 +41,7 @@ pub struct Policy {
     attempts: u32,
     budget: Arc<RetryBudget>,
     clock: Clock,
+    metrics: Arc<Metrics>,
     tried: u32,
     /// Whether a result that is worth one retry was there already.
     tried_once: bool,
@@ -51,9 +52,17 @@ pub struct Policy {
 impl Policy {
     /// The policy of a fetch that has not begun.
     #[must_use]
-    pub fn new(settings: &Settings, clock: Clock) -> Self {
+    pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let budget = Arc::new(RetryBudget::new(settings.budget));
-        Self { attempts: settings.attempts, budget, clock, tried: 0, tried_once: false, earlier: None }
+        Self {
+            attempts: settings.attempts,
+            budget,
+            clock,
+            metrics,
+            tried: 0,
+            tried_once: false,
+            earlier: None,
+        }
     }
 
     fn delay(&mut self, lookup: &Lookup, result: &Result<Answer, LookupError>) -> Option<Duration> {
@@ -122,6 +131,7 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
             debug!("no retry: too much fails already");
             return None;
         }
+        self.metrics.retried();
         self.earlier = Some(result.clone());
         let (key, attempt) = (KeyName::from(&lookup.key), self.tried);
         debug!(%key, attempt, ?delay, "upstream failed, will try again");

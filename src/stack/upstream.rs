@@ -28,7 +28,7 @@ use self::wire::Reply;
 use super::clock::Clock;
 use crate::{
     domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
-    telemetry::{KeyName, chain},
+    telemetry::{KeyName, chain, metrics::Lookups as Metrics},
 };
 
 /// How Hypersender is asked.
@@ -58,6 +58,7 @@ pub struct Upstream {
     base_url: Url,
     settings: Arc<Settings>,
     clock: Clock,
+    metrics: Arc<Metrics>,
 }
 
 impl Upstream {
@@ -66,7 +67,12 @@ impl Upstream {
     /// # Errors
     ///
     /// When the machine's certificate store cannot be used.
-    pub fn new(base_url: Url, settings: Settings, clock: Clock) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        base_url: Url,
+        settings: Settings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -76,16 +82,17 @@ impl Upstream {
             .no_proxy()
             .referer(false)
             .build()?;
-        Ok(Self { client, base_url, settings: Arc::new(settings), clock })
+        Ok(Self { client, base_url, settings: Arc::new(settings), clock, metrics })
     }
 
     async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
-        let start = Instant::now();
+        let (start, counted) = (Instant::now(), self.metrics.attempt());
         let result = timeout(self.settings.attempt_timeout, self.ask(&lookup)).await.unwrap_or_else(|_| {
             let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
             warn!(%key, instance, "upstream did not answer in time");
             Err(LookupError::TimedOut { retry_after: None })
         });
+        counted.end(&result);
         result.map(|finding| Answer {
             finding,
             fetched: self.clock.now(),
@@ -121,6 +128,7 @@ impl Upstream {
             }
             Ok(finding) => {
                 if matches!(&finding, Finding::Picture(link) if link.is_dead(self.clock.now().wall)) {
+                    self.metrics.dead_link();
                     warn!(%key, instance, request, "upstream gave a link that is already dead");
                 }
                 Ok(finding)

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
+mod admin;
 mod callers;
+mod dashboard;
 mod door;
+mod metrics;
 mod passthrough;
+mod support;

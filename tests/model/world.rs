@@ -78,7 +78,7 @@ impl World {
                 gate_closed: false,
             }),
         }));
-        (Flight::new(max, Fetch(world.clone())), world)
+        (Flight::new(max, Arc::default(), Fetch(world.clone())), world)
     }
 
     pub fn flights_max(&self) -> usize {

@@ -136,7 +136,7 @@ impl Front {
     pub fn new(settings: Settings, script: impl Fn(&Attempt) -> Reply + Send + Sync + 'static) -> Self {
         let clock = Clock::following_tokio(wall());
         let upstream = Upstream::new(clock, script);
-        let (cache, service) = stack(settings, clock, upstream.clone());
+        let (cache, service) = stack(settings, clock, &Arc::default(), upstream.clone());
         let service = BoxCloneSyncService::new(service);
         Self { upstream, cache, service, hasher: RandomState::new(), start: Instant::now() }
     }

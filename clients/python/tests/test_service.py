@@ -34,7 +34,7 @@ def address(tmp_path):
     log = tmp_path / "log"
     with log.open("wb") as stderr:
         server = subprocess.Popen(
-            [binary, "serve", "--sandbox", "--listen", "127.0.0.1:0", "--log-format", "json"],
+            [binary, "serve", "--sandbox", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json"],
             stderr=stderr,
             # The settings of whoever runs the test must not reach the server.
             env={},

@@ -59,18 +59,22 @@ where
         let stored = self.cache.get(&lookup.key);
         let decision = decide(stored.as_ref(), now, &lookup.control, &self.cache.settings);
         lookup.seen = stored.as_ref().map(Entry::asked_at);
+        let turned_round = |result| {
+            self.cache.metrics.answered(&result);
+            Either::Left(ready(result))
+        };
         match (decision, stored) {
-            (Decision::Serve(status), Some(entry)) => Either::Left(ready(Ok(entry.answer(status, now)))),
+            (Decision::Serve(status), Some(entry)) => turned_round(Ok(entry.answer(status, now))),
             (Decision::ServeAndRefresh, Some(entry)) => {
                 // While it cools down, a refresh would end at once; a hot key is spared the many that would.
                 if self.cooling.failure(&lookup.key, now.instant).is_none() {
                     self.refresh(lookup, now.instant);
                 }
-                Either::Left(ready(Ok(entry.answer(CacheStatus::Stale, now))))
+                turned_round(Ok(entry.answer(CacheStatus::Stale, now)))
             }
             (Decision::Fetch(status), _) => Either::Right(Box::pin(self.clone().fetch(lookup, status))),
             (Decision::NotCached | Decision::Serve(_) | Decision::ServeAndRefresh, _) => {
-                Either::Left(ready(Err(LookupError::NotCached)))
+                turned_round(Err(LookupError::NotCached))
             }
         }
     }
@@ -95,7 +99,9 @@ where
             answer
         });
         let stored = self.cache.get(&key);
-        after_fetch(fetched, stored, self.clock.now(), &control, &self.cache.settings)
+        let result = after_fetch(fetched, stored, self.clock.now(), &control, &self.cache.settings);
+        self.cache.metrics.answered(&result);
+        result
     }
 
     /// Nobody waits for it, so its deadline is that of the flight.

@@ -61,9 +61,10 @@ impl Launch {
         Self(command)
     }
 
-    /// `serve` on a free port, without any setting beside.
+    /// `serve` on a free port and without the admin port, which has one number for all, unless a flag sets another.
     pub fn serve() -> Self {
         Self::of(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .variable("HYPERSENDER_GRPC_ADMIN_LISTEN", "off")
     }
 
     /// With more on the command line.

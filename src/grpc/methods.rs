@@ -1,0 +1,63 @@
+//! [`methods`]: every method that is served, read from the descriptors, so that a new one cannot be forgotten.
+
+use prost::Message;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
+use tonic_reflection::pb as reflection;
+
+use super::DESCRIPTORS;
+use crate::telemetry::metrics::{Kind, Method};
+
+/// The methods of the contract, of health and of both versions of reflection.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "it cannot: the descriptor sets are made at build time")]
+pub fn methods() -> Vec<Method> {
+    let sets = [
+        DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        reflection::v1::FILE_DESCRIPTOR_SET,
+        reflection::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let sets = sets.map(|set| FileDescriptorSet::decode(set).expect("it is made at build time"));
+    let files = sets.into_iter().flat_map(|set| set.file);
+    let services = files.flat_map(|file| {
+        let package = file.package().to_owned();
+        file.service.into_iter().map(move |service| (format!("{package}.{}", service.name()), service.method))
+    });
+    services
+        .flat_map(|(service, methods)| methods.into_iter().map(move |method| read(&service, &method)))
+        .collect()
+}
+
+fn read(service: &str, method: &MethodDescriptorProto) -> Method {
+    let kind = match (method.client_streaming(), method.server_streaming()) {
+        (false, false) => Kind::Unary,
+        (true, false) => Kind::ClientStream,
+        (false, true) => Kind::ServerStream,
+        (true, true) => Kind::BidiStream,
+    };
+    Method { service: service.to_owned(), name: method.name().to_owned(), kind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_services_are_known() {
+        let methods = methods();
+        let method = |service: &str, name: &str, kind| Method {
+            service: service.to_owned(),
+            name: name.to_owned(),
+            kind,
+        };
+        for expected in [
+            method("hypersender.contact.v1.ContactService", "GetProfilePicture", Kind::Unary),
+            method("grpc.health.v1.Health", "Check", Kind::Unary),
+            method("grpc.health.v1.Health", "Watch", Kind::ServerStream),
+            method("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", Kind::BidiStream),
+            method("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", Kind::BidiStream),
+        ] {
+            assert!(methods.contains(&expected), "{expected:?} is not among {methods:?}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! [`Metrics`]: what is counted, and the text in which it is told.
+//!
+//! Whoever counts holds handles, made once: an event costs an atomic addition or two and builds no label. Every label
+//! has a closed set of values, all of which are there from the start, at zero. Instances, contacts and paths are named
+//! by callers and never are labels.
+
+mod calls;
+mod lookups;
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    registry::Registry,
+};
+
+pub use self::{
+    calls::{Call, Calls, Kind, Method},
+    lookups::{Attempt, Lookups, Phase},
+};
+
+/// All that the process counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// What the layers between a caller and Hypersender count.
+    pub lookups: Arc<Lookups>,
+    /// What the gRPC server counts.
+    pub calls: Arc<Calls>,
+}
+
+/// The forms of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' own, 0.0.4.
+    Prometheus,
+}
+
+impl Form {
+    /// The form that a scraper with this `Accept` header takes.
+    #[must_use]
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The `Content-Type` of the text.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts calls of `methods` and all look-ups, from zero.
+    #[must_use]
+    pub fn new(methods: &[Method]) -> Self {
+        let mut registry = Registry::default();
+        let version = Family::<_, ConstGauge>::new_with_constructor(|| ConstGauge::new(1));
+        let _ = version.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build_info", "Always 1; the label tells the version of hypersender-grpc", version);
+        let calls = Arc::new(Calls::new(methods, &mut registry));
+        let lookups = Arc::new(Lookups::new(&mut registry));
+        Self { registry, lookups, calls }
+    }
+
+    /// Everything counted so far.
+    #[must_use]
+    pub fn text(&self, form: Form) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail, and no metric here refuses to be written.
+        let _ = encode(&mut text, &self.registry);
+        match form {
+            Form::OpenMetrics => text,
+            Form::Prometheus => without_open_metrics(&text),
+        }
+    }
+}
+
+/// The same in Prometheus' own form, which describes a counter by the name its sample has, and knows no end mark.
+fn without_open_metrics(text: &str) -> String {
+    let describes = |line: &str, kind: &str| {
+        let words = line.strip_prefix("# ")?.strip_prefix(kind)?.strip_prefix(' ')?;
+        words.split_once(' ').map(|(name, rest)| (name.to_owned(), rest.to_owned()))
+    };
+    let counters: Vec<_> = text
+        .lines()
+        .filter_map(|line| describes(line, "TYPE"))
+        .filter_map(|(name, kind)| (kind == "counter").then_some(name))
+        .collect();
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let renamed = ["HELP", "TYPE"].into_iter().find_map(|kind| {
+            let (name, rest) = describes(line, kind)?;
+            counters.contains(&name).then(|| format!("# {kind} {name}_total {rest}"))
+        });
+        out.push_str(renamed.as_deref().unwrap_or(line));
+        out.push('\n');
+    }
+    out
+}
+
+/// A counter for each value of one label.
+type CounterByLabel = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// Registers a counter for each of `values`; `name` is without the `_total` that the text adds.
+fn counters<const N: usize>(
+    registry: &mut Registry,
+    (name, help): (&str, &str),
+    label: &'static str,
+    values: [&'static str; N],
+) -> [Counter; N] {
+    let family = CounterByLabel::default();
+    registry.register(name, help, family.clone());
+    values.map(|value| family.get_or_create_owned(&[(label, value)]))
+}
+
+fn histogram(bounds: &'static [f64]) -> Histogram {
+    Histogram::new(bounds.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scraper_gets_the_form_it_asks_for() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2";
+        for (accept, form) in [
+            ("", Form::Prometheus),
+            ("*/*", Form::Prometheus),
+            ("text/plain", Form::Prometheus),
+            (prometheus, Form::OpenMetrics),
+        ] {
+            assert_eq!(Form::accepted(accept), form, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn both_forms_hold_the_same_samples() {
+        let metrics = Metrics::new(&[]);
+        let samples = |form| {
+            let text = metrics.text(form);
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(samples(Form::OpenMetrics), samples(Form::Prometheus));
+        assert!(metrics.text(Form::OpenMetrics).ends_with("# EOF\n"));
+        let text = metrics.text(Form::Prometheus);
+        assert!(!text.contains("# EOF"));
+        assert!(text.contains("# TYPE hypersender_upstream_retries_total counter\n"), "{text}");
+        assert!(text.contains("# TYPE hypersender_upstream_attempt_seconds histogram\n"), "{text}");
+    }
+}

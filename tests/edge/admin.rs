@@ -1,0 +1,111 @@
+//! The admin port: where it is, what the probes say, and that it holds up nothing.
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+use tonic::Code;
+
+use crate::support::{Service, patiently, serve};
+
+const VARIABLE: &str = "HYPERSENDER_GRPC_ADMIN_LISTEN";
+
+#[tokio::test]
+async fn readiness_ends_with_the_first_signal_and_life_does_not() {
+    let service = Service::start(&["--drain-wait", "1m"]).await;
+    assert_eq!(service.get("/livez").await.0, 200);
+    assert_eq!(service.get("/readyz").await.0, 200);
+    service.signal("TERM").await;
+    patiently("the end of readiness", async {
+        while service.get("/readyz").await.0 != 503 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(service.get("/livez").await.0, 200);
+    assert_eq!(service.get("/metrics").await.0, 200);
+    assert_eq!(service.look_up("15551230001").await, Code::Ok, "calls are still taken");
+}
+
+#[tokio::test]
+async fn an_open_connection_does_not_keep_the_process_from_stopping() {
+    let service = Service::start(&[]).await;
+    let mut half = TcpStream::connect(service.admin.unwrap()).await.unwrap();
+    half.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+    let _silent = TcpStream::connect(service.admin.unwrap()).await.unwrap();
+    service.signal("INT").await;
+    let (code, log) = service.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn it_can_be_switched_off() {
+    for off in ["off", "OFF", ""] {
+        let mut command = serve(&["--sandbox"]);
+        command.arg(format!("--admin-listen={off}"));
+        assert_eq!(Service::from(command).await.admin, None, "{off:?}");
+    }
+    let mut command = serve(&["--sandbox"]);
+    command.env(VARIABLE, "off");
+    assert_eq!(Service::from(command).await.admin, None);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = serve(&["--admin-listen", &address]);
+    command.env("HYPERSENDER_WHATSAPP_API_KEY", "token");
+    let output = patiently("the service to end", command.output()).await.unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    for part in [&address, "--admin-listen", VARIABLE] {
+        assert!(log.contains(part), "{part:?} is missing in {log}");
+    }
+}
+
+#[tokio::test]
+async fn the_sandbox_takes_another_port_when_its_own_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let service = Service::from(serve(&["--sandbox", "--admin-listen", &address.to_string()])).await;
+    assert_ne!(service.admin, Some(address));
+    assert_eq!(service.get("/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn what_is_no_address_is_a_fault_of_the_settings() {
+    let mut command = serve(&["--sandbox", "--admin-listen", "9090"]);
+    let output = patiently("the service to end", command.output()).await.unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{log}");
+    assert!(log.contains("--admin-listen") && log.contains("off"), "{log}");
+}
+
+#[tokio::test]
+async fn only_what_is_documented_is_there() {
+    let service = Service::start(&[]).await;
+    for (path, expected) in [("/", 404), ("/debug", 404), ("/metrics/", 404), ("/metrics", 200)] {
+        assert_eq!(service.get(path).await.0, expected, "{path}");
+    }
+    let url = format!("http://{}/metrics", service.admin.unwrap());
+    let posted = reqwest::Client::new().post(url).send().await.unwrap();
+    assert_eq!(posted.status(), 405);
+}
+
+#[tokio::test]
+async fn a_scraper_may_ask_for_open_metrics() {
+    let service = Service::start(&[]).await;
+    let url = format!("http://{}/metrics", service.admin.unwrap());
+    for (accept, content_type, end) in [
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text;", "# EOF\n"),
+        ("text/plain", "text/plain; version=0.0.4;", "\n"),
+    ] {
+        let request = reqwest::Client::new().get(&url).header(ACCEPT, accept);
+        let response = request.send().await.unwrap();
+        let found = response.headers()[CONTENT_TYPE].to_str().unwrap();
+        assert!(found.starts_with(content_type), "{found}");
+        assert!(response.text().await.unwrap().ends_with(end), "{accept}");
+    }
+}
