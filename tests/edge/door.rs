@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Door {
     child: Child,
     logs: watch::Receiver<Vec<String>>,
+    address: String,
     channel: Channel,
 }
 
@@ -62,11 +63,16 @@ impl Door {
         let line = logged(&logs, r#""message":"listening""#).await;
         let line: Value = serde_json::from_str(&line).unwrap();
         let address = line["address"].as_str().unwrap().replace("0.0.0.0", "127.0.0.1");
-        let channel = Endpoint::try_from(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { child, logs, channel }
+        let channel = Endpoint::try_from(format!("http://{address}")).unwrap().connect_lazy();
+        Self { child, logs, address, channel }
     }
 
-    /// A connection to it.
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// A connection to it, without TLS.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod callers;
+mod certificates;
 mod dashboard;
 mod door;
 mod metrics;
