@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::{
     domain::{Answer, Lookup, LookupError},
-    telemetry::metrics::Lookups as Metrics,
+    telemetry::LookupMetrics as Metrics,
 };
 
 /// What each layer is set to.

@@ -1,8 +1,8 @@
-//! Logs, and how they name what must not stand in them; [`metrics`][] beside them.
+//! Logs, and how they name what must not stand in them; and [`Metrics`].
 //!
 //! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`].
 
-pub mod metrics;
+mod metrics;
 
 use std::{
     error::Error,
@@ -15,6 +15,10 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
+pub use self::metrics::{
+    Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
+    Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,
+};
 use crate::domain::Key;
 
 /// How logs are written.

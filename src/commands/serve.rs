@@ -33,7 +33,7 @@ use crate::{
         Tls,
     },
     stack::{self, Clock},
-    telemetry::{self, metrics::Metrics},
+    telemetry::{self, Metrics},
 };
 
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {

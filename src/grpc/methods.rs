@@ -5,7 +5,7 @@ use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tonic_reflection::pb as reflection;
 
 use super::DESCRIPTORS;
-use crate::telemetry::metrics::{Kind, Method};
+use crate::telemetry::{Method, MethodKind};
 
 /// The methods of the contract, of health and of both versions of reflection.
 #[must_use]
@@ -30,10 +30,10 @@ pub fn methods() -> Vec<Method> {
 
 fn read(service: &str, method: &MethodDescriptorProto) -> Method {
     let kind = match (method.client_streaming(), method.server_streaming()) {
-        (false, false) => Kind::Unary,
-        (true, false) => Kind::ClientStream,
-        (false, true) => Kind::ServerStream,
-        (true, true) => Kind::BidiStream,
+        (false, false) => MethodKind::Unary,
+        (true, false) => MethodKind::ClientStream,
+        (false, true) => MethodKind::ServerStream,
+        (true, true) => MethodKind::BidiStream,
     };
     Method { service: service.to_owned(), name: method.name().to_owned(), kind }
 }
@@ -51,11 +51,15 @@ mod tests {
             kind,
         };
         for expected in [
-            method("hypersender.contact.v1.ContactService", "GetProfilePicture", Kind::Unary),
-            method("grpc.health.v1.Health", "Check", Kind::Unary),
-            method("grpc.health.v1.Health", "Watch", Kind::ServerStream),
-            method("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", Kind::BidiStream),
-            method("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", Kind::BidiStream),
+            method("hypersender.contact.v1.ContactService", "GetProfilePicture", MethodKind::Unary),
+            method("grpc.health.v1.Health", "Check", MethodKind::Unary),
+            method("grpc.health.v1.Health", "Watch", MethodKind::ServerStream),
+            method("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", MethodKind::BidiStream),
+            method(
+                "grpc.reflection.v1alpha.ServerReflection",
+                "ServerReflectionInfo",
+                MethodKind::BidiStream,
+            ),
         ] {
             assert!(methods.contains(&expected), "{expected:?} is not among {methods:?}");
         }

@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 use super::ACCEPT_PAUSE;
 use crate::{
     grpc::Health,
-    telemetry::metrics::{Form, Metrics},
+    telemetry::{Metrics, MetricsForm},
 };
 
 /// A few scrapers and probes at a time; more wait in the queue.
@@ -73,7 +73,7 @@ async fn readiness(State(health): State<Health>) -> (StatusCode, &'static str) {
 
 async fn text(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> impl IntoResponse {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let form = Form::accepted(accept.unwrap_or_default());
+    let form = MetricsForm::accepted(accept.unwrap_or_default());
     ([(CONTENT_TYPE, form.content_type())], metrics.text(form))
 }
 

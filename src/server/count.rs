@@ -13,21 +13,21 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tonic::{Code, Status, body::Body};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::telemetry::metrics::{Call, Calls};
+use crate::telemetry::{CallInProgress, CallMetrics};
 
 /// Counts calls.
 #[derive(Clone, Debug)]
 pub struct CountLayer {
-    calls: Arc<Calls>,
+    calls: Arc<CallMetrics>,
 }
 
 impl CountLayer {
     /// Counts into `calls`.
     #[must_use]
-    pub fn new(calls: Arc<Calls>) -> Self {
+    pub fn new(calls: Arc<CallMetrics>) -> Self {
         Self { calls }
     }
 }
@@ -44,7 +44,7 @@ impl<S> Layer<S> for CountLayer {
 #[derive(Clone, Debug)]
 pub struct Counted<S> {
     inner: S,
-    calls: Arc<Calls>,
+    calls: Arc<CallMetrics>,
 }
 
 impl<S, B> Service<Request<B>> for Counted<S>
@@ -71,7 +71,7 @@ pin_project! {
     pub struct Answering<F> {
         #[pin]
         answer: F,
-        call: Option<Call>,
+        call: Option<CallInProgress>,
     }
 }
 
@@ -86,7 +86,8 @@ where
         let Ok(response) = ready!(this.answer.poll(context));
         let Some(call) = this.call.take() else { return Poll::Ready(Ok(response)) };
         // An answer that is a status and nothing else has it among its headers.
-        if let Some(code) = code(response.headers()) {
+        let code = code(response.headers());
+        if code.is_some() {
             call.end(code);
             return Poll::Ready(Ok(response));
         }
@@ -97,11 +98,11 @@ where
 /// A body whose trailers tell the code.
 struct Ending {
     body: Body,
-    call: Option<Call>,
+    call: Option<CallInProgress>,
 }
 
 impl Ending {
-    fn end(&mut self, code: Code) {
+    fn end(&mut self, code: Option<usize>) {
         if let Some(call) = self.call.take() {
             call.end(code);
         }
@@ -120,11 +121,11 @@ impl http_body::Body for Ending {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    self.end(code(trailers).unwrap_or(Code::Unknown));
+                    self.end(code(trailers));
                 }
             }
-            Some(Err(status)) => self.end(status.code()),
-            None => self.end(Code::Unknown),
+            Some(Err(status)) => self.end(usize::try_from(i32::from(status.code())).ok()),
+            None => self.end(None),
         }
         Poll::Ready(frame)
     }
@@ -138,8 +139,9 @@ impl http_body::Body for Ending {
     }
 }
 
-fn code(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+/// The number of the code; none when it is missing or cannot be read.
+fn code(headers: &HeaderMap) -> Option<usize> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -151,13 +153,13 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::telemetry::metrics::{Form, Kind, Method, Metrics};
+    use crate::telemetry::{Method, MethodKind, Metrics, MetricsForm};
 
     const PATH: &str = "/test.Service/Do";
 
     fn metrics() -> Metrics {
         let (service, name) = ("test.Service".to_owned(), "Do".to_owned());
-        Metrics::new(&[Method { service, name, kind: Kind::Unary }])
+        Metrics::new(&[Method { service, name, kind: MethodKind::Unary }])
     }
 
     fn labels(method: &str, service: &str) -> String {
@@ -166,7 +168,7 @@ mod tests {
 
     #[track_caller]
     fn assert_counted(metrics: &Metrics, labels: &str, code: &str) {
-        let text = metrics.text(Form::Prometheus);
+        let text = metrics.text(MetricsForm::Prometheus);
         let handled = format!("grpc_server_handled_total{{{labels},grpc_code=\"{code}\"}} 1\n");
         assert!(text.contains(&handled), "no {handled} in {text}");
         assert!(text.contains(&format!("grpc_server_started_total{{{labels}}} 1\n")), "{text}");
@@ -254,6 +256,6 @@ mod tests {
         *response.headers_mut() = status("12");
         drop(call(&metrics, "/made.Up/Path", response).await);
         assert_counted(&metrics, &labels("unknown", "unknown"), "Unimplemented");
-        assert!(!metrics.text(Form::Prometheus).contains("made"));
+        assert!(!metrics.text(MetricsForm::Prometheus).contains("made"));
     }
 }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::keyed::{Idle, Keyed};
 use crate::{
     domain::{Answer, Instance, Lookup, LookupError},
-    telemetry::metrics::{self, Lookups as Metrics},
+    telemetry::{BreakerPhase, LookupMetrics as Metrics},
 };
 
 /// When it opens.
@@ -134,7 +134,7 @@ impl Default for State {
     }
 }
 
-impl From<Phase> for metrics::Phase {
+impl From<Phase> for BreakerPhase {
     fn from(phase: Phase) -> Self {
         match phase {
             Phase::Closed => Self::Closed,

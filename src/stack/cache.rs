@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     domain::{Answer, Finding, Key, Scope},
-    telemetry::metrics::Lookups as Metrics,
+    telemetry::LookupMetrics as Metrics,
 };
 
 /// What the cache keeps, and for how long.

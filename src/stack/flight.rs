@@ -25,7 +25,7 @@ use tracing::error;
 use super::upstream::TIME_LEFT_MIN;
 use crate::{
     domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, Waiting},
-    telemetry::{KeyName, metrics::Lookups as Metrics},
+    telemetry::{KeyName, LookupMetrics as Metrics},
 };
 
 /// No flight lasts longer, whoever waits: three attempts of 6 s do not fit, but two and a turn of the limits do.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     domain::{Answer, Instance, Lookup, LookupError, Purpose},
-    telemetry::metrics::Lookups as Metrics,
+    telemetry::LookupMetrics as Metrics,
 };
 
 /// How fast an instance may be asked.

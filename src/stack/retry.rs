@@ -16,7 +16,7 @@ use self::budget::RetryBudget;
 use super::{clock::Clock, upstream::TIME_LEFT_MIN};
 use crate::{
     domain::{Again, Answer, Finding, Lookup, LookupError, Purpose},
-    telemetry::{KeyName, metrics::Lookups as Metrics},
+    telemetry::{KeyName, LookupMetrics as Metrics},
 };
 
 const BACKOFF_BASE: Duration = Duration::from_millis(100);

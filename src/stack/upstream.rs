@@ -28,7 +28,7 @@ use self::wire::Reply;
 use super::clock::Clock;
 use crate::{
     domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
-    telemetry::{KeyName, chain, metrics::Lookups as Metrics},
+    telemetry::{KeyName, LookupMetrics as Metrics, chain},
 };
 
 /// How Hypersender is asked.

@@ -7,7 +7,6 @@ use prometheus_client::{
     registry::Registry,
 };
 use tokio::time::Instant;
-use tonic::Code;
 
 use super::histogram;
 
@@ -35,6 +34,9 @@ const CODES: [&str; 17] = [
 /// Seconds. A hit takes well under a millisecond, a miss some hundred of them, and nothing over 30 s.
 const BOUNDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+const CANCELED: usize = 1;
+const UNKNOWN_CODE: usize = 2;
 
 /// What paths of no known method are counted under.
 const UNKNOWN: &str = "unknown";
@@ -135,7 +137,7 @@ impl Calls {
     pub fn begin(&self, path: &str) -> Call {
         let handles = self.by_path.get(path).unwrap_or(&self.unknown).clone();
         handles.started.inc();
-        Call { handles, start: Instant::now(), code: Code::Cancelled }
+        Call { handles, start: Instant::now(), code: CANCELED }
     }
 }
 
@@ -144,22 +146,19 @@ impl Calls {
 pub struct Call {
     handles: Arc<Handles>,
     start: Instant,
-    code: Code,
+    code: usize,
 }
 
 impl Call {
-    /// The call has been answered with `code`.
-    pub fn end(mut self, code: Code) {
-        self.code = code;
+    /// The call has been answered with the code of this number; with one that means nothing, when there is none.
+    pub fn end(mut self, code: Option<usize>) {
+        self.code = code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN_CODE);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // Codes number from 0 to 16.
-        if let Some(handled) = self.handles.handled.get(self.code as usize) {
-            handled.inc();
-        }
+        self.handles.handled[self.code].inc();
         self.handles.seconds.observe(self.start.elapsed().as_secs_f64());
     }
 }
