@@ -10,7 +10,7 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
@@ -76,7 +76,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .add_service(leaving.named_layer(reflection_alpha))
         .prepare();
 
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+    let listener = listen(settings.listen).map_err(|error| {
         let wanted = settings.listen;
         io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
     })?;
@@ -90,6 +90,18 @@ async fn serve(settings: Settings) -> io::Result<()> {
     server::serve(listener, settings.tls, Edge::new(routes), health, leaving, stop, server).await;
     info!("stopped");
     Ok(())
+}
+
+/// Connections that wait to be accepted. The usual 128 are filled by one burst of clients that come back, or of silent
+/// peers, and whoever comes then waits a second for its next try. The system may know a lower limit.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As of every server that is started again on its port: connections of the last one may still be closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Where to ask and as whom; the stand-in stops when it is dropped.
