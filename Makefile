@@ -34,8 +34,8 @@ test-python: binary $(VENV)/package.stamp ## Run the Python client against the b
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
 
 test-peers: binary peers $(PEERS_VENV)/stamp ## Run Envoy, gRPC's tools, its clients and hostile peers against the built server
-	HYPERSENDER_GRPC_BIN=$(BINARY) PEERS_TOOLS=$(PEERS) ENVOY_BIN=$(PEERS_VENV)/bin/envoy \
-		$(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
+	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
+		ENVOY_BIN=$(PEERS_VENV)/bin/envoy $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
 generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
@@ -61,6 +61,7 @@ binary:
 	cargo build --locked
 
 peers:
+	cargo build --locked --example bare
 	GOBIN=$(PEERS) go -C tests/peers install tool ./load
 
 $(VENV)/stamp: clients/python/requirements-test.txt

@@ -7,6 +7,10 @@ from support.server import Server
 FIGURES = pytest.StashKey[list]()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--drains", type=int, default=1, help="how often to drain with hostile peers attached")
+
+
 def pytest_configure(config):
     config.stash[FIGURES] = []
 
@@ -47,3 +51,8 @@ def server(started, tmp_path):
 @pytest.fixture
 def replicas(started, tmp_path):
     return [started(Server(tmp_path / name)) for name in ("one", "two")]
+
+
+@pytest.fixture
+def drains(request):
+    return request.config.getoption("--drains")
