@@ -3,6 +3,7 @@
 //! A value is read without a word of complaint and checked with all others, so that one start tells every fault. Nothing
 //! here ends the process; the environment comes in as [`Variables`].
 
+mod callers;
 mod check;
 mod flags;
 mod given;
@@ -17,13 +18,20 @@ pub use self::{
     check::{Faults, unknown_variables, without_empty_variables},
     flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, Target},
 };
-use crate::{domain::Instance, server, stack, telemetry};
+use crate::{
+    domain::{Instance, TokenOwner},
+    server, stack, telemetry,
+};
 
 /// All that `serve` needs.
 #[derive(Debug)]
 pub struct Settings {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Who may call; everyone, when nobody is named.
+    pub callers: Option<server::Callers>,
+    /// Whose token Hypersender is asked with.
+    pub token_owner: TokenOwner,
     /// Who is asked.
     pub upstream: Upstream,
     /// One attempt.
@@ -56,8 +64,8 @@ pub enum Upstream {
     },
 }
 
-/// The tokens of the instances.
-#[derive(Debug)]
+/// The tokens of the instances; none where each call carries one.
+#[derive(Debug, Default)]
 pub struct Tokens {
     /// For every instance that is not listed; without it those cannot be asked.
     pub any: Option<SecretString>,

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, reads a clock or knows a framework: what depends on time is told the time.
 
+mod caller;
 mod contact;
 mod credential;
 mod deadline;
@@ -9,10 +10,11 @@ mod error;
 mod link;
 mod lookup;
 
+pub use caller::{Allowed, Caller};
 pub use contact::{ChatId, Instance};
-pub use credential::{Credential, CredentialId};
+pub use credential::{Credential, CredentialId, TokenOwner};
 pub use deadline::{Deadline, Waiting};
-pub use error::{Again, LookupError, NotFound};
+pub use error::{Again, LookupError, NotFound, Rejected, Unknown};
 pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Purpose, Scope, Ttl,

@@ -6,12 +6,12 @@
 //! - [`telemetry`][]: logs.
 //! - [`stack`][]: from a look-up to Hypersender's answer: cache, flight, retries, the REST call.
 //! - [`grpc`][]: the contract; converts, and chooses status codes.
-//! - [`server`][]: connections, deadlines, health and drain.
+//! - [`server`][]: connections, callers, deadlines, health and drain.
 //! - [`config`][]: every setting, read and checked once.
 //! - [`commands`][]: one file a subcommand.
 //! - [`sandbox`][]: a stand-in for the REST API, which knows nothing of the others.
 //!
-//! The way of a request: `server` -> `grpc::service` -> `stack` (`cache::Serve` -> `flight` -> `cache::Fill` -> `retry` ->
+//! The way of a request: `server` (`callers`, `deadline`) -> `grpc::service` -> `stack` (`cache::Serve` -> `flight` -> `cache::Fill` -> `retry` ->
 //! `upstream`) and back, through `grpc::status` when it failed. A hit turns round at `Serve`.
 //!
 //! What is never done, anywhere: a stored link is not handed out in its last minute; a failure is not stored; a token, a

@@ -3,6 +3,7 @@
 //! The accept loop is our own rather than tonic's, whose time-outs answer CANCELLED and whose drain waits for ever for an
 //! open health watch.
 
+mod callers;
 mod connection;
 mod deadline;
 mod drain;
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 
 use self::connection::{Terms, converse};
 pub use self::{
+    callers::{Callers, CallersLayer, Known, KnownCallers, TokenHash},
     deadline::{DeadlineLayer, Deadlines},
     drain::{EndStreams, Leaving},
     edge::Edge,

@@ -15,18 +15,19 @@ use tokio::{
     sync::oneshot,
 };
 use tonic::service::{LayerExt, Routes};
+use tower::ServiceBuilder;
 use tracing::{error, info, warn};
 use url::Url;
 
 use super::{EXIT_CONFIG, fail};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, unknown_variables},
-    domain::{Credential, Instance},
+    domain::{Credential, Instance, TokenOwner},
     grpc::{
         Contacts, Credentials, Health, contact::contact_service_server::ContactServiceServer, reflection,
     },
     sandbox::Sandbox,
-    server::{self, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop, Tls},
+    server::{self, Callers, CallersLayer, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop, Tls},
     stack::{self, Clock},
     telemetry,
 };
@@ -57,6 +58,7 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
 async fn serve(settings: Settings) -> io::Result<()> {
     // Listened for from the start: a signal that comes before the port is open stops the service too.
     let stop = stop_signal()?;
+    reload_on_hangup(settings.callers.clone(), settings.tls.clone())?;
     let clock = Clock::system();
     let (base_url, credentials, sandbox) = upstream(settings.upstream).await?;
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock).map_err(io::Error::other)?;
@@ -67,10 +69,14 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let (health, health_service) = Health::serving(&contacts).await;
     let (reflection, reflection_alpha) = reflection();
     let leaving = Leaving::new();
-    let contacts = DeadlineLayer::new(settings.deadline).named_layer(contacts);
-    // Refused before its deadline or message is looked at: that is what makes a refusal cheap.
-    let contacts = OverloadLayer::new(settings.in_flight).named_layer(contacts);
-    let routes = Routes::new(contacts)
+    let open_to_all = settings.callers.is_none();
+    let front = ServiceBuilder::new()
+        // Refused before anything else is looked at: that is what makes a refusal cheap.
+        .layer(OverloadLayer::new(settings.in_flight))
+        // Whoever is not known has nothing spent on the call.
+        .layer(CallersLayer::new(settings.callers, settings.token_owner))
+        .layer(DeadlineLayer::new(settings.deadline));
+    let routes = Routes::new(front.named_layer(contacts))
         .add_service(health_service)
         .add_service(leaving.named_layer(reflection))
         .add_service(leaving.named_layer(reflection_alpha))
@@ -82,11 +88,13 @@ async fn serve(settings: Settings) -> io::Result<()> {
     })?;
     let address = listener.local_addr()?;
     info!(%address, "listening");
+    if open_to_all && !address.ip().is_loopback() {
+        warn!(%address, "no callers file: whoever reaches this address may ask");
+    }
     if let Some(sandbox) = &sandbox {
-        greet(sandbox, address);
+        greet(sandbox, address, settings.token_owner);
     }
     let server = within_open_files(settings.server);
-    reload_on_hangup(settings.tls.clone())?;
     server::serve(listener, settings.tls, Edge::new(routes), health, leaving, stop, server).await;
     info!("stopped");
     Ok(())
@@ -133,12 +141,16 @@ async fn upstream(upstream: Upstream) -> io::Result<(Url, Credentials, Option<Sa
     }
 }
 
-fn greet(sandbox: &Sandbox, address: SocketAddr) {
+fn greet(sandbox: &Sandbox, address: SocketAddr, token_owner: TokenOwner) {
+    let token = match token_owner {
+        TokenOwner::Server => String::new(),
+        TokenOwner::Caller => format!("-H 'authorization: Bearer {}' ", Sandbox::TOKEN),
+    };
     let upstream = sandbox.address();
     println!(
         "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. Try:
 
-  grpcurl -plaintext -d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
+  grpcurl -plaintext {token}-d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
 
 More numbers to try: hypersender-grpc sandbox --help
 What the sandbox was asked: curl http://{upstream}/_sandbox/calls
@@ -172,19 +184,37 @@ fn within_open_files(mut settings: server::Settings) -> server::Settings {
     settings
 }
 
-/// Reads certificates again at each SIGHUP.
-fn reload_on_hangup(tls: Option<Tls>) -> io::Result<()> {
+/// Reads again, at each SIGHUP, what can change while the service runs.
+fn reload_on_hangup(callers: Option<Callers>, tls: Option<Tls>) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match tls.as_ref().map(Tls::reload) {
-                None => info!("nothing to read again"),
-                Some(Ok(())) => info!("read the certificates again"),
-                Some(Err(fault)) => warn!(fault = fault.text, "kept the certificates that were read before"),
-            }
+            let (callers, tls) = (callers.clone(), tls.clone());
+            // It reads files; how it went is in the log.
+            let _ = tokio::task::spawn_blocking(move || reload(callers.as_ref(), tls.as_ref())).await;
         }
     });
     Ok(())
+}
+
+fn reload(callers: Option<&Callers>, tls: Option<&Tls>) {
+    match callers.map(Callers::reload) {
+        None => {}
+        Some(Ok(callers)) => info!(callers, "read the callers file again"),
+        Some(Err(faults)) => {
+            for fault in faults {
+                warn!(fault, "kept the callers that were read before");
+            }
+        }
+    }
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok(())) => info!("read the certificates again"),
+        Some(Err(fault)) => warn!(fault = fault.text, "kept the certificates that were read before"),
+    }
+    if callers.is_none() && tls.is_none() {
+        info!("nothing to read again");
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.

@@ -1,18 +1,24 @@
 //! From values as given to settings that hold, or to all of their faults.
 
-use std::{collections::BTreeSet, ffi::OsStr, fmt, path::Path};
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use clap::{Command, CommandFactory};
 use secrecy::SecretString;
 
 use super::{
     Settings, Tokens, Upstream, Variables,
+    callers::{self, Proofs},
     flags::{AttemptFlags, CacheFlags, Cli, HypersenderFlags, LimitFlags, ServeFlags, ServerFlags},
     given::Given,
     instances::{self, read_file, token_from},
 };
 use crate::{
-    domain::Instance,
+    domain::{Instance, TokenOwner},
     server::{self, Tls, TlsSettings},
     stack, telemetry,
 };
@@ -105,17 +111,36 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
     let listen = faults.take_any("listen", Some(flags.server.listen.clone()));
     let deadline = faults.take("deadline", flags.server.deadline.clone());
     let in_flight = faults.take("in_flight", flags.server.in_flight.clone());
+    let token_owner = faults.take_any("credentials", Some(flags.hypersender.credentials.clone()));
+    let proofs = Proofs {
+        tokens: token_owner != Some(TokenOwner::Caller),
+        certificates: flags.server.tls_client_ca.is_some(),
+    };
+    let callers_file = flags.server.callers_file.clone();
+    let callers = callers_file.and_then(|file| callers(file, proofs, &mut faults));
     let (server, tls) = server(flags.server, &mut faults);
     let attempt = stack::UpstreamSettings {
         attempt_timeout: faults.take("attempt_timeout", flags.attempts.attempt_timeout.clone()),
         retry_after_max: faults.take("retry_after_max", flags.attempts.retry_after_max.clone()),
         link_hosts: faults.take("link_hosts", flags.hypersender.link_hosts.clone()),
     };
-    let upstream = upstream(flags.hypersender, variables, &mut faults);
+    let upstream = upstream(flags.hypersender, token_owner, variables, &mut faults);
     let stack = stack(flags.cache, flags.attempts, flags.limits, &mut faults);
-    match (listen, upstream) {
-        (Some(listen), Some(upstream)) if faults.0.is_empty() => {
-            Ok((Settings { listen, upstream, attempt, stack, deadline, in_flight, server, tls }, log))
+    match (listen, token_owner, upstream) {
+        (Some(listen), Some(token_owner), Some(upstream)) if faults.0.is_empty() => {
+            let settings = Settings {
+                listen,
+                callers,
+                token_owner,
+                upstream,
+                attempt,
+                stack,
+                deadline,
+                in_flight,
+                server,
+                tls,
+            };
+            Ok((settings, log))
         }
         _ => Err(faults),
     }
@@ -183,7 +208,27 @@ fn stack(
     }
 }
 
-fn upstream(flags: HypersenderFlags, variables: &Variables, faults: &mut Faults) -> Option<Upstream> {
+/// Who may call. The file is read anew by the same rules while the service runs.
+fn callers(file: PathBuf, proofs: Proofs, faults: &mut Faults) -> Option<server::Callers> {
+    let callers = server::Callers::new(move || callers::read(&file, proofs));
+    let name = names("callers_file");
+    match callers {
+        Ok(callers) => Some(callers),
+        Err(all) => {
+            for fault in all {
+                faults.note(&name, &fault);
+            }
+            None
+        }
+    }
+}
+
+fn upstream(
+    flags: HypersenderFlags,
+    token_owner: Option<TokenOwner>,
+    variables: &Variables,
+    faults: &mut Faults,
+) -> Option<Upstream> {
     let sandbox = faults.take("sandbox", flags.sandbox);
     let allow_http = faults.take("allow_http", flags.allow_http);
     let base_url = faults.take_any("base_url", Some(flags.base_url));
@@ -199,8 +244,28 @@ fn upstream(flags: HypersenderFlags, variables: &Variables, faults: &mut Faults)
     if sandbox {
         return Some(Upstream::Sandbox);
     }
-    let tokens = tokens(variables, flags.instances_file.as_deref(), default_instance.as_ref(), faults);
+    let instances_file = flags.instances_file.as_deref();
+    let tokens = match token_owner {
+        Some(TokenOwner::Caller) => Some(no_tokens(variables, instances_file, faults)),
+        Some(TokenOwner::Server) => tokens(variables, instances_file, default_instance.as_ref(), faults),
+        // What is missing and what is too much follows from it.
+        None => None,
+    };
     Some(Upstream::Hypersender { base_url: base_url?, tokens: tokens?, default_instance })
+}
+
+/// Each call brings its token, so that one given here would never be used, or worse, be used for whoever calls.
+fn no_tokens(variables: &Variables, file: Option<&Path>, faults: &mut Faults) -> Tokens {
+    let key = [API_KEY, API_KEY_FILE].into_iter().filter(|name| variable(variables, name).is_some());
+    let given = key.map(str::to_owned).chain(file.map(|_| names("instances_file")));
+    for name in given {
+        let credentials = names("credentials");
+        faults.note(
+            &name,
+            &format!("must not be set with {credentials} passthrough: each call brings its token"),
+        );
+    }
+    Tokens::default()
 }
 
 /// With an instances file, only what it names can be asked, and the default instance with the API key.
@@ -258,11 +323,7 @@ fn tokens(
 
 /// The API key, from its variable or its file. Neither it nor the file's content stands in a fault.
 fn api_key(variables: &Variables) -> Result<Option<SecretString>, (&'static str, String)> {
-    let find = |wanted: &str| {
-        let set = variables.iter().find(|(name, value)| name == wanted && !value.is_empty());
-        set.map(|(_, value)| value)
-    };
-    let (name, token) = match (find(API_KEY), find(API_KEY_FILE)) {
+    let (name, token) = match (variable(variables, API_KEY), variable(variables, API_KEY_FILE)) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
             return Err((API_KEY, format!("given twice, here and by {API_KEY_FILE}")));
@@ -271,4 +332,10 @@ fn api_key(variables: &Variables) -> Result<Option<SecretString>, (&'static str,
         (None, Some(path)) => (API_KEY_FILE, read_file(path.as_ref()).and_then(|text| token_from(&text))),
     };
     token.map(Some).map_err(|fault| (name, fault))
+}
+
+/// A variable that is set and not empty.
+fn variable<'a>(variables: &'a Variables, wanted: &str) -> Option<&'a OsString> {
+    let set = variables.iter().find(|(name, value)| name == wanted && !value.is_empty());
+    set.map(|(_, value)| value)
 }

@@ -8,7 +8,12 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 use url::Url;
 
 use super::given::{Given, bytes, duration, number, one_of, read_by, switch};
-use crate::{domain::Instance, sandbox, stack::LinkHosts, telemetry::Format};
+use crate::{
+    domain::{Instance, TokenOwner},
+    sandbox,
+    stack::LinkHosts,
+    telemetry::Format,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -65,6 +70,10 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
     #[arg(value_parser = one_of::<SocketAddr>("an IP address and port such as 127.0.0.1:50051 or [::]:50051"))]
     pub listen: Given<SocketAddr>,
+    /// TOML file with a table `callers.<name>` for each backend that may call, holding token_sha256 or certificate, and
+    /// instances. SIGHUP reads it anew. Without it everyone may call
+    #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH")]
+    pub callers_file: Option<PathBuf>,
     /// Time a call may take when it states none itself (1ms to 30s)
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
@@ -115,6 +124,11 @@ pub(super) struct HypersenderFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_ALLOW_HTTP", value_name = "BOOL", default_value = "false")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub allow_http: Given<bool>,
+    /// Whose token Hypersender is asked with: own, which is the service's, or passthrough, which is the one that each call
+    /// carries as authorization: Bearer
+    #[arg(long, env = "HYPERSENDER_GRPC_CREDENTIALS", value_name = "OWN|PASSTHROUGH", default_value = "own")]
+    #[arg(value_parser = read_by(read_token_owner))]
+    pub credentials: Given<TokenOwner>,
     /// Instance that is asked when a call names none: 1 to 64 characters of A-Z a-z 0-9 _ -
     #[arg(long, env = "HYPERSENDER_WHATSAPP_INSTANCE_ID", value_name = "UUID", value_parser = read_by(read_instance))]
     pub instance: Option<Given<Instance>>,
@@ -281,6 +295,14 @@ pub struct SandboxFlags {
 
 fn read_instance(text: &str) -> Result<Instance, String> {
     Instance::parse(text).map_err(|error| error.to_string())
+}
+
+fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
+    match text {
+        "own" => Ok(TokenOwner::Server),
+        "passthrough" => Ok(TokenOwner::Caller),
+        _ => Err(format!("{text:?} is neither own nor passthrough")),
+    }
 }
 
 fn read_format(text: &str) -> Result<Format, String> {

@@ -94,7 +94,7 @@ pub fn read_file(path: &Path) -> Result<String, String> {
 }
 
 /// Where and what, without the line itself: toml's own text repeats it, and it may hold a token.
-fn explain(text: &str, error: &toml::de::Error) -> String {
+pub fn explain(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.lines().count().max(1));
     // The message about an unexpected value repeats that value, in quotes.

@@ -13,6 +13,16 @@ use secrecy::{ExposeSecret, SecretString};
 pub struct Credential {
     id: CredentialId,
     token: Arc<SecretString>,
+    owner: TokenOwner,
+}
+
+/// Whose token Hypersender is asked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenOwner {
+    /// This server's own.
+    Server,
+    /// That of whoever calls, which came with the call.
+    Caller,
 }
 
 /// Tells credentials apart without holding one: a keyed hash, valid within this process alone.
@@ -20,16 +30,29 @@ pub struct Credential {
 pub struct CredentialId(u64);
 
 impl Credential {
-    /// Wraps a token; `hasher` is the key of its [`CredentialId`] and must be the same for all credentials compared.
+    /// Wraps a token of this server; `hasher` is the key of its [`CredentialId`] and must be the same for all credentials compared.
     #[must_use]
     pub fn new(token: SecretString, hasher: &RandomState) -> Self {
-        Self { id: CredentialId(hasher.hash_one(token.expose_secret())), token: Arc::new(token) }
+        let id = CredentialId(hasher.hash_one(token.expose_secret()));
+        Self { id, token: Arc::new(token), owner: TokenOwner::Server }
+    }
+
+    /// Wraps a token that came with a call; see [`Credential::new`].
+    #[must_use]
+    pub fn of_caller(token: SecretString, hasher: &RandomState) -> Self {
+        Self { owner: TokenOwner::Caller, ..Self::new(token, hasher) }
     }
 
     /// The number that stands for the token.
     #[must_use]
     pub fn id(&self) -> CredentialId {
         self.id
+    }
+
+    /// Whose token it is.
+    #[must_use]
+    pub fn owner(&self) -> TokenOwner {
+        self.owner
     }
 
     /// The token itself, for the `Authorization` header alone.

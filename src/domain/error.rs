@@ -34,6 +34,12 @@ pub enum LookupError {
     /// The request message is too large.
     #[error("the request message is larger than any valid one")]
     MessageTooLarge,
+    /// Nobody knows who calls.
+    #[error("{0}")]
+    CallerUnknown(Unknown),
+    /// The caller is known, and the instance is not for it.
+    #[error("the caller may not ask this instance")]
+    InstanceNotAllowed,
     /// The server holds no token for the instance.
     #[error("no token is configured for this instance")]
     InstanceNotConfigured,
@@ -62,8 +68,8 @@ pub enum LookupError {
     #[error("internal error")]
     Internal,
     /// Hypersender rejects the token.
-    #[error("Hypersender rejects the configured token for this instance")]
-    CredentialsRejected,
+    #[error("{0}")]
+    CredentialsRejected(Rejected),
     /// Hypersender rejects the request.
     #[error("Hypersender rejects the request for this contact")]
     RequestRejected,
@@ -113,6 +119,43 @@ pub enum NotFound {
     /// The number has no WhatsApp account.
     #[error("the number is not on WhatsApp")]
     NotOnWhatsApp,
+}
+
+/// Why nobody knows who calls.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Unknown {
+    /// The call carries no token where one is needed.
+    #[error("the call carries no authorization; it must be Bearer and a token")]
+    NoToken,
+    /// The call carries something else than one token.
+    #[error("the call must carry authorization exactly once, as Bearer and a token")]
+    TokenMalformed,
+    /// The call carries neither a token nor a certificate.
+    #[error("the call carries neither a token in authorization nor a client certificate that is known")]
+    NoProof,
+    /// The token is nobody's.
+    #[error("no caller with the token of this call is known")]
+    TokenUnknown,
+    /// The certificate is nobody's.
+    #[error("no caller with the client certificate of this call is known")]
+    CertificateUnknown,
+    /// The certificate has the names of several callers.
+    #[error("the client certificate of this call is that of more than one caller")]
+    CertificateAmbiguous,
+}
+
+/// Which token Hypersender rejects, and how.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Rejected {
+    /// The server's own, whatever is wrong with it.
+    #[error("Hypersender rejects the configured token for this instance")]
+    Own,
+    /// The caller's: Hypersender does not know it.
+    #[error("Hypersender does not know the token of this call")]
+    Unknown,
+    /// The caller's: Hypersender knows it, and it is not for this instance.
+    #[error("Hypersender does not allow the token of this call to ask this instance")]
+    Forbidden,
 }
 
 /// Whether asking again at once makes sense.
@@ -181,8 +224,10 @@ impl LookupError {
                 | Self::ChatIdInvalid
                 | Self::CacheControlInvalid { .. }
                 | Self::MessageTooLarge
+                | Self::CallerUnknown(_)
+                | Self::InstanceNotAllowed
                 | Self::InstanceNotConfigured
-                | Self::CredentialsRejected
+                | Self::CredentialsRejected(_)
                 | Self::RequestRejected
                 | Self::NotFound(_)
         )

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 use tower::{Service, ServiceExt};
 
 use super::{
@@ -14,11 +14,11 @@ use super::{
     status::status,
 };
 use crate::domain::{
-    Answer, CacheControl, CacheInfo, CacheStatus, ChatId, Credential, Deadline, Finding, Instance, Key,
-    Lookup, LookupError, Ttl,
+    Answer, CacheControl, CacheInfo, CacheStatus, Caller, ChatId, Credential, Deadline, Finding, Instance,
+    Key, Lookup, LookupError, Ttl,
 };
 
-/// Which token each instance is asked with.
+/// Which token each instance is asked with, when the call itself does not carry the one.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// The token of each instance that has one of its own.
@@ -30,14 +30,20 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The instance a caller means by `name`, and its token.
-    fn resolve(&self, name: &str) -> Result<(Instance, Credential), LookupError> {
+    /// The instance a caller means by `name`, and the token it is asked with.
+    fn resolve(&self, name: &str, call: &Extensions) -> Result<(Instance, Credential), LookupError> {
         let instance = if name.is_empty() {
             self.default_instance.clone().ok_or(LookupError::InstanceMissing)?
         } else {
             Instance::parse(name)?
         };
-        let credential = self.by_instance.get(&instance).or(self.any.as_ref());
+        // A call that nobody looked at is refused: the layer in front of the service is missing.
+        let caller = call.get::<Caller>().ok_or(LookupError::Internal)?;
+        if !caller.may_ask(&instance) {
+            return Err(LookupError::InstanceNotAllowed);
+        }
+        let own = || self.by_instance.get(&instance).or(self.any.as_ref());
+        let credential = call.get::<Credential>().or_else(own);
         let credential = credential.cloned().ok_or(LookupError::InstanceNotConfigured)?;
         Ok((instance, credential))
     }
@@ -61,7 +67,7 @@ impl<S> Contacts<S> {
         let message = request.get_ref();
         let chat = ChatId::parse(&message.chat_id)?;
         let control = cache_control(message.cache_control.unwrap_or_default())?;
-        let (instance, credential) = self.credentials.resolve(&message.instance)?;
+        let (instance, credential) = self.credentials.resolve(&message.instance, request.extensions())?;
         let deadline = request.extensions().get::<Deadline>();
         let deadline = deadline.cloned().ok_or(LookupError::Internal)?;
         Ok(Lookup::new(instance, credential, chat, control, deadline))

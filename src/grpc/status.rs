@@ -13,7 +13,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::domain::{LookupError, NotFound};
+use crate::domain::{LookupError, NotFound, Rejected};
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "hypersender-grpc";
@@ -58,6 +58,8 @@ fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
         E::ChatIdInvalid => (Code::InvalidArgument, "CHAT_ID_INVALID"),
         E::CacheControlInvalid { .. } => (Code::InvalidArgument, "CACHE_CONTROL_INVALID"),
         E::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        E::CallerUnknown(_) => (Code::Unauthenticated, "CALLER_UNKNOWN"),
+        E::InstanceNotAllowed => (Code::PermissionDenied, "INSTANCE_NOT_ALLOWED"),
         E::InstanceNotConfigured => (Code::NotFound, "INSTANCE_NOT_CONFIGURED"),
         E::NotCached => (Code::FailedPrecondition, "NOT_CACHED"),
         // A quota is never UNAVAILABLE: clients and meshes retry that by themselves.
@@ -66,7 +68,15 @@ fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
         E::CircuitOpen { .. } => (Code::Unavailable, "UPSTREAM_CIRCUIT_OPEN"),
         E::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         E::Internal => (Code::Internal, "INTERNAL"),
-        E::CredentialsRejected => (Code::FailedPrecondition, "UPSTREAM_CREDENTIALS_REJECTED"),
+        E::CredentialsRejected(rejected) => {
+            let code = match rejected {
+                // The caller can do nothing about the server's token.
+                Rejected::Own => Code::FailedPrecondition,
+                Rejected::Unknown => Code::Unauthenticated,
+                Rejected::Forbidden => Code::PermissionDenied,
+            };
+            (code, "UPSTREAM_CREDENTIALS_REJECTED")
+        }
         E::RequestRejected => (Code::InvalidArgument, "UPSTREAM_REJECTED_REQUEST"),
         E::NotFound(NotFound::Upstream) => (Code::NotFound, "UPSTREAM_NOT_FOUND"),
         E::NotFound(NotFound::NotOnWhatsApp) => (Code::NotFound, "NOT_ON_WHATSAPP"),

@@ -25,7 +25,7 @@ pub use self::{cooldown::CoolDowns, fill::Fill, serve::Serve};
 use self::{
     eviction::{Digest, Sieve},
     freshness::{Entry, Since},
-    standing::Standing,
+    standing::{Row, Standing},
 };
 use crate::domain::{Answer, Finding, Key, Scope};
 
@@ -83,6 +83,7 @@ pub struct PictureCache {
 #[derive(Debug)]
 struct Slot {
     entry: Box<Entry>,
+    standing: Row,
     /// Whether it was hit since eviction last looked at it.
     hit: AtomicBool,
 }
@@ -120,10 +121,7 @@ impl PictureCache {
     }
 
     fn get(&self, key: &Key) -> Option<Entry> {
-        if self.standing.is_revoked(&key.scope) {
-            return None;
-        }
-        let slot = self.map.get(&self.digest(key))?;
+        let slot = self.map.get(&self.digest(key)).filter(|slot| !slot.standing.is_revoked())?;
         // A store to a line that all cores read would cost each of them; mostly it is set already.
         if !slot.hit.load(Relaxed) {
             slot.hit.store(true, Relaxed);
@@ -138,12 +136,11 @@ impl PictureCache {
 
     /// Stores what `answer` makes of the entry that is there, and returns the result.
     fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
-        // Who asks for a made-up instance is told that there is none: that must take no room.
-        self.standing.restore(&key.scope, !matches!(answer.finding, Finding::NotFound(_)));
         let digest = self.digest(key);
         let (entry, is_new) = match self.map.entry(digest) {
             Place::Occupied(mut place) => {
                 let slot = place.get_mut();
+                slot.standing.restore();
                 let before = entry_bytes(&slot.entry);
                 let previous = Some(Entry::clone(&slot.entry));
                 *slot.entry = Entry::settle(previous, answer, spread, &self.settings);
@@ -153,8 +150,11 @@ impl PictureCache {
             }
             Place::Vacant(place) => {
                 let entry = Entry::settle(None, answer, spread, &self.settings);
-                self.bytes.fetch_add(entry_bytes(&entry), Relaxed);
-                place.insert(Slot { entry: Box::new(entry.clone()), hit: AtomicBool::new(false) });
+                let (standing, is_new) = self.standing.of(&key.scope);
+                standing.restore();
+                let row_bytes = if is_new { Standing::ROW_BYTES } else { 0 };
+                self.bytes.fetch_add(entry_bytes(&entry) + row_bytes, Relaxed);
+                place.insert(Slot { entry: Box::new(entry.clone()), standing, hit: AtomicBool::new(false) });
                 (entry, true)
             }
         };
@@ -179,7 +179,9 @@ impl PictureCache {
                 return;
             };
             if let Some((_, slot)) = self.map.remove(&digest) {
-                self.bytes.fetch_sub(entry_bytes(&slot.entry), Relaxed);
+                let was_last = self.standing.release(slot.standing);
+                let row_bytes = if was_last { Standing::ROW_BYTES } else { 0 };
+                self.bytes.fetch_sub(entry_bytes(&slot.entry) + row_bytes, Relaxed);
             }
         }
     }
@@ -219,5 +221,79 @@ impl Hasher for DigestHasher {
 
     fn write_u128(&mut self, digest: u128) {
         self.0 = u64::try_from(digest >> 64).expect("64 bits are left of 128");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::domain::{Absence, CacheInfo, ChatId, Credential, Instance, Now};
+
+    fn key(hasher: &RandomState, token: &str, chat: &str) -> Key {
+        let credential = Credential::of_caller(token.into(), hasher).id();
+        let instance = Instance::parse("shop").unwrap();
+        Key { scope: Scope { instance, credential }, chat: ChatId::parse(chat).unwrap() }
+    }
+
+    fn answer() -> Answer {
+        Answer {
+            finding: Finding::Absent(Absence::Null),
+            fetched: Now { instant: Instant::now(), wall: SystemTime::now() },
+            took: Duration::ZERO,
+            cache: CacheInfo::FETCHED,
+        }
+    }
+
+    #[test]
+    fn credentials_without_anything_stored_take_no_room() {
+        let (hasher, settings) = (RandomState::new(), Settings { entries: 2, ..Settings::default() });
+        let cache = PictureCache::new(settings);
+        let store = |token: &str, chat: &str| cache.settle(&key(&hasher, token, chat), &answer(), 1.0);
+        store("a", "15551230001");
+        store("a", "15551230002");
+        assert_eq!(cache.standing.len(), 1);
+        let bytes = cache.bytes();
+        for number in 0..100 {
+            let token = number.to_string();
+            cache.revoke(&key(&hasher, &format!("never answered {token}"), "15551230001").scope);
+            store(&token, "15551230001");
+            assert!(cache.standing.len() <= 2);
+        }
+        store("b", "15551230001");
+        store("b", "15551230002");
+        assert_eq!((cache.standing.len(), cache.bytes()), (1, bytes));
+    }
+
+    #[test]
+    fn a_credential_that_is_rejected_hides_what_eviction_left_of_its_answers() {
+        let (hasher, settings) = (RandomState::new(), Settings { entries: 2, ..Settings::default() });
+        let cache = PictureCache::new(settings);
+        let keys = ["15551230001", "15551230002", "15551230003"].map(|chat| key(&hasher, "a", chat));
+        for key in &keys {
+            cache.settle(key, &answer(), 1.0);
+        }
+        let stored = || keys.iter().filter(|key| cache.get(key).is_some()).count();
+        assert_eq!(stored(), 2);
+        cache.revoke(&keys[0].scope);
+        assert_eq!(stored(), 0);
+    }
+
+    #[test]
+    fn a_credential_that_is_rejected_hides_what_it_stored_and_nothing_else() {
+        let (hasher, cache) = (RandomState::new(), PictureCache::new(Settings::default()));
+        let [first, second, other] = [("a", "15551230001"), ("a", "15551230002"), ("b", "15551230001")]
+            .map(|(t, c)| key(&hasher, t, c));
+        for key in [&first, &second, &other] {
+            cache.settle(key, &answer(), 1.0);
+        }
+        let stored = || [&first, &second, &other].map(|key| cache.get(key).is_some());
+        cache.revoke(&first.scope);
+        assert_eq!(stored(), [false, false, true]);
+        cache.settle(&second, &answer(), 1.0);
+        assert_eq!(stored(), [true, true, true]);
     }
 }

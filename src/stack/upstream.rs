@@ -108,7 +108,8 @@ impl Upstream {
             failure
         })?;
         let (status, request) = (reply.status.as_u16(), wire::request_id(&reply.headers));
-        let read = wire::read(&reply, self.clock.now().wall, self.settings.retry_after_max);
+        let (owner, now) = (lookup.credential.owner(), self.clock.now().wall);
+        let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {
             Err(failure) => {
                 warn!(%key, instance, status, request, reason = %failure, "upstream gave no answer");

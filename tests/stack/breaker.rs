@@ -1,7 +1,7 @@
 //! An instance that keeps failing is left alone (behaviour 20).
 
 use hypersender_grpc::{
-    domain::{Absence, CacheStatus, Finding, LookupError, NotFound},
+    domain::{Absence, CacheStatus, Finding, LookupError, NotFound, Rejected},
     stack::{BreakerSettings, RateSettings, Settings},
 };
 use tokio::time::{Duration, sleep};
@@ -81,7 +81,7 @@ async fn any_answer_to_the_probe_closes_it() {
     check_probe(|_| Reply::null(), true).await;
     check_probe(|_| Reply::says(Ok(Finding::NotFound(NotFound::Upstream))), true).await;
     check_probe(|_| Reply::fails(LookupError::UpstreamRateLimited { retry_after: None }), true).await;
-    check_probe(|_| Reply::fails(LookupError::CredentialsRejected), true).await;
+    check_probe(|_| Reply::fails(LookupError::CredentialsRejected(Rejected::Own)), true).await;
     check_probe(|_| Reply::fails(LookupError::RequestRejected), true).await;
     check_probe(|_| Reply::fails(LookupError::InstanceNotConnected), true).await;
     check_probe(|_| Reply::fails(LookupError::ResponseInvalid), true).await;

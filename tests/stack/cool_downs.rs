@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hypersender_grpc::{
-    domain::{Again, CacheStatus, LookupError},
+    domain::{Again, CacheStatus, LookupError, Rejected},
     stack::{RateSettings, Settings},
 };
 use tokio::time::{advance, sleep};
@@ -66,9 +66,11 @@ async fn upstream_can_lengthen_a_cool_down() {
 
 #[tokio::test(start_paused = true)]
 async fn what_concerns_the_instance_cools_down_all_its_contacts() {
-    for error in
-        [LookupError::CredentialsRejected, LookupError::InstanceStarting, LookupError::InstanceNotConnected]
-    {
+    for error in [
+        LookupError::CredentialsRejected(Rejected::Own),
+        LookupError::InstanceStarting,
+        LookupError::InstanceNotConnected,
+    ] {
         let front = failing(error.clone());
         for chat in 0..10 {
             assert_eq!(told(&front.ask(contact(chat)).await), Err(error.clone()));
@@ -83,7 +85,9 @@ async fn what_concerns_the_instance_cools_down_all_its_contacts() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_of_one_moment_are_one() {
-    let front = Front::new(plain(), |_| Reply::fails(LookupError::CredentialsRejected).after(millis(10)));
+    let front = Front::new(plain(), |_| {
+        Reply::fails(LookupError::CredentialsRejected(Rejected::Own)).after(millis(10))
+    });
     front.ask_all((0..30).map(contact)).await;
     sleep(SECOND).await;
     let _ = front.ask(contact(1)).await;

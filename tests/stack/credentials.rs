@@ -1,6 +1,6 @@
 //! Who may read what: credentials share nothing, and a rejected one reaches nothing (behaviour 3 and 4).
 
-use hypersender_grpc::domain::{CacheStatus, Finding, LookupError, NotFound};
+use hypersender_grpc::domain::{CacheStatus, Finding, LookupError, NotFound, Rejected};
 use tokio::time::sleep;
 
 use crate::support::*;
@@ -21,14 +21,14 @@ async fn different_credentials_and_instances_never_share() {
 #[tokio::test(start_paused = true)]
 async fn a_rejected_credential_reaches_nothing_until_it_succeeds_again() {
     let front = Front::new(plain(), |attempt| match attempt.chat.as_str() {
-        "15550000003" => Reply::fails(LookupError::CredentialsRejected),
+        "15550000003" => Reply::fails(LookupError::CredentialsRejected(Rejected::Own)),
         _ => Reply::picture(),
     });
     let others = [contact(1).with_token("other"), contact(1).of("other")];
     front.ask_all([contact(1), contact(2)].into_iter().chain(others.clone())).await;
     let calls = front.calls();
 
-    let rejected = Err(LookupError::CredentialsRejected);
+    let rejected = Err(LookupError::CredentialsRejected(Rejected::Own));
     assert_eq!(told(&front.ask(contact(3)).await), rejected);
     assert_eq!(told(&front.ask(contact(1)).await), rejected);
     assert_eq!(told(&front.ask(contact(2).only_if_cached()).await), Err(LookupError::NotCached));
@@ -50,10 +50,10 @@ async fn a_rejected_credential_reaches_nothing_until_it_succeeds_again() {
 async fn a_stored_not_found_is_out_of_reach_as_well() {
     let front = Front::new(plain(), |attempt| match attempt.chat.as_str() {
         "15550000001" => Reply::says(Ok(Finding::NotFound(NotFound::NotOnWhatsApp))),
-        "15550000003" => Reply::fails(LookupError::CredentialsRejected),
+        "15550000003" => Reply::fails(LookupError::CredentialsRejected(Rejected::Own)),
         _ => Reply::picture(),
     });
     front.ask_all([contact(1), contact(2)]).await;
     assert!(front.ask(contact(3)).await.is_err());
-    assert_eq!(told(&front.ask(contact(1)).await), Err(LookupError::CredentialsRejected));
+    assert_eq!(told(&front.ask(contact(1)).await), Err(LookupError::CredentialsRejected(Rejected::Own)));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hypersender_grpc::{
-    domain::{CacheStatus, Finding, LookupError},
+    domain::{CacheStatus, Finding, LookupError, Rejected},
     stack::{BreakerSettings, Settings},
 };
 use tokio::time::advance;
@@ -60,7 +60,7 @@ async fn a_stored_link_masks_no_word_about_the_contact_or_the_credential() {
         (LookupError::Queued, true),
         (LookupError::InstanceStarting, true),
         (LookupError::InstanceNotConnected, true),
-        (LookupError::CredentialsRejected, false),
+        (LookupError::CredentialsRejected(Rejected::Own), false),
         (LookupError::RequestRejected, false),
     ] {
         let front = dies_after(plain(), link(10 * DAY), error.clone());

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use hypersender_grpc::{
-    domain::{Absence, Again, CacheStatus, Finding, LookupError, NotFound},
+    domain::{Absence, Again, CacheStatus, Finding, LookupError, NotFound, Rejected},
     stack::{BreakerSettings, RateSettings, RetrySettings, Settings},
 };
 use tokio::time::sleep;
@@ -33,7 +33,7 @@ async fn an_error_is_tried_again_as_often_as_it_is_worth() {
         (LookupError::TimedOut { retry_after: None }, 3),
         (LookupError::InstanceStarting, 3),
         (LookupError::InstanceNotConnected, 1),
-        (LookupError::CredentialsRejected, 1),
+        (LookupError::CredentialsRejected(Rejected::Own), 1),
         (LookupError::RequestRejected, 1),
         (LookupError::Queued, 1),
         (LookupError::ResponseInvalid, 1),
@@ -89,7 +89,7 @@ async fn what_is_worth_one_retry_gets_one() {
     check_sequence(&[Err(unavailable()), dead(), Err(unavailable())], dead(), 3).await;
     check_sequence(&[Err(once()), Err(unavailable()), Err(once())], Err(once()), 3).await;
     // No link masks a word about the credential or the request.
-    for error in [LookupError::CredentialsRejected, LookupError::RequestRejected] {
+    for error in [LookupError::CredentialsRejected(Rejected::Own), LookupError::RequestRejected] {
         check_sequence(&[dead(), Err(error.clone())], Err(error), 2).await;
     }
 }

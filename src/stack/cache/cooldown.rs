@@ -50,7 +50,7 @@ fn reach(error: &LookupError) -> Reach {
         | LookupError::UpstreamRateLimited { .. }
         | LookupError::Queued
         | LookupError::ResponseInvalid => Reach::Key,
-        LookupError::CredentialsRejected
+        LookupError::CredentialsRejected(_)
         | LookupError::InstanceStarting
         | LookupError::InstanceNotConnected => Reach::Scope,
         _ => Reach::Nothing,

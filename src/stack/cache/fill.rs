@@ -72,7 +72,7 @@ where
                 Ok(Answer { cache: CacheInfo { ttl, ..answer.cache }, ..answer })
             }
             Err(error) => {
-                if error == LookupError::CredentialsRejected {
+                if matches!(error, LookupError::CredentialsRejected(_)) {
                     self.cache.revoke(&key.scope);
                 }
                 Err(self.cooling.begin(&key, error, self.clock.now().instant))

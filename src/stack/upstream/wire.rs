@@ -12,7 +12,7 @@ use reqwest::{
 };
 use serde_json::{Map, Value};
 
-use crate::domain::{Absence, Again, Finding, LookupError, NotFound, PictureLink};
+use crate::domain::{Absence, Again, Finding, LookupError, NotFound, PictureLink, Rejected, TokenOwner};
 
 /// A complete answer, not yet understood.
 #[derive(Debug)]
@@ -29,19 +29,27 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 
 type Object = Map<String, Value>;
 
-/// What the answer says. `now` is the wall clock, for hints given as a date; hints are cut to `hint_max`.
+/// What the answer says to a request with a token of `owner`'s. `now` is the wall clock, for hints given as a date; hints
+/// are cut to `hint_max`.
 ///
 /// # Errors
 ///
 /// Everything but a picture, an absent one and a contact that is not there.
-pub fn read(reply: &Reply, now: SystemTime, hint_max: Duration) -> Result<Finding, LookupError> {
+pub fn read(
+    reply: &Reply,
+    owner: TokenOwner,
+    now: SystemTime,
+    hint_max: Duration,
+) -> Result<Finding, LookupError> {
     let json: Option<Object> = reply.body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
     // Cut before any arithmetic with clocks. No wait at all is no hint either.
     let hint = |wait: Option<Duration>| wait.map(|wait| wait.min(hint_max)).filter(|wait| !wait.is_zero());
     match (reply.status.as_u16(), json) {
         (200 | 202, Some(body)) if body.get("queued") == Some(&Value::Bool(true)) => Err(LookupError::Queued),
         (200, Some(body)) => picture(&body),
-        (401, _) | (403, Some(_)) => Err(LookupError::CredentialsRejected),
+        (401, _) | (403, Some(_)) if owner == TokenOwner::Server => Err(rejected(Rejected::Own)),
+        (401, _) => Err(rejected(Rejected::Unknown)),
+        (403, Some(_)) => Err(rejected(Rejected::Forbidden)),
         (400, _) => Err(LookupError::RequestRejected),
         (404, Some(_)) => Ok(Finding::NotFound(NotFound::Upstream)),
         (422, Some(body)) => unprocessable(&body),
@@ -64,6 +72,10 @@ pub fn request_id(headers: &HeaderMap) -> Option<&str> {
         .get(REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|id| id.len() <= REQUEST_ID_CHARS_MAX && id.bytes().all(fit))
+}
+
+fn rejected(rejected: Rejected) -> LookupError {
+    LookupError::CredentialsRejected(rejected)
 }
 
 fn unavailable(retry_after: Option<Duration>, again: Again) -> LookupError {

@@ -9,7 +9,7 @@ use super::{
     Decision::{Fetch, NotCached, Serve, ServeAndRefresh},
     *,
 };
-use crate::domain::{Again, NotFound};
+use crate::domain::{Again, NotFound, Rejected};
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
@@ -228,7 +228,7 @@ fn rule_9_stale_while_it_is_renewed_and_when_that_fails() {
         check_fetch(&[(0, Link(late + 60))], Err(error.clone()), late, ANY, Err(error));
     }
     for error in [
-        LookupError::CredentialsRejected,
+        LookupError::CredentialsRejected(Rejected::Own),
         LookupError::RequestRejected,
         LookupError::NotFound(NotFound::Upstream),
     ] {

@@ -6,7 +6,7 @@ use super::{
     story::{Step, Story},
     *,
 };
-use crate::domain::{Again, LookupError};
+use crate::domain::{Again, LookupError, Rejected};
 
 fn settings() -> impl Strategy<Value = Settings> {
     let time = || select(vec![0, 1, 30, 60, 600, 900, 3_600, 86_400]).prop_map(Duration::from_secs);
@@ -45,7 +45,7 @@ fn failure() -> impl Strategy<Value = LookupError> {
         LookupError::InstanceStarting,
         LookupError::DeadlineExceeded,
         LookupError::Internal,
-        LookupError::CredentialsRejected,
+        LookupError::CredentialsRejected(Rejected::Own),
         LookupError::RequestRejected,
     ])
 }

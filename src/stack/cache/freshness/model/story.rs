@@ -135,7 +135,7 @@ impl Story {
             Ok(Said::Null) => good && self.held().told.is_link(),
             Ok(Said::Link { .. }) => good && self.told.last().is_some_and(|told| told.is_dead(self.wall)),
             Ok(Said::Foreign | Said::NotFound)
-            | Err(LookupError::CredentialsRejected | LookupError::RequestRejected) => false,
+            | Err(LookupError::CredentialsRejected(_) | LookupError::RequestRejected) => false,
             Err(_) => good,
         };
         self.expect("9: what is stored stands in where it may", stored.is_some() == masks)?;

@@ -1,0 +1,283 @@
+//! [`CallersLayer`]: who calls, before anything is done for the call.
+//!
+//! A caller is known by a bearer token or by a name in its client certificate; both can be exchanged while the server
+//! runs, and each call is judged by what is known at its time. Where callers bring Hypersender's token themselves, it is
+//! taken out of the call here. What a caller may ask is for the service to check, which knows what is asked.
+
+mod bearer;
+mod known;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    hash::RandomState,
+    sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll},
+};
+
+use futures_util::future::Either;
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::debug;
+
+use self::bearer::bearer;
+pub use self::known::{Known, TokenHash};
+use super::tls::PeerNames;
+use crate::{
+    domain::{Caller, Credential, LookupError, TokenOwner, Unknown},
+    grpc::status,
+};
+
+/// Where the callers are read from: who is known, or every fault.
+type Source = Box<dyn Fn() -> Result<Known, Vec<String>> + Send + Sync>;
+
+/// The callers that are known now, and how to read them anew. Clones are the same.
+#[derive(Clone)]
+pub struct Callers(Arc<State>);
+
+struct State {
+    source: Source,
+    known: RwLock<Arc<Known>>,
+}
+
+impl Callers {
+    /// Reads them for the first time.
+    ///
+    /// # Errors
+    ///
+    /// Those of `source`.
+    pub fn new(
+        source: impl Fn() -> Result<Known, Vec<String>> + Send + Sync + 'static,
+    ) -> Result<Self, Vec<String>> {
+        let known = RwLock::new(Arc::new(source()?));
+        Ok(Self(Arc::new(State { source: Box::new(source), known })))
+    }
+
+    /// Reads them anew, for every call from now on, and returns how many there are. Blocks while it reads.
+    ///
+    /// # Errors
+    ///
+    /// Those of the source; whoever was known before then stays so.
+    pub fn reload(&self) -> Result<usize, Vec<String>> {
+        let known = Arc::new((self.0.source)()?);
+        let count = known.len();
+        *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(count)
+    }
+
+    /// Who is known now.
+    #[must_use]
+    pub fn known(&self) -> Arc<Known> {
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A token, where there is one, decides: one that is not known is never made good by a certificate.
+    fn find(&self, token: Option<&str>, names: Option<&PeerNames>) -> Result<Caller, Unknown> {
+        let known = self.known();
+        match (token, names) {
+            (Some(token), _) => known.by_token(token).cloned(),
+            (None, Some(names)) => known.by_certificate(names).cloned(),
+            (None, None) => Err(Unknown::NoProof),
+        }
+    }
+}
+
+impl fmt::Debug for Callers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Callers({} known)", self.known().len())
+    }
+}
+
+/// Finds out who calls, and puts a [`Caller`] into the extensions of the request; with [`TokenOwner::Caller`] also the
+/// [`Credential`] that the call carries. A call that fails in this ends here.
+#[derive(Clone, Debug)]
+pub struct CallersLayer(Arc<Rules>);
+
+#[derive(Debug)]
+struct Rules {
+    callers: Option<Callers>,
+    owner: TokenOwner,
+    hasher: RandomState,
+}
+
+impl CallersLayer {
+    /// Lets in `callers`, or everyone when there are none to be known. `owner` says whose token Hypersender is asked with.
+    #[must_use]
+    pub fn new(callers: Option<Callers>, owner: TokenOwner) -> Self {
+        Self(Arc::new(Rules { callers, owner, hasher: RandomState::new() }))
+    }
+}
+
+impl Rules {
+    /// Who calls, and the token for Hypersender that came along.
+    fn judge(
+        &self,
+        headers: &HeaderMap,
+        names: Option<&PeerNames>,
+    ) -> Result<(Caller, Option<Credential>), Unknown> {
+        let credential = match self.owner {
+            TokenOwner::Server => None,
+            TokenOwner::Caller => {
+                let token = bearer(headers)?.ok_or(Unknown::NoToken)?;
+                Some(Credential::of_caller(token.into(), &self.hasher))
+            }
+        };
+        let caller = match (&self.callers, self.owner) {
+            (None, _) => Caller::ANYONE,
+            (Some(callers), TokenOwner::Server) => callers.find(bearer(headers)?, names)?,
+            (Some(callers), TokenOwner::Caller) => callers.find(None, names)?,
+        };
+        Ok((caller, credential))
+    }
+}
+
+impl<S> Layer<S> for CallersLayer {
+    type Service = KnownCallers<S>;
+
+    fn layer(&self, inner: S) -> KnownCallers<S> {
+        KnownCallers { inner, rules: self.0.clone() }
+    }
+}
+
+/// A service that knows who calls it.
+#[derive(Clone, Debug)]
+pub struct KnownCallers<S> {
+    inner: S,
+    rules: Arc<Rules>,
+}
+
+impl<S, B> Service<Request<B>> for KnownCallers<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response<Body>, Infallible>>, S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.rules.judge(request.headers(), request.extensions().get()) {
+            Ok((caller, credential)) => {
+                // Nobody behind this layer has a use for it.
+                request.headers_mut().remove(AUTHORIZATION);
+                request.extensions_mut().insert(caller);
+                if let Some(credential) = credential {
+                    request.extensions_mut().insert(credential);
+                }
+                Either::Right(self.inner.call(request))
+            }
+            Err(why) => {
+                debug!(%why, "refused a call");
+                Either::Left(ready(Ok(status(&LookupError::CallerUnknown(why)).into_http())))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use tonic::{Code, Status};
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+    use crate::domain::Allowed;
+
+    /// Knows `crm` by the token "secret" and `shop` by a certificate.
+    fn callers() -> Callers {
+        let caller = |name| Caller::new(name, Allowed::All);
+        let source = move || {
+            let mut known = Known::default();
+            known.add_token(TokenHash::of("secret"), caller("crm")).unwrap();
+            known.add_certificate("shop.internal", caller("shop")).unwrap();
+            Ok(known)
+        };
+        Callers::new(source).unwrap()
+    }
+
+    /// Who the service behind the layer is called by and with which token, as `name/token`, or the status of a refusal.
+    async fn call(layer: CallersLayer, entries: &[&'static str], names: &[&str]) -> Result<String, Status> {
+        let service = layer.layer(service_fn(|request: Request<()>| async move {
+            assert!(!request.headers().contains_key(AUTHORIZATION));
+            let caller: &Caller = request.extensions().get().unwrap();
+            let token = request.extensions().get().map_or("", Credential::expose_token);
+            let seen = format!("{}/{token}", caller.name().unwrap_or("anyone"));
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert("seen", HeaderValue::try_from(seen).unwrap());
+            Ok::<_, Infallible>(response)
+        }));
+        let mut request = Request::new(());
+        for entry in entries {
+            request.headers_mut().append(AUTHORIZATION, HeaderValue::from_static(entry));
+        }
+        if !names.is_empty() {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            request.extensions_mut().insert(PeerNames(names));
+        }
+        let response = service.oneshot(request).await.unwrap();
+        match Status::from_header_map(response.headers()) {
+            Some(status) => Err(status),
+            None => Ok(response.headers()["seen"].to_str().unwrap().to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_is_known_by_token_or_certificate() {
+        use Unknown as U;
+        type Row<'a> = (&'a [&'static str], &'a [&'a str], Result<&'a str, U>);
+        let (own, passed) = (TokenOwner::Server, TokenOwner::Caller);
+        let known = Some(callers());
+        let check = async |callers: &Option<Callers>, owner, (entries, names, expected): Row<'_>| {
+            let seen = call(CallersLayer::new(callers.clone(), owner), entries, names).await;
+            let expected = expected.map(str::to_owned).map_err(|why| why.to_string());
+            let seen = seen.map_err(|status| {
+                assert_eq!(status.code(), Code::Unauthenticated);
+                status.message().to_owned()
+            });
+            assert_eq!(seen, expected, "{owner:?}, {entries:?}, {names:?}");
+        };
+        let shop = &["shop.internal"][..];
+        let other = &["other.internal"][..];
+        for row in [
+            (&["Bearer secret"][..], &[][..], Ok("crm/")),
+            (&["bEARER secret"], &[], Ok("crm/")),
+            (&["Bearer secret"], shop, Ok("crm/")),
+            (&[], shop, Ok("shop/")),
+            (&[], &[], Err(U::NoProof)),
+            (&["Bearer other"], &[], Err(U::TokenUnknown)),
+            // A token that is not known is not made good by a certificate.
+            (&["Bearer other"], shop, Err(U::TokenUnknown)),
+            (&["Basic secret"], shop, Err(U::TokenMalformed)),
+            (&["Bearer secret", "Bearer secret"], &[], Err(U::TokenMalformed)),
+            (&[], other, Err(U::CertificateUnknown)),
+        ] {
+            check(&known, own, row).await;
+        }
+        for row in [(&[][..], &[][..], Ok("anyone/")), (&["Bearer a", "Bearer b"], &[], Ok("anyone/"))] {
+            check(&None, own, row).await;
+        }
+        for row in [
+            (&["Bearer 1|upstream"][..], &[][..], Ok("anyone/1|upstream")),
+            (&[], &[], Err(U::NoToken)),
+            (&[], shop, Err(U::NoToken)),
+            (&["Bearer"], &[], Err(U::TokenMalformed)),
+            (&["Bearer a", "Bearer b"], &[], Err(U::TokenMalformed)),
+        ] {
+            check(&None, passed, row).await;
+        }
+        for row in [
+            (&["Bearer 1|upstream"][..], shop, Ok("shop/1|upstream")),
+            // Here a token is Hypersender's and says nothing about who calls.
+            (&["Bearer secret"], &[], Err(U::NoProof)),
+            (&["Bearer secret"], other, Err(U::CertificateUnknown)),
+            (&[], shop, Err(U::NoToken)),
+        ] {
+            check(&known, passed, row).await;
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Who may call: tokens, instances, and the file that names them, read anew while the service runs.
+
+use std::fs;
+
+use hypersender_grpc::sandbox::Sandbox;
+use tempfile::NamedTempFile;
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::door::{Door, Refusal, faulty};
+
+const CHAT: &str = "15551230001";
+/// Tokens and their SHA-256, by sha256sum.
+const CRM: &str = "crm-token-4f1d";
+const CRM_HASH: &str = "3d27c2e65d9be55136ad37aa025f448bf262f4fe3a3dff3ec798786e6b54fac7";
+const SHOP: &str = "12|shop-token-9c";
+const SHOP_HASH: &str = "d1f570bd617eeafad707bf144795b4be6692fe3981184cf2d81bcb04ab86ef29";
+
+fn file(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    write(&file, text);
+    file
+}
+
+fn write(file: &NamedTempFile, text: &str) {
+    let text = text.replace("CRM_HASH", CRM_HASH).replace("SHOP_HASH", SHOP_HASH);
+    fs::write(file.path(), text).unwrap();
+}
+
+async fn open(file: &NamedTempFile) -> Door {
+    let path = file.path().to_str().unwrap();
+    Door::open(&[("HYPERSENDER_GRPC_SANDBOX", "true"), ("HYPERSENDER_GRPC_CALLERS_FILE", path)]).await
+}
+
+fn unknown() -> Result<(), Refusal> {
+    Err((Code::Unauthenticated, "CALLER_UNKNOWN".into()))
+}
+
+fn not_allowed() -> Result<(), Refusal> {
+    Err((Code::PermissionDenied, "INSTANCE_NOT_ALLOWED".into()))
+}
+
+const TWO: &str = "[callers.crm]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"*\"]\n\
+                   [callers.shop]\ntoken_sha256 = \"SHOP_HASH\"\ninstances = [\"shop-1\", \"shop-2\"]\n";
+
+#[tokio::test]
+async fn a_caller_is_known_by_its_token_and_kept_to_its_instances() {
+    let door = open(&file(TWO)).await;
+    let [crm, shop] = [CRM, SHOP].map(|token| format!("Bearer {token}"));
+    let (crm, shop) = (crm.as_str(), shop.as_str());
+    let scheme = format!("bEaReR {CRM}");
+    let check = async |authorization: &[&str], instance: &str, expected: Result<(), Refusal>| {
+        let answer = door.look_up(authorization, instance, CHAT).await.map(drop);
+        assert_eq!(answer, expected, "{authorization:?}, {instance:?}");
+    };
+    // The picture is in the cache after the first row: whoever is refused later is refused in spite of that.
+    check(&[crm], "shop-1", Ok(())).await;
+    check(&[crm], "", Ok(())).await;
+    check(&[&scheme], "any", Ok(())).await;
+    check(&[shop], "shop-1", Ok(())).await;
+    check(&[shop], "shop-2", Ok(())).await;
+    check(&[shop], "shop-3", not_allowed()).await;
+    check(&[shop], "", not_allowed()).await;
+    check(&[shop], Sandbox::INSTANCE, not_allowed()).await;
+    check(&[], "shop-1", unknown()).await;
+    check(&["Bearer other"], "shop-1", unknown()).await;
+    check(&["Bearer "], "shop-1", unknown()).await;
+    check(&[CRM], "shop-1", unknown()).await;
+    check(&[&format!("Basic {CRM}")], "shop-1", unknown()).await;
+    check(&[&format!("Bearer {CRM_HASH}")], "shop-1", unknown()).await;
+    check(&[&format!("{crm}, {crm}")], "shop-1", unknown()).await;
+    check(&[crm, crm], "shop-1", unknown()).await;
+    check(&[crm, "Bearer other"], "shop-1", unknown()).await;
+    check(&["Bearer other", crm], "shop-1", unknown()).await;
+    // A name that none could have is the caller's mistake, as ever.
+    let invalid = (Code::InvalidArgument, "INSTANCE_INVALID".to_owned());
+    check(&[shop], "a/b", Err(invalid)).await;
+
+    // Probes carry no token.
+    let health = HealthClient::new(door.channel()).check(HealthCheckRequest::default()).await;
+    assert_eq!(health.unwrap().into_inner().status, 1);
+    for secret in [CRM, SHOP, CRM_HASH, SHOP_HASH] {
+        assert!(!door.logs().contains(secret));
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_file_anew_and_a_broken_one_changes_nothing() {
+    let file = file(TWO);
+    let door = open(&file).await;
+    let [crm, shop] = [CRM, SHOP].map(|token| format!("Bearer {token}"));
+    let check = async |crm_may: Result<(), Refusal>, shop_may: Result<(), Refusal>| {
+        assert_eq!(door.look_up(&[&crm], "shop-1", CHAT).await.map(drop), crm_may);
+        assert_eq!(door.look_up(&[&shop], "shop-1", CHAT).await.map(drop), shop_may);
+    };
+    check(Ok(()), Ok(())).await;
+
+    write(&file, "[callers.shop]\ntoken_sha256 = \"SHOP_HASH\"\ninstances = [\"shop-2\"]\n");
+    check(Ok(()), Ok(())).await;
+    door.signal("HUP", "read the callers file again").await;
+    check(unknown(), not_allowed()).await;
+
+    let broken = format!("[callers.crm]\ntoken_sha256 = \"{CRM}\"\ninstances = []\n[callers.x]\n");
+    write(&file, &broken);
+    let line = door.signal("HUP", "neither token_sha256 nor certificate").await;
+    assert!(line.contains("caller x") && line.contains(r#""level":"WARN""#), "{line}");
+    for fault in ["caller crm: token_sha256: must be 64", "caller crm: instances: the list is empty"] {
+        assert!(door.logs().contains(fault), "{fault}");
+    }
+    check(unknown(), not_allowed()).await;
+    fs::remove_file(file.path()).unwrap();
+    door.signal("HUP", "cannot read the file").await;
+    check(unknown(), not_allowed()).await;
+
+    fs::write(file.path(), format!("[callers.a]\ntoken_sha256 = \"{CRM_HASH}\"\ninstances = [\"*\"]\n"))
+        .unwrap();
+    door.signal("HUP", "read the callers file again").await;
+    check(Ok(()), unknown()).await;
+    for secret in [CRM, SHOP] {
+        assert!(!door.logs().contains(secret));
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_open_to_all_says_so_beyond_this_machine_alone() {
+    const WARNING: &str = "whoever reaches this address may ask";
+    let file = file(TWO);
+    let everywhere = ("HYPERSENDER_GRPC_LISTEN", "0.0.0.0:0");
+    let sandbox = ("HYPERSENDER_GRPC_SANDBOX", "true");
+    let callers = ("HYPERSENDER_GRPC_CALLERS_FILE", file.path().to_str().unwrap());
+    let passthrough = ("HYPERSENDER_GRPC_CREDENTIALS", "passthrough");
+    for (variables, warned) in [
+        (&[sandbox][..], false),
+        (&[sandbox, everywhere], true),
+        (&[sandbox, everywhere, callers], false),
+        (&[sandbox, everywhere, passthrough], true),
+    ] {
+        let door = Door::open(variables).await;
+        // Any call: the warning comes before it is answered.
+        let _ = door.look_up(&[], "", CHAT).await;
+        assert_eq!(door.logs().contains(WARNING), warned, "{variables:?}");
+    }
+}
+
+/// Each text is a callers file; `faults` are in what the start says, and `secret` never is.
+#[tokio::test]
+async fn a_file_at_fault_keeps_the_service_from_starting() {
+    let rows: &[(&str, &[&str])] = &[
+        ("", &["names no caller"]),
+        ("[callers]\n", &["names no caller"]),
+        ("callers = 5\n", &["callers is no table"]),
+        ("callers\n", &["line 1"]),
+        ("[callers.a]\ntoken_sha256 = \"secret\n", &["line 2"]),
+        ("[callers.a]\n[callers.a]\n", &["line 2: duplicate key"]),
+        ("[caller.a]\n", &["unknown field caller; only callers.<name>"]),
+        ("[callers]\na = \"secret\"\n", &["caller a: is no table"]),
+        ("[callers.\"a b\"]\n", &["a caller: a name is 1 to 64 characters"]),
+        (
+            "[callers.a]\n",
+            &["caller a: neither token_sha256 nor certificate", "caller a: instances: not given"],
+        ),
+        (
+            "[callers.a]\ntoken = \"secret\"\n",
+            &["caller a: unknown field token; allowed are", "caller a: neither"],
+        ),
+        ("[callers.a]\n\"Secret-4711\" = 1\n", &["caller a: unknown field; allowed are"]),
+        (
+            "[callers.a]\ntoken_sha256 = \"secret\"\ninstances = [\"*\"]\n",
+            &["caller a: token_sha256: must be 64"],
+        ),
+        ("[callers.a]\ntoken_sha256 = 5\ninstances = [\"*\"]\n", &["caller a: token_sha256: must be 64"]),
+        (
+            "[callers.a]\ntoken_sha256 = \"CRM_HASH0\"\ninstances = [\"*\"]\n",
+            &["caller a: token_sha256: must be 64"],
+        ),
+        (
+            "[callers.a]\ntoken_sha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n",
+            &["caller a: token_sha256: is the hash of an empty text"],
+        ),
+        (
+            "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ncertificate = \"a\"\ninstances = [\"*\"]\n",
+            &["caller a: token_sha256 and certificate are both given"],
+        ),
+        (
+            "[callers.a]\ncertificate = \"a.internal\"\ninstances = [\"*\"]\n",
+            &["caller a: certificate: of no use without --tls-client-ca"],
+        ),
+        ("[callers.a]\ntoken_sha256 = \"CRM_HASH\"\n", &["caller a: instances: not given"]),
+        (
+            "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = []\n",
+            &["caller a: instances: the list is empty"],
+        ),
+        (
+            "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = \"*\"\n",
+            &["caller a: instances: must be a list"],
+        ),
+        (
+            "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"*\", \"b\"]\n",
+            &["caller a: instances: * is every instance"],
+        ),
+        (
+            "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"b\", \"secret/\", \"\"]\n",
+            &[
+                "caller a: instances: number 2: instance must be",
+                "caller a: instances: number 3: instance must be",
+            ],
+        ),
+        (
+            "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"*\"]\n\
+             [callers.b]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"b\"]\n",
+            &["caller b: token_sha256: the same as that of caller a"],
+        ),
+        (
+            "x = 1\n[callers.a]\n[callers.b]\ntoken_sha256 = \"x\"\ninstances = []\n",
+            &[
+                "5 settings at fault",
+                "field x",
+                "caller a: neither",
+                "caller a: instances",
+                "caller b: token_sha256",
+            ],
+        ),
+    ];
+    assert!(rows.len() >= 20);
+    for (text, faults) in rows {
+        let file = file(text);
+        let path = file.path().to_str().unwrap();
+        let variables = [("HYPERSENDER_GRPC_SANDBOX", "true"), ("HYPERSENDER_GRPC_CALLERS_FILE", path)];
+        let (code, told) = faulty(&variables).await;
+        assert_eq!(code, Some(78), "{text}: {told}");
+        assert!(told.contains("--callers-file (HYPERSENDER_GRPC_CALLERS_FILE): "), "{told}");
+        for fault in *faults {
+            assert!(told.contains(fault), "{text}: {fault:?} not in {told}");
+        }
+        for secret in ["secret", "Secret", CRM_HASH] {
+            assert!(!told.contains(secret), "{told}");
+        }
+    }
+    let missing = [("HYPERSENDER_GRPC_SANDBOX", "true"), ("HYPERSENDER_GRPC_CALLERS_FILE", "/nonexistent")];
+    let (code, told) = faulty(&missing).await;
+    assert!(code == Some(78) && told.contains("cannot read the file"), "{told}");
+}

@@ -1,0 +1,126 @@
+//! The subcommands, as a person at a terminal uses them.
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::support::{Launch, Reply, Service, Upstream, command, link};
+
+/// Runs the binary to its end beside the test's own work; exit code, standard output, standard error.
+async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    let mut command = command();
+    command.args(arguments).envs(variables.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (output.status.code().unwrap(), stdout, stderr)
+}
+
+async fn closed_address() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn get_prints_the_answer_as_json() {
+    let fresh = link("374498176", 24 * 60 * 60);
+    let upstream = Upstream::start([Reply::picture(&fresh)]).await;
+    let service = Service::asking(&upstream).start().await;
+    let address = service.address().to_string();
+    for (arguments, variables) in [
+        (&["get", "15551230001", "--address", &address][..], vec![]),
+        (&["get", "15551230001"], vec![("HYPERSENDER_GRPC_LISTEN", address.as_str())]),
+        (&["get", "+15551230001", "--instance", "shop", "--address", &address], vec![]),
+    ] {
+        let (code, stdout, stderr) = run(arguments, &variables).await;
+        assert_eq!((code, stderr.as_str()), (0, ""), "{arguments:?}");
+        let json: Value = serde_json::from_str(&stdout).unwrap();
+        let picture = &json["profilePicture"];
+        assert_eq!(picture["chatId"], "15551230001", "{json}");
+        assert_eq!(picture["state"], "PROFILE_PICTURE_STATE_PRESENT", "{json}");
+        assert_eq!(picture["url"], fresh.as_str(), "{json}");
+        assert!(picture["fetchTime"].as_str().unwrap().ends_with('Z'), "{json}");
+        assert!(json["cacheInfo"]["ttl"].as_str().unwrap().ends_with('s'), "{json}");
+    }
+}
+
+#[tokio::test]
+async fn get_tells_an_error_on_standard_error() {
+    let upstream = Upstream::start([Reply::status(429).header("Retry-After", 7)]).await;
+    let service = Service::asking(&upstream).start().await;
+    let address = service.address().to_string();
+    let closed = closed_address().await;
+    for (arguments, words) in [
+        (["get", "somebody", "--address", &address], &["InvalidArgument", "CHAT_ID_INVALID"][..]),
+        (["get", "15551230001", "--address", &address], &["ResourceExhausted", "ask again in "]),
+        (["get", "15551230001", "--address", &closed], &["cannot connect", "refused"]),
+    ] {
+        let (code, stdout, stderr) = run(&arguments, &[]).await;
+        assert_eq!((code, stdout.as_str()), (1, ""), "{arguments:?}");
+        assert!(stderr.starts_with("error: "), "{stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{word:?} is not in {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_is_an_exit_code() {
+    let upstream = Upstream::start([Reply::cut()]).await;
+    let service = Service::asking(&upstream).start().await;
+    let address = service.address().to_string();
+    let check = ["health", "--address", &address];
+    let (code, stdout, _) = run(&check, &[]).await;
+    assert_eq!((code, stdout.as_str()), (0, "SERVING\n"));
+    let unspecified = address.replace("127.0.0.1", "0.0.0.0");
+    assert_eq!(run(&["health"], &[("HYPERSENDER_GRPC_LISTEN", &unspecified)]).await.0, 0);
+
+    service.signal("TERM").await;
+    let mut last = 0;
+    while last == 0 {
+        last = run(&check, &[]).await.0;
+    }
+    assert_eq!(last, 1);
+    let closed = closed_address().await;
+    let (code, _, stderr) = run(&["health", "--address", &closed], &[]).await;
+    assert!(code == 1 && stderr.starts_with("error: cannot connect to"), "{stderr}");
+}
+
+#[tokio::test]
+async fn the_sandbox_prints_variables_that_a_service_can_use() {
+    let mut sandbox = Launch::of(&["sandbox", "--listen", "127.0.0.1:0"]).spawn();
+    sandbox.printed("HYPERSENDER_WHATSAPP_INSTANCE_ID").await;
+    let mut launch = Launch::serve();
+    for line in sandbox.stdout().lines() {
+        let (name, value) = line.split_once('=').unwrap();
+        launch = launch.variable(name, value);
+    }
+    let service = launch.start().await;
+    let address = service.address().to_string();
+    let (code, stdout, stderr) = run(&["get", "15551230001", "--address", &address], &[]).await;
+    assert!(code == 0 && stdout.contains("https://pps.whatsapp.net/"), "{stdout}{stderr}");
+    let (code, _, stderr) = run(&["get", "15551230006", "--address", &address], &[]).await;
+    assert!(code == 1 && stderr.contains("NOT_ON_WHATSAPP"), "{stderr}");
+    sandbox.signal("INT").await;
+    assert_eq!(sandbox.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn the_sandbox_serves_this_machine_alone() {
+    let (code, stdout, stderr) = run(&["sandbox", "--listen", "0.0.0.0:0"], &[]).await;
+    assert!(code == 1 && stdout.is_empty() && stderr.contains("loopback"), "{stderr}");
+    let (code, stdout, _) = run(&["sandbox", "--help"], &[]).await;
+    assert!(code == 0 && stdout.contains("15551230006"), "{stdout}");
+}
+
+#[tokio::test]
+async fn a_service_with_its_sandbox_says_what_to_try() {
+    for launch in
+        [Launch::serve().flags(&["--sandbox"]), Launch::serve().variable("HYPERSENDER_GRPC_SANDBOX", "true")]
+    {
+        let mut service = launch.start().await;
+        let line = service.printed("grpcurl").await;
+        let address = service.address().to_string();
+        let call = format!("{address} hypersender.contact.v1.ContactService/GetProfilePicture");
+        assert!(line.contains("15551230001") && line.ends_with(&call), "{line}");
+        let (code, stdout, stderr) = run(&["get", "15551230001", "--address", &address], &[]).await;
+        assert!(code == 0 && stdout.contains("https://pps.whatsapp.net/"), "{stdout}{stderr}");
+    }
+}

@@ -1,0 +1,124 @@
+//! What a connection may do: begin in time, speak gRPC, send messages of a bounded size, and grow old.
+
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tonic::{Code, Status};
+
+use super::support::{CHAT, Fault, Launch, PATIENCE, Pushback, Reply, Service, Upstream, about, patiently};
+
+async fn serve(flags: &[&str]) -> Service {
+    Launch::serve().flags(&["--sandbox"]).flags(flags).start().await
+}
+
+/// Whether the service has closed the connection, within what it allows a peer to begin.
+async fn closed(connection: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    matches!(timeout(PATIENCE, connection.read_to_end(&mut rest)).await, Ok(Ok(_) | Err(_)))
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_begin_is_closed_and_its_neighbour_is_served() {
+    let service = serve(&["--connections", "4"]).await;
+    let mut peers = Vec::new();
+    for start in ["", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\n"] {
+        let mut peer = TcpStream::connect(service.address()).await.unwrap();
+        peer.write_all(start.as_bytes()).await.unwrap();
+        peers.push(peer);
+    }
+    service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
+    for peer in &mut peers {
+        assert!(closed(peer).await);
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_wait_for_a_place() {
+    let service = serve(&["--connections", "1"]).await;
+    let mut first = service.client().await;
+    first.get_profile_picture(about(CHAT)).await.unwrap();
+    let second = tokio::spawn({
+        let mut second = service.bare_client();
+        async move { second.get_profile_picture(about(CHAT)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!second.is_finished(), "there is no place yet");
+    drop(first);
+    patiently("a place", second).await.unwrap().unwrap();
+}
+
+/// What the service answers to bytes that no generated client would send.
+async fn post(service: &Service, headers: &[(&str, &str)], body: &'static [u8]) -> Response<()> {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let method = "hypersender.contact.v1.ContactService/GetProfilePicture";
+    let mut request = Request::post(format!("http://{}/{method}", service.address()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
+    response.map(drop)
+}
+
+#[tokio::test]
+async fn only_grpc_is_spoken() {
+    let service = serve(&[]).await;
+    for (content_type, expected) in [
+        ("application/json", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("application/grpc-web", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("application/grpc+proto", StatusCode::OK),
+    ] {
+        let response = post(&service, &[("content-type", content_type)], b"").await;
+        assert_eq!(response.status(), expected, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn compressed_messages_are_not_taken() {
+    let service = serve(&[]).await;
+    let headers = [("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+    let response = post(&service, &headers, &[1, 0, 0, 0, 0]).await;
+    let status = Status::from_header_map(response.headers()).map(|status| status.code());
+    assert_eq!(status, Some(Code::Unimplemented));
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_for_good() {
+    let service = serve(&[]).await;
+    let status = service.client().await.get_profile_picture(about(&"1".repeat(17_000))).await.unwrap_err();
+    let fault = Fault::from(&status);
+    assert_eq!((fault.code, fault.reason.as_str()), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"));
+    assert_eq!(fault.pushback, Pushback::Never);
+}
+
+#[tokio::test]
+async fn calls_beyond_the_limit_are_refused_at_once_and_health_never_is() {
+    let upstream = Upstream::start([Reply::hang()]).await;
+    let service = Service::asking(&upstream).flags(&["--in-flight", "1"]).start().await;
+    let mut waiting = service.client().await;
+    let waiting = tokio::spawn(async move { waiting.get_profile_picture(about(CHAT)).await });
+    patiently("the first call", upstream.called(1)).await;
+
+    let status = service.client().await.get_profile_picture(about("15551230002")).await.unwrap_err();
+    let fault = Fault::from(&status);
+    assert_eq!((fault.code, fault.reason.as_str()), (Code::Unavailable, "OVERLOADED"));
+    assert!(matches!(fault.pushback, Pushback::Ms(_)), "{:?}", fault.pushback);
+    service.health().await.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn an_old_connection_is_told_to_go_and_no_call_is_lost() {
+    let service = serve(&["--connection-age", "1s"]).await;
+    let mut client = service.client().await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(4);
+    while tokio::time::Instant::now() < until {
+        client.get_profile_picture(about(CHAT)).await.unwrap();
+    }
+}

@@ -1,0 +1,225 @@
+//! What the contract promises whatever upstream says: refusals, reflection, health.
+
+use hypersender_grpc::{
+    domain::LookupError,
+    grpc::contact::{CacheControl, GetProfilePictureRequest, GetProfilePictureResponse},
+};
+use tonic::{Code, Request, Status, client::Grpc};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+
+use crate::support::{CHAT, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about};
+
+const CONTACTS: &str = "hypersender.contact.v1.ContactService";
+
+/// A request that is refused: with this reason, for this field, without a word of it, and without a call.
+async fn check_refused(service: &Service, request: GetProfilePictureRequest, reason: &str, field: &str) {
+    let values = [request.chat_id.clone(), request.instance.clone()];
+    let status = service.client().await.get_profile_picture(request).await.unwrap_err();
+    let fault = Fault::from(&status);
+    assert_eq!((fault.code, fault.reason.as_str()), (Code::InvalidArgument, reason), "{values:?}");
+    assert_eq!((fault.fields, fault.pushback), (vec![field.to_owned()], Pushback::Never), "{values:?}");
+    let told = format!("{} {}", status.message(), String::from_utf8_lossy(status.details()));
+    // What every refusal says may be what somebody wrote.
+    let said = |value: &str| value.len() < 3 || LookupError::ChatIdInvalid.to_string().contains(value);
+    for value in values.iter().filter(|value| !said(value)) {
+        assert!(!told.contains(value), "{value:?} stands in {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_chat_id_of_another_form_is_refused() {
+    let upstream = Upstream::start([Reply::status(200)]).await;
+    let service = Service::asking(&upstream).start().await;
+    for chat_id in [
+        "",
+        " ",
+        "+",
+        "1234",
+        "1234567890123456",
+        "123456789012345678901@lid",
+        "1234@c.us",
+        "++15551234567",
+        "+ 15551234567",
+        "1555 1234567",
+        "1555-123-4567",
+        "(555)1234567",
+        "١٢٣٤٥٦٧",
+        "15551234567@",
+        "@c.us",
+        "15551234567@g.us",
+        "15551234567@c.us@c.us",
+        "15551234567@example.com",
+        "15551234567&chat_id=15551230001",
+        "15551234567/../../x",
+        "15551234567\r\nx: y",
+        "15551234567\0",
+        "\u{a0}15551234567",
+        "somebody",
+    ] {
+        check_refused(&service, about(chat_id), "CHAT_ID_INVALID", "chat_id").await;
+    }
+    let long = "1".repeat(10_000);
+    check_refused(&service, about(&long), "CHAT_ID_INVALID", "chat_id").await;
+    assert_eq!(upstream.calls(), 0);
+}
+
+#[tokio::test]
+async fn an_instance_that_does_not_fit_into_a_path_is_refused() {
+    let upstream = Upstream::start([Reply::status(200)]).await;
+    let service = Service::asking(&upstream).start().await;
+    let long = "a".repeat(65);
+    for instance in ["../..", "a/b", "a b", "a%2fb", "a?b=c", "a#b", "größe", "ab\n", " ab", long.as_str()]
+    {
+        let request = GetProfilePictureRequest { instance: instance.into(), ..about(CHAT) };
+        check_refused(&service, request, "INSTANCE_INVALID", "instance").await;
+    }
+    assert_eq!(upstream.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_duration_below_zero_is_refused() {
+    let upstream = Upstream::start([Reply::status(200)]).await;
+    let service = Service::asking(&upstream).start().await;
+    let below = Some(prost_types::Duration { seconds: 0, nanos: -1 });
+    for (control, field) in [
+        (CacheControl { max_age: below, ..Default::default() }, "cache_control.max_age"),
+        (CacheControl { min_fresh: below, ..Default::default() }, "cache_control.min_fresh"),
+        (CacheControl { stale_if_error: below, ..Default::default() }, "cache_control.stale_if_error"),
+    ] {
+        let request = GetProfilePictureRequest { cache_control: Some(control), ..about(CHAT) };
+        check_refused(&service, request, "CACHE_CONTROL_INVALID", field).await;
+    }
+    assert_eq!(upstream.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_call_without_an_instance_needs_a_default_one() {
+    let upstream = Upstream::start([Reply::status(404)]).await;
+    let launch = Launch::serve().variable("HYPERSENDER_WHATSAPP_API_KEY", TOKEN);
+    let service = launch.variable("HYPERSENDER_WHATSAPP_BASE_URL", upstream.base_url()).start().await;
+    check_refused(&service, about(CHAT), "INSTANCE_INVALID", "instance").await;
+    assert_eq!(upstream.calls(), 0);
+    let named = GetProfilePictureRequest { instance: "shop".into(), ..about(CHAT) };
+    let status = service.client().await.get_profile_picture(named).await.unwrap_err();
+    assert_eq!((status.code(), upstream.calls()), (Code::NotFound, 1));
+}
+
+#[tokio::test]
+async fn an_instance_without_a_token_is_not_asked() {
+    let upstream = Upstream::start([Reply::status(404)]).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[instances.shop]\ntoken = \"1|shop\"\n").unwrap();
+    let launch = Launch::serve().flags(&["--instances-file", file.path().to_str().unwrap()]);
+    let service = launch.variable("HYPERSENDER_WHATSAPP_BASE_URL", upstream.base_url()).start().await;
+    let request = GetProfilePictureRequest { instance: "other".into(), ..about(CHAT) };
+    let fault = Fault::from(&service.client().await.get_profile_picture(request).await.unwrap_err());
+    assert_eq!((fault.code, fault.reason.as_str()), (Code::NotFound, "INSTANCE_NOT_CONFIGURED"));
+    assert_eq!((fault.pushback, upstream.calls()), (Pushback::Never, 0));
+}
+
+#[tokio::test]
+async fn only_what_is_cached_is_told_without_asking() {
+    let upstream = Upstream::start([Reply::status(404)]).await;
+    let service = Service::asking(&upstream).start().await;
+    let control = CacheControl { only_if_cached: true, ..Default::default() };
+    let request = GetProfilePictureRequest { cache_control: Some(control), ..about(CHAT) };
+    let fault = Fault::from(&service.client().await.get_profile_picture(request).await.unwrap_err());
+    assert_eq!((fault.code, fault.reason.as_str()), (Code::FailedPrecondition, "NOT_CACHED"));
+    assert_eq!((fault.pushback, upstream.calls()), (Pushback::Never, 0));
+}
+
+/// A call of a method by its path.
+async fn call(service: &Service, path: &'static str) -> Result<GetProfilePictureResponse, Status> {
+    let mut client = Grpc::new(service.channel().await);
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<GetProfilePictureRequest, GetProfilePictureResponse>::default();
+    let path = http::uri::PathAndQuery::from_static(path);
+    client.unary(Request::new(about(CHAT)), path, codec).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn what_is_not_in_the_contract_is_unimplemented() {
+    let upstream = Upstream::start([Reply::status(404)]).await;
+    let service = Service::asking(&upstream).start().await;
+    for path in [
+        "/hypersender.contact.v1.ContactService/GetNothing",
+        "/hypersender.contact.v1.ContactService/getProfilePicture",
+        "/hypersender.contact.v1.NoService/GetProfilePicture",
+        "/",
+    ] {
+        assert_eq!(call(&service, path).await.unwrap_err().code(), Code::Unimplemented, "{path}");
+    }
+    assert_eq!(upstream.calls(), 0);
+    let path = "/hypersender.contact.v1.ContactService/GetProfilePicture";
+    assert_eq!(call(&service, path).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn health_is_told_for_the_server_and_the_service() {
+    // Trouble upstream is none of its business.
+    let upstream = Upstream::start([Reply::cut()]).await;
+    let service = Service::asking(&upstream).start().await;
+    service.client().await.get_profile_picture(about(CHAT)).await.unwrap_err();
+    let mut health = service.health().await;
+    for name in ["", CONTACTS] {
+        let request = HealthCheckRequest { service: name.into() };
+        let status = health.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{name:?}");
+    }
+    let unknown = HealthCheckRequest { service: "hypersender.contact.v1.NoService".into() };
+    assert_eq!(health.check(unknown).await.unwrap_err().code(), Code::NotFound);
+}
+
+/// Both versions of reflection are the same but for the types of their messages.
+macro_rules! reflects {
+    ($version:ident, $names:expr) => {{
+        use tonic_reflection::pb::$version::{
+            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+            server_reflection_request::MessageRequest as Ask,
+            server_reflection_response::MessageResponse as Told,
+        };
+        let service = Launch::serve().flags(&["--sandbox"]).start().await;
+        let mut client = ServerReflectionClient::new(service.channel().await);
+        let symbols = $names.map(|name| Ask::FileContainingSymbol(name.to_owned()));
+        let asks = [Ask::ListServices(String::new())].into_iter().chain(symbols);
+        let asks: Vec<_> = asks
+            .map(|ask| ServerReflectionRequest { host: String::new(), message_request: Some(ask) })
+            .collect();
+        let asks = futures_util::stream::iter(asks);
+        let mut answers = client.server_reflection_info(asks).await.unwrap().into_inner();
+
+        let Some(Told::ListServicesResponse(list)) =
+            answers.message().await.unwrap().unwrap().message_response
+        else {
+            panic!("no list of services");
+        };
+        let mut services: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+        services.sort();
+        assert!(services.contains(&CONTACTS.to_owned()), "{services:?}");
+        assert!(services.contains(&"grpc.health.v1.Health".to_owned()), "{services:?}");
+        for name in $names {
+            let answer = answers.message().await.unwrap().unwrap().message_response;
+            let Some(Told::FileDescriptorResponse(file)) = answer else {
+                panic!("{name} is not known: {answer:?}");
+            };
+            assert!(!file.file_descriptor_proto.is_empty(), "{name}");
+        }
+        assert_eq!(answers.message().await.unwrap(), None);
+    }};
+}
+
+#[tokio::test]
+async fn reflection_knows_the_services_and_the_details_of_errors() {
+    let names = [
+        CONTACTS,
+        "hypersender.contact.v1.ContactService.GetProfilePicture",
+        "hypersender.contact.v1.ProfilePicture",
+        "google.protobuf.Timestamp",
+        "google.rpc.ErrorInfo",
+        "google.rpc.RetryInfo",
+        "google.rpc.BadRequest",
+        "grpc.health.v1.Health",
+    ];
+    reflects!(v1, names);
+    reflects!(v1alpha, names);
+}

@@ -1,0 +1,150 @@
+//! How the service starts and stops: no call is lost, and nobody waits longer than they must.
+
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::Channel;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::support::{CHAT, Reply, Service, Upstream, about, command, link, patiently};
+
+const CONTACTS: &str = "hypersender.contact.v1.ContactService";
+/// Calls may take as long as the parts of a stop that a test waits for.
+const PATIENT: &[&str] = &["--deadline", "30s", "--attempt-timeout", "15s"];
+
+fn fresh() -> Reply {
+    Reply::picture(&link("374498176", 24 * 60 * 60))
+}
+
+async fn status(health: &mut HealthClient<Channel>, service: &str) -> ServingStatus {
+    let request = HealthCheckRequest { service: service.into() };
+    health.check(request).await.unwrap().into_inner().status()
+}
+
+async fn not_serving(service: &Service) {
+    let mut health = service.health().await;
+    let told = async {
+        while status(&mut health, "").await == ServingStatus::Serving {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("NOT_SERVING", told).await;
+    assert_eq!(status(&mut health, CONTACTS).await, ServingStatus::NotServing);
+}
+
+#[tokio::test]
+async fn sigterm_turns_new_callers_away_slowly_and_loses_no_call() {
+    let upstream = Upstream::start([fresh(), fresh().held()]).await;
+    let mut service = Service::asking(&upstream).flags(PATIENT).start().await;
+    let mut client = service.client().await;
+    client.get_profile_picture(about("15551230001")).await.unwrap();
+    let mut slow = client.clone();
+    let in_flight = tokio::spawn(async move { slow.get_profile_picture(about("15551230002")).await });
+    upstream.called(2).await;
+
+    service.signal("TERM").await;
+    not_serving(&service).await;
+    // Calls still come in, over old connections and new ones, until every load balancer has noticed.
+    for client in [&mut client, &mut service.client().await] {
+        client.get_profile_picture(about("15551230001")).await.unwrap();
+    }
+    let closed = async {
+        while TcpStream::connect(service.address()).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    patiently("the port to close", closed).await;
+    // The call that was there before the signal outlives the port.
+    assert!(!in_flight.is_finished());
+    upstream.release();
+    patiently("the call in flight", in_flight).await.unwrap().unwrap();
+    assert_eq!(service.exit_code().await, 0);
+    assert!(service.logs().contains(r#""message":"stopped""#));
+}
+
+#[tokio::test]
+async fn sigint_does_not_wait_for_load_balancers() {
+    let upstream = Upstream::start([fresh()]).await;
+    let orderly = Service::asking(&upstream).start().await;
+    let mut prompt = Service::asking(&upstream).start().await;
+    orderly.signal("TERM").await;
+    prompt.signal("INT").await;
+    assert_eq!(prompt.exit_code().await, 0);
+    // The other one got its signal first and still serves.
+    orderly.client().await.get_profile_picture(about(CHAT)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_in_flight_outlives_sigint_too() {
+    let upstream = Upstream::start([fresh().held()]).await;
+    let mut service = Service::asking(&upstream).flags(PATIENT).start().await;
+    let mut client = service.client().await;
+    let in_flight = tokio::spawn(async move { client.get_profile_picture(about(CHAT)).await });
+    upstream.called(1).await;
+    service.signal("INT").await;
+    service.logged("stopping").await;
+    upstream.release();
+    patiently("the call in flight", in_flight).await.unwrap().unwrap();
+    assert_eq!(service.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn health_watches_hold_up_no_stop() {
+    let upstream = Upstream::start([fresh()]).await;
+    let mut service = Service::asking(&upstream).start().await;
+    let mut watches = Vec::new();
+    for name in ["", CONTACTS] {
+        let request = HealthCheckRequest { service: name.into() };
+        let mut watch = service.health().await.watch(request).await.unwrap().into_inner();
+        let first = watch.message().await.unwrap().unwrap();
+        assert_eq!(first.status(), ServingStatus::Serving);
+        watches.push(watch);
+    }
+    service.signal("INT").await;
+    for mut watch in watches {
+        let mut last = ServingStatus::Serving;
+        while let Some(told) = patiently("the end of a watch", watch.message()).await.unwrap() {
+            last = told.status();
+        }
+        assert_eq!(last, ServingStatus::NotServing);
+    }
+    assert_eq!(service.exit_code().await, 0);
+    assert!(!service.logs().contains("cut connections"), "{}", service.logs());
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_holds_up_no_stop() {
+    let upstream = Upstream::start([fresh()]).await;
+    let mut service = Service::asking(&upstream).start().await;
+    let _silent = TcpStream::connect(service.address()).await.unwrap();
+    // Connections are accepted in their order: the silent one is in once this one is.
+    service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
+    service.signal("INT").await;
+    assert_eq!(service.exit_code().await, 0);
+    assert!(!service.logs().contains("cut connections"), "{}", service.logs());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    for signal in ["TERM", "INT"] {
+        let upstream = Upstream::start([Reply::hang()]).await;
+        let mut service = Service::asking(&upstream).flags(PATIENT).start().await;
+        let mut client = service.client().await;
+        let in_flight = tokio::spawn(async move { client.get_profile_picture(about(CHAT)).await });
+        upstream.called(1).await;
+        service.signal("TERM").await;
+        service.logged("stopping").await;
+        service.signal(signal).await;
+        assert_eq!(service.exit_code().await, 1, "{signal}");
+        in_flight.await.unwrap().unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let assert = command().args(["serve", "--sandbox", "--listen", &address]).assert().code(1);
+    let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(stderr.contains(&format!("cannot listen on {address}")), "{stderr}");
+}

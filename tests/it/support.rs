@@ -1,0 +1,68 @@
+//! What every test needs: the service as a process, Hypersender as a script, and errors taken apart.
+
+mod fault;
+mod service;
+mod tls;
+mod upstream;
+
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
+
+use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictureResponse, ProfilePicture};
+
+pub use self::{
+    fault::{Fault, Pushback},
+    service::{Client, Launch, Service, command},
+    tls::{Authority, Identity},
+    upstream::{Reply, Upstream},
+};
+
+/// Far above what anything here takes, so that only something that hangs reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The token of the service under test.
+pub const TOKEN: &str = "1|test-token";
+/// Its default instance.
+pub const INSTANCE: &str = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d";
+/// A contact like any other.
+pub const CHAT: &str = "15551230001";
+
+/// The vendor's documented answer with a picture, to the byte. The link died on 2026-01-21.
+pub const DOCUMENTED_PICTURE: &str = r#"{"message":"Profile picture retrieved successfully.","data":{"profilePictureURL":"https://pps.whatsapp.net/v/t61.24694-24/374498176_337577482181161_7091117586184162691_n.jpg?ccb=11-4&oh=01_Q5Aa3gEERUGD4fegyplSv2MnHmt_UIA9JnpjREhSJMNVWZC-RA&oe=6970FAAA&_nc_sid=5e03e0&_nc_cat=104"}}"#;
+/// The vendor's documented answer without one, to the byte.
+pub const DOCUMENTED_ABSENCE: &str =
+    r#"{"message":"Profile picture not available.","data":{"profilePictureURL":null}}"#;
+
+/// A question about `chat_id` to the default instance.
+pub fn about(chat_id: &str) -> GetProfilePictureRequest {
+    GetProfilePictureRequest { chat_id: chat_id.to_owned(), ..Default::default() }
+}
+
+/// The picture in a response, which every response has.
+pub fn picture(response: &GetProfilePictureResponse) -> &ProfilePicture {
+    response.profile_picture.as_ref().expect("every response tells of a picture")
+}
+
+/// What `work` yields, before patience ends.
+pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// A link to the picture `name` that ends in `life_seconds`.
+pub fn link(name: &str, life_seconds: i64) -> String {
+    link_until(name, unix_seconds().saturating_add_signed(life_seconds))
+}
+
+/// A link to the picture `name` that ends at `end`, in Unix seconds.
+pub fn link_until(name: &str, end: u64) -> String {
+    format!("https://pps.whatsapp.net/v/t61.24694-24/{name}_n.jpg?ccb=11-4&oh=01_Q5Aa&oe={end:X}&_nc_cat=104")
+}
+
+/// The wall clock in Unix seconds, as links tell it.
+pub fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("the clock shows a time after 1970").as_secs()
+}
