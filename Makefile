@@ -6,12 +6,14 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := $(TARGET)/debug/hypersender-grpc
 VENV := $(TARGET)/venv
 TOOLS := $(TARGET)/tools-venv
+PEERS := $(TARGET)/peers
+PEERS_VENV := $(TARGET)/peers-venv
 
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run test test-rust test-go test-python generate lint check-metrics binary
+.PHONY: help run test test-rust test-go test-python test-peers generate lint check-metrics binary peers
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -19,7 +21,7 @@ help: ## List the targets (the default)
 run: ## Serve against the stand-in for the REST API: no account, no token
 	cargo run --locked -- serve --sandbox
 
-test: test-rust test-go test-python ## Run every test
+test: test-rust test-go test-python test-peers ## Run every test
 
 test-rust: ## Run the tests of the service
 	cargo test --locked
@@ -30,6 +32,10 @@ test-go: binary ## Run the Go client against the built server
 
 test-python: binary $(VENV)/package.stamp ## Run the Python client against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
+
+test-peers: binary peers $(PEERS_VENV)/stamp ## Run Envoy, gRPC's tools, its clients and hostile peers against the built server
+	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
+		ENVOY_BIN=$(PEERS_VENV)/bin/envoy $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
 generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
@@ -44,8 +50,9 @@ lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the prot
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(TOOLS)/bin/buf lint proto
-	! gofmt -l clients/go | grep .
+	! gofmt -l clients/go tests/peers | grep .
 	go -C clients/go vet ./...
+	go -C tests/peers vet ./...
 	$(MAKE) --no-print-directory generate
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
@@ -56,6 +63,10 @@ check-metrics: binary ## Have promtool (Debian package prometheus) judge what /m
 binary:
 	cargo build --locked
 
+peers:
+	cargo build --locked --example bare
+	GOBIN=$(PEERS) go -C tests/peers install tool ./load
+
 $(VENV)/stamp: clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet -r $<
@@ -65,6 +76,11 @@ $(VENV)/stamp: clients/python/requirements-test.txt
 $(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml $(wildcard clients/python/hypersender/*/*/*.py*)
 	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
 	$(VENV)/bin/pip check
+	touch $@
+
+$(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-test.txt
+	$(PYTHON) -m venv --clear $(PEERS_VENV)
+	$(PEERS_VENV)/bin/pip install --quiet -r $<
 	touch $@
 
 $(TOOLS)/stamp: clients/requirements-generate.txt

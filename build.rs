@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = Path::new(&env::var("OUT_DIR")?).join("contact_descriptor.bin");
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
 
-    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .codec_path("crate::grpc::codec::SmallCodec")
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

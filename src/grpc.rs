@@ -1,5 +1,6 @@
 //! The contract: generated types, the services made of them, and the codes a caller sees.
 
+mod codec;
 mod health;
 mod methods;
 mod reflection;

@@ -10,7 +10,7 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
@@ -89,9 +89,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .prepare();
     let routes = CountLayer::new(metrics.calls.clone()).layer(Edge::new(routes));
 
-    let listener = listen(settings.listen, "listen").await?;
+    let listener = listen(settings.listen, "listen")?;
     let address = listener.local_addr()?;
-    let admin = admin_listener(settings.admin_listen, sandbox.is_some()).await?;
+    let admin = admin_listener(settings.admin_listen, sandbox.is_some())?;
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     // Open until the drain is over.
     let _admin = admin.map(|listener| Admin::start(listener, metrics, health.clone()));
@@ -111,10 +111,20 @@ async fn serve(settings: Settings) -> io::Result<()> {
     Ok(())
 }
 
+/// Connections that wait to be accepted. The usual 128 are filled by one burst of clients that come back, or of silent
+/// peers, and whoever comes then waits a second for its next try. The system may know a lower limit.
+const BACKLOG: u32 = 4096;
+
 /// Listens on `address`, which the setting `id` names.
-async fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| {
+fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
+    let listening = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As of every server that is started again on its port: connections of the last one may still be closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listening().map_err(|error| {
         let text = format!("cannot listen on {address}: {error}; see {}", names(id));
         io::Error::new(error.kind(), text)
     })
@@ -122,12 +132,12 @@ async fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
 
 /// A service that nobody can watch must not run by mistake. With the sandbox nobody does, and whoever tries it out may have
 /// a Prometheus on the same machine, with this very port: then another port will do.
-async fn admin_listener(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Option<TcpListener>> {
+fn admin_listener(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Option<TcpListener>> {
     let Some(wanted) = wanted else { return Ok(None) };
-    match listen(wanted, "admin_listen").await {
+    match listen(wanted, "admin_listen") {
         Err(error) if sandbox && error.kind() == io::ErrorKind::AddrInUse => {
             warn!(%error, "the admin port is taken, a free one will do for the sandbox");
-            listen(SocketAddr::new(wanted.ip(), 0), "admin_listen").await.map(Some)
+            listen(SocketAddr::new(wanted.ip(), 0), "admin_listen").map(Some)
         }
         bound => bound.map(Some),
     }

@@ -1,0 +1,58 @@
+"""Processes for the tests, ended with them, and the figures that a run is asked for."""
+
+import pytest
+
+from support.server import Server
+
+FIGURES = pytest.StashKey[list]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--drains", type=int, default=1, help="how often to drain with hostile peers attached")
+
+
+def pytest_configure(config):
+    config.stash[FIGURES] = []
+
+
+@pytest.fixture
+def figure(request):
+    """Add a line to what the run prints at its end."""
+    name = request.node.name
+    return lambda text: request.config.stash[FIGURES].append(f"{name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if figures := config.stash[FIGURES]:
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.line(line)
+
+
+@pytest.fixture
+def started():
+    """Whatever is added is closed after the test, the last first."""
+    things = []
+
+    def add(thing):
+        things.append(thing)
+        return thing
+
+    yield add
+    for thing in reversed(things):
+        thing.close()
+
+
+@pytest.fixture
+def server(started, tmp_path):
+    return started(Server(tmp_path / "server"))
+
+
+@pytest.fixture
+def replicas(started, tmp_path):
+    return [started(Server(tmp_path / name)) for name in ("one", "two")]
+
+
+@pytest.fixture
+def drains(request):
+    return request.config.getoption("--drains")

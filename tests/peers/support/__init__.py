@@ -1,0 +1,38 @@
+"""What the tests share: the server under test, its peers, and the load that must not notice anything."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parents[1]
+CLIENTS = HERE.parents[1] / "clients"
+SERVICE = "hypersender.contact.v1.ContactService"
+METHOD = f"{SERVICE}/GetProfilePicture"
+
+# Seconds; far above what any step takes, so that only a peer that hangs reaches it.
+PATIENCE = 30
+
+
+def program(variable):
+    """The absolute path of a program, which make has put into the environment."""
+    path = os.environ.get(variable, "")
+    if not (os.path.isabs(path) and os.path.exists(path)):
+        pytest.fail(f"{variable} must be an absolute path that exists, is {path!r}: see `make test-peers`")
+    return path
+
+
+def tool(name):
+    """A program that tests/peers/go.mod pins."""
+    return os.path.join(program("PEERS_TOOLS"), name)
+
+
+def wait_until(what, condition):
+    """Wait until `condition` gives something, and return it."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {PATIENCE} s in vain until {what}")

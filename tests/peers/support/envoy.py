@@ -1,0 +1,135 @@
+"""Envoy in front of the replicas, as a mesh or an ingress has it."""
+
+import base64
+import json
+import subprocess
+import urllib.request
+
+from google.protobuf import descriptor_pb2
+from google.rpc import error_details_pb2
+
+from hypersender.contact.v1 import contact_service_pb2
+
+from . import PATIENCE, SERVICE, program, wait_until
+
+TYPE = "type.googleapis.com/envoy.extensions"
+
+
+class Envoy:
+    """A proxy with a health-checked cluster, that takes gRPC and JSON on one port. It retries nothing."""
+
+    def __init__(self, directory, servers):
+        directory.mkdir()
+        config, admin = directory / "envoy.json", directory / "admin"
+        config.write_text(json.dumps(configuration(servers)))
+        self.log = directory / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                # A base id of its own, since there may be other Envoys on this machine.
+                [program("ENVOY_BIN"), "--use-dynamic-base-id", "--concurrency", "1", "-c", str(config)]
+                + ["--admin-address-path", str(admin), "--log-level", "warning"],
+                stdout=log,
+                stderr=log,
+            )
+        self.admin = wait_until("Envoy has an admin port", lambda: admin.exists() and admin.read_text())
+        wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
+        listener = self._ask("/listeners?format=json")["listener_statuses"][0]["local_address"]["socket_address"]
+        self.address = f"{listener['address']}:{listener['port_value']}"
+
+    def _ask(self, path):
+        with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=PATIENCE) as answer:
+            return json.load(answer)
+
+    def healthy(self):
+        """How many replicas its health checks find serving."""
+        assert self.process.poll() is None, self.log.read_text()
+        hosts = [
+            host["health_status"]
+            for cluster in self._ask("/clusters?format=json").get("cluster_statuses", [])
+            for host in cluster.get("host_statuses", [])
+        ]
+        return sum("failed_active_health_check" not in host for host in hosts)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def configuration(servers):
+    transcoder = {
+        "@type": f"{TYPE}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        "proto_descriptor_bin": base64.b64encode(descriptors()).decode(),
+        "services": [SERVICE],
+        # POST /package.Service/Method with the request as JSON: the proto needs no HTTP annotations.
+        "auto_mapping": True,
+        "convert_grpc_status": True,
+    }
+    manager = {
+        "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "peers",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "replicas", "timeout": "0s"}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {"name": "json", "typed_config": transcoder},
+            {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}},
+        ],
+    }
+    health_check = {
+        # Two failures a second apart: far within the drain wait of 5 s, and one slow answer is none yet.
+        "interval": "1s",
+        "timeout": "2s",
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        # Without it the second check of an unused replica comes after 60 s.
+        "no_traffic_interval": "1s",
+        "grpc_health_check": {"service_name": SERVICE},
+    }
+    http2 = {
+        "@type": f"{TYPE}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    endpoints = [{"endpoint": {"address": socket_address(server.host, server.port)}} for server in servers]
+    cluster = {
+        "name": "replicas",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "replicas", "endpoints": [{"lb_endpoints": endpoints}]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
+        "health_checks": [health_check],
+        # Never call a replica that says NOT_SERVING, not even when half of them do.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+    }
+    listener = {
+        "name": "front",
+        "address": socket_address("127.0.0.1", 0),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    return {
+        "admin": {"address": socket_address("127.0.0.1", 0)},
+        "static_resources": {"listeners": [listener], "clusters": [cluster]},
+    }
+
+
+def socket_address(host, port):
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def descriptors():
+    """The service and the types in its errors, with all that they import, as protoc would write them."""
+    found = {}
+
+    def add(file):
+        if file.name not in found:
+            for imported in file.dependencies:
+                add(imported)
+            found[file.name] = descriptor_pb2.FileDescriptorProto.FromString(file.serialized_pb)
+
+    add(contact_service_pb2.DESCRIPTOR)
+    add(error_details_pb2.DESCRIPTOR)
+    return descriptor_pb2.FileDescriptorSet(file=found.values()).SerializeToString()

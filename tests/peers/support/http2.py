@@ -1,0 +1,137 @@
+"""HTTP/2 by hand: a library would refuse to send what hostile peers send."""
+
+import collections
+import socket
+import struct
+
+from . import METHOD
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+ACK = END_STREAM = 0x1
+END_HEADERS = 0x4
+CANCEL = 8
+INITIAL_WINDOW_SIZE = 4
+WINDOW_MAX = 2**31 - 1
+ERRORS = (
+    "NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED FRAME_SIZE_ERROR "
+    "REFUSED_STREAM CANCEL COMPRESSION_ERROR CONNECT_ERROR ENHANCE_YOUR_CALM"
+).split()
+# Seconds for a connection to be made, which a full queue may have to be tried twice for.
+OPENED = 10
+# Seconds that a write may wait for the server to read, which is how it may hold back a flood.
+HELD_BACK = 1
+
+
+def frame(kind, flags=0, stream=0, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def settings(**values):
+    names = {"initial_window_size": INITIAL_WINDOW_SIZE}
+    return frame(SETTINGS, payload=b"".join(struct.pack(">HI", names[name], value) for name, value in values.items()))
+
+
+def window_update(stream, increment):
+    return frame(WINDOW_UPDATE, stream=stream, payload=struct.pack(">I", increment))
+
+
+def reset(stream):
+    return frame(RST_STREAM, stream=stream, payload=struct.pack(">I", CANCEL))
+
+
+def header(name, value):
+    """A literal that no table remembers, RFC 7541 section 6.2.2."""
+    return b"\0" + _string(name) + _string(value)
+
+
+def _string(text):
+    data = text.encode()
+    if len(data) < 127:
+        return bytes([len(data)]) + data
+    rest, prefix = len(data) - 127, b"\x7f"
+    while rest >= 128:
+        prefix, rest = prefix + bytes([rest % 128 + 128]), rest // 128
+    return prefix + bytes([rest]) + data
+
+
+def request_headers(method=METHOD, extra=()):
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", f"/{method}"), (":authority", "localhost")]
+    fields += [("content-type", "application/grpc"), ("te", "trailers"), *extra]
+    return b"".join(header(name, value) for name, value in fields)
+
+
+REQUEST_HEADERS = request_headers()
+
+
+def message(body, length=None):
+    """A gRPC message; `length` may lie."""
+    return b"\0" + struct.pack(">I", len(body) if length is None else length) + body
+
+
+# GetProfilePictureRequest with a chat_id, field 2.
+REQUEST = message(b"\x12\x0b15551230001")
+
+
+def begin(stream, headers=REQUEST_HEADERS):
+    return frame(HEADERS, END_HEADERS, stream, headers)
+
+
+def call(stream):
+    return begin(stream) + frame(DATA, END_STREAM, stream, REQUEST)
+
+
+class Connection:
+    """A connection that sends what it is told to and takes note of what comes back."""
+
+    def __init__(self, server, opening=PREFACE + settings()):
+        self.socket = socket.create_connection((server.host, server.port), timeout=OPENED)
+        self.unread = b""
+        self.closed = False
+        self.windows = collections.Counter()
+        self.end = None
+        self.send(opening)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, data):
+        """Send it, or raise OSError."""
+        self.socket.settimeout(HELD_BACK)
+        self.socket.sendall(data)
+
+    def read(self, seconds=0.0):
+        """Take what has come; with `seconds` wait that long for something."""
+        try:
+            while not self.closed:
+                self.socket.settimeout(seconds)
+                data = self.socket.recv(1 << 16)
+                self.closed = not data
+                self._take(data)
+                seconds = 0.0
+        except (BlockingIOError, TimeoutError):
+            pass
+        except OSError:
+            self.closed = True
+        return not self.closed
+
+    def _take(self, data):
+        self.unread += data
+        while len(self.unread) >= 9:
+            length = int.from_bytes(self.unread[:3], "big")
+            if len(self.unread) < 9 + length:
+                return
+            kind, stream = self.unread[3], int.from_bytes(self.unread[5:9], "big")
+            payload, self.unread = self.unread[9 : 9 + length], self.unread[9 + length :]
+            if kind == GOAWAY:
+                self.end = ERRORS[int.from_bytes(payload[4:8], "big")]
+            elif kind == WINDOW_UPDATE:
+                self.windows[stream] += int.from_bytes(payload, "big")
+
+    def outcome(self):
+        """How the server took it, in a word for a table."""
+        self.read(0.1)
+        return self.end or ("closed" if self.closed else "open")
