@@ -50,7 +50,8 @@ pub async fn faulty(variables: &[(&str, &str)]) -> (Option<i32>, String) {
 impl Door {
     /// Starts the binary with these variables, on a free port of this machine unless they say otherwise.
     pub async fn open(variables: &[(&str, &str)]) -> Self {
-        let mut all = vec![("HYPERSENDER_GRPC_LISTEN", "127.0.0.1:0")];
+        let mut all =
+            vec![("HYPERSENDER_GRPC_LISTEN", "127.0.0.1:0"), ("HYPERSENDER_GRPC_ADMIN_LISTEN", "off")];
         all.extend(variables);
         let mut child = command(&all).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
