@@ -93,8 +93,12 @@ where
             let turn = turn.map_err(|wait| {
                 self.metrics.refused(lookup.purpose);
                 LookupError::RateLimited { wait }
-            });
-            sleep_until(turn?).await;
+            })?;
+            // The timer counts milliseconds and rounds up: a turn that is now would come one too late.
+            if turn <= now {
+                break;
+            }
+            sleep_until(turn).await;
             // A pause that began meanwhile holds for those who waited, too.
             if turns.lock().paused_until <= Instant::now() {
                 break;
