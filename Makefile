@@ -13,7 +13,7 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run test test-rust test-go test-python test-peers generate lint check-metrics binary peers
+.PHONY: help run test test-rust test-go test-python test-peers bench generate lint check-metrics binary peers
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ test-python: binary $(VENV)/package.stamp ## Run the Python client against the b
 test-peers: binary peers $(PEERS_VENV)/stamp ## Run Envoy, gRPC's tools, its clients and hostile peers against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
+
+bench: ## Measure what the cache keeps and what it costs in memory
+	cargo bench --locked --bench eviction --bench memory
 
 generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
