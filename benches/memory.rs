@@ -14,13 +14,13 @@ use tokio::task::JoinSet;
 
 mod upstream;
 
+// The service's own.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Keys that are looked up, once each.
 const KEYS: usize = 1_000_000;
-/// Callers that share them. One alone would measure the system's allocator: with glibc's, blocks that live for one call
-/// then leave holes that no later call fits in, in one run and not in the next.
+/// Callers that share them, at once, on as many threads as the service would have.
 const CALLERS: usize = 32;
 /// Most resident bytes per entry at that number, payload included.
 const ENTRY_BYTES_MAX: usize = 400;

@@ -4,8 +4,9 @@
 //! from the oldest to the newest. It passes over an entry that was hit since its last visit and takes the first that was
 //! not. A hit only sets a mark, so it needs neither this queue nor its lock.
 
-/// Names an entry of the cache.
-pub type Digest = u128;
+/// Names an entry of the cache. In two halves, since a u128 would align whatever holds it to 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(pub u64, pub u64);
 
 /// The queue and its hand. Knows names alone; the marks stay with the entries.
 #[derive(Debug)]
@@ -19,8 +20,7 @@ pub struct Sieve {
 
 #[derive(Debug)]
 struct Node {
-    // Two halves, since a u128 would align the node to 16 bytes and waste 8.
-    digest: [u64; 2],
+    digest: Digest,
     newer: u32,
     older: u32,
 }
@@ -44,7 +44,7 @@ impl Sieve {
 
     /// Queues a new entry. The caller sees to it that none is queued twice.
     pub fn push(&mut self, digest: Digest) {
-        let node = Node { digest: halves(digest), newer: NONE, older: self.newest };
+        let node = Node { digest, newer: NONE, older: self.newest };
         let at = if let Some(at) = self.free.pop() {
             self.nodes[at as usize] = node;
             at
@@ -66,7 +66,7 @@ impl Sieve {
         // Once around clears every mark, so the second round ends, however many hits come in between.
         for _ in 0..2 * self.len() {
             let node = &self.nodes[at as usize];
-            if !take_mark(whole(node.digest)) {
+            if !take_mark(node.digest) {
                 break;
             }
             at = match node.newer {
@@ -89,16 +89,8 @@ impl Sieve {
         }
         self.hand = newer;
         self.free.push(at);
-        whole(digest)
+        digest
     }
-}
-
-fn halves(digest: Digest) -> [u64; 2] {
-    [digest, digest >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).expect("it is masked"))
-}
-
-fn whole([low, high]: [u64; 2]) -> Digest {
-    (u128::from(high) << 64) | u128::from(low)
 }
 
 #[cfg(test)]
@@ -107,32 +99,36 @@ mod tests {
 
     use super::*;
 
+    fn digest(number: u64) -> Digest {
+        Digest(number, number)
+    }
+
     #[test]
     fn entries_without_a_hit_leave_in_order_of_arrival() {
         let mut sieve = Sieve::default();
-        (1..=3).for_each(|digest| sieve.push(digest << 64 | digest));
+        (1..=3).for_each(|number| sieve.push(digest(number)));
         let order: Vec<_> = std::iter::from_fn(|| sieve.evict(|_| false)).collect();
-        assert_eq!(order, [1, 2, 3].map(|digest| digest << 64 | digest));
+        assert_eq!(order, [1, 2, 3].map(digest));
         assert_eq!(sieve.len(), 0);
     }
 
     #[test]
     fn an_entry_that_was_hit_is_passed_over_once() {
         let mut sieve = Sieve::default();
-        (1..=4).for_each(|digest| sieve.push(digest));
-        let mut marks = HashSet::from([1, 2]);
-        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(3));
-        sieve.push(5);
+        (1..=4).for_each(|number| sieve.push(digest(number)));
+        let mut marks = HashSet::from([1, 2].map(digest));
+        assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(3)));
+        sieve.push(digest(5));
         // The hand goes on from where it was: newer entries are judged soon, which keeps one-hit wonders out.
-        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(4));
-        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(5));
-        assert_eq!(sieve.evict(|digest| marks.remove(&digest)), Some(1));
+        assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(4)));
+        assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(5)));
+        assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(1)));
     }
 
     #[test]
     fn eviction_ends_although_every_entry_is_hit_again_and_again() {
         let mut sieve = Sieve::default();
-        (1..=9).for_each(|digest| sieve.push(digest));
+        (1..=9).for_each(|number| sieve.push(digest(number)));
         assert!(sieve.evict(|_| true).is_some());
         assert_eq!(sieve.len(), 8);
     }
