@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +14,10 @@ use url::Url;
 #[derive(Clone, PartialEq, Eq)]
 pub struct PictureLink {
     url: Box<str>,
-    expires_at: Option<SystemTime>,
+    /// Unix seconds; [`UNSAID`] when the link does not say.
+    expiry: u64,
+    /// Where in `url` the fingerprint is. Found once, since every answer carries it.
+    fingerprint: (u32, u32),
 }
 
 /// The text is no link that could be handed to a caller.
@@ -22,6 +26,7 @@ pub struct LinkInvalid;
 
 /// 9999-12-31T23:59:59Z, the last second a protobuf timestamp can tell; an `oe` beyond it is no date.
 const EXPIRY_SECONDS_MAX: u64 = 253_402_300_799;
+const UNSAID: u64 = u64::MAX;
 
 impl PictureLink {
     /// How long before its expiry a link counts as dead: it must survive the way to the caller and the download.
@@ -41,7 +46,13 @@ impl PictureLink {
         if !web || !url.has_host() || user || blank {
             return Err(LinkInvalid);
         }
-        Ok(Self { expires_at: expiry(&url), url: text.into() })
+        let Range { start, end } = fingerprint(text);
+        let place = |index| u32::try_from(index).map_err(|_| LinkInvalid);
+        Ok(Self {
+            url: text.into(),
+            expiry: expiry(&url).unwrap_or(UNSAID),
+            fingerprint: (place(start)?, place(end)?),
+        })
     }
 
     /// The link itself. Secret.
@@ -59,35 +70,42 @@ impl PictureLink {
     /// When the link stops working: its `oe` parameter, in hexadecimal Unix seconds. `None` when it does not say.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.expires_at
+        (self.expiry != UNSAID).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(self.expiry))
     }
 
     /// Whether the link is past its use at `now`: it expires within [`Self::DEAD_MARGIN`], or has expired.
     #[must_use]
     pub fn is_dead(&self, now: SystemTime) -> bool {
-        self.expires_at.is_some_and(|expiry| expiry <= now + Self::DEAD_MARGIN)
+        self.expires_at().is_some_and(|expiry| expiry <= now + Self::DEAD_MARGIN)
     }
 
     /// What stays the same while the picture stays the same: the last segment of the path, or host and path where that
     /// segment is empty.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
-        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
-        let place = rest.split(['?', '#']).next().unwrap_or(rest);
-        match place.rsplit_once('/') {
-            Some((_, segment)) if !segment.is_empty() => segment,
-            _ => place,
-        }
+        let (start, end) = self.fingerprint;
+        &self.url[start as usize..end as usize]
     }
 }
 
-fn expiry(url: &Url) -> Option<SystemTime> {
+/// Where in `url` its fingerprint is.
+fn fingerprint(url: &str) -> Range<usize> {
+    let start = url.find("://").map_or(url.len(), |scheme| scheme + "://".len());
+    let end = url[start..].find(['?', '#']).map_or(url.len(), |length| start + length);
+    match url[start..end].rfind('/') {
+        Some(slash) if start + slash + 1 < end => start + slash + 1..end,
+        _ => start..end,
+    }
+}
+
+/// The Unix seconds in `oe`, if it is there and tells a date.
+fn expiry(url: &Url) -> Option<u64> {
     let (_, value) = url.query_pairs().find(|(name, _)| name == "oe")?;
     if value.starts_with('+') {
         return None;
     }
     let seconds = u64::from_str_radix(&value, 16).ok()?;
-    (seconds <= EXPIRY_SECONDS_MAX).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    (seconds <= EXPIRY_SECONDS_MAX).then_some(seconds)
 }
 
 impl fmt::Debug for PictureLink {

@@ -21,13 +21,23 @@ use crate::{
     stack::{clock::Clock, flight::LIFE_MAX},
 };
 
-/// The cache as one caller sees it, around a service that fetches.
-#[derive(Clone, Debug)]
-pub struct Serve<S> {
+/// The cache as one caller sees it, around a service that fetches. Clones are the same: a hit must not pay for a copy of
+/// everything below it.
+#[derive(Debug)]
+pub struct Serve<S>(Arc<Parts<S>>);
+
+#[derive(Debug)]
+struct Parts<S> {
     cache: Arc<PictureCache>,
     cooling: Arc<CoolDowns>,
     clock: Clock,
     fetch: S,
+}
+
+impl<S> Clone for Serve<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 /// A hit is ready at once and takes no block of memory for its future.
@@ -37,13 +47,13 @@ pub type ServeFuture =
 impl<S> Serve<S> {
     /// Serves from `cache`, and through `fetch` what is not there.
     pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, fetch: S) -> Self {
-        Self { cache, cooling, clock, fetch }
+        Self(Arc::new(Parts { cache, cooling, clock, fetch }))
     }
 }
 
 impl<S> Service<Lookup> for Serve<S>
 where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     type Response = Answer;
@@ -55,19 +65,20 @@ where
     }
 
     fn call(&mut self, mut lookup: Lookup) -> ServeFuture {
-        let now = self.clock.now();
-        let stored = self.cache.get(&lookup.key);
-        let decision = decide(stored.as_ref(), now, &lookup.control, &self.cache.settings);
+        let Parts { cache, cooling, clock, .. } = &*self.0;
+        let now = clock.now();
+        let stored = cache.get(&lookup.key);
+        let decision = decide(stored.as_ref(), now, &lookup.control, &cache.settings);
         lookup.seen = stored.as_ref().map(Entry::asked_at);
         let turned_round = |result| {
-            self.cache.metrics.answered(&result);
+            cache.metrics.answered(&result);
             Either::Left(ready(result))
         };
         match (decision, stored) {
             (Decision::Serve(status), Some(entry)) => turned_round(Ok(entry.answer(status, now))),
             (Decision::ServeAndRefresh, Some(entry)) => {
                 // While it cools down, a refresh would end at once; a hot key is spared the many that would.
-                if self.cooling.failure(&lookup.key, now.instant).is_none() {
+                if cooling.failure(&lookup.key, now.instant).is_none() {
                     self.refresh(lookup, now.instant);
                 }
                 turned_round(Ok(entry.answer(CacheStatus::Stale, now)))
@@ -82,14 +93,15 @@ where
 
 impl<S> Serve<S>
 where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     async fn fetch(self, lookup: Lookup, status: CacheStatus) -> Result<Answer, LookupError> {
+        let Parts { cache, clock, fetch, .. } = &*self.0;
         let (key, control) = (lookup.key.clone(), lookup.control);
         let deadline = lookup.deadline.latest();
         let fetched = match deadline {
-            Some(deadline) => timeout_at(deadline, self.fetch.oneshot(lookup))
+            Some(deadline) => timeout_at(deadline, fetch.clone().oneshot(lookup))
                 .await
                 .unwrap_or(Err(LookupError::DeadlineExceeded)),
             None => Err(LookupError::DeadlineExceeded),
@@ -98,9 +110,9 @@ where
             answer.cache.status = status;
             answer
         });
-        let stored = self.cache.get(&key);
-        let result = after_fetch(fetched, stored, self.clock.now(), &control, &self.cache.settings);
-        self.cache.metrics.answered(&result);
+        let stored = cache.get(&key);
+        let result = after_fetch(fetched, stored, clock.now(), &control, &cache.settings);
+        cache.metrics.answered(&result);
         result
     }
 
@@ -108,7 +120,7 @@ where
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
         lookup.purpose = Purpose::Refresh;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
-        let fetch = self.fetch.clone();
+        let fetch = self.0.fetch.clone();
         tokio::spawn(async move {
             // Whoever failed has logged it, and the key cools down.
             let _ = fetch.oneshot(lookup).await;
