@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
-        .codec_path("crate::grpc::codec::SmallCodec")
+        // Its one method is served by `grpc::Contacts`.
+        .build_server(false)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -1,18 +1,19 @@
 //! The contract: generated types, the services made of them, and the codes a caller sees.
 
-mod codec;
 mod health;
 mod methods;
 mod reflection;
 mod service;
 mod status;
+mod unary;
 
 pub use self::{
     health::Health,
     methods::methods,
     reflection::reflection,
-    service::{Contacts, Credentials},
-    status::{DOMAIN, instead_of, status},
+    service::{Contacts, Credentials, GET_PROFILE_PICTURE},
+    status::{DOMAIN, status},
+    unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };
 
 /// Code generated from `proto/hypersender/contact/v1`.

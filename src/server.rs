@@ -10,7 +10,9 @@ mod count;
 mod deadline;
 mod drain;
 mod edge;
+mod message;
 mod overload;
+mod paths;
 mod preface;
 mod tls;
 
@@ -20,7 +22,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use rand::RngExt;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
-use tonic::body::Body;
 use tower::Service;
 use tracing::{info, warn};
 
@@ -28,11 +29,13 @@ use self::connection::{Terms, converse};
 pub use self::{
     admin::Admin,
     callers::{Callers, CallersLayer, Known, KnownCallers, TokenHash},
-    count::{CountLayer, Counted},
+    count::{Answer, CountLayer, Counted},
     deadline::{DeadlineLayer, Deadlines},
     drain::{EndStreams, Leaving},
     edge::Edge,
-    overload::{Overload, OverloadLayer},
+    message::{MessageLayer, Messages},
+    overload::{Overload, OverloadLayer, Placed},
+    paths::Paths,
     tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},
 };
 use crate::grpc::Health;
@@ -59,8 +62,6 @@ pub enum Stop {
     Prompt,
 }
 
-/// The largest request a unary method takes; the longest valid one has about 200 bytes.
-pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Time for what keeps a server from accepting (as a rule too many open files) to pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -75,7 +76,7 @@ pub async fn serve<S>(
     stop: impl Future<Output = Stop>,
     settings: Settings,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let mut door = Door {
@@ -108,7 +109,7 @@ struct Door<S> {
 
 impl<S> Door<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     /// Lets connections in until `end`.
@@ -135,7 +136,7 @@ async fn admit<S>(
     terms: &Terms,
     connections: &mut JoinSet<()>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     // Finished connections are let go of, so that the set holds the open ones alone.

@@ -23,14 +23,11 @@ use super::{EXIT_CONFIG, fail};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables},
     domain::{Credential, Instance, TokenOwner},
-    grpc::{
-        Contacts, Credentials, Health, contact::contact_service_server::ContactServiceServer, methods,
-        reflection,
-    },
+    grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health, methods, reflection},
     sandbox::Sandbox,
     server::{
-        self, Admin, Callers, CallersLayer, CountLayer, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop,
-        Tls,
+        self, Admin, Callers, CallersLayer, CountLayer, DeadlineLayer, Edge, Leaving, MessageLayer,
+        OverloadLayer, Paths, Stop, Tls,
     },
     stack::{self, Clock},
     telemetry::{self, Metrics},
@@ -70,24 +67,25 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
 
-    let contacts = ContactServiceServer::new(Contacts::new(lookup, credentials))
-        .max_decoding_message_size(server::MESSAGE_BYTES_MAX);
-    let (health, health_service) = Health::serving(&contacts).await;
+    let (health, health_service) = Health::serving().await;
     let (reflection, reflection_alpha) = reflection();
     let leaving = Leaving::new();
     let open_to_all = settings.callers.is_none();
     let front = ServiceBuilder::new()
-        // Refused before anything else is looked at: that is what makes a refusal cheap.
-        .layer(OverloadLayer::new(settings.in_flight))
         // Whoever is not known has nothing spent on the call.
         .layer(CallersLayer::new(settings.callers, settings.token_owner))
-        .layer(DeadlineLayer::new(settings.deadline));
-    let routes = Routes::new(front.named_layer(contacts))
-        .add_service(health_service)
+        // The message must come in time, too.
+        .layer(DeadlineLayer::new(settings.deadline))
+        .layer(MessageLayer)
+        // A call that is only announced takes no place from others.
+        .layer(OverloadLayer::new(settings.in_flight));
+    let others = Routes::new(health_service)
         .add_service(leaving.named_layer(reflection))
         .add_service(leaving.named_layer(reflection_alpha))
         .prepare();
-    let routes = CountLayer::new(metrics.calls.clone()).layer(Edge::new(routes));
+    let service = front.service(Contacts::new(lookup, credentials));
+    let calls = Edge::new(Paths { path: GET_PROFILE_PICTURE, service, others });
+    let calls = CountLayer::new(metrics.calls.clone()).layer(calls);
 
     let listener = listen(settings.listen, "listen")?;
     let address = listener.local_addr()?;
@@ -106,7 +104,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
         greet(sandbox, address, admin_address, settings.token_owner);
     }
     let server = within_open_files(settings.server);
-    server::serve(listener, settings.tls, routes, health, leaving, stop, server).await;
+    server::serve(listener, settings.tls, calls, health, leaving, stop, server).await;
     info!("stopped");
     Ok(())
 }

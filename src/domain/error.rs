@@ -31,6 +31,12 @@ pub enum LookupError {
         /// The field of `CacheControl`, as the proto names it.
         field: &'static str,
     },
+    /// The request body is no such message.
+    #[error("the request body must be one GetProfilePictureRequest, encoded as protobuf")]
+    MessageInvalid,
+    /// The request message is compressed.
+    #[error("compressed messages are not taken; send them without grpc-encoding")]
+    CompressionUnsupported,
     /// The request message is too large.
     #[error("the request message is larger than any valid one")]
     MessageTooLarge,

@@ -7,12 +7,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use tonic::server::NamedService;
 use tonic_health::{
     ServingStatus,
     pb::health_server::{Health as HealthApi, HealthServer},
     server::{HealthReporter, health_reporter},
 };
+
+use super::{service::SERVICE, unary::MESSAGE_BYTES_MAX};
 
 /// Sets what health checks are told.
 #[derive(Clone, Debug)]
@@ -23,12 +24,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// SERVING for the whole server and for `service`, beside the service that tells it.
-    pub async fn serving<S: NamedService>(_service: &S) -> (Self, HealthServer<impl HealthApi>) {
+    /// SERVING for the whole server and for the contact service, beside the service that tells it.
+    pub async fn serving() -> (Self, HealthServer<impl HealthApi>) {
         let (reporter, service) = health_reporter();
-        let health = Self { reporter, services: ["", S::NAME], serving: Arc::default() };
+        let health = Self { reporter, services: ["", SERVICE], serving: Arc::default() };
         health.set(ServingStatus::Serving).await;
-        (health, service)
+        (health, service.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     /// Whether health checks are told SERVING.

@@ -41,6 +41,16 @@ fn read(service: &str, method: &MethodDescriptorProto) -> Method {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::service::{GET_PROFILE_PICTURE, SERVICE};
+
+    #[test]
+    fn what_is_served_is_in_the_contract() {
+        let methods = methods();
+        let path = |method: &Method| format!("/{}/{}", method.service, method.name);
+        assert!(
+            methods.iter().any(|method| method.service == SERVICE && path(method) == GET_PROFILE_PICTURE)
+        );
+    }
 
     #[test]
     fn all_services_are_known() {

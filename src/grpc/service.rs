@@ -1,22 +1,31 @@
-//! [`Contacts`]: the RPCs of `ContactService`. Each converts its request, looks up, and converts the answer.
+//! [`Contacts`]: `GetProfilePicture`. It converts the request, looks up, and converts the answer.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
-use tonic::{Extensions, Request, Response, Status};
-use tower::{Service, ServiceExt};
+use bytes::Bytes;
+use futures_util::future::{Either, Ready, ready};
+use http::{Extensions, Request, Response};
+use pin_project_lite::pin_project;
+use tonic::body::Body;
+use tower::{Service, ServiceExt, util::Oneshot};
 
-use super::{
-    contact::{self, contact_service_server::ContactService},
-    status::status,
-};
+use super::{contact, status::status, unary};
 use crate::domain::{
     Answer, CacheControl, CacheInfo, CacheStatus, Caller, ChatId, Credential, Deadline, Finding, Instance,
     Key, Lookup, LookupError, Ttl,
 };
+
+/// Full name of the service.
+pub const SERVICE: &str = "hypersender.contact.v1.ContactService";
+/// Path of the method, by which HTTP/2 calls it.
+pub const GET_PROFILE_PICTURE: &str = "/hypersender.contact.v1.ContactService/GetProfilePicture";
 
 /// Which token each instance is asked with, when the call itself does not carry the one.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +58,7 @@ impl Credentials {
     }
 }
 
-/// The contact service over a stack that looks up.
+/// Answers the method at [`GET_PROFILE_PICTURE`] over a stack that looks up.
 #[derive(Clone, Debug)]
 pub struct Contacts<S> {
     lookup: S,
@@ -62,9 +71,9 @@ impl<S> Contacts<S> {
         Self { lookup, credentials: Arc::new(credentials) }
     }
 
-    /// The look-up a request asks for; its deadline is set where the request came in.
-    fn read(&self, request: &Request<contact::GetProfilePictureRequest>) -> Result<Lookup, LookupError> {
-        let message = request.get_ref();
+    /// The look-up a request asks for; who asks and until when was found out where the request came in.
+    fn read(&self, request: &Request<Bytes>) -> Result<Lookup, LookupError> {
+        let message: contact::GetProfilePictureRequest = unary::read(request.headers(), request.body())?;
         let chat = ChatId::parse(&message.chat_id)?;
         let control = cache_control(message.cache_control.unwrap_or_default())?;
         let (instance, credential) = self.credentials.resolve(&message.instance, request.extensions())?;
@@ -74,20 +83,54 @@ impl<S> Contacts<S> {
     }
 }
 
-#[tonic::async_trait]
-impl<S> ContactService for Contacts<S>
+type Answered = Result<Response<Body>, Infallible>;
+
+impl<S> Service<Request<Bytes>> for Contacts<S>
 where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone,
 {
-    async fn get_profile_picture(
-        &self,
-        request: Request<contact::GetProfilePictureRequest>,
-    ) -> Result<Response<contact::GetProfilePictureResponse>, Status> {
-        let lookup = self.read(&request).map_err(|error| status(&error))?;
-        let key = lookup.key.clone();
-        let answer = self.lookup.clone().oneshot(lookup).await;
-        answer.and_then(|answer| write(&key, answer)).map(Response::new).map_err(|error| status(&error))
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<Ready<Answered>, Answering<Oneshot<S, Lookup>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        match self.read(&request) {
+            Ok(lookup) => {
+                let key = lookup.key.clone();
+                Either::Right(Answering { key, lookup: self.lookup.clone().oneshot(lookup) })
+            }
+            Err(error) => Either::Left(ready(Ok(status(&error).into_http()))),
+        }
+    }
+}
+
+pin_project! {
+    /// A call whose look-up goes on.
+    #[derive(Debug)]
+    pub struct Answering<F> {
+        key: Key,
+        #[pin]
+        lookup: F,
+    }
+}
+
+impl<F> Future for Answering<F>
+where
+    F: Future<Output = Result<Answer, LookupError>>,
+{
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        let this = self.project();
+        let answer = ready!(this.lookup.poll(context)).and_then(|answer| write(this.key, answer));
+        Poll::Ready(Ok(match answer {
+            Ok(answer) => unary::reply(&answer),
+            Err(error) => status(&error).into_http(),
+        }))
     }
 }
 

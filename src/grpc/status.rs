@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
@@ -44,19 +43,15 @@ pub fn status(error: &LookupError) -> Status {
     Status::with_error_details_and_metadata(code, error.to_string(), details, metadata)
 }
 
-/// The status to send in place of one that tonic chose, where other servers, and so callers, say something else: for a
-/// message that is too large tonic says OUT_OF_RANGE.
-pub fn instead_of(answered: &HeaderMap) -> Option<Status> {
-    let chosen = Status::from_header_map(answered)?.code();
-    (chosen == Code::OutOfRange).then(|| status(&LookupError::MessageTooLarge))
-}
-
 fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
     use LookupError as E;
     match error {
         E::InstanceMissing | E::InstanceInvalid => (Code::InvalidArgument, "INSTANCE_INVALID"),
         E::ChatIdInvalid => (Code::InvalidArgument, "CHAT_ID_INVALID"),
         E::CacheControlInvalid { .. } => (Code::InvalidArgument, "CACHE_CONTROL_INVALID"),
+        // What gRPC's own servers say of a message that cannot be read, and the protocol of an encoding that is not known.
+        E::MessageInvalid => (Code::Internal, "MESSAGE_INVALID"),
+        E::CompressionUnsupported => (Code::Unimplemented, "COMPRESSION_UNSUPPORTED"),
         E::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
         E::CallerUnknown(_) => (Code::Unauthenticated, "CALLER_UNKNOWN"),
         E::InstanceNotAllowed => (Code::PermissionDenied, "INSTANCE_NOT_ALLOWED"),

@@ -14,11 +14,11 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tonic::body::Body;
 use tower::{Service, ServiceExt};
 use tracing::debug;
 
 use super::{
+    count::Answer,
     preface::Prefaced,
     tls::{PeerNames, Tls},
 };
@@ -54,7 +54,7 @@ pub struct Terms {
 /// Serves one connection until the peer closes it, or until the server is leaving and its calls have ended.
 pub async fn converse<S>(stream: TcpStream, service: S, terms: Terms)
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     // Small answers must not wait for more of them. A socket that refuses is closing anyway.
@@ -99,7 +99,7 @@ fn named<B>(names: Option<PeerNames>) -> impl Fn(Request<B>) -> Request<B> + Clo
 async fn serve<IO, S>(stream: IO, service: S, mut terms: Terms)
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -51,7 +51,7 @@ impl<S, B> Service<Request<B>> for Counted<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
-    type Response = Response<Body>;
+    type Response = Response<Answer>;
     type Error = Infallible;
     type Future = Answering<S::Future>;
 
@@ -79,29 +79,30 @@ impl<F> Future for Answering<F>
 where
     F: Future<Output = Result<Response<Body>, Infallible>>,
 {
-    type Output = F::Output;
+    type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(response) = ready!(this.answer.poll(context));
-        let Some(call) = this.call.take() else { return Poll::Ready(Ok(response)) };
+        let call = this.call.take();
         // An answer that is a status and nothing else has it among its headers.
         let code = code(response.headers());
+        let mut response = response.map(|body| Answer { body, call });
         if code.is_some() {
-            call.end(code);
-            return Poll::Ready(Ok(response));
+            response.body_mut().end(code);
         }
-        Poll::Ready(Ok(response.map(|body| Body::new(Ending { body, call: Some(call) }))))
+        Poll::Ready(Ok(response))
     }
 }
 
-/// A body whose trailers tell the code.
-struct Ending {
+/// A body whose trailers tell the code, and whose call ends with it.
+#[derive(Debug)]
+pub struct Answer {
     body: Body,
     call: Option<CallInProgress>,
 }
 
-impl Ending {
+impl Answer {
     fn end(&mut self, code: Option<usize>) {
         if let Some(call) = self.call.take() {
             call.end(code);
@@ -109,7 +110,7 @@ impl Ending {
     }
 }
 
-impl http_body::Body for Ending {
+impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = Status;
 
@@ -176,7 +177,7 @@ mod tests {
     }
 
     /// A body of `frames`, which hangs after them unless it ends.
-    async fn call(metrics: &Metrics, path: &'static str, response: Response<Body>) -> Body {
+    async fn call(metrics: &Metrics, path: &'static str, response: Response<Body>) -> Answer {
         let mut response = Some(response);
         let service = service_fn(move |_: Request<()>| ready(Ok(response.take().unwrap())));
         let service = CountLayer::new(metrics.calls.clone()).layer(service);
@@ -184,7 +185,7 @@ mod tests {
         service.oneshot(request).await.unwrap().into_body()
     }
 
-    async fn read(mut body: Body) {
+    async fn read(mut body: Answer) {
         while std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_some() {}
     }
 

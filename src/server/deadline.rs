@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::Map};
 use http::{HeaderMap, Request, Response};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Timeout, error::Elapsed, timeout_at};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -56,14 +56,15 @@ pub struct Deadlines<S> {
     unstated: Duration,
 }
 
+type Answered = Result<Response<Body>, Infallible>;
+
 impl<S, B> Service<Request<B>> for Deadlines<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Map<Timeout<S::Future>, fn(Result<Answered, Elapsed>) -> Answered>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -75,16 +76,14 @@ where
         let ahead = (time / 10).clamp(AHEAD_MIN, AHEAD_MAX);
         let end = Instant::now() + time.saturating_sub(ahead);
         request.extensions_mut().insert(Deadline::at(end));
-        let call = self.inner.call(request);
-        Box::pin(async move {
-            // Whoever looks up keeps to the deadline itself and may still have something stored to answer with. Only a
-            // call that does not even get there, since its request is slow to come, ends here.
-            match timeout_at(end + ahead / 2, call).await {
-                Ok(response) => response,
-                Err(_) => Ok(status(&LookupError::DeadlineExceeded).into_http()),
-            }
-        })
+        // Whoever looks up keeps to the deadline itself and may still have something stored to answer with. Only a call that
+        // does not even get there, since its message is slow to come, ends here.
+        timeout_at(end + ahead / 2, self.inner.call(request)).map(answered)
     }
+}
+
+fn answered(in_time: Result<Answered, Elapsed>) -> Answered {
+    in_time.unwrap_or_else(|_| Ok(status(&LookupError::DeadlineExceeded).into_http()))
 }
 
 /// `grpc-timeout` of the gRPC protocol: 1 to 8 digits and a unit. One that cannot be read counts as none.

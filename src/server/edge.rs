@@ -1,6 +1,7 @@
 //! [`Edge`]: what holds for every request before it reaches a service: it speaks gRPC, and a panic ends one call alone.
 
 use std::{
+    any::Any,
     convert::Infallible,
     panic::AssertUnwindSafe,
     task::{Context, Poll},
@@ -8,17 +9,14 @@ use std::{
 
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, Either, Ready, ready},
+    future::{CatchUnwind, Either, Map, Ready, ready},
 };
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::body::Body;
 use tower::Service;
 use tracing::error;
 
-use crate::{
-    domain::LookupError,
-    grpc::{instead_of, status},
-};
+use crate::{domain::LookupError, grpc::status};
 
 /// A service behind the edge.
 #[derive(Clone, Debug)]
@@ -32,15 +30,17 @@ impl<S> Edge<S> {
 }
 
 type Answered = Result<Response<Body>, Infallible>;
+type Caught<F> = CatchUnwind<AssertUnwindSafe<F>>;
+/// Either an answer or what a panic said.
+type Outcome = Result<Answered, Box<dyn Any + Send>>;
 
 impl<S, B> Service<Request<B>> for Edge<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
+    type Future = Either<Ready<Answered>, Map<Caught<S::Future>, fn(Outcome) -> Answered>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.0.poll_ready(context)
@@ -53,19 +53,16 @@ where
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Either::Left(ready(Ok(response)));
         }
-        let call = AssertUnwindSafe(self.0.call(request)).catch_unwind();
-        Either::Right(Box::pin(async move {
-            if let Ok(answered) = call.await {
-                return answered.map(|response| match instead_of(response.headers()) {
-                    Some(status) => status.into_http(),
-                    None => response,
-                });
-            }
-            // Where and why is in the panic's own line.
-            error!("a call panicked");
-            Ok(status(&LookupError::Internal).into_http())
-        }))
+        Either::Right(AssertUnwindSafe(self.0.call(request)).catch_unwind().map(answered))
     }
+}
+
+fn answered(outcome: Outcome) -> Answered {
+    outcome.unwrap_or_else(|_| {
+        // Where and why is in the panic's own line.
+        error!("a call panicked");
+        Ok(status(&LookupError::Internal).into_http())
+    })
 }
 
 fn speaks_grpc<B>(request: &Request<B>) -> bool {
@@ -109,11 +106,5 @@ mod tests {
     async fn a_panic_is_an_internal_error_of_one_call() {
         let (_, code) = status_of("application/grpc", || panic!("on purpose")).await;
         assert_eq!(code, Some(Code::Internal));
-    }
-
-    #[tokio::test]
-    async fn a_message_that_is_too_large_exhausts_a_resource() {
-        let (_, code) = status_of("application/grpc", || Status::out_of_range("").into_http()).await;
-        assert_eq!(code, Some(Code::ResourceExhausted));
     }
 }

@@ -4,13 +4,15 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use futures_util::future::{BoxFuture, Either, Ready, ready};
+use futures_util::future::{Either, Ready, ready};
 use http::{Request, Response};
-use tokio::sync::Semaphore;
+use pin_project_lite::pin_project;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -48,11 +50,10 @@ type Answered = Result<Response<Body>, Infallible>;
 impl<S, B> Service<Request<B>> for Overload<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
+    type Future = Either<Ready<Answered>, Placed<S::Future>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -62,10 +63,24 @@ where
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return Either::Left(ready(Ok(status(&LookupError::Overloaded).into_http())));
         };
-        let call = self.inner.call(request);
-        Either::Right(Box::pin(async move {
-            let _place = place;
-            call.await
-        }))
+        Either::Right(Placed { call: self.inner.call(request), place })
+    }
+}
+
+pin_project! {
+    /// A call in progress, in its place.
+    #[derive(Debug)]
+    pub struct Placed<F> {
+        #[pin]
+        call: F,
+        place: OwnedSemaphorePermit,
+    }
+}
+
+impl<F: Future> Future for Placed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().call.poll(context)
     }
 }
