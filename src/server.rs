@@ -4,6 +4,7 @@
 //! open health watch.
 
 mod admin;
+mod batch;
 mod callers;
 mod connection;
 mod count;
@@ -15,6 +16,7 @@ mod overload;
 mod paths;
 mod preface;
 mod tls;
+mod unread;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 

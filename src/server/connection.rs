@@ -4,10 +4,7 @@ use std::{convert::Infallible, io, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -18,9 +15,11 @@ use tower::{Service, ServiceExt};
 use tracing::debug;
 
 use super::{
+    batch::Batch,
     count::Answer,
     preface::Prefaced,
     tls::{PeerNames, Tls},
+    unread::Unread,
 };
 
 /// Time for the TLS handshake and the HTTP/2 preface together. A peer that takes longer has nothing to ask.
@@ -102,8 +101,11 @@ where
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let (batch, unread) = (Batch::default(), Unread::default());
+    let connection = http2::Builder::new(batch.clone())
         .timer(TokioTimer::new())
+        // gRPC has no use for it.
+        .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
@@ -111,17 +113,20 @@ where
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), unread.watch(service));
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = ending(&mut terms) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let conversation = async {
+        tokio::select! {
+            ended = batch.drive(connection.as_mut()) => return ended,
+            () = ending(&mut terms) => connection.as_mut().graceful_shutdown(),
         }
+        batch.drive(connection).await
     };
-    if let Err(error) = ended {
-        debug!(%error, "connection ended in an error");
+    tokio::select! {
+        ended = conversation => if let Err(error) = ended {
+            debug!(%error, "connection ended in an error");
+        },
+        () = unread.too_long() => debug!("closed a connection whose peer does not read its answers"),
     }
 }
 

@@ -60,17 +60,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+    // Vectored writes are not offered: h2 would then flush for each answer of 256 bytes or more, and answers with a link
+    // are longer. Without them it copies up to 1,024 bytes into the buffer that it writes when there is no more to add.
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
