@@ -108,7 +108,7 @@ async fn a_call_without_an_instance_needs_a_default_one() {
 async fn an_instance_without_a_token_is_not_asked() {
     let upstream = Upstream::start([Reply::status(404)]).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[instances.shop]\ntoken = \"1|shop\"\n").unwrap();
+    std::fs::write(file.path(), "[instances.shop]\ntoken = \"1|Zq9mark-shop\"\n").unwrap();
     let launch = Launch::serve().flags(&["--instances-file", file.path().to_str().unwrap()]);
     let service = launch.variable("HYPERSENDER_WHATSAPP_BASE_URL", upstream.base_url()).start().await;
     let request = GetProfilePictureRequest { instance: "other".into(), ..about(CHAT) };

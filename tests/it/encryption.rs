@@ -116,17 +116,15 @@ async fn with_a_client_authority_only_its_clients_get_in() {
 async fn a_hangup_exchanges_certificates_and_open_connections_stay() {
     let (files, old, new) = (Files::new(), Authority::new(), Authority::new());
     let [cert, key] = files.identity(&old.identity("localhost"));
-    let mut service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
     let open = connect(&service, &old, None, &["h2"]).await.unwrap();
 
     files.identity(&new.identity("localhost"));
-    service.signal("HUP").await;
-    service.logged("read the certificates again").await;
+    service.signalled("HUP", "read the certificates again").await;
     ask(connect(&service, &new, None, &["h2"]).await.unwrap()).await.unwrap();
     ask(open).await.unwrap();
 
     fs::write(Path::new(&cert), "no certificate").unwrap();
-    service.signal("HUP").await;
-    service.logged("kept the certificates that were read before").await;
+    service.signalled("HUP", "kept the certificates that were read before").await;
     ask(connect(&service, &new, None, &["h2"]).await.unwrap()).await.unwrap();
 }

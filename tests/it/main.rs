@@ -1,6 +1,6 @@
 //! The service from outside: the built binary, a scripted Hypersender and real sockets. One file a behaviour.
 //!
-//! Nothing here measures time: a wait ends when something happens, and `support::PATIENCE` is only there for a service
+//! Nothing here measures time: a wait ends when something happens, and `process::PATIENCE` is only there for a service
 //! that hangs.
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
@@ -12,6 +12,8 @@ mod connections;
 mod contract;
 mod encryption;
 mod lifecycle;
+#[path = "../process/mod.rs"]
+mod process;
 mod request;
 mod secrets;
 mod settings;
