@@ -247,7 +247,8 @@ pub(super) struct LogFlags {
     /// text or json [default: text on a terminal, else json]
     #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT", value_parser = read_by(read_format))]
     pub log_format: Option<Given<Format>>,
-    /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug
+    /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug. Of
+    /// libraries no more than info is ever logged: below it stand headers and URLs
     #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
     #[arg(value_parser = one_of::<Filter>("a level or a list of directives"))]
     pub log: Given<Filter>,

@@ -1,15 +1,25 @@
 //! Tokens, numbers and links stay out of logs, metrics and status texts, at every level. Every process that a test starts
 //! is searched for them once it ends; here Hypersender and callers do their worst to bring them in.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
+use http::Response;
+use http_body_util::Full;
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hypersender_grpc::grpc::contact::GetProfilePictureRequest;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
 use tonic::Request;
 
 use crate::{
     process::marks,
-    support::{Authority, Launch, Reply, Service, Upstream, about},
+    support::{Authority, Launch, Reply, Service, Upstream, about, patiently},
 };
 
 const TOKEN: &str = "7|Zq9mark-of-upstream";
@@ -115,4 +125,83 @@ async fn nor_does_tls() {
         let launch = Service::asking(&upstream.await);
         check(launch.variable("SSL_CERT_FILE", file.path().to_str().unwrap()), false).await;
     }
+}
+
+/// A frame of HTTP/2, on the first stream when it is one of a stream's.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A header that is neither compressed nor indexed, its name being one of HPACK's own by number.
+fn header(name: u8, value: &str) -> Vec<u8> {
+    let name: &[u8] = if name < 15 { &[name] } else { &[15, name - 15] };
+    [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+}
+
+#[tokio::test]
+async fn nor_does_a_caller_that_breaks_the_protocol() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: u8 = 4;
+    const HEADERS: u8 = 1;
+    const PING: u8 = 6;
+    const AUTHORITY: u8 = 1;
+    const PATH: u8 = 4;
+    const AUTHORIZATION: u8 = 23;
+    let service = Launch::serve().flags(&["--sandbox"]).start().await;
+    let bearer = header(AUTHORIZATION, &format!("Bearer {TOKEN}"));
+    let post = [0x83, 0x86];
+    for headers in [
+        [&post[..], &header(PATH, &format!("/a {NUMBER}")), &bearer].concat(),
+        [&post[..], &header(PATH, "/a"), &header(AUTHORITY, &format!("a {NUMBER}")), &bearer].concat(),
+        [&post[..], &header(PATH, "/a"), &bearer, &header(PATH, &format!("/{NUMBER}"))].concat(),
+        [&header(AUTHORIZATION, NUMBER)[..], &post, &bearer].concat(),
+        [&post[..], &header(PATH, &format!("/{NUMBER}?chat_id={NUMBER}")), &bearer].concat(),
+    ] {
+        let mut stream = TcpStream::connect(service.address()).await.unwrap();
+        let frames = [frame(SETTINGS, 0, 0, &[]), frame(HEADERS, 5, 1, &headers), frame(PING, 0, 0, &[0; 8])];
+        stream.write_all(&[PREFACE, &frames.concat()].concat()).await.unwrap();
+        let answered = async {
+            let mut head = [0; 9];
+            while head[3..5] != [PING, 1] && stream.read_exact(&mut head).await.is_ok() {
+                let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+                if stream.read_exact(&mut payload).await.is_err() {
+                    break;
+                }
+            }
+        };
+        patiently("an answer or the end of the connection", answered).await;
+    }
+}
+
+/// A Hypersender that speaks HTTP/2, and marks what it can.
+async fn start_http2(authority: &Authority) -> String {
+    let mut tls = authority.server("localhost", false);
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let (listener, tls) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TlsAcceptor::from(Arc::new(tls)));
+    let port = listener.local_addr().unwrap().port();
+    let answer = |_| async {
+        let body = format!(r#"{{"data":{{"profilePictureURL":"{}"}}}}"#, marked_link());
+        let head = Response::builder().header("Content-Type", "application/json");
+        let head = head.header("Set-Cookie", TOKEN).header("s-request-id", NUMBER);
+        head.body(Full::<Bytes>::from(body))
+    };
+    tokio::spawn(async move {
+        loop {
+            let stream = TokioIo::new(tls.accept(listener.accept().await.unwrap().0).await.unwrap());
+            let connection = http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(connection.serve_connection(stream, service_fn(answer)));
+        }
+    });
+    format!("https://localhost:{port}/api/whatsapp/v2")
+}
+
+#[tokio::test]
+async fn nor_does_http_2() {
+    let authority = Authority::new();
+    let (file, upstream) = (authority.file(), start_http2(&authority).await);
+    let launch = Service::asking_at(&upstream).variable("SSL_CERT_FILE", file.path().to_str().unwrap());
+    let service = launch.start().await;
+    let answer = service.client().await.get_profile_picture(about(NUMBER)).await.unwrap();
+    assert_eq!(answer.into_inner().profile_picture.unwrap().url, marked_link());
 }
