@@ -164,12 +164,13 @@ fn server(flags: ServerFlags, faults: &mut Faults) -> (server::Settings, Option<
             let tls = Tls::new(TlsSettings { cert, key, client_ca });
             tls.map_err(|fault| faults.note(&names(&format!("tls_{}", fault.setting)), &fault.text)).ok()
         }
-        (None, ..) => {
-            faults.note(&names("tls_cert"), "not given, though other settings of TLS are");
-            None
-        }
-        (_, None, _) => {
-            faults.note(&names("tls_key"), "not given, though the certificate is");
+        (cert, key, _) => {
+            let (missing, given) = match (cert, key) {
+                (Some(_), None) => ("tls_key", "tls_cert"),
+                (None, Some(_)) => ("tls_cert", "tls_key"),
+                _ => ("tls_cert", "tls_client_ca"),
+            };
+            faults.note(&names(missing), &format!("not given, though {} is", names(given)));
             None
         }
     };
@@ -242,8 +243,9 @@ fn upstream(
         && !allow_http
         && !stack::is_loopback(url)
     {
-        let fault = "the token would travel in the clear; use https, or allow it by --allow-http";
-        faults.note(&names("base_url"), fault);
+        let allow = names("allow_http");
+        let fault = format!("the token would travel in the clear; use https, or allow it by {allow}");
+        faults.note(&names("base_url"), &fault);
     }
     if sandbox {
         return Some(Upstream::Sandbox);
@@ -309,7 +311,9 @@ fn tokens(
     let listed = |instance: &Instance| by_instance.iter().any(|(known, _)| known == instance);
     match (key, default) {
         (Some(_), Some(default)) if listed(default) => {
-            let fault = format!("the token of the default instance is given twice, here and by {name}");
+            let fault = format!(
+                "the token of the default instance is given twice, here and by {name}; set one of them"
+            );
             faults.note(API_KEY, &fault);
         }
         (Some(key), Some(default)) => by_instance.push((default.clone(), key)),
@@ -318,7 +322,10 @@ fn tokens(
             faults.note(API_KEY, &fault);
         }
         (None, Some(default)) if !listed(default) => {
-            faults.note(&names("instance"), &format!("has no token: {name} does not name it"));
+            faults.note(
+                &names("instance"),
+                &format!("has no token: {name} does not name it, and {API_KEY} is not set"),
+            );
         }
         (None, _) => {}
     }
@@ -330,7 +337,7 @@ fn api_key(variables: &Variables) -> Result<Option<SecretString>, (&'static str,
     let (name, token) = match (variable(variables, API_KEY), variable(variables, API_KEY_FILE)) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err((API_KEY, format!("given twice, here and by {API_KEY_FILE}")));
+            return Err((API_KEY, format!("given twice, here and by {API_KEY_FILE}; set one of them")));
         }
         (Some(value), None) => (API_KEY, token_from(&value.to_string_lossy())),
         (None, Some(path)) => (API_KEY_FILE, read_file(path.as_ref()).and_then(|text| token_from(&text))),

@@ -250,7 +250,7 @@ pub(super) struct LogFlags {
     /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug. Of
     /// libraries no more than info is ever logged: below it stand headers and URLs
     #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
-    #[arg(value_parser = one_of::<Filter>("a level or a list of directives"))]
+    #[arg(value_parser = one_of::<Filter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
     pub log: Given<Filter>,
 }
 
@@ -317,11 +317,12 @@ fn read_instance(text: &str) -> Result<Instance, String> {
     Instance::parse(text).map_err(|error| error.to_string())
 }
 
+/// The text is not repeated in a fault: by its name, somebody may take the setting for the token itself.
 fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
     match text {
         "own" => Ok(TokenOwner::Server),
         "passthrough" => Ok(TokenOwner::Caller),
-        _ => Err(format!("{text:?} is neither own nor passthrough")),
+        _ => Err("neither own nor passthrough".to_owned()),
     }
 }
 
@@ -335,9 +336,10 @@ fn read_format(text: &str) -> Result<Format, String> {
 
 /// The text is not repeated in a fault: a URL may hold a password.
 fn read_base_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("no absolute URL ({error})"))?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("not an absolute URL such as https://host/path ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("not an http or https URL".to_owned());
+        return Err("not a URL that begins with https:// or http://".to_owned());
     }
     let named = !url.username().is_empty() || url.password().is_some();
     if named || url.query().is_some() || url.fragment().is_some() {

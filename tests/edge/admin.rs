@@ -53,7 +53,7 @@ async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
     let address = taken.local_addr().unwrap().to_string();
     let launch = serve(&["--admin-listen", &address]);
     let ended = launch.variable("HYPERSENDER_WHATSAPP_API_KEY", "Zq9mark").run().await;
-    assert_eq!(ended.code, 1, "{ended:?}");
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
     for part in [&address, "--admin-listen", VARIABLE] {
         assert!(ended.stderr.contains(part), "{part:?} is missing in {ended:?}");
     }
@@ -68,13 +68,6 @@ async fn the_sandbox_takes_another_port_when_its_own_is_taken() {
     assert_ne!(admin, address);
     assert_eq!(service.get("/livez").await.0, 200);
     service.printed(&format!("curl http://{admin}/metrics")).await;
-}
-
-#[tokio::test]
-async fn what_is_no_address_is_a_fault_of_the_settings() {
-    let ended = serve(&["--sandbox", "--admin-listen", "9090"]).run().await;
-    assert_eq!(ended.code, 78, "{ended:?}");
-    assert!(ended.stderr.contains("--admin-listen") && ended.stderr.contains("off"), "{ended:?}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::door::{Door, Refusal, faulty};
+use super::door::{Door, Refusal};
 
 const CHAT: &str = "15551230001";
 /// Tokens and their SHA-256, by sha256sum.
@@ -137,100 +137,4 @@ async fn a_service_that_is_open_to_all_says_so_beyond_this_machine_alone() {
         let _ = door.look_up(&[], "", CHAT).await;
         assert_eq!(door.logs().contains(WARNING), warned, "{variables:?}");
     }
-}
-
-/// Callers files, and what the start says of each; the word secret is never in it.
-const FAULTS: &[(&str, &[&str])] = &[
-    ("", &["names no caller"]),
-    ("[callers]\n", &["names no caller"]),
-    ("callers = 5\n", &["callers is no table"]),
-    ("callers\n", &["line 1"]),
-    ("[callers.a]\ntoken_sha256 = \"secret\n", &["line 2"]),
-    ("[callers.a]\n[callers.a]\n", &["line 2: duplicate key"]),
-    ("[caller.a]\n", &["unknown field caller; only callers.<name>"]),
-    ("[callers]\na = \"secret\"\n", &["caller a: is no table"]),
-    ("[callers.\"a b\"]\n", &["a caller: a name is 1 to 64 characters"]),
-    ("[callers.a]\n", &["caller a: neither token_sha256 nor certificate", "caller a: instances: not given"]),
-    (
-        "[callers.a]\ntoken = \"secret\"\n",
-        &["caller a: unknown field token; allowed are", "caller a: neither"],
-    ),
-    ("[callers.a]\n\"Secret-4711\" = 1\n", &["caller a: unknown field; allowed are"]),
-    (
-        "[callers.a]\ntoken_sha256 = \"secret\"\ninstances = [\"*\"]\n",
-        &["caller a: token_sha256: must be 64"],
-    ),
-    ("[callers.a]\ntoken_sha256 = 5\ninstances = [\"*\"]\n", &["caller a: token_sha256: must be 64"]),
-    (
-        "[callers.a]\ntoken_sha256 = \"CRM_HASH0\"\ninstances = [\"*\"]\n",
-        &["caller a: token_sha256: must be 64"],
-    ),
-    (
-        "[callers.a]\ntoken_sha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n",
-        &["caller a: token_sha256: is the hash of an empty text"],
-    ),
-    (
-        "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ncertificate = \"a\"\ninstances = [\"*\"]\n",
-        &["caller a: token_sha256 and certificate are both given"],
-    ),
-    (
-        "[callers.a]\ncertificate = \"a.internal\"\ninstances = [\"*\"]\n",
-        &["caller a: certificate: of no use without --tls-client-ca"],
-    ),
-    ("[callers.a]\ntoken_sha256 = \"CRM_HASH\"\n", &["caller a: instances: not given"]),
-    (
-        "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = []\n",
-        &["caller a: instances: the list is empty"],
-    ),
-    (
-        "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = \"*\"\n",
-        &["caller a: instances: must be a list"],
-    ),
-    (
-        "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"*\", \"b\"]\n",
-        &["caller a: instances: * is every instance"],
-    ),
-    (
-        "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"b\", \"secret/\", \"\"]\n",
-        &[
-            "caller a: instances: number 2: instance must be",
-            "caller a: instances: number 3: instance must be",
-        ],
-    ),
-    (
-        "[callers.a]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"*\"]\n\
-             [callers.b]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"b\"]\n",
-        &["caller b: token_sha256: the same as that of caller a"],
-    ),
-    (
-        "x = 1\n[callers.a]\n[callers.b]\ntoken_sha256 = \"x\"\ninstances = []\n",
-        &[
-            "5 settings at fault",
-            "field x",
-            "caller a: neither",
-            "caller a: instances",
-            "caller b: token_sha256",
-        ],
-    ),
-];
-
-#[tokio::test]
-async fn a_file_at_fault_keeps_the_service_from_starting() {
-    for (text, faults) in FAULTS {
-        let file = file(text);
-        let path = file.path().to_str().unwrap();
-        let variables = [("HYPERSENDER_GRPC_SANDBOX", "true"), ("HYPERSENDER_GRPC_CALLERS_FILE", path)];
-        let (code, told) = faulty(&variables).await;
-        assert_eq!(code, 78, "{text}: {told}");
-        assert!(told.contains("--callers-file (HYPERSENDER_GRPC_CALLERS_FILE): "), "{told}");
-        for fault in *faults {
-            assert!(told.contains(fault), "{text}: {fault:?} not in {told}");
-        }
-        for secret in ["secret", "Secret", CRM_HASH] {
-            assert!(!told.contains(secret), "{told}");
-        }
-    }
-    let missing = [("HYPERSENDER_GRPC_SANDBOX", "true"), ("HYPERSENDER_GRPC_CALLERS_FILE", "/nonexistent")];
-    let (code, told) = faulty(&missing).await;
-    assert!(code == 78 && told.contains("cannot read the file"), "{told}");
 }

@@ -22,21 +22,12 @@ pub struct Door {
 /// A failed call: its code and reason.
 pub type Refusal = (Code, String);
 
-fn launch(variables: &[(&str, &str)]) -> Launch {
-    variables.iter().fold(Launch::serve(), |launch, (name, value)| launch.variable(name, value))
-}
-
-/// Exit code and standard error of a service that is not expected to start.
-pub async fn faulty(variables: &[(&str, &str)]) -> (i32, String) {
-    let ended = launch(variables).run().await;
-    assert_eq!(ended.stdout, "");
-    (ended.code, ended.stderr)
-}
-
 impl Door {
     /// Starts the binary with these variables, on a free port of this machine unless they say otherwise.
     pub async fn open(variables: &[(&str, &str)]) -> Self {
-        let process = launch(variables).start().await;
+        let launch = Launch::serve();
+        let launch = variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
+        let process = launch.start().await;
         let address = process.address.to_string().replace("0.0.0.0", "127.0.0.1");
         let channel = Endpoint::try_from(format!("http://{address}")).unwrap().connect_lazy();
         Self { process, address, channel }

@@ -17,11 +17,10 @@ use hypersender_grpc::{
     grpc::contact::{CacheControl, CacheStatus, GetProfilePictureResponse},
     sandbox::Sandbox,
 };
-use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tonic::Code;
 
-use super::door::{Door, faulty, refusal};
+use super::door::{Door, refusal};
 
 const CHAT: &str = "15551230001";
 const PASSTHROUGH: (&str, &str) = ("HYPERSENDER_GRPC_CREDENTIALS", "passthrough");
@@ -191,37 +190,4 @@ async fn the_sandbox_takes_its_token_from_the_call() {
     door.look_up(&[&entry], "", CHAT).await.unwrap();
     let told = door.look_up(&["Bearer Zq9mark-other"], "", CHAT).await.map(drop);
     assert_eq!(told, Err((Code::Unauthenticated, "UPSTREAM_CREDENTIALS_REJECTED".into())));
-}
-
-#[tokio::test]
-async fn tokens_of_the_service_are_a_fault_beside_it() {
-    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    let callers = NamedTempFile::new().unwrap();
-    let text = format!("[callers.a]\ntoken_sha256 = \"{hash}\"\ninstances = [\"*\"]\n");
-    std::fs::write(callers.path(), text).unwrap();
-    let both = "must not be set with --credentials (HYPERSENDER_GRPC_CREDENTIALS) passthrough";
-    for (variable, value, fault) in [
-        ("HYPERSENDER_WHATSAPP_API_KEY", "Zq9mark", format!("HYPERSENDER_WHATSAPP_API_KEY: {both}")),
-        ("HYPERSENDER_WHATSAPP_API_KEY_FILE", "/x", format!("HYPERSENDER_WHATSAPP_API_KEY_FILE: {both}")),
-        (
-            "HYPERSENDER_GRPC_INSTANCES_FILE",
-            "/x",
-            format!("--instances-file (HYPERSENDER_GRPC_INSTANCES_FILE): {both}"),
-        ),
-        (
-            "HYPERSENDER_GRPC_CALLERS_FILE",
-            callers.path().to_str().unwrap(),
-            "caller a: token_sha256: of no use with --credentials passthrough".to_owned(),
-        ),
-    ] {
-        let (code, told) = faulty(&[PASSTHROUGH, (variable, value)]).await;
-        assert_eq!(code, 78, "{told}");
-        assert!(told.contains(&fault) && told.contains("1 setting at fault"), "{told}");
-    }
-    let (code, told) = faulty(&[("HYPERSENDER_GRPC_CREDENTIALS", "both")]).await;
-    assert_eq!(code, 78);
-    assert!(
-        told.contains(r#"(HYPERSENDER_GRPC_CREDENTIALS): "both" is neither own nor passthrough"#),
-        "{told}"
-    );
 }

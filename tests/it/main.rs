@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
 mod answer_table;
+mod bad_configurations;
 mod cache;
 mod commands;
 mod connections;

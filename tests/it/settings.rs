@@ -1,6 +1,6 @@
-//! Settings: every fault is told at once and before the port opens, and nothing secret with it.
+//! Settings: where they come from, and what is said of them. Those at fault are in `bad_configurations`.
 
-use std::{fs, net::TcpListener};
+use std::fs;
 
 use clap::CommandFactory;
 use hypersender_grpc::config::Cli;
@@ -12,97 +12,6 @@ const KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// Looks like nothing else, so that it is found wherever it leaks.
 const MARKED: &str = "7|Zq9mark-token";
-
-/// What `serve` says that does not start: on a port that is taken, so that the exit code would be 1 if the port were opened
-/// before the settings are checked.
-async fn refused(flags: &[&str], variables: &[(&str, &str)]) -> String {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let launch = Launch::of(&["serve"])
-        .variable("HYPERSENDER_GRPC_LISTEN", taken.local_addr().unwrap().to_string())
-        .flags(flags);
-    let launch = variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
-    let ended = launch.run().await;
-    assert_eq!((ended.code, ended.stdout.as_str()), (78, ""), "{ended:?}");
-    ended.stderr
-}
-
-/// One fault and no other, told in these words.
-async fn check(flags: &[&str], variables: &[(&str, &str)], words: &[&str]) {
-    let told = refused(flags, variables).await;
-    assert!(told.starts_with("error: 1 setting at fault\n"), "{told}");
-    for word in words {
-        assert!(told.contains(word), "{word:?} is not in {told}");
-    }
-    assert!(!told.contains(MARKED), "{told}");
-}
-
-/// With a token, so that nothing else is at fault.
-async fn check_flag(flag: &str, value: &str, variable: &str) {
-    let flag_is_value = format!("{flag}={value}");
-    let names = format!("{flag} ({variable}): ");
-    check(&[&flag_is_value], &[(KEY, MARKED)], &[&names]).await;
-    check(&[], &[(KEY, MARKED), (variable, value)], &[&names]).await;
-}
-
-#[tokio::test]
-async fn a_fault_is_told_by_flag_and_variable() {
-    check_flag("--deadline", "31s", "HYPERSENDER_GRPC_DEADLINE").await;
-    check_flag("--deadline", "soon", "HYPERSENDER_GRPC_DEADLINE").await;
-    check_flag("--deadline", "0", "HYPERSENDER_GRPC_DEADLINE").await;
-    check_flag("--deadline", "5", "HYPERSENDER_GRPC_DEADLINE").await;
-    check_flag("--attempts", "0", "HYPERSENDER_GRPC_ATTEMPTS").await;
-    check_flag("--attempts", "6", "HYPERSENDER_GRPC_ATTEMPTS").await;
-    check_flag("--attempts", "-1", "HYPERSENDER_GRPC_ATTEMPTS").await;
-    check_flag("--attempt-timeout", "16s", "HYPERSENDER_GRPC_ATTEMPT_TIMEOUT").await;
-    check_flag("--retry-budget", "1.5", "HYPERSENDER_GRPC_RETRY_BUDGET").await;
-    check_flag("--retry-budget", "NaN", "HYPERSENDER_GRPC_RETRY_BUDGET").await;
-    check_flag("--retry-after-max", "2h", "HYPERSENDER_GRPC_RETRY_AFTER_MAX").await;
-    check_flag("--cache-ttl", "11d", "HYPERSENDER_GRPC_CACHE_TTL").await;
-    check_flag("--cache-absent-ttl", "1 fortnight", "HYPERSENDER_GRPC_CACHE_ABSENT_TTL").await;
-    check_flag("--cache-entries", "many", "HYPERSENDER_GRPC_CACHE_ENTRIES").await;
-    check_flag("--cache-bytes", "2TiB", "HYPERSENDER_GRPC_CACHE_BYTES").await;
-    check_flag("--stale-if-error", "-1s", "HYPERSENDER_GRPC_STALE_IF_ERROR").await;
-    check_flag("--rate", "inf", "HYPERSENDER_GRPC_RATE").await;
-    check_flag("--burst", "1.5", "HYPERSENDER_GRPC_BURST").await;
-    check_flag("--upstream-concurrency", "0", "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY").await;
-    check_flag("--flights", "0", "HYPERSENDER_GRPC_FLIGHTS").await;
-    check_flag("--sandbox", "perhaps", "HYPERSENDER_GRPC_SANDBOX").await;
-    check_flag("--log", "hypersender=loud", "HYPERSENDER_GRPC_LOG").await;
-    check_flag("--log-format", "xml", "HYPERSENDER_GRPC_LOG_FORMAT").await;
-    check_flag("--link-hosts", "https://a.net", "HYPERSENDER_GRPC_LINK_HOSTS").await;
-    check_flag("--instance", "a/b", "HYPERSENDER_WHATSAPP_INSTANCE_ID").await;
-    check_flag("--instances-file", "/nonexistent/instances", "HYPERSENDER_GRPC_INSTANCES_FILE").await;
-}
-
-#[tokio::test]
-async fn an_address_to_listen_on_is_an_ip_and_a_port() {
-    for address in ["localhost:50051", "50051", "127.0.0.1", "127.0.0.1:70000", "::1:50051"] {
-        let names = "--listen (HYPERSENDER_GRPC_LISTEN): ";
-        check(&["--listen", address], &[(KEY, MARKED)], &[names]).await;
-    }
-}
-
-#[tokio::test]
-async fn a_root_of_the_api_is_safe_for_the_token() {
-    for url in [
-        "app.hypersender.com",
-        "ftp://app.hypersender.com",
-        "https://",
-        "https://user:word@app.hypersender.com/",
-        "https://app.hypersender.com/?a=b",
-        "https://app.hypersender.com/#a",
-        "http://app.hypersender.com/api",
-        "http://192.168.0.7/api",
-        "http://localhost.example.com/api",
-        "http://127.0.0.1.example.com/api",
-    ] {
-        check_flag("--base-url", url, "HYPERSENDER_WHATSAPP_BASE_URL").await;
-    }
-    let told = refused(&["--base-url", "http://host/"], &[(KEY, MARKED)]).await;
-    assert!(told.contains("--allow-http"), "{told}");
-    let told = refused(&["--base-url", "https://user:secret-word@host/"], &[(KEY, MARKED)]).await;
-    assert!(!told.contains("secret-word"), "{told}");
-}
 
 #[tokio::test]
 async fn http_is_allowed_on_loopback_or_when_it_is_asked_for() {
@@ -116,51 +25,6 @@ async fn http_is_allowed_on_loopback_or_when_it_is_asked_for() {
     ] {
         Service::asking_at(url).flags(flags).start().await;
     }
-}
-
-#[tokio::test]
-async fn all_faults_are_told_at_once() {
-    let flags = ["--base-url", "http://host/", "--attempts", "9", "--cache-ttl", "long", "--rate", "x"];
-    let variables = [
-        ("HYPERSENDER_GRPC_DEADLINE", "1h"),
-        ("HYPERSENDER_WHATSAPP_INSTANCE_ID", "a b"),
-        (KEY, MARKED),
-        (KEY_FILE, "/nonexistent/token"),
-    ];
-    let told = refused(&flags, &variables).await;
-    assert!(told.starts_with("error: 7 settings at fault\n"), "{told}");
-    for name in [
-        "--base-url (HYPERSENDER_WHATSAPP_BASE_URL): ",
-        "--attempts (HYPERSENDER_GRPC_ATTEMPTS): ",
-        "--cache-ttl (HYPERSENDER_GRPC_CACHE_TTL): ",
-        "--rate (HYPERSENDER_GRPC_RATE): ",
-        "--deadline (HYPERSENDER_GRPC_DEADLINE): ",
-        "--instance (HYPERSENDER_WHATSAPP_INSTANCE_ID): ",
-        "HYPERSENDER_WHATSAPP_API_KEY: given twice",
-    ] {
-        assert!(told.contains(name), "{name:?} is not in {told}");
-    }
-    assert!(!told.contains(MARKED), "{told}");
-}
-
-#[tokio::test]
-async fn a_token_is_needed_and_never_told() {
-    check(&[], &[], &[KEY, KEY_FILE, "--sandbox"]).await;
-    check(&[], &[(KEY, "")], &[KEY]).await;
-    check(&[], &[(KEY, &format!("{MARKED} {MARKED}"))], &["HYPERSENDER_WHATSAPP_API_KEY: "]).await;
-    check(&[], &[(KEY, &format!("{MARKED}ü"))], &["HYPERSENDER_WHATSAPP_API_KEY: "]).await;
-    check(&[], &[(KEY_FILE, "/nonexistent/token")], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]).await;
-    let directory = TempDir::new().unwrap();
-    let file = |text: &str| {
-        let path = directory.path().join("token");
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    check(&[], &[(KEY_FILE, &file(""))], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]).await;
-    check(&[], &[(KEY_FILE, &file(" \n"))], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]).await;
-    let two_lines = file(&format!("{MARKED}\n{MARKED}\n"));
-    check(&[], &[(KEY_FILE, &two_lines)], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]).await;
-    check(&[], &[(KEY_FILE, &two_lines), (KEY, MARKED)], &["given twice"]).await;
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ const NUMBERS: [&str; 3] = ["1555123", "4917099", "100875997589545"];
 /// Parts of links; each link has several, so that half of one is known, too.
 const LINKS: [&str; 9] =
     ["://pps.", "/v/t61", "?oe=", "&oe=", "oh=01_", "01_Q5Aa", "778899001122", "374498176", "default-avatar"];
-/// What Hypersender says in its own words.
-const WORDS: [&str; 2] = ["Upstream speaks", "Marked words of upstream"];
+/// What Hypersender says in its own words, and a password in a URL.
+const WORDS: [&str; 3] = ["Upstream speaks", "Marked words of upstream", "Zq9password"];
 
 /// The first line with the mark of a token.
 pub fn token_in(text: &str) -> Option<&str> {
