@@ -11,6 +11,7 @@ mod cache;
 mod commands;
 mod connections;
 mod contract;
+mod deadlines;
 mod encryption;
 mod lifecycle;
 #[path = "../process/mod.rs"]
