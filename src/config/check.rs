@@ -25,6 +25,9 @@ use crate::{
 
 const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
+/// What `get` reads; the service may share its environment.
+const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
+const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
 
 /// Everything that is wrong with the settings, each by its names.
@@ -94,7 +97,8 @@ pub fn without_empty_variables(command: Command, variables: &Variables) -> Comma
 pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let command = Cli::command();
     let arguments = command.get_subcommands().flat_map(Command::get_arguments);
-    let known: BTreeSet<_> = arguments.filter_map(|argument| argument.get_env()).collect();
+    let known = arguments.filter_map(|argument| argument.get_env());
+    let known: BTreeSet<_> = known.chain([CALLER_TOKEN, CALLER_TOKEN_FILE].map(OsStr::new)).collect();
     let names = variables.iter().map(|(name, _)| name.as_os_str());
     names
         .filter(|name| !known.contains(name))
@@ -332,15 +336,32 @@ fn tokens(
     Some(Tokens { any: None, by_instance })
 }
 
-/// The API key, from its variable or its file. Neither it nor the file's content stands in a fault.
 fn api_key(variables: &Variables) -> Result<Option<SecretString>, (&'static str, String)> {
-    let (name, token) = match (variable(variables, API_KEY), variable(variables, API_KEY_FILE)) {
+    token(variables, API_KEY, API_KEY_FILE)
+}
+
+/// The token that `get` shows to the service as its caller.
+///
+/// # Errors
+///
+/// What is wrong with which variable.
+pub fn caller_token(variables: &Variables) -> Result<Option<SecretString>, String> {
+    token(variables, CALLER_TOKEN, CALLER_TOKEN_FILE).map_err(|(name, fault)| format!("{name}: {fault}"))
+}
+
+/// A token, from its variable or its file. Neither it nor the file's content stands in a fault.
+fn token(
+    variables: &Variables,
+    name: &'static str,
+    file_name: &'static str,
+) -> Result<Option<SecretString>, (&'static str, String)> {
+    let (name, token) = match (variable(variables, name), variable(variables, file_name)) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err((API_KEY, format!("given twice, here and by {API_KEY_FILE}; set one of them")));
+            return Err((name, format!("given twice, here and by {file_name}; set one of them")));
         }
-        (Some(value), None) => (API_KEY, token_from(&value.to_string_lossy())),
-        (None, Some(path)) => (API_KEY_FILE, read_file(path.as_ref()).and_then(|text| token_from(&text))),
+        (Some(value), None) => (name, token_from(&value.to_string_lossy())),
+        (None, Some(path)) => (file_name, read_file(path.as_ref()).and_then(|text| token_from(&text))),
     };
     token.map(Some).map_err(|fault| (name, fault))
 }

@@ -38,6 +38,9 @@ pub enum Command {
     /// never from the command line, which everyone on the machine can read. Exit code 78 means that settings are at fault.
     Serve(Box<ServeFlags>),
     /// Ask a running service for one contact and print the answer as JSON.
+    ///
+    /// Where callers must be known, the token is read from HYPERSENDER_GRPC_TOKEN, or from the file that
+    /// HYPERSENDER_GRPC_TOKEN_FILE names; never from the command line, which everyone on the machine can read.
     Get(GetFlags),
     /// Ask a running service for its health: exit code 0 when it serves, else 1.
     Health(Target),
@@ -281,6 +284,27 @@ pub struct Target {
     /// Time to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+    /// Authorities in PEM that sign the certificate of the service; with them the connection is encrypted
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH")]
+    pub tls_ca: Option<PathBuf>,
+    /// Name in the certificate of the service [default: the IP address that is asked]
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME")]
+    pub tls_domain: Option<String>,
+    /// Certificate chain in PEM to show to a service that asks its clients for one
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH")]
+    #[arg(requires_all = ["tls_ca", "tls_client_key"])]
+    pub tls_client_cert: Option<PathBuf>,
+    /// Private key of that certificate in PEM
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH", requires = "tls_client_cert")]
+    pub tls_client_key: Option<PathBuf>,
+}
+
+impl Target {
+    /// Whether the way there never leaves this machine; of an unspecified address, its own is asked.
+    #[must_use]
+    pub fn is_this_machine(&self) -> bool {
+        self.address.ip().is_loopback() || self.address.ip().is_unspecified()
+    }
 }
 
 /// Settings of `get`.

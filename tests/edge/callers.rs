@@ -119,22 +119,25 @@ async fn a_hangup_reads_the_file_anew_and_a_broken_one_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_open_to_all_says_so_beyond_this_machine_alone() {
-    const WARNING: &str = "whoever reaches this address may ask";
+async fn a_service_that_is_open_says_so_beyond_this_machine_alone() {
+    const TO_ALL: &str = "whoever reaches this address may ask";
+    const IN_CLEAR: &str = "tokens of callers travel in the clear; see --tls-cert";
     let file = file(TWO);
     let everywhere = ("HYPERSENDER_GRPC_LISTEN", "0.0.0.0:0");
     let sandbox = ("HYPERSENDER_GRPC_SANDBOX", "true");
     let callers = ("HYPERSENDER_GRPC_CALLERS_FILE", file.path().to_str().unwrap());
     let passthrough = ("HYPERSENDER_GRPC_CREDENTIALS", "passthrough");
-    for (variables, warned) in [
-        (&[sandbox][..], false),
-        (&[sandbox, everywhere], true),
-        (&[sandbox, everywhere, callers], false),
-        (&[sandbox, everywhere, passthrough], true),
+    for (variables, to_all, in_clear) in [
+        (&[sandbox][..], false, false),
+        (&[sandbox, callers], false, false),
+        (&[sandbox, everywhere], true, false),
+        (&[sandbox, everywhere, callers], false, true),
+        (&[sandbox, everywhere, passthrough], true, true),
     ] {
         let door = Door::open(variables).await;
-        // Any call: the warning comes before it is answered.
+        // Any call: the warnings come before it is answered.
         let _ = door.look_up(&[], "", CHAT).await;
-        assert_eq!(door.logs().contains(WARNING), warned, "{variables:?}");
+        let warned = [TO_ALL, IN_CLEAR].map(|warning| door.logs().contains(warning));
+        assert_eq!(warned, [to_all, in_clear], "{variables:?}");
     }
 }
