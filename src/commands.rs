@@ -1,23 +1,16 @@
 //! What the program can be told to do: one file a subcommand.
 
+mod channel;
 mod get;
 mod health;
 mod sandbox;
 mod serve;
 
-use std::{
-    fmt::Display,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    process::ExitCode,
-};
+use std::{fmt::Display, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches};
-use tonic::transport::{Channel, Endpoint};
 
-use crate::{
-    config::{Cli, Command, Target, Variables, without_empty_variables},
-    telemetry::chain,
-};
+use crate::config::{Cli, Command, Variables, without_empty_variables};
 
 /// The settings are at fault; `EX_CONFIG` of BSD's sysexits.
 const EXIT_CONFIG: u8 = 78;
@@ -28,7 +21,7 @@ pub fn run(variables: &Variables) -> ExitCode {
     let cli = Cli::from_arg_matches(&command.get_matches());
     match cli.unwrap_or_else(|error| error.exit()).command {
         Command::Serve(flags) => serve::run(*flags, variables),
-        Command::Get(flags) => get::run(flags),
+        Command::Get(flags) => get::run(flags, variables),
         Command::Health(target) => health::run(target),
         Command::Sandbox(flags) => sandbox::run(flags),
     }
@@ -40,20 +33,6 @@ fn block_on<F: Future<Output = ExitCode>>(work: F) -> ExitCode {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => fail(format_args!("cannot start: {error}")),
     }
-}
-
-/// A channel to the service that `target` names.
-async fn connect(target: &Target) -> Result<Channel, String> {
-    let mut address = target.address;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
-    let channel = endpoint.connect_timeout(target.timeout).connect().await;
-    channel.map_err(|error| format!("cannot connect to {address}: {}", chain(&error)))
 }
 
 fn fail(message: impl Display) -> ExitCode {

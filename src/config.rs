@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use self::{
-    check::{Faults, names, unknown_variables, without_empty_variables},
+    check::{Faults, caller_token, names, unknown_variables, without_empty_variables},
     flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, Target},
 };
 use crate::{

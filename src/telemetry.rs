@@ -1,6 +1,7 @@
 //! Logs, and how they name what must not stand in them; and [`Metrics`].
 //!
-//! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`].
+//! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`]. What libraries log
+//! below INFO holds headers and URLs, and no setting opens it.
 
 mod metrics;
 
@@ -13,7 +14,14 @@ use std::{
     sync::LazyLock,
 };
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt::{MakeWriter, layer},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
@@ -50,12 +58,21 @@ fn start_with<W>(format: Format, filter: EnvFilter, ansi: bool, writer: W)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(writer);
-    // A second call finds the first one's subscriber in place and leaves it there.
-    let _ = match format {
-        Format::Text => lines.try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+    let filter = filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE));
+    let lines = layer().with_ansi(ansi).with_writer(writer);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        Format::Text => lines.with_filter(filter).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
+    // A second call finds the first one's subscriber in place and leaves it there.
+    let _ = tracing_subscriber::registry().with(lines).try_init();
+}
+
+/// Whether a line may be logged at all, whatever the filter says. Only of our own lines do we know what they hold: h2, for
+/// one, repeats a caller's malformed path at DEBUG.
+fn may_be_logged(line: &Metadata<'_>) -> bool {
+    let is_own = line.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+    is_own || *line.level() <= Level::INFO
 }
 
 /// An error, and the errors that caused it.

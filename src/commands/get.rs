@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use tonic::{Request, Status};
+use secrecy::{ExposeSecret, SecretString};
+use tonic::{Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt;
 
-use super::{block_on, connect, fail};
+use super::{EXIT_CONFIG, block_on, channel::connect, fail};
 use crate::{
-    config::GetFlags,
+    config::{GetFlags, Variables, caller_token},
     grpc::{
         DESCRIPTORS,
         contact::{
@@ -18,11 +19,20 @@ use crate::{
     },
 };
 
-pub fn run(flags: GetFlags) -> ExitCode {
-    block_on(get(flags))
+pub fn run(flags: GetFlags, variables: &Variables) -> ExitCode {
+    match caller_token(variables) {
+        Ok(token) => block_on(get(flags, token)),
+        Err(fault) => {
+            fail(fault);
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
 }
 
-async fn get(flags: GetFlags) -> ExitCode {
+async fn get(flags: GetFlags, token: Option<SecretString>) -> ExitCode {
+    if token.is_some() && flags.target.tls_ca.is_none() && !flags.target.is_this_machine() {
+        eprintln!("warning: the token travels in the clear; --tls-ca encrypts");
+    }
     let channel = match connect(&flags.target).await {
         Ok(channel) => channel,
         Err(error) => return fail(error),
@@ -33,6 +43,12 @@ async fn get(flags: GetFlags) -> ExitCode {
         cache_control: None,
     });
     request.set_timeout(flags.target.timeout);
+    if let Some(token) = token {
+        let bearer = format!("Bearer {}", token.expose_secret()).parse();
+        let mut bearer: MetadataValue<_> = bearer.expect("a token is visible ASCII");
+        bearer.set_sensitive(true);
+        request.metadata_mut().insert("authorization", bearer);
+    }
     match ContactServiceClient::new(channel).get_profile_picture(request).await {
         Ok(response) => {
             println!("{}", json(&response.into_inner()));

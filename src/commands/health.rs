@@ -7,7 +7,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{block_on, connect, fail};
+use super::{block_on, channel::connect, fail};
 use crate::config::Target;
 
 pub fn run(target: Target) -> ExitCode {

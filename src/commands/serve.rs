@@ -71,6 +71,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let (reflection, reflection_alpha) = reflection();
     let leaving = Leaving::new();
     let open_to_all = settings.callers.is_none();
+    let has_tokens = settings.callers.as_ref().is_some_and(|callers| callers.known().has_tokens());
+    let tokens_in_clear =
+        settings.tls.is_none() && (has_tokens || settings.token_owner == TokenOwner::Caller);
     let front = ServiceBuilder::new()
         // Whoever is not known has nothing spent on the call.
         .layer(CallersLayer::new(settings.callers, settings.token_owner))
@@ -99,6 +102,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
     info!(%address, "listening");
     if open_to_all && !address.ip().is_loopback() {
         warn!(%address, "no callers file: whoever reaches this address may ask");
+    }
+    if tokens_in_clear && !address.ip().is_loopback() {
+        warn!(%address, "no TLS: the tokens of callers travel in the clear; see {}", names("tls_cert"));
     }
     if let Some(sandbox) = &sandbox {
         greet(sandbox, address, admin_address, settings.token_owner);

@@ -13,7 +13,7 @@ use std::{path::Path, sync::Arc};
 
 use toml::{Table, Value};
 
-use super::instances::{explain, read_file};
+use super::instances::{explain, field, read_file};
 use crate::{
     domain::{Allowed, Caller, Instance},
     server::{Known, TokenHash},
@@ -97,15 +97,15 @@ fn add(known: &mut Known, name: &str, value: &Value, proofs: Proofs) -> Result<(
     };
     if let Err(other) = added {
         let other = shown(other.name().unwrap_or_default());
-        faults.push(format!("{proof}: the same as that of {other}"));
+        faults.push(format!("{proof}: the same as that of {other}; each needs its own"));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 fn proof(given: &Table, proofs: Proofs) -> Result<Proof, String> {
     match (given.get("token_sha256"), given.get("certificate")) {
-        (Some(_), Some(_)) => Err("token_sha256 and certificate are both given".to_owned()),
-        (None, None) => Err("neither token_sha256 nor certificate is given".to_owned()),
+        (Some(_), Some(_)) => Err("token_sha256 and certificate are both given; keep one".to_owned()),
+        (None, None) => Err("neither token_sha256 nor certificate is given; write one".to_owned()),
         (Some(_), None) if !proofs.tokens => {
             Err("token_sha256: of no use with --credentials passthrough; use certificate".to_owned())
         }
@@ -183,13 +183,6 @@ fn shown(name: &str) -> String {
     if is_name(name) { format!("caller {name}") } else { "a caller".to_owned() }
 }
 
-/// A field, by its name where that looks like one: what stands in the wrong place may be a token.
-fn field(name: &str) -> String {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let is_plain = (1..=16).contains(&name.len()) && name.bytes().all(fits);
-    if is_plain { format!("field {name}") } else { "field".to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,11 +229,11 @@ mod tests {
                 "caller a: instances: the list is empty; write [\"*\"] for every instance",
                 "caller a: token_sha256: must be 64 hexadecimal digits, the SHA-256 of the token",
                 "caller b: instances: not given; write [\"*\"] for every instance",
-                "caller b: neither token_sha256 nor certificate is given",
+                "caller b: neither token_sha256 nor certificate is given; write one",
                 "caller b: unknown field colour; allowed are token_sha256, certificate, instances",
                 "caller c: instances: number 1: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
                 "caller c: instances: number 3: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
-                "caller d: token_sha256: the same as that of caller c",
+                "caller d: token_sha256: the same as that of caller c; each needs its own",
                 "unknown field surprise; only callers.<name> may stand here",
             ]
         );

@@ -25,6 +25,9 @@ use crate::{
 
 const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
+/// What `get` reads; the service may share its environment.
+const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
+const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
 
 /// Everything that is wrong with the settings, each by its names.
@@ -94,7 +97,8 @@ pub fn without_empty_variables(command: Command, variables: &Variables) -> Comma
 pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let command = Cli::command();
     let arguments = command.get_subcommands().flat_map(Command::get_arguments);
-    let known: BTreeSet<_> = arguments.filter_map(|argument| argument.get_env()).collect();
+    let known = arguments.filter_map(|argument| argument.get_env());
+    let known: BTreeSet<_> = known.chain([CALLER_TOKEN, CALLER_TOKEN_FILE].map(OsStr::new)).collect();
     let names = variables.iter().map(|(name, _)| name.as_os_str());
     names
         .filter(|name| !known.contains(name))
@@ -164,12 +168,13 @@ fn server(flags: ServerFlags, faults: &mut Faults) -> (server::Settings, Option<
             let tls = Tls::new(TlsSettings { cert, key, client_ca });
             tls.map_err(|fault| faults.note(&names(&format!("tls_{}", fault.setting)), &fault.text)).ok()
         }
-        (None, ..) => {
-            faults.note(&names("tls_cert"), "not given, though other settings of TLS are");
-            None
-        }
-        (_, None, _) => {
-            faults.note(&names("tls_key"), "not given, though the certificate is");
+        (cert, key, _) => {
+            let (missing, given) = match (cert, key) {
+                (Some(_), None) => ("tls_key", "tls_cert"),
+                (None, Some(_)) => ("tls_cert", "tls_key"),
+                _ => ("tls_cert", "tls_client_ca"),
+            };
+            faults.note(&names(missing), &format!("not given, though {} is", names(given)));
             None
         }
     };
@@ -242,8 +247,9 @@ fn upstream(
         && !allow_http
         && !stack::is_loopback(url)
     {
-        let fault = "the token would travel in the clear; use https, or allow it by --allow-http";
-        faults.note(&names("base_url"), fault);
+        let allow = names("allow_http");
+        let fault = format!("the token would travel in the clear; use https, or allow it by {allow}");
+        faults.note(&names("base_url"), &fault);
     }
     if sandbox {
         return Some(Upstream::Sandbox);
@@ -309,7 +315,9 @@ fn tokens(
     let listed = |instance: &Instance| by_instance.iter().any(|(known, _)| known == instance);
     match (key, default) {
         (Some(_), Some(default)) if listed(default) => {
-            let fault = format!("the token of the default instance is given twice, here and by {name}");
+            let fault = format!(
+                "the token of the default instance is given twice, here and by {name}; set one of them"
+            );
             faults.note(API_KEY, &fault);
         }
         (Some(key), Some(default)) => by_instance.push((default.clone(), key)),
@@ -318,22 +326,42 @@ fn tokens(
             faults.note(API_KEY, &fault);
         }
         (None, Some(default)) if !listed(default) => {
-            faults.note(&names("instance"), &format!("has no token: {name} does not name it"));
+            faults.note(
+                &names("instance"),
+                &format!("has no token: {name} does not name it, and {API_KEY} is not set"),
+            );
         }
         (None, _) => {}
     }
     Some(Tokens { any: None, by_instance })
 }
 
-/// The API key, from its variable or its file. Neither it nor the file's content stands in a fault.
 fn api_key(variables: &Variables) -> Result<Option<SecretString>, (&'static str, String)> {
-    let (name, token) = match (variable(variables, API_KEY), variable(variables, API_KEY_FILE)) {
+    token(variables, API_KEY, API_KEY_FILE)
+}
+
+/// The token that `get` shows to the service as its caller.
+///
+/// # Errors
+///
+/// What is wrong with which variable.
+pub fn caller_token(variables: &Variables) -> Result<Option<SecretString>, String> {
+    token(variables, CALLER_TOKEN, CALLER_TOKEN_FILE).map_err(|(name, fault)| format!("{name}: {fault}"))
+}
+
+/// A token, from its variable or its file. Neither it nor the file's content stands in a fault.
+fn token(
+    variables: &Variables,
+    name: &'static str,
+    file_name: &'static str,
+) -> Result<Option<SecretString>, (&'static str, String)> {
+    let (name, token) = match (variable(variables, name), variable(variables, file_name)) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err((API_KEY, format!("given twice, here and by {API_KEY_FILE}")));
+            return Err((name, format!("given twice, here and by {file_name}; set one of them")));
         }
-        (Some(value), None) => (API_KEY, token_from(&value.to_string_lossy())),
-        (None, Some(path)) => (API_KEY_FILE, read_file(path.as_ref()).and_then(|text| token_from(&text))),
+        (Some(value), None) => (name, token_from(&value.to_string_lossy())),
+        (None, Some(path)) => (file_name, read_file(path.as_ref()).and_then(|text| token_from(&text))),
     };
     token.map(Some).map_err(|fault| (name, fault))
 }

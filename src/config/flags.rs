@@ -38,6 +38,9 @@ pub enum Command {
     /// never from the command line, which everyone on the machine can read. Exit code 78 means that settings are at fault.
     Serve(Box<ServeFlags>),
     /// Ask a running service for one contact and print the answer as JSON.
+    ///
+    /// Where callers must be known, the token is read from HYPERSENDER_GRPC_TOKEN, or from the file that
+    /// HYPERSENDER_GRPC_TOKEN_FILE names; never from the command line, which everyone on the machine can read.
     Get(GetFlags),
     /// Ask a running service for its health: exit code 0 when it serves, else 1.
     Health(Target),
@@ -247,9 +250,10 @@ pub(super) struct LogFlags {
     /// text or json [default: text on a terminal, else json]
     #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT", value_parser = read_by(read_format))]
     pub log_format: Option<Given<Format>>,
-    /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug
+    /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug. Of
+    /// libraries no more than info is ever logged: below it stand headers and URLs
     #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
-    #[arg(value_parser = one_of::<Filter>("a level or a list of directives"))]
+    #[arg(value_parser = one_of::<Filter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
     pub log: Given<Filter>,
 }
 
@@ -280,6 +284,27 @@ pub struct Target {
     /// Time to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+    /// Authorities in PEM that sign the certificate of the service; with them the connection is encrypted
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH")]
+    pub tls_ca: Option<PathBuf>,
+    /// Name in the certificate of the service [default: the IP address that is asked]
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME")]
+    pub tls_domain: Option<String>,
+    /// Certificate chain in PEM to show to a service that asks its clients for one
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH")]
+    #[arg(requires_all = ["tls_ca", "tls_client_key"])]
+    pub tls_client_cert: Option<PathBuf>,
+    /// Private key of that certificate in PEM
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH", requires = "tls_client_cert")]
+    pub tls_client_key: Option<PathBuf>,
+}
+
+impl Target {
+    /// Whether the way there never leaves this machine; of an unspecified address, its own is asked.
+    #[must_use]
+    pub fn is_this_machine(&self) -> bool {
+        self.address.ip().is_loopback() || self.address.ip().is_unspecified()
+    }
 }
 
 /// Settings of `get`.
@@ -316,11 +341,12 @@ fn read_instance(text: &str) -> Result<Instance, String> {
     Instance::parse(text).map_err(|error| error.to_string())
 }
 
+/// The text is not repeated in a fault: by its name, somebody may take the setting for the token itself.
 fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
     match text {
         "own" => Ok(TokenOwner::Server),
         "passthrough" => Ok(TokenOwner::Caller),
-        _ => Err(format!("{text:?} is neither own nor passthrough")),
+        _ => Err("neither own nor passthrough".to_owned()),
     }
 }
 
@@ -334,9 +360,10 @@ fn read_format(text: &str) -> Result<Format, String> {
 
 /// The text is not repeated in a fault: a URL may hold a password.
 fn read_base_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("no absolute URL ({error})"))?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("not an absolute URL such as https://host/path ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("not an http or https URL".to_owned());
+        return Err("not a URL that begins with https:// or http://".to_owned());
     }
     let named = !url.username().is_empty() || url.password().is_some();
     if named || url.query().is_some() || url.fragment().is_some() {

@@ -45,7 +45,10 @@ pub fn read(path: &Path) -> Result<Vec<(Instance, SecretString)>, Vec<String>> {
     let mut faults = Vec::new();
     let mut tokens: Vec<(Instance, SecretString)> = Vec::new();
     for (name, given) in file.instances {
-        let read = Instance::parse(&name).map_err(|error| error.to_string());
+        let parsed = Instance::parse(&name);
+        // What is no name is not repeated: in the wrong place, it may be a token.
+        let shown = parsed.as_ref().map_or("an instance".to_owned(), |_| format!("instance {name}"));
+        let read = parsed.map_err(|error| error.to_string());
         let read = read.and_then(|instance| {
             if tokens.iter().any(|(known, _)| *known == instance) {
                 return Err("stands there twice".to_owned());
@@ -54,7 +57,7 @@ pub fn read(path: &Path) -> Result<Vec<(Instance, SecretString)>, Vec<String>> {
         });
         match read {
             Ok(instance) => tokens.push(instance),
-            Err(fault) => faults.push(format!("instance {name:?}: {fault}")),
+            Err(fault) => faults.push(format!("{shown}: {fault}")),
         }
     }
     if faults.is_empty() { Ok(tokens) } else { Err(faults) }
@@ -69,8 +72,8 @@ impl Given {
                 let path = instances_file.parent().unwrap_or(Path::new("")).join(file);
                 token_from(&read_file(&path).map_err(|fault| format!("token_file: {fault}"))?)
             }
-            (Some(_), Some(_)) => Err("token and token_file are both given".to_owned()),
-            (None, None) => Err("neither token nor token_file is given".to_owned()),
+            (Some(_), Some(_)) => Err("token and token_file are both given; keep one".to_owned()),
+            (None, None) => Err("neither token nor token_file is given; write one".to_owned()),
         }
     }
 }
@@ -78,7 +81,10 @@ impl Given {
 /// A token as it stands in a variable or file, without the blanks around it.
 pub fn token_from(text: &str) -> Result<SecretString, String> {
     let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.is_empty() {
+        return Err("holds no token".to_owned());
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a token is visible ASCII characters without blanks".to_owned());
     }
     Ok(SecretString::from(token))
@@ -88,7 +94,7 @@ pub fn token_from(text: &str) -> Result<SecretString, String> {
 pub fn read_file(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot read the file ({error})");
     if fs::metadata(path).map_err(cannot)?.len() > BYTES_MAX {
-        return Err(format!("the file has more than {BYTES_MAX} bytes"));
+        return Err(format!("the file has more than {BYTES_MAX} bytes; is it the right one?"));
     }
     fs::read_to_string(path).map_err(cannot)
 }
@@ -96,8 +102,22 @@ pub fn read_file(path: &Path) -> Result<String, String> {
 /// Where and what, without the line itself: toml's own text repeats it, and it may hold a token.
 pub fn explain(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
-    let line = before.map_or(1, |before| before.lines().count().max(1));
+    let line = before.map_or(1, |before| 1 + before.matches('\n').count());
+    let message = error.message();
+    if let Some((unknown, allowed)) =
+        message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "))
+    {
+        let allowed = allowed.trim_start_matches("one of ").replace('`', "");
+        return format!("line {line}: unknown {}; allowed: {allowed}", field(unknown));
+    }
     // The message about an unexpected value repeats that value, in quotes.
-    let message = error.message().split(['\n', '"', '`']).next().unwrap_or_default().trim_end();
-    format!("line {line}: {message}")
+    let message = message.split(['\n', '"', '`']).next().unwrap_or_default().trim_end();
+    format!("line {line}: {}", message.trim_end_matches(", expected"))
+}
+
+/// A field, by its name where that looks like one: what stands in the wrong place may be a token.
+pub fn field(name: &str) -> String {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_plain = (1..=16).contains(&name.len()) && name.bytes().all(fits);
+    if is_plain { format!("field {name}") } else { "field".to_owned() }
 }

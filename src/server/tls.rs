@@ -9,8 +9,11 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    Error, RootCertStore, ServerConfig,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     server::WebPkiClientVerifier,
 };
 use tokio::net::TcpStream;
@@ -110,16 +113,24 @@ fn read(settings: &Settings) -> Result<ServerConfig, Fault> {
             let fault = |error: &dyn fmt::Display| Fault::new("client_ca", path, error);
             let mut roots = RootCertStore::empty();
             for certificate in certificates("client_ca", path)? {
-                roots.add(certificate).map_err(|error| fault(&error))?;
+                roots.add(certificate).map_err(|error| fault(&format_args!("no certificate ({error})")))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| fault(&error))?)
         }
     };
     let chain = certificates("cert", cert)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| Fault::new("key", key, &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+        pem::Error::NoItemsFound => Fault::new("key", key, &"holds no private key in PEM"),
+        error => Fault::new("key", key, &error),
+    })?;
     let config = builder.with_single_cert(chain, private);
-    let mut config = config.map_err(|error| Fault::new("cert", cert, &error))?;
+    let mut config = config.map_err(|error| match error {
+        Error::InconsistentKeys(_) => {
+            Fault::new("cert", cert, &format_args!("not the certificate of the key in {}", key.display()))
+        }
+        error => Fault::new("cert", cert, &error),
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

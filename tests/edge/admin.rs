@@ -30,38 +30,32 @@ async fn readiness_ends_with_the_first_signal_and_life_does_not() {
 
 #[tokio::test]
 async fn an_open_connection_does_not_keep_the_process_from_stopping() {
-    let service = Service::start(&[]).await;
+    let mut service = Service::start(&[]).await;
     let mut half = TcpStream::connect(service.admin.unwrap()).await.unwrap();
     half.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
     let _silent = TcpStream::connect(service.admin.unwrap()).await.unwrap();
     service.signal("INT").await;
-    let (code, log) = service.ended().await;
-    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(service.exit_code().await, 0, "{}", service.logs());
 }
 
 #[tokio::test]
 async fn it_can_be_switched_off() {
     for off in ["off", "OFF", ""] {
-        let mut command = serve(&["--sandbox"]);
-        command.arg(format!("--admin-listen={off}"));
-        assert_eq!(Service::from(command).await.admin, None, "{off:?}");
+        let launch = serve(&["--sandbox", &format!("--admin-listen={off}")]);
+        assert_eq!(launch.start().await.admin, None, "{off:?}");
     }
-    let mut command = serve(&["--sandbox"]);
-    command.env(VARIABLE, "off");
-    assert_eq!(Service::from(command).await.admin, None);
+    assert_eq!(serve(&["--sandbox"]).variable(VARIABLE, "off").start().await.admin, None);
 }
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let mut command = serve(&["--admin-listen", &address]);
-    command.env("HYPERSENDER_WHATSAPP_API_KEY", "token");
-    let output = patiently("the service to end", command.output()).await.unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{log}");
+    let launch = serve(&["--admin-listen", &address]);
+    let ended = launch.variable("HYPERSENDER_WHATSAPP_API_KEY", "Zq9mark").run().await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
     for part in [&address, "--admin-listen", VARIABLE] {
-        assert!(log.contains(part), "{part:?} is missing in {log}");
+        assert!(ended.stderr.contains(part), "{part:?} is missing in {ended:?}");
     }
 }
 
@@ -69,18 +63,11 @@ async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
 async fn the_sandbox_takes_another_port_when_its_own_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let service = Service::from(serve(&["--sandbox", "--admin-listen", &address.to_string()])).await;
-    assert_ne!(service.admin, Some(address));
+    let service = serve(&["--sandbox", "--admin-listen", &address.to_string()]).start().await;
+    let admin = service.admin.unwrap();
+    assert_ne!(admin, address);
     assert_eq!(service.get("/livez").await.0, 200);
-}
-
-#[tokio::test]
-async fn what_is_no_address_is_a_fault_of_the_settings() {
-    let mut command = serve(&["--sandbox", "--admin-listen", "9090"]);
-    let output = patiently("the service to end", command.output()).await.unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(78), "{log}");
-    assert!(log.contains("--admin-listen") && log.contains("off"), "{log}");
+    service.printed(&format!("curl http://{admin}/metrics")).await;
 }
 
 #[tokio::test]

@@ -9,4 +9,6 @@ mod dashboard;
 mod door;
 mod metrics;
 mod passthrough;
+#[path = "../process/mod.rs"]
+mod process;
 mod support;

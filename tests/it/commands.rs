@@ -3,15 +3,14 @@
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::support::{Launch, Reply, Service, Upstream, command, link};
+use crate::support::{Launch, Reply, Service, Upstream, link};
 
-/// Runs the binary to its end beside the test's own work; exit code, standard output, standard error.
+/// Runs the binary to its end; exit code, standard output, standard error.
 async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
-    let mut command = command();
-    command.args(arguments).envs(variables.iter().copied());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    (output.status.code().unwrap(), stdout, stderr)
+    let launch = Launch::of(arguments);
+    let ended =
+        variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value)).run().await;
+    (ended.code, ended.stdout, ended.stderr)
 }
 
 async fn closed_address() -> String {
@@ -68,7 +67,7 @@ async fn health_is_an_exit_code() {
     let address = service.address().to_string();
     let check = ["health", "--address", &address];
     let (code, stdout, _) = run(&check, &[]).await;
-    assert_eq!((code, stdout.as_str()), (0, "SERVING\n"));
+    assert_eq!((code, stdout.as_str()), (0, "SERVING"));
     let unspecified = address.replace("127.0.0.1", "0.0.0.0");
     assert_eq!(run(&["health"], &[("HYPERSENDER_GRPC_LISTEN", &unspecified)]).await.0, 0);
 
@@ -115,7 +114,7 @@ async fn a_service_with_its_sandbox_says_what_to_try() {
     for launch in
         [Launch::serve().flags(&["--sandbox"]), Launch::serve().variable("HYPERSENDER_GRPC_SANDBOX", "true")]
     {
-        let mut service = launch.start().await;
+        let service = launch.start().await;
         let line = service.printed("grpcurl").await;
         let address = service.address().to_string();
         let call = format!("{address} hypersender.contact.v1.ContactService/GetProfilePicture");

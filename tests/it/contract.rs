@@ -108,7 +108,7 @@ async fn a_call_without_an_instance_needs_a_default_one() {
 async fn an_instance_without_a_token_is_not_asked() {
     let upstream = Upstream::start([Reply::status(404)]).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[instances.shop]\ntoken = \"1|shop\"\n").unwrap();
+    std::fs::write(file.path(), "[instances.shop]\ntoken = \"1|Zq9mark-shop\"\n").unwrap();
     let launch = Launch::serve().flags(&["--instances-file", file.path().to_str().unwrap()]);
     let service = launch.variable("HYPERSENDER_WHATSAPP_BASE_URL", upstream.base_url()).start().await;
     let request = GetProfilePictureRequest { instance: "other".into(), ..about(CHAT) };
@@ -222,4 +222,34 @@ async fn reflection_knows_the_services_and_the_details_of_errors() {
     ];
     reflects!(v1, names);
     reflects!(v1alpha, names);
+}
+
+#[test]
+fn every_reason_is_documented_with_its_code() {
+    const PROTO: &str = include_str!("../../proto/hypersender/contact/v1/contact_service.proto");
+    const README: &str = include_str!("../../README.md");
+    let proto = PROTO.replace("\n  // ", " ");
+    let proto: Vec<_> = proto.split("\n  //").filter_map(|entry| entry.trim().split_once(": ")).collect();
+    let rows = README.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let readme: Vec<_> = rows.collect();
+    let sources = include_str!("../../src/grpc/status.rs");
+    let reasons = sources.match_indices("(Code::").filter_map(|(at, start)| {
+        let (code, rest) = sources[at + start.len()..].split_once(", \"")?;
+        let (reason, _) = rest.split_once('"')?;
+        let is_reason = code.chars().all(char::is_alphanumeric);
+        is_reason.then(|| (code.to_owned(), reason.to_owned()))
+    });
+    let reasons: Vec<_> = reasons.collect();
+    assert!(reasons.len() > 20, "{reasons:?}");
+    for (code, reason) in reasons {
+        let named = code.chars().flat_map(|letter| [letter.is_uppercase().then_some('_'), Some(letter)]);
+        let code: String = named.flatten().skip(1).collect::<String>().to_uppercase();
+        for (place, entries) in [("the proto", &proto), ("README", &readme)] {
+            let words =
+                |text: &str| text.replace(|letter: char| !letter.is_alphanumeric() && letter != '_', " ");
+            let has = |text: &str, word: &str| words(text).split(' ').any(|other| other == word);
+            let found = entries.iter().any(|(codes, text)| has(codes, &code) && has(text, &reason));
+            assert!(found, "{place} does not tell of {reason} with {code}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use hyper_util::rt::TokioIo;
-use hypersender_grpc::grpc::contact::contact_service_client::ContactServiceClient;
+use hypersender_grpc::{grpc::contact::contact_service_client::ContactServiceClient, server::TokenHash};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::{
@@ -116,17 +116,113 @@ async fn with_a_client_authority_only_its_clients_get_in() {
 async fn a_hangup_exchanges_certificates_and_open_connections_stay() {
     let (files, old, new) = (Files::new(), Authority::new(), Authority::new());
     let [cert, key] = files.identity(&old.identity("localhost"));
-    let mut service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
     let open = connect(&service, &old, None, &["h2"]).await.unwrap();
 
     files.identity(&new.identity("localhost"));
-    service.signal("HUP").await;
-    service.logged("read the certificates again").await;
+    service.signalled("HUP", "read the certificates again").await;
     ask(connect(&service, &new, None, &["h2"]).await.unwrap()).await.unwrap();
     ask(open).await.unwrap();
 
     fs::write(Path::new(&cert), "no certificate").unwrap();
-    service.signal("HUP").await;
-    service.logged("kept the certificates that were read before").await;
+    service.signalled("HUP", "kept the certificates that were read before").await;
     ask(connect(&service, &new, None, &["h2"]).await.unwrap()).await.unwrap();
+}
+
+/// Runs `health` and `get` against the service; whether each exits with 0, and what the second says.
+async fn ask_by_command(
+    service: &Service,
+    flags: &[&str],
+    variables: &[(&str, &str)],
+) -> ([bool; 2], String) {
+    let address = service.address().to_string();
+    let launch = |arguments: &[&str]| {
+        let launch = Launch::of(arguments).flags(&["--address", &address]).flags(flags);
+        variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
+    };
+    let health = launch(&["health"]).run().await;
+    let get = launch(&["get", CHAT]).run().await;
+    ([health.code == 0, get.code == 0], get.stdout + &get.stderr)
+}
+
+#[tokio::test]
+async fn the_subcommands_speak_tls() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let ca = files.write("ca.pem", &authority.pem());
+    let [cert, key] = files.identity(&authority.identity("contacts.internal"));
+    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let other = files.write("other.pem", &Authority::new().pem());
+    let domain = ["--tls-domain", "contacts.internal"];
+    for (flags, variables, served) in [
+        (&["--tls-ca", &ca, domain[0], domain[1]][..], &[][..], true),
+        (&[], &[("HYPERSENDER_GRPC_TLS_CA", &*ca), ("HYPERSENDER_GRPC_TLS_DOMAIN", domain[1])], true),
+        (&["--tls-ca", &ca], &[], false),
+        (&["--tls-ca", &other, domain[0], domain[1]], &[], false),
+        (&["--tls-ca", "/nonexistent", domain[0], domain[1]], &[], false),
+        (&[], &[], false),
+    ] {
+        let (asked, said) = ask_by_command(&service, flags, variables).await;
+        assert_eq!(asked, [served; 2], "{flags:?} {variables:?}: {said}");
+    }
+    let [cert, key] = files.identity(&authority.identity("127.0.0.1"));
+    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let (asked, said) = ask_by_command(&service, &["--tls-ca", &ca], &[]).await;
+    assert_eq!(asked, [true; 2], "a certificate for the address needs no name: {said}");
+}
+
+#[tokio::test]
+async fn the_subcommands_show_a_certificate() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let ca = files.write("ca.pem", &authority.pem());
+    let [cert, key] = files.identity(&authority.identity("127.0.0.1"));
+    let service = serve(&["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca]).await;
+    let identity = authority.identity("on-call.internal");
+    let cert = files.write("client.pem", &identity.cert);
+    let key = files.write("client-key.pem", &identity.key);
+    let shown = ["--tls-client-cert", &cert, "--tls-client-key", &key];
+    let (asked, said) = ask_by_command(&service, &[&["--tls-ca", &ca][..], &shown].concat(), &[]).await;
+    assert_eq!(asked, [true; 2], "{said}");
+    let (asked, said) = ask_by_command(&service, &["--tls-ca", &ca], &[]).await;
+    assert_eq!(asked, [false; 2], "{said}");
+    for incomplete in [&shown[..], &["--tls-ca", &ca, "--tls-client-cert", &cert]] {
+        let ended = Launch::of(&["health"]).flags(incomplete).run().await;
+        assert!(ended.code != 0 && ended.stderr.contains("required"), "{incomplete:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn get_shows_the_token_of_its_variable_or_file() {
+    const TOKEN: &str = "Zq9mark-on-call";
+    let (files, authority) = (Files::new(), Authority::new());
+    let hash = TokenHash::of(TOKEN).0.map(|byte| format!("{byte:02x}")).concat();
+    let callers = format!("[callers.on-call]\ntoken_sha256 = \"{hash}\"\ninstances = [\"*\"]\n");
+    let callers = files.write("callers.toml", &callers);
+    let ca = files.write("ca.pem", &authority.pem());
+    let [cert, key] = files.identity(&authority.identity("localhost"));
+    let tls = ["--tls-cert", &cert, "--tls-key", &key, "--listen", "0.0.0.0:0"];
+    let service = serve(&[&tls[..], &["--callers-file", &callers]].concat()).await;
+    let file = files.write("token", &format!("{TOKEN}\n"));
+    let by_variable = ("HYPERSENDER_GRPC_TOKEN", TOKEN);
+    let by_file = ("HYPERSENDER_GRPC_TOKEN_FILE", file.as_str());
+    let flags = ["--tls-ca", &ca, "--tls-domain", "localhost"];
+    for (variables, answered, words) in [
+        (&[by_variable][..], true, "https://"),
+        (&[by_file], true, "https://"),
+        (&[], false, "CALLER_UNKNOWN"),
+        (&[("HYPERSENDER_GRPC_TOKEN", "Zq9mark-other")], false, "CALLER_UNKNOWN"),
+        (&[by_variable, by_file], false, "HYPERSENDER_GRPC_TOKEN: given twice"),
+        (&[("HYPERSENDER_GRPC_TOKEN", "Zq9mark one")], false, "HYPERSENDER_GRPC_TOKEN: a token is"),
+    ] {
+        let (asked, said) = ask_by_command(&service, &flags, variables).await;
+        assert_eq!(asked, [true, answered], "{variables:?}: {said}");
+        assert!(said.contains(words) && !said.contains("warning"), "{variables:?}: {said}");
+    }
+    assert!(!service.logs().contains("in the clear"), "{}", service.logs());
+
+    // Beyond this machine, whether anybody answers there or not.
+    let away = ["get", CHAT, "--address", "192.0.2.1:1", "--timeout", "1ms"];
+    let ended = Launch::of(&away).variable(by_variable.0, TOKEN).run().await;
+    assert!(ended.code == 1 && ended.stderr.starts_with("warning: the token travels"), "{ended:?}");
+    let flag = Launch::of(&["get", CHAT, "--token", "x"]).run().await;
+    assert!(flag.stderr.contains("unexpected argument"), "{flag:?}");
 }

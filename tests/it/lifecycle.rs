@@ -6,7 +6,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{CHAT, Reply, Service, Upstream, about, command, link, patiently};
+use crate::support::{CHAT, Launch, Reply, Service, Upstream, about, link, patiently};
 
 const CONTACTS: &str = "hypersender.contact.v1.ContactService";
 /// Calls may take as long as the parts of a stop that a test waits for.
@@ -81,8 +81,7 @@ async fn a_call_in_flight_outlives_sigint_too() {
     let mut client = service.client().await;
     let in_flight = tokio::spawn(async move { client.get_profile_picture(about(CHAT)).await });
     upstream.called(1).await;
-    service.signal("INT").await;
-    service.logged("stopping").await;
+    service.signalled("INT", "stopping").await;
     upstream.release();
     patiently("the call in flight", in_flight).await.unwrap().unwrap();
     assert_eq!(service.exit_code().await, 0);
@@ -132,8 +131,7 @@ async fn a_second_signal_ends_the_process_at_once() {
         let mut client = service.client().await;
         let in_flight = tokio::spawn(async move { client.get_profile_picture(about(CHAT)).await });
         upstream.called(1).await;
-        service.signal("TERM").await;
-        service.logged("stopping").await;
+        service.signalled("TERM", "stopping").await;
         service.signal(signal).await;
         assert_eq!(service.exit_code().await, 1, "{signal}");
         in_flight.await.unwrap().unwrap_err();
@@ -144,7 +142,7 @@ async fn a_second_signal_ends_the_process_at_once() {
 async fn a_port_that_is_taken_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let assert = command().args(["serve", "--sandbox", "--listen", &address]).assert().code(1);
-    let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    assert!(stderr.contains(&format!("cannot listen on {address}")), "{stderr}");
+    let ended = Launch::serve().flags(&["--sandbox", "--listen", &address]).run().await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains(&format!("cannot listen on {address}")), "{ended:?}");
 }

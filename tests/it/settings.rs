@@ -1,110 +1,17 @@
-//! Settings: every fault is told at once and before the port opens, and nothing secret with it.
+//! Settings: where they come from, and what is said of them. Those at fault are in `bad_configurations`.
 
-use std::{fs, net::TcpListener};
+use std::fs;
 
-use assert_cmd::assert::Assert;
 use clap::CommandFactory;
 use hypersender_grpc::config::Cli;
 use tempfile::TempDir;
 
-use crate::support::{CHAT, DOCUMENTED_ABSENCE, INSTANCE, Launch, Reply, Service, Upstream, about, command};
+use crate::support::{CHAT, DOCUMENTED_ABSENCE, INSTANCE, Launch, Reply, Service, Upstream, about};
 
 const KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// Looks like nothing else, so that it is found wherever it leaks.
-const MARKED: &str = "7|marked-token-Zq";
-
-/// Starts `serve` on a port that is taken: were it opened before the settings are checked, the exit code would be 1.
-fn refused(flags: &[&str], variables: &[(&str, &str)]) -> Assert {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let mut command = command();
-    command.args(["serve"]).env("HYPERSENDER_GRPC_LISTEN", address);
-    command.args(flags).envs(variables.iter().copied()).assert().code(78)
-}
-
-fn stderr(assert: &Assert) -> String {
-    assert_eq!(assert.get_output().stdout, b"");
-    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
-}
-
-/// One fault and no other, told in these words.
-fn check(flags: &[&str], variables: &[(&str, &str)], words: &[&str]) {
-    let told = stderr(&refused(flags, variables));
-    assert!(told.starts_with("error: 1 setting at fault\n"), "{told}");
-    for word in words {
-        assert!(told.contains(word), "{word:?} is not in {told}");
-    }
-    assert!(!told.contains(MARKED), "{told}");
-}
-
-/// With a token, so that nothing else is at fault.
-fn check_flag(flag: &str, value: &str, variable: &str) {
-    let flag_is_value = format!("{flag}={value}");
-    let names = format!("{flag} ({variable}): ");
-    check(&[&flag_is_value], &[(KEY, MARKED)], &[&names]);
-    check(&[], &[(KEY, MARKED), (variable, value)], &[&names]);
-}
-
-#[test]
-fn a_fault_is_told_by_flag_and_variable() {
-    check_flag("--deadline", "31s", "HYPERSENDER_GRPC_DEADLINE");
-    check_flag("--deadline", "soon", "HYPERSENDER_GRPC_DEADLINE");
-    check_flag("--deadline", "0", "HYPERSENDER_GRPC_DEADLINE");
-    check_flag("--deadline", "5", "HYPERSENDER_GRPC_DEADLINE");
-    check_flag("--attempts", "0", "HYPERSENDER_GRPC_ATTEMPTS");
-    check_flag("--attempts", "6", "HYPERSENDER_GRPC_ATTEMPTS");
-    check_flag("--attempts", "-1", "HYPERSENDER_GRPC_ATTEMPTS");
-    check_flag("--attempt-timeout", "16s", "HYPERSENDER_GRPC_ATTEMPT_TIMEOUT");
-    check_flag("--retry-budget", "1.5", "HYPERSENDER_GRPC_RETRY_BUDGET");
-    check_flag("--retry-budget", "NaN", "HYPERSENDER_GRPC_RETRY_BUDGET");
-    check_flag("--retry-after-max", "2h", "HYPERSENDER_GRPC_RETRY_AFTER_MAX");
-    check_flag("--cache-ttl", "11d", "HYPERSENDER_GRPC_CACHE_TTL");
-    check_flag("--cache-absent-ttl", "1 fortnight", "HYPERSENDER_GRPC_CACHE_ABSENT_TTL");
-    check_flag("--cache-entries", "many", "HYPERSENDER_GRPC_CACHE_ENTRIES");
-    check_flag("--cache-bytes", "2TiB", "HYPERSENDER_GRPC_CACHE_BYTES");
-    check_flag("--stale-if-error", "-1s", "HYPERSENDER_GRPC_STALE_IF_ERROR");
-    check_flag("--rate", "inf", "HYPERSENDER_GRPC_RATE");
-    check_flag("--burst", "1.5", "HYPERSENDER_GRPC_BURST");
-    check_flag("--upstream-concurrency", "0", "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY");
-    check_flag("--flights", "0", "HYPERSENDER_GRPC_FLIGHTS");
-    check_flag("--sandbox", "perhaps", "HYPERSENDER_GRPC_SANDBOX");
-    check_flag("--log", "hypersender=loud", "HYPERSENDER_GRPC_LOG");
-    check_flag("--log-format", "xml", "HYPERSENDER_GRPC_LOG_FORMAT");
-    check_flag("--link-hosts", "https://a.net", "HYPERSENDER_GRPC_LINK_HOSTS");
-    check_flag("--instance", "a/b", "HYPERSENDER_WHATSAPP_INSTANCE_ID");
-    check_flag("--instances-file", "/nonexistent/instances", "HYPERSENDER_GRPC_INSTANCES_FILE");
-}
-
-#[test]
-fn an_address_to_listen_on_is_an_ip_and_a_port() {
-    for address in ["localhost:50051", "50051", "127.0.0.1", "127.0.0.1:70000", "::1:50051"] {
-        let names = "--listen (HYPERSENDER_GRPC_LISTEN): ";
-        check(&["--listen", address], &[(KEY, MARKED)], &[names]);
-    }
-}
-
-#[test]
-fn a_root_of_the_api_is_safe_for_the_token() {
-    for url in [
-        "app.hypersender.com",
-        "ftp://app.hypersender.com",
-        "https://",
-        "https://user:word@app.hypersender.com/",
-        "https://app.hypersender.com/?a=b",
-        "https://app.hypersender.com/#a",
-        "http://app.hypersender.com/api",
-        "http://192.168.0.7/api",
-        "http://localhost.example.com/api",
-        "http://127.0.0.1.example.com/api",
-    ] {
-        check_flag("--base-url", url, "HYPERSENDER_WHATSAPP_BASE_URL");
-    }
-    let told = stderr(&refused(&["--base-url", "http://host/"], &[(KEY, MARKED)]));
-    assert!(told.contains("--allow-http"), "{told}");
-    let told = stderr(&refused(&["--base-url", "https://user:secret-word@host/"], &[(KEY, MARKED)]));
-    assert!(!told.contains("secret-word"), "{told}");
-}
+const MARKED: &str = "7|Zq9mark-token";
 
 #[tokio::test]
 async fn http_is_allowed_on_loopback_or_when_it_is_asked_for() {
@@ -120,56 +27,11 @@ async fn http_is_allowed_on_loopback_or_when_it_is_asked_for() {
     }
 }
 
-#[test]
-fn all_faults_are_told_at_once() {
-    let flags = ["--base-url", "http://host/", "--attempts", "9", "--cache-ttl", "long", "--rate", "x"];
-    let variables = [
-        ("HYPERSENDER_GRPC_DEADLINE", "1h"),
-        ("HYPERSENDER_WHATSAPP_INSTANCE_ID", "a b"),
-        (KEY, MARKED),
-        (KEY_FILE, "/nonexistent/token"),
-    ];
-    let told = stderr(&refused(&flags, &variables));
-    assert!(told.starts_with("error: 7 settings at fault\n"), "{told}");
-    for name in [
-        "--base-url (HYPERSENDER_WHATSAPP_BASE_URL): ",
-        "--attempts (HYPERSENDER_GRPC_ATTEMPTS): ",
-        "--cache-ttl (HYPERSENDER_GRPC_CACHE_TTL): ",
-        "--rate (HYPERSENDER_GRPC_RATE): ",
-        "--deadline (HYPERSENDER_GRPC_DEADLINE): ",
-        "--instance (HYPERSENDER_WHATSAPP_INSTANCE_ID): ",
-        "HYPERSENDER_WHATSAPP_API_KEY: given twice",
-    ] {
-        assert!(told.contains(name), "{name:?} is not in {told}");
-    }
-    assert!(!told.contains(MARKED), "{told}");
-}
-
-#[test]
-fn a_token_is_needed_and_never_told() {
-    check(&[], &[], &[KEY, KEY_FILE, "--sandbox"]);
-    check(&[], &[(KEY, "")], &[KEY]);
-    check(&[], &[(KEY, &format!("{MARKED} {MARKED}"))], &["HYPERSENDER_WHATSAPP_API_KEY: "]);
-    check(&[], &[(KEY, &format!("{MARKED}ü"))], &["HYPERSENDER_WHATSAPP_API_KEY: "]);
-    check(&[], &[(KEY_FILE, "/nonexistent/token")], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]);
-    let directory = TempDir::new().unwrap();
-    let file = |text: &str| {
-        let path = directory.path().join("token");
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    check(&[], &[(KEY_FILE, &file(""))], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]);
-    check(&[], &[(KEY_FILE, &file(" \n"))], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]);
-    let two_lines = file(&format!("{MARKED}\n{MARKED}\n"));
-    check(&[], &[(KEY_FILE, &two_lines)], &["HYPERSENDER_WHATSAPP_API_KEY_FILE: "]);
-    check(&[], &[(KEY_FILE, &two_lines), (KEY, MARKED)], &["given twice"]);
-}
-
-#[test]
-fn there_is_no_flag_for_a_token() {
+#[tokio::test]
+async fn there_is_no_flag_for_a_token() {
     for flag in ["--api-key", "--token", "--whatsapp-api-key"] {
-        let assert = command().args(["serve", flag, MARKED]).assert().failure();
-        assert!(String::from_utf8_lossy(&assert.get_output().stderr).contains("unexpected argument"));
+        let ended = Launch::of(&["serve", flag, "x"]).run().await;
+        assert!(ended.code != 0 && ended.stderr.contains("unexpected argument"), "{ended:?}");
     }
 }
 
@@ -195,7 +57,8 @@ async fn a_token_comes_from_its_variable_or_its_file_without_the_blanks_around_i
 #[tokio::test]
 async fn an_empty_variable_counts_as_unset() {
     let upstream = Upstream::start([Reply::json(200, DOCUMENTED_ABSENCE)]).await;
-    let mut launch = Service::asking(&upstream).variable(KEY_FILE, "");
+    let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let mut launch = Service::asking(&upstream).flags(&ports).variable(KEY_FILE, "");
     let command = Cli::command();
     let serve = command.find_subcommand("serve").unwrap();
     for variable in serve.get_arguments().filter_map(|argument| argument.get_env()?.to_str()) {
@@ -225,21 +88,21 @@ async fn a_variable_that_is_no_setting_is_warned_of() {
     assert!(!logs.contains(MARKED), "{logs}");
 }
 
-#[test]
-fn every_subcommand_has_help() {
+#[tokio::test]
+async fn every_subcommand_has_help() {
     for arguments in [&["--help"][..], &["serve", "--help"], &["serve", "-h"], &["--version"], &["help"]] {
-        command().args(arguments).assert().code(0);
+        assert_eq!(Launch::of(arguments).run().await.code, 0, "{arguments:?}");
     }
     for subcommand in Cli::command().get_subcommands() {
-        command().args([subcommand.get_name(), "--help"]).assert().code(0);
+        let ended = Launch::of(&[subcommand.get_name(), "--help"]).run().await;
+        assert_eq!(ended.code, 0, "{ended:?}");
     }
-    command().assert().failure();
+    assert_ne!(Launch::of(&[]).run().await.code, 0);
 }
 
-#[test]
-fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
-    let output = command().args(["serve", "--help"]).output().unwrap();
-    let help = String::from_utf8(output.stdout).unwrap();
+#[tokio::test]
+async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
+    let help = Launch::of(&["serve", "--help"]).run().await.stdout;
     for name in [KEY, KEY_FILE] {
         assert!(help.contains(name), "{name}");
     }

@@ -5,25 +5,20 @@ mod service;
 mod tls;
 mod upstream;
 
-use std::{
-    future::Future,
-    time::{Duration, SystemTime},
-};
+use std::time::SystemTime;
 
 use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictureResponse, ProfilePicture};
 
 pub use self::{
     fault::{Fault, Pushback},
-    service::{Client, Launch, Service, command},
+    service::{Client, Service},
     tls::{Authority, Identity},
     upstream::{Reply, Upstream},
 };
-
-/// Far above what anything here takes, so that only something that hangs reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use crate::process::{Launch, PATIENCE, patiently};
 
 /// The token of the service under test.
-pub const TOKEN: &str = "1|test-token";
+pub const TOKEN: &str = "1|Zq9mark-test-token";
 /// Its default instance.
 pub const INSTANCE: &str = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d";
 /// A contact like any other.
@@ -43,12 +38,6 @@ pub fn about(chat_id: &str) -> GetProfilePictureRequest {
 /// The picture in a response, which every response has.
 pub fn picture(response: &GetProfilePictureResponse) -> &ProfilePicture {
     response.profile_picture.as_ref().expect("every response tells of a picture")
-}
-
-/// What `work` yields, before patience ends.
-pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(PATIENCE, work).await;
-    done.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 /// A link to the picture `name` that ends in `life_seconds`.

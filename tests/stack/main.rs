@@ -9,6 +9,7 @@ mod cool_downs;
 mod credentials;
 mod deadlines;
 mod flights;
+mod idle;
 mod outage;
 mod rate;
 mod retries;

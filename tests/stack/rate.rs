@@ -135,3 +135,15 @@ async fn a_refresh_in_the_background_never_waits_for_a_turn() {
     settle().await;
     assert_eq!(front.calls(), 3);
 }
+
+/// Timers count whole milliseconds and round up; who may go now must not wait for one.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_now_goes_at_once() {
+    let front = Front::new(limited(5.0, 20), |_| Reply::picture());
+    for chat in 0..5 {
+        advance(Duration::from_micros(300)).await;
+        let asked = front.time();
+        front.ask(contact(chat)).await.unwrap();
+        assert_eq!((front.upstream.attempts()[chat].at, front.time()), (asked, asked));
+    }
+}

@@ -18,6 +18,7 @@ use hypersender_grpc::{
         BreakerSettings, CacheSettings, Clock, ConcurrencySettings, PictureCache, RateSettings,
         RetrySettings, Settings, stack,
     },
+    telemetry::{Metrics, MetricsForm},
 };
 use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
@@ -129,6 +130,7 @@ pub struct Front {
     pub cache: Arc<PictureCache>,
     service: BoxCloneSyncService<Lookup, Answer, LookupError>,
     hasher: RandomState,
+    metrics: Arc<Metrics>,
     start: Instant,
 }
 
@@ -136,9 +138,10 @@ impl Front {
     pub fn new(settings: Settings, script: impl Fn(&Attempt) -> Reply + Send + Sync + 'static) -> Self {
         let clock = Clock::following_tokio(wall());
         let upstream = Upstream::new(clock, script);
-        let (cache, service) = stack(settings, clock, &Arc::default(), upstream.clone());
+        let metrics = Arc::new(Metrics::new(&[]));
+        let (cache, service) = stack(settings, clock, &metrics.lookups, upstream.clone());
         let service = BoxCloneSyncService::new(service);
-        Self { upstream, cache, service, hasher: RandomState::new(), start: Instant::now() }
+        Self { upstream, cache, service, hasher: RandomState::new(), metrics, start: Instant::now() }
     }
 
     /// Passes the question on at once; the future may be polled later, elsewhere, or never.
@@ -171,6 +174,13 @@ impl Front {
 
     pub fn calls(&self) -> usize {
         self.upstream.attempts().len()
+    }
+
+    /// Instances that the breaker keeps a state of, in whatever phase.
+    pub fn circuits(&self) -> usize {
+        let text = self.metrics.text(MetricsForm::accepted(""));
+        let states = text.lines().filter(|line| line.starts_with("hypersender_breaker_state{"));
+        states.map(|line| line.split(' ').next_back().unwrap().parse::<usize>().unwrap()).sum()
     }
 }
 

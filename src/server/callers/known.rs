@@ -63,6 +63,12 @@ impl Known {
         Ok(())
     }
 
+    /// Whether any of them is known by a token.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::process::marks;
+
 /// All that a status tells a caller.
 #[derive(Debug)]
 pub struct Fault {
@@ -29,6 +31,7 @@ pub enum Pushback {
 impl From<&Status> for Fault {
     /// Also checks what holds for every failed call: it names a reason of ours, and both waits are the same number.
     fn from(status: &Status) -> Self {
+        marks::assert_none_in(status);
         let details = status.get_error_details();
         let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
         assert_eq!(info.domain, "hypersender-grpc");

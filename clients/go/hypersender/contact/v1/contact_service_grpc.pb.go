@@ -34,6 +34,38 @@ type ContactServiceClient interface {
 	// Returns where the profile picture of one contact can be downloaded.
 	//
 	// A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
+	//
+	// Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
+	// RESOURCE_EXHAUSTED also carry google.rpc.RetryInfo, and the same wait in milliseconds in the trailer
+	// grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+	//
+	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
+	// UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
+	//
+	// NOT_FOUND: NOT_ON_WHATSAPP, UPSTREAM_NOT_FOUND (no such contact); INSTANCE_NOT_CONFIGURED (the server has no token for
+	// the instance).
+	//
+	// UNAUTHENTICATED: CALLER_UNKNOWN (no token or certificate that is known); UPSTREAM_CREDENTIALS_REJECTED (Hypersender
+	// does not know the token that the call carries for it).
+	//
+	// PERMISSION_DENIED: INSTANCE_NOT_ALLOWED (to this caller); UPSTREAM_CREDENTIALS_REJECTED (the call's own token is not
+	// for this instance).
+	//
+	// FAILED_PRECONDITION: NOT_CACHED (with only_if_cached); INSTANCE_NOT_CONNECTED (to WhatsApp);
+	// UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
+	//
+	// RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
+	// MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
+	//
+	// UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
+	// queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+	//
+	// DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
+	//
+	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (of requests).
+	//
+	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (an answer of
+	// Hypersender's that cannot be understood); INTERNAL (a defect).
 	GetProfilePicture(ctx context.Context, in *GetProfilePictureRequest, opts ...grpc.CallOption) (*GetProfilePictureResponse, error)
 }
 
@@ -65,6 +97,38 @@ type ContactServiceServer interface {
 	// Returns where the profile picture of one contact can be downloaded.
 	//
 	// A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
+	//
+	// Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
+	// RESOURCE_EXHAUSTED also carry google.rpc.RetryInfo, and the same wait in milliseconds in the trailer
+	// grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+	//
+	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
+	// UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
+	//
+	// NOT_FOUND: NOT_ON_WHATSAPP, UPSTREAM_NOT_FOUND (no such contact); INSTANCE_NOT_CONFIGURED (the server has no token for
+	// the instance).
+	//
+	// UNAUTHENTICATED: CALLER_UNKNOWN (no token or certificate that is known); UPSTREAM_CREDENTIALS_REJECTED (Hypersender
+	// does not know the token that the call carries for it).
+	//
+	// PERMISSION_DENIED: INSTANCE_NOT_ALLOWED (to this caller); UPSTREAM_CREDENTIALS_REJECTED (the call's own token is not
+	// for this instance).
+	//
+	// FAILED_PRECONDITION: NOT_CACHED (with only_if_cached); INSTANCE_NOT_CONNECTED (to WhatsApp);
+	// UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
+	//
+	// RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
+	// MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
+	//
+	// UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
+	// queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+	//
+	// DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
+	//
+	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (of requests).
+	//
+	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (an answer of
+	// Hypersender's that cannot be understood); INTERNAL (a defect).
 	GetProfilePicture(context.Context, *GetProfilePictureRequest) (*GetProfilePictureResponse, error)
 	mustEmbedUnimplementedContactServiceServer()
 }

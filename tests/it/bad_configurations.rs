@@ -1,0 +1,105 @@
+//! Configurations that the service does not start with, and every word it then says: `bad_configurations/list.txt`.
+//!
+//! Run with `UPDATE_EXPECTED=1`, the test writes down what the service says now; the difference is to be read by a person.
+
+mod row;
+
+use std::{env, fs, net::TcpListener, path::Path};
+
+use clap::CommandFactory;
+use hypersender_grpc::config::Cli;
+use tempfile::TempDir;
+
+use self::row::Row;
+use crate::support::{Authority, Launch};
+
+const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/bad_configurations/list.txt");
+/// Marked, so that whoever repeats it is found.
+const TOKEN: (&str, &str) = ("HYPERSENDER_WHATSAPP_API_KEY", "1|Zq9mark-token");
+
+/// What every row may name: certificates, and files that are of no use.
+fn write_files(directory: &Path) {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
+    let identity = authority.identity("localhost");
+    write("cert.pem", &identity.cert);
+    write("key.pem", &identity.key);
+    write("other-key.pem", &other.identity("localhost").key);
+    write("ca.pem", &authority.pem());
+    write("empty", "");
+    write("blank", " \n");
+    write("token", "1|Zq9mark-token\n");
+    write("two-lines", "1|Zq9mark-one\n1|Zq9mark-two\n");
+    write("large", &"#".repeat((4 << 20) + 1));
+    fs::write(directory.join("binary"), [0xff, 0xfe, 0x00]).unwrap();
+}
+
+/// What the service says to the row: on a port that is taken, so that the exit code would be 1 if the port were opened
+/// before the settings are checked.
+async fn told(row: &Row, by_variable: Option<&str>, directory: &Path) -> String {
+    let place = directory.to_str().unwrap();
+    for (name, text) in &row.files {
+        fs::write(directory.join(name), text).unwrap();
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let variables = row.variables.iter().map(|(name, value)| (name.as_str(), value.replace("DIR", place)));
+    let given =
+        [(TOKEN.0, TOKEN.1.to_owned()), ("HYPERSENDER_GRPC_LISTEN", listen)].into_iter().chain(variables);
+    let mut launch = given.fold(Launch::of(&["serve"]), |launch, (name, value)| launch.variable(name, value));
+    for (flag, value) in &row.flags {
+        let value = value.as_ref().map(|value| value.replace("DIR", place));
+        launch = match (by_variable, value) {
+            (Some(variable), Some(value)) => launch.variable(variable, value),
+            (None, Some(value)) => launch.flags(&[&format!("{flag}={value}")]),
+            (_, None) => launch.flags(&[flag]),
+        };
+    }
+    let ended = launch.run().await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (78, ""), "{}: {ended:?}", row.title);
+    ended.stderr.replace(place, "DIR")
+}
+
+/// The variable of the flag, where the row has one flag that is given a value.
+fn variable_of(row: &Row) -> Option<String> {
+    let [(flag, Some(_))] = row.flags.as_slice() else { return None };
+    let command = Cli::command();
+    let mut settings = command.find_subcommand("serve")?.get_arguments();
+    let setting = settings.find(|setting| setting.get_long() == flag.strip_prefix("--"))?;
+    Some(setting.get_env()?.to_str()?.to_owned())
+}
+
+#[tokio::test]
+async fn each_is_refused_in_the_words_of_the_list() {
+    let list = fs::read_to_string(LIST).unwrap();
+    let (head, mut rows) = row::read(&list);
+    assert!(rows.len() >= 40, "{}", rows.len());
+    for row in &mut rows {
+        let directory = TempDir::new().unwrap();
+        write_files(directory.path());
+        row.told = told(row, None, directory.path()).await;
+        if let Some(variable) = variable_of(row) {
+            assert_eq!(told(row, Some(&variable), directory.path()).await, row.told, "{}", row.title);
+        }
+    }
+    let found = row::write(&head, &rows);
+    if env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(LIST, found).unwrap();
+        return;
+    }
+    for (expected, found) in list.split("\n# ").zip(found.split("\n# ")) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found, list);
+}
+
+#[test]
+fn every_setting_that_can_be_at_fault_is_in_the_list() {
+    let (_, rows) = row::read(&fs::read_to_string(LIST).unwrap());
+    let command = Cli::command();
+    let settings = command.find_subcommand("serve").unwrap().get_arguments();
+    for setting in settings.filter(|setting| setting.get_id() != "help") {
+        let name = format!("--{} ({}): ", setting.get_long().unwrap(), setting.get_env().unwrap().display());
+        assert!(rows.iter().any(|row| row.told.contains(&name)), "no row is about {name}");
+    }
+}

@@ -1,0 +1,232 @@
+//! [`Launch`]: the one way in which tests start the built binary, with the environment a test gives it and no other.
+//!
+//! Whatever it starts logs at every level. Once it ends, its output, its command line and its metrics are searched for
+//! the [`marks`] of all that must never be told, and the test fails where there is one.
+
+pub mod marks;
+mod output;
+
+use std::{
+    fs,
+    future::Future,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use self::output::Output;
+
+/// Far above what anything here takes, so that only something that hangs reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What `work` yields, before patience ends.
+pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// A way to start the binary.
+pub struct Launch(Command);
+
+/// A running process of the binary; killed and searched when dropped.
+pub struct Process {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where its admin port is, if it has one.
+    pub admin: Option<SocketAddr>,
+    child: Child,
+    command_line: String,
+    logs: Output,
+    stdout: Output,
+    /// What `/metrics` said before each signal.
+    metrics: Mutex<String>,
+}
+
+/// A process that came to its end.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Launch {
+    /// Any subcommand.
+    pub fn of(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hypersender-grpc"));
+        command.args(arguments).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command)
+    }
+
+    /// `serve` on free ports, unless a flag or variable sets another, with all that can be logged.
+    pub fn serve() -> Self {
+        Self::of(&["serve"])
+            .variable("HYPERSENDER_GRPC_LISTEN", "127.0.0.1:0")
+            .variable("HYPERSENDER_GRPC_ADMIN_LISTEN", "127.0.0.1:0")
+            .variable("HYPERSENDER_GRPC_LOG_FORMAT", "json")
+            .variable("HYPERSENDER_GRPC_LOG", "trace")
+    }
+
+    /// With more on the command line.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.0.args(flags);
+        self
+    }
+
+    /// With a variable in the environment.
+    pub fn variable(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        let value = value.as_ref();
+        let unmarked = name == "HYPERSENDER_WHATSAPP_API_KEY" && marks::token_in(value).is_none();
+        assert!(
+            !unmarked || value.trim().is_empty(),
+            "a token without a mark would be missed where it leaks"
+        );
+        self.0.env(name, value);
+        self
+    }
+
+    /// Starts the process and waits until it listens.
+    pub async fn start(self) -> Process {
+        let mut process = self.spawn();
+        process.address = patiently("the service to listen", process.listening()).await;
+        let (logs, opened) = (process.logs(), r#""message":"admin listening""#);
+        process.admin = logs.lines().find(|line| line.contains(opened)).map(address);
+        process
+    }
+
+    /// Runs the process to its end.
+    pub async fn run(self) -> Ended {
+        let mut process = self.spawn();
+        let code = process.exit_code().await;
+        Ended { code, stdout: process.stdout(), stderr: process.logs() }
+    }
+
+    /// Starts the process and waits for nothing.
+    pub fn spawn(mut self) -> Process {
+        let mut child = self.0.spawn().unwrap();
+        let command_line = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap_or_default();
+        Process {
+            address: ([127, 0, 0, 1], 0).into(),
+            admin: None,
+            command_line: String::from_utf8_lossy(&command_line).replace('\0', " "),
+            logs: Output::collect(child.stderr.take().unwrap()),
+            stdout: Output::collect(child.stdout.take().unwrap()),
+            child,
+            metrics: Mutex::default(),
+        }
+    }
+}
+
+/// The address in a log line that tells of one.
+fn address(line: &str) -> SocketAddr {
+    let line: Value = serde_json::from_str(line).unwrap();
+    line["address"].as_str().unwrap().parse().unwrap()
+}
+
+impl Process {
+    async fn listening(&self) -> SocketAddr {
+        let line = self.logs.line(0, |line| line.contains(r#""message":"listening""#)).await;
+        address(&line.unwrap_or_else(|| panic!("the service did not start: {}", self.logs())))
+    }
+
+    /// Sends a signal: `TERM`, `INT`, `HUP`.
+    pub async fn signal(&self, name: &str) {
+        self.keep_metrics();
+        let process = self.child.id().to_string();
+        let mut kill = tokio::process::Command::new("sh");
+        let status = kill.args(["-c", "kill -$0 $1", name, &process]).status().await.unwrap();
+        assert!(status.success());
+    }
+
+    /// Sends a signal and returns the first line logged after it that contains `text`.
+    pub async fn signalled(&self, name: &str, text: &str) -> String {
+        let before = self.logs.count();
+        self.signal(name).await;
+        let line = self.logs.line(before, |line| line.contains(text));
+        patiently(text, line).await.unwrap_or_else(|| panic!("never logged {text}"))
+    }
+
+    /// Waits for the process to end by itself, and returns its exit code. All of its output is there then.
+    pub async fn exit_code(&mut self) -> i32 {
+        patiently("the end of the logs", self.logs.ended()).await;
+        patiently("the end of the output", self.stdout.ended()).await;
+        self.child.wait().unwrap().code().expect("the process was not killed")
+    }
+
+    /// The logs so far.
+    pub fn logs(&self) -> String {
+        self.logs.text()
+    }
+
+    /// Standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Returns the first line of standard output that contains `text`, once it is there.
+    pub async fn printed(&self, text: &str) -> String {
+        let line = self.stdout.line(0, |line| line.contains(text));
+        patiently(text, line).await.unwrap_or_else(|| panic!("never printed {text}"))
+    }
+
+    /// What the admin port counts, for the search at the end. A process that is just ending may not tell any more.
+    fn keep_metrics(&self) {
+        let ask = |admin| -> io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map(|_| text)
+        };
+        if let Some(Ok(text)) = self.admin.map(ask) {
+            self.metrics.lock().unwrap().push_str(&text);
+        }
+    }
+
+    /// What must not be told and is, and where.
+    fn leak(&self) -> Option<String> {
+        let (logs, metrics) = (self.logs(), self.metrics.lock().unwrap());
+        // The answer to `get` goes there and is what was asked for; help and greeting name numbers to try.
+        let serves = self.command_line.contains(" serve ");
+        let printed = if serves { without_greeting(&self.stdout()) } else { String::new() };
+        let leaks = [
+            ("the logs", marks::any_in(&logs)),
+            ("the metrics", marks::any_in(&metrics)),
+            ("standard output", marks::any_in(&printed)),
+            ("the command line", marks::token_in(&self.command_line)),
+        ];
+        let mut leaks = leaks.into_iter().filter_map(|(place, line)| Some((place, line?)));
+        leaks.next().map(|(place, line)| format!("what must not be told stands in {place}: {line}"))
+    }
+}
+
+/// Standard output but for what a service with a sandbox says to try.
+fn without_greeting(stdout: &str) -> String {
+    stdout
+        .replace("-H 'authorization: Bearer sandbox-token' -d '{\"chat_id\":\"15551230001\"}'", "")
+        .replace("-d '{\"chat_id\":\"15551230001\"}'", "")
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.keep_metrics();
+        }
+        // It may have ended meanwhile.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.logs.finish();
+        self.stdout.finish();
+        match self.leak() {
+            Some(leak) if thread::panicking() => eprintln!("{leak}"),
+            Some(leak) => panic!("{leak}"),
+            None => {}
+        }
+    }
+}
