@@ -1,8 +1,9 @@
-//! Logs, and how they name what must not stand in them; and [`Metrics`].
+//! Logs, and how they name what must not stand in them; [`Metrics`]; and [`Traces`].
 //!
 //! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`].
 
 mod metrics;
+mod traces;
 
 use std::{
     error::Error,
@@ -18,6 +19,9 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
     Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,
+};
+pub use self::traces::{
+    AttemptSpan, CallLink, CallSpan, Settings as TraceSettings, Traces, in_this_call, trace_answer,
 };
 use crate::domain::Key;
 
