@@ -13,6 +13,7 @@ mod edge;
 mod overload;
 mod preface;
 mod tls;
+mod trace;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
@@ -34,6 +35,7 @@ pub use self::{
     edge::Edge,
     overload::{Overload, OverloadLayer},
     tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},
+    trace::{TraceLayer, Traced},
 };
 use crate::grpc::Health;
 

@@ -30,10 +30,10 @@ use crate::{
     sandbox::Sandbox,
     server::{
         self, Admin, Callers, CallersLayer, CountLayer, DeadlineLayer, Edge, Leaving, OverloadLayer, Stop,
-        Tls,
+        Tls, TraceLayer,
     },
     stack::{self, Clock},
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, Traces},
 };
 
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
@@ -66,6 +66,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let clock = Clock::system();
     let (base_url, credentials, sandbox) = upstream(settings.upstream).await?;
     let metrics = Metrics::new(&methods());
+    let traces = settings.traces.map(|traces| Traces::start(traces, &methods()));
+    let traces = traces.transpose().map_err(io::Error::other)?;
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
         .map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
@@ -88,6 +90,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .add_service(leaving.named_layer(reflection_alpha))
         .prepare();
     let routes = CountLayer::new(metrics.calls.clone()).layer(Edge::new(routes));
+    let routes = TraceLayer::new(traces.clone()).layer(routes);
 
     let listener = listen(settings.listen, "listen")?;
     let address = listener.local_addr()?;
@@ -107,6 +110,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
     }
     let server = within_open_files(settings.server);
     server::serve(listener, settings.tls, routes, health, leaving, stop, server).await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
     info!("stopped");
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::domain::{
     Answer, CacheControl, CacheInfo, CacheStatus, Caller, ChatId, Credential, Deadline, Finding, Instance,
     Key, Lookup, LookupError, Ttl,
 };
+use crate::telemetry::trace_answer;
 
 /// Which token each instance is asked with, when the call itself does not carry the one.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +88,7 @@ where
         let lookup = self.read(&request).map_err(|error| status(&error))?;
         let key = lookup.key.clone();
         let answer = self.lookup.clone().oneshot(lookup).await;
+        let answer = answer.inspect(|answer| trace_answer(&answer.cache));
         answer.and_then(|answer| write(&key, answer)).map(Response::new).map_err(|error| status(&error))
     }
 }

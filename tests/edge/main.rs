@@ -5,8 +5,10 @@
 mod admin;
 mod callers;
 mod certificates;
+mod collector;
 mod dashboard;
 mod door;
 mod metrics;
 mod passthrough;
 mod support;
+mod traces;
