@@ -50,7 +50,13 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
         warn!(variable, "no such setting");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(settings))) {
+    let served = runtime.and_then(|runtime| {
+        let served = runtime.block_on(serve(settings));
+        // A name that is being resolved cannot be given up; dropped, the runtime would wait for it.
+        runtime.shutdown_background();
+        served
+    });
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "cannot serve");
