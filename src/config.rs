@@ -8,6 +8,7 @@ mod check;
 mod flags;
 mod given;
 mod instances;
+mod traces;
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
@@ -48,6 +49,8 @@ pub struct Settings {
     pub server: server::Settings,
     /// Encryption, if there is any.
     pub tls: Option<server::Tls>,
+    /// Where traces go, if they go anywhere.
+    pub traces: Option<telemetry::TraceSettings>,
 }
 
 /// Who is asked for pictures.

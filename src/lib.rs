@@ -3,7 +3,7 @@
 //! The rooms, each importing only from those before it:
 //!
 //! - [`domain`][]: what we talk about; no I/O, no clock of its own, no framework.
-//! - [`telemetry`][]: logs and metrics.
+//! - [`telemetry`][]: logs, metrics and traces.
 //! - [`stack`][]: from a look-up to Hypersender's answer: cache, flight, retries, the REST call.
 //! - [`grpc`][]: the contract; converts, and chooses status codes.
 //! - [`server`][]: connections, callers, deadlines, health and drain; the admin port.
@@ -15,7 +15,7 @@
 //! `upstream`) and back, through `grpc::status` when it failed. A hit turns round at `Serve`.
 //!
 //! What is never done, anywhere: a stored link is not handed out in its last minute; a failure is not stored; a token, a
-//! phone number, a chat id or a link does not reach a log line, a metric or an error text.
+//! phone number, a chat id or a link does not reach a log line, a metric, a trace or an error text.
 
 pub mod commands;
 pub mod config;

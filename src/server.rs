@@ -7,11 +7,11 @@ mod admin;
 mod batch;
 mod callers;
 mod connection;
-mod count;
 mod deadline;
 mod drain;
 mod edge;
 mod message;
+mod observe;
 mod overload;
 mod paths;
 mod preface;
@@ -31,11 +31,11 @@ use self::connection::{Terms, converse};
 pub use self::{
     admin::Admin,
     callers::{Callers, CallersLayer, Known, KnownCallers, TokenHash},
-    count::{Answer, CountLayer, Counted},
     deadline::{DeadlineLayer, Deadlines},
     drain::{EndStreams, Leaving},
     edge::Edge,
     message::{MessageLayer, Messages},
+    observe::{Answer, ObserveLayer, Observed},
     overload::{Overload, OverloadLayer, Placed},
     paths::Paths,
     tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},

@@ -1,9 +1,10 @@
-//! Logs, and how they name what must not stand in them; and [`Metrics`].
+//! Logs, and how they name what must not stand in them; [`Metrics`]; and [`Traces`].
 //!
 //! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`]. What libraries log
 //! below INFO holds headers and URLs, and no setting opens it.
 
 mod metrics;
+mod traces;
 
 use std::{
     error::Error,
@@ -26,6 +27,9 @@ use tracing_subscriber::{
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
     Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,
+};
+pub use self::traces::{
+    AttemptSpan, CallLink, CallSpan, Settings as TraceSettings, Traces, in_this_call, trace_answer,
 };
 use crate::domain::Key;
 

@@ -26,11 +26,11 @@ use crate::{
     grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health, methods, reflection},
     sandbox::Sandbox,
     server::{
-        self, Admin, Callers, CallersLayer, CountLayer, DeadlineLayer, Edge, Leaving, MessageLayer,
+        self, Admin, Callers, CallersLayer, DeadlineLayer, Edge, Leaving, MessageLayer, ObserveLayer,
         OverloadLayer, Paths, Stop, Tls,
     },
     stack::{self, Clock},
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, Traces},
 };
 
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
@@ -47,7 +47,13 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
         warn!(variable, "no such setting");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(settings))) {
+    let served = runtime.and_then(|runtime| {
+        let served = runtime.block_on(serve(settings));
+        // A name that is being resolved cannot be given up; dropped, the runtime would wait for it.
+        runtime.shutdown_background();
+        served
+    });
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "cannot serve");
@@ -63,6 +69,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let clock = Clock::system();
     let (base_url, credentials, sandbox) = upstream(settings.upstream).await?;
     let metrics = Metrics::new(&methods());
+    let traces = settings.traces.map(|traces| Traces::start(traces, &methods()));
+    let traces = traces.transpose().map_err(io::Error::other)?;
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
         .map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
@@ -88,7 +96,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .prepare();
     let service = front.service(Contacts::new(lookup, credentials));
     let calls = Edge::new(Paths { path: GET_PROFILE_PICTURE, service, others });
-    let calls = CountLayer::new(metrics.calls.clone()).layer(calls);
+    let calls = ObserveLayer::new(metrics.calls.clone(), traces.clone()).layer(calls);
 
     let listener = listen(settings.listen, "listen")?;
     let address = listener.local_addr()?;
@@ -111,6 +119,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
     }
     let server = within_open_files(settings.server);
     server::serve(listener, settings.tls, calls, health, leaving, stop, server).await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
     info!("stopped");
     Ok(())
 }

@@ -16,6 +16,7 @@ use super::{
     flags::{AttemptFlags, CacheFlags, Cli, HypersenderFlags, LimitFlags, ServeFlags, ServerFlags},
     given::Given,
     instances::{self, read_file, token_from},
+    traces,
 };
 use crate::{
     domain::{Instance, TokenOwner},
@@ -133,6 +134,7 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
     };
     let upstream = upstream(flags.hypersender, token_owner, variables, &mut faults);
     let stack = stack(flags.cache, flags.attempts, flags.limits, &mut faults);
+    let traces = traces(variables, &mut faults);
     match (listen, token_owner, upstream) {
         (Some(listen), Some(token_owner), Some(upstream)) if faults.0.is_empty() => {
             let settings = Settings {
@@ -147,6 +149,7 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
                 in_flight,
                 server,
                 tls,
+                traces,
             };
             Ok((settings, log))
         }
@@ -262,6 +265,12 @@ fn upstream(
         None => None,
     };
     Some(Upstream::Hypersender { base_url: base_url?, tokens: tokens?, default_instance })
+}
+
+fn traces(variables: &Variables, faults: &mut Faults) -> Option<telemetry::TraceSettings> {
+    let read = traces::read(|name| Some(variable(variables, name)?.to_string_lossy().into_owned()));
+    let noted = read.map_err(|all| all.into_iter().for_each(|(name, fault)| faults.note(name, fault)));
+    noted.ok().flatten()
 }
 
 /// Each call brings its token, so that one given here would never be used, or worse, be used for whoever calls.

@@ -36,6 +36,9 @@ pub enum Command {
     ///
     /// The token is read from HYPERSENDER_WHATSAPP_API_KEY, or from the file that HYPERSENDER_WHATSAPP_API_KEY_FILE names;
     /// never from the command line, which everyone on the machine can read. Exit code 78 means that settings are at fault.
+    ///
+    /// Traces go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, such as http://127.0.0.1:4317, and
+    /// nowhere without it. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the other standard variables hold.
     Serve(Box<ServeFlags>),
     /// Ask a running service for one contact and print the answer as JSON.
     ///

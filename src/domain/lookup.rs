@@ -46,6 +46,8 @@ pub struct Lookup {
     pub deadline: Deadline,
     /// Who waits for it.
     pub purpose: Purpose,
+    /// How many attempts of the same fetch went before.
+    pub resent: u32,
     /// When the answer in the cache, that the asker saw and did not take, was fetched.
     pub seen: Option<Instant>,
 }
@@ -61,7 +63,15 @@ impl Lookup {
         deadline: Deadline,
     ) -> Self {
         let scope = Scope { instance, credential: credential.id() };
-        Self { key: Key { scope, chat }, credential, control, deadline, purpose: Purpose::Caller, seen: None }
+        Self {
+            key: Key { scope, chat },
+            credential,
+            control,
+            deadline,
+            purpose: Purpose::Caller,
+            resent: 0,
+            seen: None,
+        }
     }
 }
 

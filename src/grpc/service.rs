@@ -21,6 +21,7 @@ use crate::domain::{
     Answer, CacheControl, CacheInfo, CacheStatus, Caller, ChatId, Credential, Deadline, Finding, Instance,
     Key, Lookup, LookupError, Ttl,
 };
+use crate::telemetry::trace_answer;
 
 /// Full name of the service.
 pub const SERVICE: &str = "hypersender.contact.v1.ContactService";
@@ -126,8 +127,8 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
         let this = self.project();
-        let answer = ready!(this.lookup.poll(context)).and_then(|answer| write(this.key, answer));
-        Poll::Ready(Ok(match answer {
+        let answer = ready!(this.lookup.poll(context)).inspect(|answer| trace_answer(&answer.cache));
+        Poll::Ready(Ok(match answer.and_then(|answer| write(this.key, answer)) {
             Ok(answer) => unary::reply(&answer),
             Err(error) => status(&error).into_http(),
         }))

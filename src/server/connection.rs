@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::{
     batch::Batch,
-    count::Answer,
+    observe::Answer,
     preface::Prefaced,
     tls::{PeerNames, Tls},
     unread::Unread,

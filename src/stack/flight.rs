@@ -25,7 +25,7 @@ use tracing::error;
 use super::upstream::TIME_LEFT_MIN;
 use crate::{
     domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, Waiting},
-    telemetry::{KeyName, LookupMetrics as Metrics},
+    telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
 };
 
 /// No flight lasts longer, whoever waits: three attempts of 6 s do not fit, but two and a turn of the limits do.
@@ -57,6 +57,8 @@ type Seat = (watch::Receiver<Option<Outcome>>, Waiting, bool);
 struct Joined {
     outcome: watch::Receiver<Option<Outcome>>,
     deadline: Deadline,
+    /// The call whose trace shows the fetch.
+    starter: CallLink,
 }
 
 impl<S> Flight<S>
@@ -98,8 +100,9 @@ where
             // The flight renews the entry as well, and a refresh must not keep it going when all others have left.
             Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
             Entry::Occupied(place) => {
-                let Joined { outcome, deadline } = place.get().clone();
+                let Joined { outcome, deadline, starter } = place.get().clone();
                 self.flights.metrics.collapsed();
+                starter.follow();
                 return Ok((outcome, deadline.wait_until(until), true));
             }
             Entry::Vacant(place) => place,
@@ -112,9 +115,10 @@ where
         let (sender, outcome) = watch::channel(None);
         let deadline = Deadline::shared(Instant::now() + LIFE_MAX);
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
-        place.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone() });
+        let starter = CallLink::here();
+        place.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
         let waiting = deadline.wait_until(until);
-        tokio::spawn(run(self.fetch.clone(), lookup, deadline, landing));
+        tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, landing)));
         Ok((outcome, waiting, false))
     }
 }

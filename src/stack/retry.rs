@@ -132,6 +132,7 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
             return None;
         }
         self.metrics.retried();
+        lookup.resent = self.tried;
         self.earlier = Some(result.clone());
         let (key, attempt) = (KeyName::from(&lookup.key), self.tried);
         debug!(%key, attempt, ?delay, "upstream failed, will try again");

@@ -28,7 +28,7 @@ use self::wire::Reply;
 use super::clock::Clock;
 use crate::{
     domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
-    telemetry::{KeyName, LookupMetrics as Metrics, chain},
+    telemetry::{AttemptSpan, KeyName, LookupMetrics as Metrics, chain},
 };
 
 /// How Hypersender is asked.
@@ -87,11 +87,14 @@ impl Upstream {
 
     async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let (start, counted) = (Instant::now(), self.metrics.attempt());
-        let result = timeout(self.settings.attempt_timeout, self.ask(&lookup)).await.unwrap_or_else(|_| {
+        let mut span = AttemptSpan::begin(&self.base_url, &lookup);
+        let asked = timeout(self.settings.attempt_timeout, self.ask(&lookup, &mut span)).await;
+        let result = asked.unwrap_or_else(|_| {
             let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
             warn!(%key, instance, "upstream did not answer in time");
             Err(LookupError::TimedOut { retry_after: None })
         });
+        span.end(&result);
         counted.end(&result);
         result.map(|finding| Answer {
             finding,
@@ -101,7 +104,7 @@ impl Upstream {
         })
     }
 
-    async fn ask(&self, lookup: &Lookup) -> Result<Finding, LookupError> {
+    async fn ask(&self, lookup: &Lookup, span: &mut AttemptSpan) -> Result<Finding, LookupError> {
         let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
         let read = async {
             let response = self.client.get(self.url(lookup)).headers(headers(lookup)).send().await?;
@@ -115,6 +118,7 @@ impl Upstream {
             failure
         })?;
         let (status, request) = (reply.status.as_u16(), wire::request_id(&reply.headers));
+        span.answered(status, request);
         let (owner, now) = (lookup.credential.owner(), self.clock.now().wall);
         let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {

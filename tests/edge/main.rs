@@ -5,6 +5,7 @@
 mod admin;
 mod callers;
 mod certificates;
+mod collector;
 mod dashboard;
 mod door;
 mod metrics;
@@ -12,3 +13,4 @@ mod passthrough;
 #[path = "../process/mod.rs"]
 mod process;
 mod support;
+mod traces;

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     domain::{Answer, CacheStatus, Deadline, Lookup, LookupError, Purpose},
     stack::{clock::Clock, flight::LIFE_MAX},
+    telemetry::in_this_call,
 };
 
 /// The cache as one caller sees it, around a service that fetches. Clones are the same: a hit must not pay for a copy of
@@ -121,9 +122,9 @@ where
         lookup.purpose = Purpose::Refresh;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.0.fetch.clone();
-        tokio::spawn(async move {
+        tokio::spawn(in_this_call(async move {
             // Whoever failed has logged it, and the key cools down.
             let _ = fetch.oneshot(lookup).await;
-        });
+        }));
     }
 }

@@ -68,9 +68,10 @@ const OUTCOMES: [&str; 13] = [
     "response_invalid",
     ABANDONED,
 ];
-const ABANDONED: &str = "abandoned";
+pub const ABANDONED: &str = "abandoned";
 
-fn outcome(result: &Result<Finding, LookupError>) -> &'static str {
+/// What an attempt with this result has brought.
+pub fn outcome(result: &Result<Finding, LookupError>) -> &'static str {
     use LookupError as E;
     match result {
         Ok(Finding::Picture(_)) => "picture",

@@ -1,4 +1,4 @@
-//! [`CountLayer`]: counts every call of every service, by method and code.
+//! [`ObserveLayer`]: counts every call of every service, by method and code, and traces it where somebody wants that.
 //!
 //! Outermost, so that it sees the code the caller sees, whoever chose it.
 
@@ -16,38 +16,62 @@ use pin_project_lite::pin_project;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::telemetry::{CallInProgress, CallMetrics};
+use crate::telemetry::{CallInProgress, CallMetrics, CallSpan, Traces};
 
-/// Counts calls.
+/// Counts and traces calls.
 #[derive(Clone, Debug)]
-pub struct CountLayer {
+pub struct ObserveLayer {
     calls: Arc<CallMetrics>,
+    traces: Option<Traces>,
 }
 
-impl CountLayer {
-    /// Counts into `calls`.
+impl ObserveLayer {
+    /// Counts into `calls`, and makes spans for `traces`.
     #[must_use]
-    pub fn new(calls: Arc<CallMetrics>) -> Self {
-        Self { calls }
+    pub fn new(calls: Arc<CallMetrics>, traces: Option<Traces>) -> Self {
+        Self { calls, traces }
     }
 }
 
-impl<S> Layer<S> for CountLayer {
-    type Service = Counted<S>;
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observed<S>;
 
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, calls: self.calls.clone() }
+    fn layer(&self, inner: S) -> Observed<S> {
+        Observed { inner, by: self.clone() }
     }
 }
 
-/// Services whose calls are counted.
+/// Services whose calls are observed.
 #[derive(Clone, Debug)]
-pub struct Counted<S> {
+pub struct Observed<S> {
     inner: S,
-    calls: Arc<CallMetrics>,
+    by: ObserveLayer,
 }
 
-impl<S, B> Service<Request<B>> for Counted<S>
+/// What is to be told of a call when it ends.
+#[derive(Debug)]
+struct Observation {
+    count: CallInProgress,
+    span: Option<CallSpan>,
+}
+
+impl Observation {
+    /// The code is told by its number.
+    fn end(self, code: Option<usize>) {
+        self.count.end(code);
+        if let Some(span) = self.span {
+            span.end(code);
+        }
+    }
+}
+
+/// Does a part of the work for a call, as part of its span.
+fn part_of<T>(call: Option<&Observation>, work: impl FnOnce() -> T) -> T {
+    let _entered = call.and_then(|call| call.span.as_ref()).map(CallSpan::enter);
+    work()
+}
+
+impl<S, B> Service<Request<B>> for Observed<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
@@ -60,8 +84,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = self.calls.begin(request.uri().path());
-        Answering { answer: self.inner.call(request), call: Some(call) }
+        let path = request.uri().path();
+        let span = self.by.traces.as_ref().and_then(|traces| traces.call(path, request.headers()));
+        let call = Some(Observation { count: self.by.calls.begin(path), span });
+        Answering { answer: part_of(call.as_ref(), || self.inner.call(request)), call }
     }
 }
 
@@ -71,7 +97,7 @@ pin_project! {
     pub struct Answering<F> {
         #[pin]
         answer: F,
-        call: Option<CallInProgress>,
+        call: Option<Observation>,
     }
 }
 
@@ -83,7 +109,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(response) = ready!(this.answer.poll(context));
+        let Ok(response) = ready!(part_of(this.call.as_ref(), || this.answer.poll(context)));
         let call = this.call.take();
         // An answer that is a status and nothing else has it among its headers.
         let code = code(response.headers());
@@ -99,7 +125,7 @@ where
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
-    call: Option<CallInProgress>,
+    call: Option<Observation>,
 }
 
 impl Answer {
@@ -118,7 +144,9 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let this = &mut *self;
+        // A stream's messages may still have to be looked up.
+        let frame = ready!(part_of(this.call.as_ref(), || Pin::new(&mut this.body).poll_frame(context)));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
@@ -180,7 +208,7 @@ mod tests {
     async fn call(metrics: &Metrics, path: &'static str, response: Response<Body>) -> Answer {
         let mut response = Some(response);
         let service = service_fn(move |_: Request<()>| ready(Ok(response.take().unwrap())));
-        let service = CountLayer::new(metrics.calls.clone()).layer(service);
+        let service = ObserveLayer::new(metrics.calls.clone(), None).layer(service);
         let request = Request::builder().uri(path).body(()).unwrap();
         service.oneshot(request).await.unwrap().into_body()
     }
@@ -245,7 +273,7 @@ mod tests {
     async fn a_caller_that_leaves_before_the_answer_has_canceled() {
         let metrics = metrics();
         let service = service_fn(|_: Request<()>| std::future::pending());
-        let mut service = CountLayer::new(metrics.calls.clone()).layer(service);
+        let mut service = ObserveLayer::new(metrics.calls.clone(), None).layer(service);
         drop(service.call(Request::builder().uri(PATH).body(()).unwrap()));
         assert_counted(&metrics, &labels("Do", "test.Service"), "Canceled");
     }

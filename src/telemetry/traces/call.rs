@@ -1,0 +1,102 @@
+//! [`CallSpan`]: the span of one gRPC call, from its headers to the last byte of its answer.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use opentelemetry::{
+    Context, ContextGuard, KeyValue,
+    trace::{Span, SpanKind, SpanRef, Status as SpanStatus, TraceContextExt, Tracer},
+};
+use opentelemetry_sdk::trace::SdkTracer;
+
+use super::caller;
+use crate::domain::{CacheInfo, CacheStatus};
+
+/// The codes as the gRPC documents spell them, in the order of their numbers, and whether they are the server's fault:
+/// what a caller asked wrongly, or gave up, is no error of this service.
+const CODES: [(&str, bool); 17] = [
+    ("OK", false),
+    ("CANCELLED", false),
+    ("UNKNOWN", true),
+    ("INVALID_ARGUMENT", false),
+    ("DEADLINE_EXCEEDED", true),
+    ("NOT_FOUND", false),
+    ("ALREADY_EXISTS", false),
+    ("PERMISSION_DENIED", false),
+    ("RESOURCE_EXHAUSTED", false),
+    ("FAILED_PRECONDITION", false),
+    ("ABORTED", false),
+    ("OUT_OF_RANGE", false),
+    ("UNIMPLEMENTED", true),
+    ("INTERNAL", true),
+    ("UNAVAILABLE", true),
+    ("DATA_LOSS", true),
+    ("UNAUTHENTICATED", false),
+];
+const CANCELLED: usize = 1;
+const UNKNOWN: usize = 2;
+
+/// A call in progress that is traced. Dropped, its span ends: as one whose caller left, unless it has ended before.
+#[derive(Debug)]
+pub struct CallSpan {
+    context: Context,
+    code: usize,
+}
+
+impl CallSpan {
+    /// Begins the span of a call of `method` with these headers, unless the sampler does not want it.
+    pub(super) fn begin(root: &Context, method: &Arc<str>, headers: &HeaderMap) -> Option<Self> {
+        let tracer: &SdkTracer = root.get()?;
+        let attributes =
+            [KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", method.clone())];
+        let span = tracer.span_builder(method.to_string()).with_kind(SpanKind::Server);
+        let span =
+            tracer.build_with_context(span.with_attributes(attributes), &caller::context(root, headers));
+        span.is_recording().then(|| Self { context: root.with_span(span), code: CANCELLED })
+    }
+
+    /// Until the guard is dropped, what this thread does is part of the call.
+    #[must_use]
+    pub fn enter(&self) -> ContextGuard {
+        self.context.clone().attach()
+    }
+
+    /// The call has been answered with the code of this number; with one that means nothing, when there is none.
+    pub fn end(mut self, code: Option<usize>) {
+        self.code = code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
+    }
+}
+
+impl Drop for CallSpan {
+    fn drop(&mut self) {
+        let (name, error) = CODES[self.code];
+        let span = self.context.span();
+        span.set_attribute(KeyValue::new("rpc.response.status_code", name));
+        if error {
+            span.set_attribute(KeyValue::new("error.type", name));
+            span.set_status(SpanStatus::error(""));
+        }
+        // Work that goes on, such as a fetch for others, holds the span too.
+        span.end();
+    }
+}
+
+/// Tells in the span of this call, if it has one, how its answer was found.
+pub fn trace_answer(found: &CacheInfo) {
+    in_span(|span| {
+        let status = match found.status {
+            CacheStatus::Hit => "hit",
+            CacheStatus::Miss => "miss",
+            CacheStatus::Expired => "expired",
+            CacheStatus::Refreshed => "refreshed",
+            CacheStatus::Stale => "stale",
+        };
+        span.set_attribute(KeyValue::new("hypersender.cache.status", status));
+        span.set_attribute(KeyValue::new("hypersender.cache.collapsed", found.collapsed));
+    });
+}
+
+/// Works on the span of the call that is being worked on now, if it has one.
+pub(super) fn in_span<T>(work: impl FnOnce(&SpanRef<'_>) -> T) -> Option<T> {
+    Context::map_current(|context| context.has_active_span().then(|| work(&context.span())))
+}

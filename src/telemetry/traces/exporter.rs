@@ -1,0 +1,78 @@
+//! [`Exporter`]: OTLP over gRPC, with a word in the log when the collector does not take what it is sent.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::Uri;
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{SpanData, SpanExporter},
+};
+use tokio::time::Instant;
+use tonic::transport::ClientTlsConfig;
+use tracing::{info, warn};
+
+use crate::telemetry::chain;
+
+/// A collector that is down stays so for a while, and is asked every few seconds.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Sends spans. Of what a collector answers, only the code is logged.
+#[derive(Debug)]
+pub struct Exporter {
+    otlp: OtlpExporter,
+    /// When it was last said that the collector takes nothing; `None` while it does.
+    warned: Mutex<Option<Instant>>,
+}
+
+impl Exporter {
+    /// Prepares to send to `endpoint`, within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the machine's certificate store cannot be used, and the endpoint is one of TLS.
+    pub fn new(endpoint: &Uri) -> Result<Self, String> {
+        let mut otlp = OtlpExporter::builder().with_tonic().with_endpoint(endpoint.to_string());
+        if endpoint.scheme() == Some(&http::uri::Scheme::HTTPS) {
+            // Without it no authority at all would be trusted.
+            otlp = otlp.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        let otlp = otlp.build().map_err(|error| chain(&error))?;
+        Ok(Self { otlp, warned: Mutex::default() })
+    }
+
+    fn tell(&self, spans: usize, result: &OTelSdkResult) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(()) if warned.take().is_some() => info!("the collector takes traces again"),
+            Ok(()) => {}
+            Err(error) => {
+                if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                    *warned = Some(Instant::now());
+                    warn!(%error, spans, "the collector did not take traces, they are lost");
+                }
+            }
+        }
+    }
+}
+
+impl SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let result = self.otlp.export(batch).await;
+        self.tell(spans, &result);
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.otlp.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.otlp.set_resource(resource);
+    }
+}

@@ -1,0 +1,135 @@
+//! [`Collector`]: an OpenTelemetry collector that keeps what it is sent.
+
+use std::net::SocketAddr;
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    trace::v1::{Span, span::SpanKind, status::StatusCode},
+};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{
+    Request, Response, Status,
+    metadata::MetadataMap,
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+};
+
+use super::support::patiently;
+
+/// What came, and with which metadata.
+type Received = Vec<(MetadataMap, ExportTraceServiceRequest)>;
+
+pub struct Collector {
+    address: SocketAddr,
+    received: watch::Receiver<Received>,
+}
+
+struct Keep(watch::Sender<Received>);
+
+#[tonic::async_trait]
+impl TraceService for Keep {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let (metadata, _, message) = request.into_parts();
+        self.0.send_modify(|received| received.push((metadata, message)));
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        Self::start_with(Server::builder()).await
+    }
+
+    /// With TLS.
+    pub async fn start_tls(identity: Identity) -> Self {
+        let tls = ServerTlsConfig::new().identity(identity);
+        Self::start_with(Server::builder().tls_config(tls).unwrap()).await
+    }
+
+    async fn start_with(mut server: Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, received) = watch::channel(Received::new());
+        let server = server.add_service(TraceServiceServer::new(Keep(sender)));
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        Self { address, received }
+    }
+
+    /// What to set as the endpoint.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// All spans, in the order in which they ended, once there are `count`.
+    pub async fn spans(&self, count: usize) -> Vec<Span> {
+        let mut received = self.received.clone();
+        let enough = received.wait_for(|received| spans(received).len() >= count);
+        let spans = spans(&patiently("spans", enough).await.unwrap());
+        assert_eq!(spans.len(), count, "{spans:#?}");
+        spans
+    }
+
+    /// All that came so far.
+    pub fn received(&self) -> Received {
+        self.received.borrow().clone()
+    }
+
+    /// Attributes of the service itself.
+    pub fn resource(&self, key: &str) -> String {
+        let received = self.received.borrow();
+        let resource = received[0].1.resource_spans[0].resource.as_ref();
+        find(&resource.unwrap().attributes, key).unwrap_or_default()
+    }
+}
+
+fn spans(received: &Received) -> Vec<Span> {
+    let resources = received.iter().flat_map(|(_, message)| &message.resource_spans);
+    let scopes = resources.flat_map(|resource| &resource.scope_spans);
+    scopes.flat_map(|scope| scope.spans.clone()).collect()
+}
+
+/// The attribute `key` as text.
+pub fn attribute(span: &Span, key: &str) -> Option<String> {
+    find(&span.attributes, key)
+}
+
+/// Names of all attributes, sorted.
+pub fn attributes(span: &Span) -> Vec<&str> {
+    let mut names: Vec<_> = span.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+pub fn is_server(span: &Span) -> bool {
+    span.kind() == SpanKind::Server
+}
+
+pub fn is_error(span: &Span) -> bool {
+    span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error)
+}
+
+fn find(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    Some(text(found.value.as_ref()?))
+}
+
+fn text(value: &AnyValue) -> String {
+    match value.value.as_ref() {
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(whether)) => whether.to_string(),
+        Some(Value::ArrayValue(array)) => array.values.iter().map(text).collect::<Vec<_>>().join(","),
+        other => panic!("{other:?}"),
+    }
+}
