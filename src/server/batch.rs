@@ -6,8 +6,8 @@
 //! wait goes on in a task of its own.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,6 +15,9 @@ use std::{
 };
 
 use hyper::rt::Executor;
+
+/// Calls between two writes. More would keep a peer waiting that could read one part while the next is worked on.
+const CALLS_MAX: usize = 32;
 
 /// A call as hyper hands it over: it sends its own answer.
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -36,18 +39,19 @@ impl Batch {
     /// Drives `connection`, which has this batch as its executor, and begins the calls it hands over. Must run on a tokio
     /// runtime. Calls that have not begun when the connection ends are dropped: nobody is there to answer.
     pub async fn drive<C: Future>(&self, mut connection: Pin<&mut C>) -> C::Output {
-        let mut calls = Vec::new();
+        let mut calls = VecDeque::new();
         poll_fn(|context| {
             loop {
                 // Reads what has come, and writes what has been answered since.
                 if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                     return Poll::Ready(ended);
                 }
-                mem::swap(&mut *self.lock(), &mut calls);
+                calls.extend(self.lock().drain(..));
                 if calls.is_empty() {
                     return Poll::Pending;
                 }
-                calls.drain(..).for_each(begin);
+                let some = calls.len().min(CALLS_MAX);
+                calls.drain(..some).for_each(begin);
             }
         })
         .await

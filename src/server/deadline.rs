@@ -5,13 +5,14 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::Map};
 use http::{HeaderMap, Request, Response};
-use tokio::time::{Instant, Timeout, error::Elapsed, timeout_at};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -64,7 +65,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Map<Timeout<S::Future>, fn(Result<Answered, Elapsed>) -> Answered>;
+    type Future = Timed<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -78,12 +79,33 @@ where
         request.extensions_mut().insert(Deadline::at(end));
         // Whoever looks up keeps to the deadline itself and may still have something stored to answer with. Only a call that
         // does not even get there, since its message is slow to come, ends here.
-        timeout_at(end + ahead / 2, self.inner.call(request)).map(answered)
+        Timed { call: self.inner.call(request), end: end + ahead / 2, timer: None }
     }
 }
 
-fn answered(in_time: Result<Answered, Elapsed>) -> Answered {
-    in_time.unwrap_or_else(|_| Ok(status(&LookupError::DeadlineExceeded).into_http()))
+pin_project! {
+    /// A call that ends at `end`.
+    #[derive(Debug)]
+    pub struct Timed<F> {
+        #[pin]
+        call: F,
+        end: Instant,
+        // Set when the call has to wait, which a hit does not.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future<Output = Answered>> Future for Timed<F> {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        let this = self.project();
+        if let Poll::Ready(answered) = this.call.poll(context) {
+            return Poll::Ready(answered);
+        }
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.end)));
+        timer.as_mut().poll(context).map(|()| Ok(status(&LookupError::DeadlineExceeded).into_http()))
+    }
 }
 
 /// `grpc-timeout` of the gRPC protocol: 1 to 8 digits and a unit. One that cannot be read counts as none.

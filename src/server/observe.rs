@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
@@ -111,10 +111,10 @@ where
         let this = self.project();
         let Ok(response) = ready!(part_of(this.call.as_ref(), || this.answer.poll(context)));
         let call = this.call.take();
-        // An answer that is a status and nothing else has it among its headers.
-        let code = code(response.headers());
         let mut response = response.map(|body| Answer { body, call });
-        if code.is_some() {
+        // An answer that is a status and nothing else has it among its headers.
+        if response.body().is_end_stream() {
+            let code = code(response.headers());
             response.body_mut().end(code);
         }
         Poll::Ready(Ok(response))
@@ -176,8 +176,6 @@ fn code(headers: &HeaderMap) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use std::future::ready;
-
-    use http_body::Body as _;
 
     use tower::{ServiceExt, service_fn};
 
