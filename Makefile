@@ -16,7 +16,7 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run test test-rust test-go test-python test-peers bench bench-cache bench-speed generate lint \
+.PHONY: help run test test-rust test-go test-python test-peers bench bench-cache bench-speed bench-gate generate lint \
 	check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
@@ -49,6 +49,9 @@ bench-cache: ## Measure what the cache keeps and what it costs in memory
 # The server that answers in Python needs the packages of the Python client.
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
+
+bench-gate: measured ## Hold what a hit costs against its limits, as far as that hardly varies
+	$(MEASURED) $(PYTHON) -B benches/compare gate
 
 generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml

@@ -1,4 +1,4 @@
-"""Compares the service with a bare tonic server, alive beside it. `make bench-speed` runs this."""
+"""Compares the service with a bare tonic server, alive beside it. `make bench-speed` and `make bench-gate` run this."""
 
 import argparse
 import contextlib
@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import counts
+import gate
 import readme
 import rounds
 import servers
@@ -15,7 +16,8 @@ from contacts import REAL, USUAL
 from servers import PATH
 
 # Programs, and the Debian packages that have them.
-TOOLS = {"h2load": "nghttp2-client", "nginx": "nginx-light", "strace": "strace", "valgrind": "valgrind"}
+GATE_TOOLS = {"strace": "strace", "taskset": "util-linux", "valgrind": "valgrind"}
+SPEED_TOOLS = {"h2load": "nghttp2-client", "nginx": "nginx-light"}
 # Seconds of load in all; with the start of the servers, the filling and the counting it stays below five minutes.
 SECONDS = 170
 
@@ -47,13 +49,16 @@ def lacking(tools):
 
 def main():
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
-    parser.add_argument("what", choices=["speed"], help="the comparison as tables")
+    what = "the comparison as tables; or what may not grow, against its limits"
+    parser.add_argument("what", choices=["speed", "gate"], help=what)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long to put load on, in all")
     parser.add_argument("--readme", type=Path, help="write the tables into this file, too")
     flags = parser.parse_args()
-    if packages := lacking(TOOLS):
+    if packages := lacking(GATE_TOOLS if flags.what == "gate" else GATE_TOOLS | SPEED_TOOLS):
         parser.error(f"this needs the Debian packages {' '.join(packages)}")
     with tempfile.TemporaryDirectory() as directory:
+        if flags.what == "gate":
+            return gate.check(Path(directory))
         text = speed(Path(directory), flags.seconds)
     print(text)
     if flags.readme:
