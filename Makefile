@@ -8,15 +8,19 @@ VENV := $(TARGET)/venv
 TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
+BENCHES := $(TARGET)/benches
+MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
+	LOAD_BIN=$(BENCHES)/release/load
 
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run test test-rust test-go test-python test-peers bench generate lint check-metrics binary peers
+.PHONY: help run test test-rust test-go test-python test-peers bench bench-cache bench-speed bench-gate generate lint \
+	check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
 run: ## Serve against the stand-in for the REST API: no account, no token
 	cargo run --locked -- serve --sandbox
@@ -37,8 +41,17 @@ test-peers: binary peers $(PEERS_VENV)/stamp ## Run Envoy, gRPC's tools, its cli
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
-bench: ## Measure what the cache keeps and what it costs in memory
+bench: bench-cache bench-speed ## Measure everything: five minutes, once it is built
+
+bench-cache: ## Measure what the cache keeps and what it costs in memory
 	cargo bench --locked --bench eviction --bench memory
+
+# The server that answers in Python needs the packages of the Python client.
+bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
+	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
+
+bench-gate: measured ## Hold what a hit costs against its limits, as far as that hardly varies
+	$(MEASURED) $(PYTHON) -B benches/compare gate
 
 generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
@@ -52,10 +65,16 @@ generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the proto gives
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	for package in bare load; do \
+		cargo fmt --check --manifest-path benches/$$package/Cargo.toml || exit; \
+		cargo clippy --locked --all-targets --manifest-path benches/$$package/Cargo.toml --target-dir $(BENCHES) \
+			-- -D warnings || exit; \
+	done
 	$(TOOLS)/bin/buf lint proto
-	! gofmt -l clients/go tests/peers | grep .
+	! gofmt -l clients/go tests/peers benches/go | grep .
 	go -C clients/go vet ./...
 	go -C tests/peers vet ./...
+	go -C benches/go vet ./...
 	$(MAKE) --no-print-directory generate
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
@@ -65,6 +84,16 @@ check-metrics: binary ## Have promtool (Debian package prometheus) judge what /m
 
 binary:
 	cargo build --locked
+
+# Each with the release profile of its own package.
+measured:
+	cargo build --locked --release
+	cargo build --locked --release --manifest-path benches/bare/Cargo.toml --target-dir $(BENCHES)
+	cargo build --locked --release --manifest-path benches/load/Cargo.toml --target-dir $(BENCHES)
+
+# What else there is to compare with.
+compared:
+	GOBIN=$(BENCHES)/go go -C benches/go install .
 
 peers:
 	cargo build --locked --example bare

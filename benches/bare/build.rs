@@ -1,0 +1,14 @@
+//! Turns the service's proto into Rust code, with every setting of the generator as it comes.
+
+use std::error::Error;
+
+const PROTO_ROOT: &str = "../../proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={PROTO_ROOT}");
+    println!("cargo:rerun-if-changed=build.rs");
+    let mut compiler = protox::Compiler::new([PROTO_ROOT])?;
+    compiler.include_imports(true).open_file("hypersender/contact/v1/contact_service.proto")?;
+    tonic_prost_build::compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}

@@ -1,0 +1,70 @@
+"""Compares the service with a bare tonic server, alive beside it. `make bench-speed` and `make bench-gate` run this."""
+
+import argparse
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import counts
+import gate
+import readme
+import rounds
+import servers
+import tables
+from contacts import REAL, USUAL
+from servers import PATH
+
+# Programs, and the Debian packages that have them.
+GATE_TOOLS = {"strace": "strace", "taskset": "util-linux", "valgrind": "valgrind"}
+SPEED_TOOLS = {"h2load": "nghttp2-client", "nginx": "nginx-light"}
+# Seconds of load in all; with the start of the servers, the filling and the counting it stays below five minutes.
+SECONDS = 170
+
+
+def speed(directory, seconds):
+    """The comparison, as Markdown."""
+    with contextlib.ExitStack() as stack:
+        start = stack.enter_context
+        sandbox = start(servers.Sandbox(directory / "sandbox"))
+        service = start(servers.Service(directory / "service", sandbox))
+        filled = rounds.fill(service, sandbox)
+        bare, again = start(servers.Bare(directory / "bare")), start(servers.Bare(directory / "again"))
+        peers = [start(kind(directory / kind.__name__)) for kind in (servers.Go, servers.Aio, servers.Nginx)]
+        results = rounds.measure(bare, again, service, peers, seconds)
+        writes = {bare.name: counts.writes(bare, USUAL)}
+        writes |= {contacts.reply_bytes: counts.writes(service, contacts) for contacts in (USUAL, REAL)}
+        counted = (
+            counts.bare_hits(directory),
+            counts.service_hits(directory, sandbox),
+            counts.service_hits(directory, sandbox, production=False),
+            counts.misses(directory, sandbox),
+        )
+    return tables.speed(results, filled, counted, writes)
+
+
+def lacking(tools):
+    return [package for tool, package in tools.items() if not shutil.which(tool, path=PATH)]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="compare", description=__doc__)
+    what = "the comparison as tables; or what may not grow, against its limits"
+    parser.add_argument("what", choices=["speed", "gate"], help=what)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long to put load on, in all")
+    parser.add_argument("--readme", type=Path, help="write the tables into this file, too")
+    flags = parser.parse_args()
+    if packages := lacking(GATE_TOOLS if flags.what == "gate" else GATE_TOOLS | SPEED_TOOLS):
+        parser.error(f"this needs the Debian packages {' '.join(packages)}")
+    with tempfile.TemporaryDirectory() as directory:
+        if flags.what == "gate":
+            return gate.check(Path(directory))
+        text = speed(Path(directory), flags.seconds)
+    print(text)
+    if flags.readme:
+        readme.write(flags.readme, text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

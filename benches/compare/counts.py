@@ -1,0 +1,156 @@
+"""What hardly varies: instructions and allocations, counted by valgrind, and calls of the system, counted by strace."""
+
+import functools
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+
+import load
+from contacts import USUAL, Contacts, link, some
+from servers import PATIENCE, Bare, Service, wait_until
+
+# Calls in the lesser of two runs, whose difference leaves out what a connection and an idle server take.
+CALLS = 1_000
+# Contacts that they go round, so that not every look-up is of the one that was looked up before.
+ASKED = some(500)
+WRITES_CALLS = 20_000
+
+# How the two sides come by memory: Rust through mimalloc, or through the C library.
+ALLOCATIONS = re.compile(
+    r"(mi_(malloc|zalloc|calloc|realloc)\w*|malloc|calloc|realloc|posix_memalign|aligned_alloc)(@|$)"
+)
+# Within the allocator, where one calls the other.
+ALLOCATORS = re.compile(r"_?mi_|malloc|calloc|realloc|posix_memalign|aligned_alloc|_int_|tcache|ptmalloc|sysmalloc")
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of a run, or of one of its calls."""
+
+    instructions: float
+    allocations: float
+
+    def __sub__(self, other):
+        return Count(self.instructions - other.instructions, self.allocations - other.allocations)
+
+    def __truediv__(self, calls):
+        return Count(self.instructions / calls, self.allocations / calls)
+
+
+class Callgrind:
+    """A server under valgrind, which counts what it executes."""
+
+    def __init__(self, make, directory):
+        self.out = directory.with_suffix(".callgrind")
+        under = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={self.out}"]
+        self.server = make(directory, under=under)
+        self.dumps = 0
+
+    def per_hit(self, *flags):
+        """What a call takes that is one of many such."""
+        # The first run fills the cache.
+        _, once, twice = [self._counted(calls, ASKED, *flags) for calls in (CALLS, CALLS, 2 * CALLS)]
+        return (twice - once) / CALLS
+
+    def per_miss(self, *flags):
+        """The same of calls that the cache cannot answer."""
+        first, counts = USUAL.first, []
+        for calls in (CALLS, CALLS, 2 * CALLS):
+            counts.append(self._counted(calls, Contacts(first, calls, USUAL.reply_bytes), *flags))
+            first += calls
+        _, once, twice = counts
+        return (twice - once) / CALLS
+
+    def _counted(self, calls, contacts, *flags):
+        load.run(self.server, "--calls", calls, *flags, *contacts.flags)
+        return self._dump()
+
+    def _dump(self):
+        """Instructions and allocations since the last dump."""
+        self.dumps += 1
+        command = ["callgrind_control", "--dump", str(self.server.process.pid)]
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+        dump = self.out.with_name(f"{self.out.name}.{self.dumps}")
+        wait_until("valgrind has written down what it counted", lambda: dump.exists() and "totals:" in dump.read_text())
+        return read(dump.read_text())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.close()
+
+
+def read(dump):
+    """Instructions, and calls of allocators from outside of them, in a dump."""
+    names, caller, callee, allocations = {}, None, None, 0
+
+    def name(text):
+        number, _, given = text.partition(" ")
+        if given:
+            names[number] = given
+        return names[number]
+
+    for line in dump.splitlines():
+        if line.startswith("fn="):
+            caller = name(line[3:])
+        elif line.startswith("cfn="):
+            callee = name(line[4:])
+        elif line.startswith("calls=") and ALLOCATIONS.match(callee) and not ALLOCATORS.match(caller):
+            allocations += int(line[6:].split()[0])
+    return Count(int(re.search(r"^totals: (\d+)", dump, re.MULTILINE)[1]), allocations)
+
+
+ALONE = ("--in-flight", 1)
+TOGETHER = ("--in-flight", 20, "--together")
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The counts for calls one by one, and for twenty at a time."""
+
+    alone: Count
+    together: Count
+
+
+def hits(make, directory):
+    with Callgrind(make, directory) as counting:
+        return Hits(counting.per_hit(*ALONE), counting.per_hit(*TOGETHER))
+
+
+def bare_hits(directory):
+    return hits(Bare, directory / "bare-counted")
+
+
+def service_hits(directory, sandbox, *, production=True):
+    sandbox.answer_with(link(USUAL.reply_bytes))
+    make = functools.partial(Service, sandbox=sandbox, production=production)
+    return hits(make, directory / f"service-counted-{production}")
+
+
+def misses(directory, sandbox):
+    """What a call takes that the cache cannot answer."""
+    sandbox.answer_with(link(USUAL.reply_bytes))
+    make = functools.partial(Service, sandbox=sandbox)
+    with Callgrind(make, directory / "misses-counted") as counting:
+        return counting.per_miss(*ALONE)
+
+
+WRITES = "sendto,sendmsg,writev"
+
+
+def writes(server, contacts):
+    """Calls of the system that write to sockets, for each answer, with 4 x 32 calls in flight."""
+    out = server.directory.with_suffix(".strace")
+    command = ["strace", "-c", "-f", "-e", f"trace={WRITES}", "-o", str(out), "-p", str(server.process.pid)]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert "attached" in (told := tracer.stderr.readline()), told
+        flags = ("--connections", 4, "--in-flight", 32, "--calls", WRITES_CALLS)
+        calls = load.run(server, *flags, *contacts.flags)["calls"]
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.communicate(timeout=PATIENCE)
+    rows = [line.split() for line in out.read_text().splitlines()]
+    return sum(int(row[3]) for row in rows if row and row[-1] in WRITES.split(",")) / calls

@@ -1,0 +1,49 @@
+"""Holds what a hit costs against limits.toml, as far as it does not depend on what else the machine does."""
+
+import contextlib
+import tomllib
+
+import counts
+from contacts import REAL, Contacts, some
+from servers import HERE, Sandbox, Service
+
+LIMITS = HERE / "limits.toml"
+
+
+def check(directory):
+    """The exit code: whether anything is over its limit."""
+    measured = measure(directory)
+    limits = tomllib.loads(LIMITS.read_text())
+    assert measured.keys() == limits.keys(), f"{LIMITS} has other names than are measured"
+    over = []
+    print(f"{'':<36} {'measured':>9} {'expected':>9} {'at most':>9}")
+    for name, value in measured.items():
+        expected, margin = limits[name]["expected"], limits[name]["margin"]
+        print(f"{name:<36} {value:>9.3f} {expected:>9.3f} {expected + margin:>9.3f}")
+        if value > expected + margin:
+            over.append(name)
+        elif value < expected - margin:
+            print(f"  better than expected: lower it in {LIMITS.name}")
+    for name in over:
+        print(f"OVER ITS LIMIT: {name}. A hit costs more than it did; see benches/compare/limits.toml")
+    return 1 if over else 0
+
+
+def measure(directory):
+    bare = counts.bare_hits(directory)
+    with contextlib.ExitStack() as stack:
+        sandbox = stack.enter_context(Sandbox(directory / "sandbox"))
+        service = counts.service_hits(directory, sandbox)
+        writing = stack.enter_context(Service(directory / "service", sandbox))
+        few, real = some(counts.ASKED.count), Contacts(REAL.first, counts.ASKED.count, REAL.reply_bytes)
+        for contacts in (few, real):
+            contacts.fetch(writing, sandbox)
+        written = [counts.writes(writing, contacts) for contacts in (few, real)]
+    return {
+        "instructions_alone_over_bare": service.alone.instructions / bare.alone.instructions,
+        "instructions_together_over_bare": service.together.instructions / bare.together.instructions,
+        "allocations_alone": service.alone.allocations,
+        "allocations_together": service.together.allocations,
+        "writes_per_reply": written[0],
+        "writes_per_real_reply": written[1],
+    }

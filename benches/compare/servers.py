@@ -1,0 +1,189 @@
+"""The servers that are compared, each a process on a core of its own."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TOKEN = "bench-token"
+# Of the answer as a message; `bare` and its like say the same.
+REPLY_BYTES = 217
+# Load and servers never share one.
+SERVERS_CORE, LOAD_CORE = 0, 1
+# Where Debian has nginx, not everyone looks.
+PATH = f"{os.environ['PATH']}:/usr/sbin"
+# Seconds; far above what any step takes, so that only a process that hangs reaches it.
+PATIENCE = 60
+
+CALLERS = f"""[callers.bench]
+token_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
+instances = ["*"]
+"""
+# Limits protect Hypersender, which is not there. All else is as it is in production.
+NO_UPSTREAM_LIMITS = "--rate 0 --burst 0 --breaker-failures 0 --upstream-concurrency 1024".split()
+
+
+def program(variable):
+    path = os.environ.get(variable, "")
+    if not os.access(path, os.X_OK):
+        raise SystemExit(f"{variable} must be the path of a program, is {path!r}: see `make bench-speed`")
+    return path
+
+
+def pinned(core, command):
+    return ["taskset", "-c", str(core), *command]
+
+
+def wait_until(what, condition):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {PATIENCE} s in vain until {what}")
+
+
+class Server:
+    """A process that says where it listens by the first line it prints. `under` is what runs it, such as valgrind."""
+
+    name = None
+
+    def __init__(self, directory, command, *, core=SERVERS_CORE, under=(), env=None):
+        directory.mkdir()
+        self.directory = directory
+        self.output, self.log = directory / "output", directory / "log"
+        command = [*under, *command] if core is None else pinned(core, [*under, *command])
+        with self.output.open("wb") as stdout, self.log.open("wb") as stderr:
+            # The settings of whoever runs this must not reach a server.
+            self.process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=env or {})
+        try:
+            self.address = wait_until(f"{type(self).__name__} listens", self._checked)
+        except BaseException:
+            self.close()
+            raise
+
+    def _checked(self):
+        assert self.process.poll() is None, self.log.read_text()
+        return self._listening()
+
+    def _listening(self):
+        line, end, _ = self.output.read_text().partition("\n")
+        return line if end else None
+
+    def cpu(self):
+        """Seconds that its threads have run."""
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Bare(Server):
+    name = "bare tonic"
+
+    def __init__(self, directory, under=()):
+        super().__init__(directory, [program("BARE_BIN")], under=under)
+
+
+class Go(Server):
+    name = "gRPC Go"
+
+    def __init__(self, directory):
+        super().__init__(directory, [program("GO_BIN")])
+
+
+class Aio(Server):
+    name = "grpc.aio"
+
+    def __init__(self, directory):
+        clients = HERE.parents[1] / "clients" / "python"
+        super().__init__(directory, [sys.executable, str(HERE / "aio.py")], env={"PYTHONPATH": str(clients)})
+
+
+class Nginx(Server):
+    """What HTTP/2 alone costs in C, without gRPC: one page, as long as the others' answer."""
+
+    name = "nginx"
+
+    def __init__(self, directory):
+        # It cannot be asked for a free port and tell which it got.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        config = directory.with_suffix(".conf")
+        config.write_text((HERE / "nginx.conf").read_text() % {"port": self._port, "page": "a" * REPLY_BYTES})
+        super().__init__(directory, [shutil.which("nginx", path=PATH), "-p", str(directory), "-c", str(config)])
+
+    def _listening(self):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self._port)):
+            return f"127.0.0.1:{self._port}"
+
+
+class Sandbox(Server):
+    """The stand-in for the REST API, alone: what it costs is not the service's."""
+
+    def __init__(self, directory):
+        super().__init__(directory, [program("HYPERSENDER_GRPC_BIN"), "sandbox", "--listen", "127.0.0.1:0"], core=None)
+
+    def _listening(self):
+        found = dict(line.split("=", 1) for line in self.output.read_text().splitlines() if "=" in line)
+        self.settings = found
+        return found.get("HYPERSENDER_WHATSAPP_INSTANCE_ID") and found["HYPERSENDER_WHATSAPP_BASE_URL"].split("/")[2]
+
+    def answer_with(self, link):
+        """From now on, every look-up gets this link."""
+        body = json.dumps({"message": "Profile picture retrieved successfully.", "data": {"profilePictureURL": link}})
+        script = json.dumps({"headers": {"content-type": "application/json"}, "body": body})
+        self._ask("DELETE")
+        self._ask("POST", script.encode())
+
+    def _ask(self, method, data=None):
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"http://{self.address}/_sandbox/script", data, headers, method=method)
+        urllib.request.urlopen(request, timeout=PATIENCE).close()
+
+
+class Service(Server):
+    """The service. With `production` as it is run: callers that must prove who they are, and metrics to be scraped."""
+
+    name = "this service"
+
+    def __init__(self, directory, sandbox, *, production=True, under=()):
+        flags = ["--listen", "127.0.0.1:0", "--log-format", "json", "--cache-entries", "200000", *NO_UPSTREAM_LIMITS]
+        callers = directory.with_suffix(".toml")
+        callers.write_text(CALLERS)
+        if production:
+            flags += ["--callers-file", str(callers), "--admin-listen", "127.0.0.1:0"]
+        else:
+            flags += ["--admin-listen", "off"]
+        command = [program("HYPERSENDER_GRPC_BIN"), "serve", *flags]
+        super().__init__(directory, command, under=under, env=sandbox.settings)
+
+    def _listening(self):
+        return self._address("listening")
+
+    def _address(self, message):
+        found = re.search(rf'"message":"{message}","address":"([^"]*)"', self.log.read_text())
+        return found and found[1]
+
+    def lookups(self):
+        """How many look-ups there were, by how the cache answered."""
+        with urllib.request.urlopen(f"http://{self._address('admin listening')}/metrics", timeout=PATIENCE) as answer:
+            found = re.findall(r'hypersender_cache_lookups_total\{status="(\w+)"\} (\d+)', answer.read().decode())
+        return {status: int(count) for status, count in found}

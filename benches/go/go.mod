@@ -1,0 +1,18 @@
+module github.com/hypersender-grpc/hypersender-grpc/benches/go
+
+go 1.25.0
+
+replace github.com/hypersender-grpc/hypersender-grpc/clients/go => ../../clients/go
+
+require (
+	github.com/hypersender-grpc/hypersender-grpc/clients/go v0.0.0-00010101000000-000000000000
+	google.golang.org/grpc v1.84.0
+	google.golang.org/protobuf v1.36.11
+)
+
+require (
+	golang.org/x/net v0.57.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+	golang.org/x/text v0.40.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260706201446-f0a921348800 // indirect
+)

@@ -1,0 +1,117 @@
+//! Calls GetProfilePicture of one server from one thread, and prints what came of it as one line of JSON.
+//!
+//! h2load sends one body for ever, keeps a rate by bursts, and looks at no answer; here calls go round many contacts,
+//! begin when they are due, and must each bring a message. The thread never sleeps, so that no server pays for waking
+//! it, as none would for a client on another machine.
+
+#![expect(clippy::disallowed_types, reason = "it measures time as it is, and has no runtime")]
+
+mod connection;
+mod frames;
+mod pace;
+
+use std::{
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use mio::{Events, Poll};
+
+use connection::Connection;
+use frames::Contacts;
+use pace::Pace;
+
+/// Calls GetProfilePicture and prints what came of it as one line of JSON.
+#[derive(Debug, Parser)]
+struct Flags {
+    /// Server to call
+    #[arg(long)]
+    address: SocketAddr,
+    /// Connections to call it over
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// Calls to make, after which it ends
+    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+    calls: u64,
+    /// Seconds in which calls are begun, after which it ends
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+    #[command(flatten)]
+    pace: Pace,
+    /// Contacts to ask for, in an order that leaps about; each once before any is asked for again
+    #[arg(long, default_value_t = 1)]
+    contacts: u64,
+    /// The first of them, a phone number
+    #[arg(long, default_value_t = 15_560_000_000)]
+    first: u64,
+    /// Bearer token that each call carries
+    #[arg(long)]
+    token: Option<String>,
+}
+
+/// Bytes read at a time; less would do, more calls of the system would cost more.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+fn main() -> ExitCode {
+    match run(&Flags::parse()) {
+        Ok(told) => {
+            println!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> io::Result<String> {
+    let contacts = Contacts::new(flags.first, flags.contacts);
+    let mut poll = Poll::new()?;
+    let mut connections = (0..flags.connections)
+        .map(|index| Connection::open(flags.address, flags.token.as_deref(), poll.registry(), index))
+        .collect::<io::Result<Vec<_>>>()?;
+    let mut events = Events::with_capacity(flags.connections);
+    let mut buffer = vec![0; READ_BYTES_MAX];
+    let mut latencies = Vec::new();
+    let mut begun = 0;
+    let start = Instant::now();
+    loop {
+        let now = start.elapsed();
+        let open = now.as_secs_f64() < flags.seconds && begun < flags.calls;
+        if open {
+            let most = flags.calls - begun;
+            begun += flags.pace.begin(&mut connections, begun, most, now, |number| contacts.at(number));
+        }
+        for connection in &mut connections {
+            connection.write()?;
+        }
+        poll.poll(&mut events, Some(Duration::ZERO))?;
+        for event in &events {
+            let now = start.elapsed();
+            connections[event.token().0].read(&mut buffer, now, &mut latencies)?;
+        }
+        if !open && latencies.len() as u64 == begun {
+            return Ok(tell(start.elapsed().as_secs_f64(), &mut latencies, &connections));
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a run has far fewer calls and bytes")]
+fn tell(seconds: f64, latencies: &mut [u64], connections: &[Connection]) -> String {
+    latencies.sort_unstable();
+    let at =
+        |share: usize| latencies.get(latencies.len() * share / 100).copied().unwrap_or_default() as f64 / 1e3;
+    let empty: u64 = connections.iter().map(|connection| connection.empty).sum();
+    let bytes: u64 = connections.iter().map(|connection| connection.bytes).sum();
+    let calls = latencies.len();
+    let per_reply = bytes as f64 / calls.max(1) as f64;
+    let [p50, p99] = [at(50), at(99)];
+    format!(
+        "{{\"calls\": {calls}, \"empty\": {empty}, \"seconds\": {seconds:.6}, \"p50_us\": {p50:.1}, \
+         \"p99_us\": {p99:.1}, \"reply_bytes\": {per_reply:.1}}}"
+    )
+}

@@ -1,0 +1,66 @@
+//! [`Pace`]: when calls begin.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::connection::Connection;
+
+/// When calls begin: as soon as others have ended, or by the clock.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Pace {
+    /// Calls in progress on each connection, each followed by the next as soon as it has ended
+    #[arg(long, default_value_t = 1)]
+    in_flight: usize,
+    /// Begin the next only once all of them have ended, so that what the server sees depends less on who is faster
+    #[arg(long)]
+    together: bool,
+    /// Calls a second, begun by the clock whether or not earlier ones have ended; overrides the number in flight
+    #[arg(long, conflicts_with_all = ["in_flight", "together"])]
+    rate: Option<f64>,
+    /// Calls that are due at one instant, on one connection
+    #[arg(long, default_value_t = 1, requires = "rate")]
+    burst: u64,
+}
+
+/// Calls in progress on a connection, beyond which calls that are due wait: every server allows that many.
+const STREAMS_MAX: usize = 100;
+
+impl Pace {
+    /// Begins the calls whose time has come, at most `most` of them, and returns how many those are. `begun` were before.
+    pub fn begin(
+        &self,
+        connections: &mut [Connection],
+        begun: u64,
+        most: u64,
+        now: Duration,
+        contact: impl Fn(u64) -> u64,
+    ) -> u64 {
+        let mut count = 0;
+        if let Some(rate) = self.rate {
+            while count < most {
+                let burst = (begun + count) / self.burst;
+                #[expect(clippy::cast_precision_loss, reason = "a run has far fewer calls")]
+                let due = Duration::from_secs_f64((burst * self.burst) as f64 / rate);
+                let connection = usize::try_from(burst).unwrap_or_default() % connections.len();
+                let connection = &mut connections[connection];
+                if due > now || connection.in_flight() >= STREAMS_MAX {
+                    break;
+                }
+                connection.begin(contact(begun + count), due);
+                count += 1;
+            }
+            return count;
+        }
+        for connection in connections {
+            if self.together && connection.in_flight() > 0 {
+                continue;
+            }
+            while connection.in_flight() < self.in_flight && count < most {
+                connection.begin(contact(begun + count), now);
+                count += 1;
+            }
+        }
+        count
+    }
+}
