@@ -17,12 +17,13 @@ use std::{
 };
 
 use futures_util::future::Either;
-use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use subtle::ConstantTimeEq;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::debug;
 
-use self::bearer::bearer;
+use self::bearer::{bearer, only_entry};
 pub use self::known::{Known, TokenHash};
 use super::tls::PeerNames;
 use crate::{
@@ -72,16 +73,6 @@ impl Callers {
     pub fn known(&self) -> Arc<Known> {
         self.0.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    /// A token, where there is one, decides: one that is not known is never made good by a certificate.
-    fn find(&self, token: Option<&str>, names: Option<&PeerNames>) -> Result<Caller, Unknown> {
-        let known = self.known();
-        match (token, names) {
-            (Some(token), _) => known.by_token(token).cloned(),
-            (None, Some(names)) => known.by_certificate(names).cloned(),
-            (None, None) => Err(Unknown::NoProof),
-        }
-    }
 }
 
 impl fmt::Debug for Callers {
@@ -111,25 +102,68 @@ impl CallersLayer {
 }
 
 impl Rules {
-    /// Who calls, and the token for Hypersender that came along.
+    /// Who calls, and the token for Hypersender that came along. `last` is what the connection proved before.
     fn judge(
         &self,
         headers: &HeaderMap,
         names: Option<&PeerNames>,
+        last: &mut Option<Proof>,
     ) -> Result<(Caller, Option<Credential>), Unknown> {
         let credential = match self.owner {
             TokenOwner::Server => None,
             TokenOwner::Caller => {
-                let token = bearer(headers)?.ok_or(Unknown::NoToken)?;
+                let token = bearer(only_entry(headers)?.ok_or(Unknown::NoToken)?)?;
                 Some(Credential::of_caller(token.into(), &self.hasher))
             }
         };
         let caller = match (&self.callers, self.owner) {
             (None, _) => Caller::ANYONE,
-            (Some(callers), TokenOwner::Server) => callers.find(bearer(headers)?, names)?,
-            (Some(callers), TokenOwner::Caller) => callers.find(None, names)?,
+            (Some(callers), TokenOwner::Server) => find(&callers.known(), headers, names, last)?,
+            (Some(callers), TokenOwner::Caller) => {
+                callers.known().by_certificate(names.ok_or(Unknown::NoProof)?)?.clone()
+            }
         };
         Ok((caller, credential))
+    }
+}
+
+/// A token that was found to be known. A connection repeats it with every call, and is spared the search then.
+#[derive(Clone)]
+struct Proof {
+    entry: HeaderValue,
+    known: Arc<Known>,
+    caller: Caller,
+}
+
+impl Proof {
+    /// Whether `entry` is the same, and so are those who are known. Tells nothing by its time: a proxy may have several
+    /// callers on one connection.
+    fn is_repeated(&self, entry: &HeaderValue, known: &Arc<Known>) -> bool {
+        Arc::ptr_eq(&self.known, known) && bool::from(self.entry.as_bytes().ct_eq(entry.as_bytes()))
+    }
+}
+
+/// A token, where there is one, decides: one that is not known is never made good by a certificate.
+fn find(
+    known: &Arc<Known>,
+    headers: &HeaderMap,
+    names: Option<&PeerNames>,
+    last: &mut Option<Proof>,
+) -> Result<Caller, Unknown> {
+    let entry = only_entry(headers)?;
+    if let (Some(entry), Some(last)) = (entry, &last)
+        && last.is_repeated(entry, known)
+    {
+        return Ok(last.caller.clone());
+    }
+    match (entry, names) {
+        (Some(entry), _) => {
+            let caller = known.by_token(bearer(entry)?)?;
+            *last = Some(Proof { entry: entry.clone(), known: known.clone(), caller: caller.clone() });
+            Ok(caller.clone())
+        }
+        (None, Some(names)) => known.by_certificate(names).cloned(),
+        (None, None) => Err(Unknown::NoProof),
     }
 }
 
@@ -137,15 +171,16 @@ impl<S> Layer<S> for CallersLayer {
     type Service = KnownCallers<S>;
 
     fn layer(&self, inner: S) -> KnownCallers<S> {
-        KnownCallers { inner, rules: self.0.clone() }
+        KnownCallers { inner, rules: self.0.clone(), last: None }
     }
 }
 
-/// A service that knows who calls it.
-#[derive(Clone, Debug)]
+/// A service that knows who calls it; each connection has a clone of it.
+#[derive(Clone)]
 pub struct KnownCallers<S> {
     inner: S,
     rules: Arc<Rules>,
+    last: Option<Proof>,
 }
 
 impl<S, B> Service<Request<B>> for KnownCallers<S>
@@ -161,7 +196,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.rules.judge(request.headers(), request.extensions().get()) {
+        match self.rules.judge(request.headers(), request.extensions().get(), &mut self.last) {
             Ok((caller, credential)) => {
                 // Nobody behind this layer has a use for it.
                 request.headers_mut().remove(AUTHORIZATION);
@@ -181,7 +216,8 @@ where
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use std::sync::Mutex;
+
     use tonic::{Code, Status};
     use tower::{ServiceExt, service_fn};
 
@@ -224,6 +260,39 @@ mod tests {
             Some(status) => Err(status),
             None => Ok(response.headers()["seen"].to_str().unwrap().to_owned()),
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_repeated_is_judged_by_who_is_known_now() {
+        let known = Arc::new(Mutex::new(vec!["secret"]));
+        let source = known.clone();
+        let callers = Callers::new(move || {
+            let mut known = Known::default();
+            for token in source.lock().unwrap().iter() {
+                known.add_token(TokenHash::of(token), Caller::new(token, Allowed::All)).unwrap();
+            }
+            Ok(known)
+        })
+        .unwrap();
+        let layer = CallersLayer::new(Some(callers.clone()), TokenOwner::Server);
+        let mut service = layer.layer(service_fn(|_: Request<()>| ready(Ok(Response::new(Body::empty())))));
+        let mut code = async |token: &str| {
+            let request = Request::builder().header(AUTHORIZATION, format!("Bearer {token}"));
+            let response = service.call(request.body(()).unwrap()).await.unwrap();
+            Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+        };
+        for (token, expected) in [
+            ("secret", Code::Ok),
+            ("secret", Code::Ok),
+            ("secreT", Code::Unauthenticated),
+            ("secret", Code::Ok),
+        ] {
+            assert_eq!(code(token).await, expected);
+        }
+        *known.lock().unwrap() = vec!["other"];
+        callers.reload().unwrap();
+        assert_eq!(code("secret").await, Code::Unauthenticated);
+        assert_eq!(code("other").await, Code::Ok);
     }
 
     #[tokio::test]

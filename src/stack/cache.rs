@@ -11,7 +11,7 @@ mod serve;
 mod standing;
 
 use std::{
-    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    hash::{BuildHasherDefault, Hash, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -20,6 +20,7 @@ use std::{
 };
 
 use dashmap::{DashMap, Entry as Place};
+use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 pub use self::{cooldown::CoolDowns, fill::Fill, serve::Serve};
 use self::{
@@ -79,7 +80,8 @@ pub struct PictureCache {
     map: DashMap<Digest, Box<Slot>, BuildHasherDefault<DigestHasher>>,
     order: Mutex<Sieve>,
     bytes: AtomicUsize,
-    hashers: [RandomState; 2],
+    /// Its key is drawn for each process.
+    hasher: SipHasher13,
     standing: Standing,
     settings: Settings,
     metrics: Arc<Metrics>,
@@ -101,7 +103,7 @@ impl PictureCache {
             map: DashMap::default(),
             order: Mutex::default(),
             bytes: AtomicUsize::new(0),
-            hashers: [RandomState::new(), RandomState::new()],
+            hasher: SipHasher13::new_with_key(&rand::random()),
             standing: Standing::default(),
             settings,
             metrics,
@@ -195,8 +197,10 @@ impl PictureCache {
     }
 
     fn digest(&self, key: &Key) -> Digest {
-        let [left, right] = self.hashers.each_ref().map(|hasher| hasher.hash_one(key));
-        Digest(left, right)
+        let mut hasher = self.hasher;
+        key.hash(&mut hasher);
+        let Hash128 { h1, h2 } = hasher.finish128();
+        Digest(h1, h2)
     }
 }
 
@@ -239,7 +243,7 @@ impl Hasher for DigestHasher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::{hash::RandomState, time::SystemTime};
 
     use tokio::time::Instant;
 

@@ -1,22 +1,30 @@
 //! The token in `authorization`.
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use crate::domain::Unknown;
 
-/// The bearer token of a call (RFC 6750, 2.1), if it carries `authorization` at all. The scheme is in any case; a token is
-/// visible ASCII without blanks, which is wider than the RFC: Hypersender's hold a `|`.
+/// The one entry of `authorization`, if there is any.
 ///
 /// # Errors
 ///
-/// [`Unknown::TokenMalformed`] when it stands there twice (none of them is the right one) or in another form.
-pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unknown> {
+/// [`Unknown::TokenMalformed`] when there are two: none of them is the right one.
+pub fn only_entry(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Unknown> {
     let mut entries = headers.get_all(AUTHORIZATION).iter();
-    let (first, second) = (entries.next(), entries.next());
-    let Some(entry) = first else {
-        return Ok(None);
-    };
-    let text = entry.to_str().ok().filter(|_| second.is_none()).ok_or(Unknown::TokenMalformed)?;
+    match (entries.next(), entries.next()) {
+        (entry, None) => Ok(entry),
+        _ => Err(Unknown::TokenMalformed),
+    }
+}
+
+/// The bearer token in an entry (RFC 6750, 2.1). The scheme is in any case; a token is visible ASCII without blanks, which
+/// is wider than the RFC: Hypersender's hold a `|`.
+///
+/// # Errors
+///
+/// [`Unknown::TokenMalformed`] when the entry has another form.
+pub fn bearer(entry: &HeaderValue) -> Result<&str, Unknown> {
+    let text = entry.to_str().map_err(|_| Unknown::TokenMalformed)?;
     let (scheme, token) = text.split_once(' ').ok_or(Unknown::TokenMalformed)?;
     let token = token.trim_start_matches(' ');
     if !scheme.eq_ignore_ascii_case("bearer")
@@ -25,13 +33,11 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unknown> {
     {
         return Err(Unknown::TokenMalformed);
     }
-    Ok(Some(token))
+    Ok(token)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -62,7 +68,8 @@ mod tests {
             for entry in entries {
                 headers.append(AUTHORIZATION, HeaderValue::from_bytes(entry.as_bytes()).unwrap());
             }
-            assert_eq!(bearer(&headers), expected, "{entries:?}");
+            let found = only_entry(&headers).and_then(|entry| entry.map(bearer).transpose());
+            assert_eq!(found, expected, "{entries:?}");
         }
     }
 }
