@@ -8,13 +8,15 @@ from pathlib import Path
 
 import counts
 import gate
-import readme
+import goals
+import notes
 import rounds
 import servers
 import tables
 from contacts import REAL, USUAL
 from servers import PATH
 
+BENCHES = Path(__file__).resolve().parent.parent
 # Programs, and the Debian packages that have them.
 GATE_TOOLS = {"strace": "strace", "taskset": "util-linux", "valgrind": "valgrind"}
 SPEED_TOOLS = {"h2load": "nghttp2-client", "nginx": "nginx-light"}
@@ -23,7 +25,7 @@ SECONDS = 170
 
 
 def speed(directory, seconds):
-    """The comparison, as Markdown."""
+    """The goals and the whole comparison, as Markdown."""
     with contextlib.ExitStack() as stack:
         start = stack.enter_context
         sandbox = start(servers.Sandbox(directory / "sandbox"))
@@ -40,7 +42,7 @@ def speed(directory, seconds):
             counts.service_hits(directory, sandbox, production=False),
             counts.misses(directory, sandbox),
         )
-    return tables.speed(results, filled, counted, writes)
+    return goals.goals(results, counted, writes), tables.speed(results, filled, counted, writes)
 
 
 def lacking(tools):
@@ -52,17 +54,19 @@ def main():
     what = "the comparison as tables; or what may not grow, against its limits"
     parser.add_argument("what", choices=["speed", "gate"], help=what)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long to put load on, in all")
-    parser.add_argument("--readme", type=Path, help="write the tables into this file, too")
+    note = "write the tables into README.md and benches/README.md, too"
+    parser.add_argument("--note", action="store_true", help=note)
     flags = parser.parse_args()
     if packages := lacking(GATE_TOOLS if flags.what == "gate" else GATE_TOOLS | SPEED_TOOLS):
         parser.error(f"this needs the Debian packages {' '.join(packages)}")
     with tempfile.TemporaryDirectory() as directory:
         if flags.what == "gate":
             return gate.check(Path(directory))
-        text = speed(Path(directory), flags.seconds)
-    print(text)
-    if flags.readme:
-        readme.write(flags.readme, text)
+        texts = speed(Path(directory), flags.seconds)
+    print(*texts, sep="\n\n")
+    if flags.note:
+        for page, text in zip((BENCHES.parent / "README.md", BENCHES / "README.md"), texts):
+            notes.write(page, text)
     return 0
 
 

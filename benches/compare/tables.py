@@ -1,4 +1,4 @@
-"""The comparison as Markdown, for the terminal and for the README."""
+"""The comparison as Markdown."""
 
 import datetime
 import statistics
@@ -23,14 +23,18 @@ QUANTITIES = (
 )
 
 
-def speed(results, filled, counted, writes):
+def measured(results):
     rounds = len(results[SHAPES[0].name][REFERENCE])
-    measured = (
+    return (
         f"Measured on {datetime.date.today()} by `make bench-speed`: {rounds} rounds of slices of {SLICE} s, every "
-        f"server on the same core, the load on another. Under {REFERENCE} stands what it did itself; all else is the "
-        "ratio to it in the same round, as the median and the interval that holds it in 95 of 100 cases."
+        f"server on the same core, the load on another; ratios to {REFERENCE} in the same round, as the median and the "
+        "interval that holds it in 95 of 100 cases."
     )
-    parts = [textwrap.fill(measured, WIDTH)]
+
+
+def speed(results, filled, counted, writes):
+    text = f"{measured(results)} Under {REFERENCE} stands what it did itself."
+    parts = [textwrap.fill(text, WIDTH)]
     parts += [f"{title}:\n\n{compared(results, title, *how)}" for title, *how in QUANTITIES]
     usual = f"beside those of {USUAL.reply_bytes} bytes, 4 x 32"
     parts.append(f"Longer answers of {Service.name}, {usual}:\n\n{longer(results)}")

@@ -1,4 +1,4 @@
-"""Puts the tables into the README, between two marks."""
+"""Puts what was measured into the pages that tell of it, between two marks."""
 
 BEGIN, END = "<!-- written by make bench-speed -->", "<!-- until here -->"
 
