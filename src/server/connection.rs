@@ -102,7 +102,7 @@ where
     S::Future: Send,
 {
     let (batch, unread) = (Batch::default(), Unread::default());
-    let connection = http2::Builder::new(batch.clone())
+    let connection = http2::Builder::new(batch.intake())
         .timer(TokioTimer::new())
         // gRPC has no use for it.
         .auto_date_header(false)
