@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     convert::Infallible,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll},
 };
 
@@ -53,7 +53,11 @@ where
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Either::Left(ready(Ok(response)));
         }
-        Either::Right(AssertUnwindSafe(self.0.call(request)).catch_unwind().map(answered))
+        // A service may do much of its work before it returns a future. Its panic would end the connection.
+        match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
+            Ok(call) => Either::Right(AssertUnwindSafe(call).catch_unwind().map(answered)),
+            Err(panic) => Either::Left(ready(answered(Err(panic)))),
+        }
     }
 }
 
@@ -80,8 +84,11 @@ mod tests {
 
     use super::*;
 
-    async fn status_of(content_type: &str, service: fn() -> Response<Body>) -> (StatusCode, Option<Code>) {
-        let edge = Edge::new(service_fn(move |_: Request<Body>| async move { Ok(service()) }));
+    async fn status_of<F>(content_type: &str, service: fn() -> F) -> (StatusCode, Option<Code>)
+    where
+        F: Future<Output = Response<Body>>,
+    {
+        let edge = Edge::new(service_fn(move |_: Request<Body>| service().map(Ok)));
         let request = Request::builder().header(CONTENT_TYPE, content_type).body(Body::empty()).unwrap();
         let response = edge.oneshot(request).await.unwrap();
         (response.status(), Status::from_header_map(response.headers()).map(|status| status.code()))
@@ -97,14 +104,17 @@ mod tests {
             ("application/json", StatusCode::UNSUPPORTED_MEDIA_TYPE),
             ("", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ] {
-            let (status, _) = status_of(content_type, || Response::new(Body::empty())).await;
+            let (status, _) = status_of(content_type, || ready(Response::new(Body::empty()))).await;
             assert_eq!(status, expected, "{content_type:?}");
         }
     }
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_of_one_call() {
-        let (_, code) = status_of("application/grpc", || panic!("on purpose")).await;
+        let (_, code) = status_of("application/grpc", || async { panic!("on purpose") }).await;
+        assert_eq!(code, Some(Code::Internal));
+        let before_the_future: fn() -> Ready<Response<Body>> = || panic!("on purpose");
+        let (_, code) = status_of("application/grpc", before_the_future).await;
         assert_eq!(code, Some(Code::Internal));
     }
 }
