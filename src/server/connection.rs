@@ -165,6 +165,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
         task::JoinHandle,
+        time::Instant,
     };
     use tonic::body::Body;
     use tower::{Layer, service_fn};
@@ -312,6 +313,20 @@ mod tests {
             for _ in 0..count {
                 self.until(|kind, flags| kind == HEADERS && flags & END_STREAM != 0).await;
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_peer_that_leaves_answers_unread_is_closed() {
+        // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, 6.5.2).
+        for (window, closed) in [(0_u32, true), (1, true), (65_535, false)] {
+            let mut peer = Peer::with_settings(&[&[0, 4][..], &window.to_be_bytes()].concat()).await;
+            let begin = Instant::now();
+            peer.send(&call(1)).await;
+            // Before the server closes it for a ping that is not answered.
+            let ended = timeout(PING_INTERVAL + PING_TIMEOUT / 2, &mut peer.served).await;
+            assert_eq!(ended.is_ok(), closed, "a window of {window}");
+            assert!(begin.elapsed() >= Duration::from_secs(30), "a window of {window}");
         }
     }
 
