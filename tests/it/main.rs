@@ -7,6 +7,7 @@
 
 mod answer_table;
 mod bad_configurations;
+mod batches;
 mod cache;
 mod commands;
 mod connections;
@@ -14,6 +15,7 @@ mod contract;
 mod deadlines;
 mod encryption;
 mod lifecycle;
+mod messages;
 #[path = "../process/mod.rs"]
 mod process;
 mod request;

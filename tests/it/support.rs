@@ -1,6 +1,7 @@
 //! What every test needs: the service as a process, Hypersender as a script, and errors taken apart.
 
 mod fault;
+mod peer;
 mod service;
 mod tls;
 mod upstream;
@@ -11,6 +12,7 @@ use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictur
 
 pub use self::{
     fault::{Fault, Pushback},
+    peer::{Call, Peer, framed, read},
     service::{Client, Service},
     tls::{Authority, Identity},
     upstream::{Reply, Upstream},

@@ -1,0 +1,87 @@
+//! The message of a call: it may come in pieces, late or never, and must be what the protocol says.
+
+use bytes::Bytes;
+use hypersender_grpc::grpc::GET_PROFILE_PICTURE as PATH;
+use prost::Message;
+use tokio::task::yield_now;
+use tonic::Code;
+
+use crate::support::{CHAT, Launch, Peer, Service, about, framed};
+
+async fn serve(flags: &[&str]) -> Service {
+    Launch::serve().flags(&["--sandbox"]).flags(flags).start().await
+}
+
+fn question() -> Bytes {
+    framed(&about(CHAT).encode_to_vec())
+}
+
+#[tokio::test]
+async fn a_message_may_come_in_pieces() {
+    let service = serve(&[]).await;
+    let mut peer = Peer::connect(service.address()).await;
+    for size in [1, 3, 5, 6, 100] {
+        let mut call = peer.announce(PATH, &[]).await;
+        // What comes later is answered first.
+        assert_eq!(peer.call(PATH, question()).await.answered().await.code(), Code::Ok);
+        for piece in question().chunks(size) {
+            call.request.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+            yield_now().await;
+        }
+        call.request.send_data(Bytes::new(), true).unwrap();
+        let answer = call.answered().await;
+        assert_eq!(answer.code(), Code::Ok, "pieces of {size}");
+        assert!(answer.message.len() > 100, "pieces of {size}");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_only_announced_take_no_place() {
+    let service = serve(&["--in-flight", "1"]).await;
+    let mut silent = Peer::connect(service.address()).await;
+    let mut announced = Vec::new();
+    for index in 0..200 {
+        let mut call = silent.announce(PATH, &[]).await;
+        if index % 2 == 1 {
+            call.request.send_data(question().slice(..question().len() - 1), false).unwrap();
+        }
+        announced.push(call);
+    }
+    // Answered after all that was announced before it.
+    assert_eq!(silent.call(PATH, question()).await.answered().await.code(), Code::Ok);
+    let mut other = Peer::connect(service.address()).await;
+    assert_eq!(other.call(PATH, question()).await.answered().await.code(), Code::Ok);
+    // Nor has any of them been forgotten.
+    let last = announced.last_mut().unwrap();
+    last.request.send_data(question().slice(question().len() - 1..), true).unwrap();
+    assert_eq!(announced.pop().unwrap().answered().await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_told_so() {
+    let service = serve(&[]).await;
+    let mut peer = Peer::connect(service.address()).await;
+    let whole = question();
+    let longer = [&whole, &b"1"[..]].concat();
+    let twice = [&*whole, &*whole].concat();
+    let invalid = (Code::Internal, "MESSAGE_INVALID");
+    let compressed = (Code::Unimplemented, "COMPRESSION_UNSUPPORTED");
+    for (what, encoding, body, expected) in [
+        ("nothing", "identity", &b""[..], invalid),
+        ("half a prefix", "identity", &whole[..3], invalid),
+        ("half a message", "identity", &whole[..whole.len() - 1], invalid),
+        ("more than a message", "identity", &longer, invalid),
+        ("two messages", "identity", &twice, invalid),
+        ("no protobuf", "identity", &framed(b"\xff\xff\xff"), invalid),
+        ("a number for a string", "identity", &framed(b"\x10\x01"), invalid),
+        ("no UTF-8", "identity", &framed(b"\x12\x01\xff"), invalid),
+        ("compressed without an encoding", "identity", b"\x01\0\0\0\0", invalid),
+        ("compressed", "gzip", b"\x01\0\0\0\0", compressed),
+        ("an encoding that nobody knows", "made-up", &whole, compressed),
+    ] {
+        let call = peer.call_with(PATH, &[("grpc-encoding", encoding)], Bytes::copy_from_slice(body)).await;
+        let (code, reason) = call.fault().await;
+        assert_eq!((code, reason.as_str()), expected, "{what}");
+    }
+    assert_eq!(peer.call(PATH, whole).await.answered().await.code(), Code::Ok);
+}
