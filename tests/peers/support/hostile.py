@@ -34,8 +34,9 @@ from .http2 import (
 # A frame is 16 KiB at most, unless the server says otherwise, which it does not.
 FRAME_BYTES = 16 * 1024
 STREAMS = 256
-# Connections full of calls, each of which costs the server some 6 KiB when it is not optimized.
-CROWD = 10
+# Connections full of calls, for each of two attackers: with 256 calls on each they are as many as `--in-flight` allows by
+# default, of all callers together. A call costs the server some 3.5 KiB, announced or unread.
+CROWD = 32
 
 
 def hold(count, opening, again=None):
