@@ -125,8 +125,10 @@ fn is_too_large(read: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::{BodyExt, Full, channel::Channel};
-    use tokio::task::yield_now;
+    use tokio::{task::yield_now, time::timeout};
     use tonic::{Code, Status};
     use tower::{ServiceExt, service_fn};
 
@@ -146,14 +148,16 @@ mod tests {
                 let _ = sender.send_data(frame).await;
             }
         });
-        let Ok(response) = service.oneshot(Request::new(body)).await;
+        // In stopped time: it ends at once when nobody is going to be woken.
+        let answer = timeout(Duration::from_secs(1), service.oneshot(Request::new(body))).await;
+        let Ok(response) = answer.expect("whoever waits for a message is woken when it comes");
         match Status::from_header_map(response.headers()) {
             Some(status) => Err(status.code()),
             None => Ok(response.into_body().collect().await.unwrap().to_bytes().to_vec()),
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_message_is_whole_before_the_service_is_called() {
         for frames in ["", "\0\0\0\0\x05hello", "\0\0|\0\0\x05he|llo", "\0\0"] {
             let frames: Vec<_> = frames.split('|').map(str::as_bytes).collect();
@@ -169,7 +173,7 @@ mod tests {
         assert!(matches!(future, Either::Left(_)));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_too_large_is_refused_as_soon_as_it_says_so() {
         let whole = [&[0, 0, 0, 0x40, 0][..], &[b'1'; MESSAGE_BYTES_MAX]].concat();
         assert_eq!(call(&[&whole]).await, Ok(whole.clone()));
