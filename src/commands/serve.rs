@@ -87,7 +87,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .layer(CallersLayer::new(settings.callers, settings.token_owner))
         // The message must come in time, too.
         .layer(DeadlineLayer::new(settings.deadline))
-        .layer(MessageLayer)
+        .layer(MessageLayer::default())
         // A call that is only announced takes no place from others.
         .layer(OverloadLayer::new(settings.in_flight));
     let others = Routes::new(health_service)

@@ -1,20 +1,22 @@
 //! [`MessageLayer`]: a call's one message, whole before anything else is done for the call.
 //!
-//! As a rule it has come together with the call. A peer that announces calls and does not send their messages takes no
-//! place from others while it is waited for, and what is too large is refused as soon as it says so.
+//! As a rule it has come together with the call. A peer that announces calls and does not send their messages takes places
+//! for waiting, from others that send in pieces and from no one else; what is too large is refused as soon as it says so.
 
 use std::{
     convert::Infallible,
     future::poll_fn,
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{BoxFuture, Either};
+use futures_util::future::{BoxFuture, Either, ready};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -24,14 +26,24 @@ use crate::{
 };
 
 /// For services whose methods take one message. Streams of requests need another.
-#[derive(Clone, Copy, Debug)]
-pub struct MessageLayer;
+#[derive(Clone, Debug)]
+pub struct MessageLayer(Arc<Semaphore>);
+
+/// Calls that wait for their messages, over all connections; beyond it one that would have to is refused. A waiting call
+/// takes some 3 KiB.
+const WAITING_MAX: usize = 16 * 1024;
+
+impl Default for MessageLayer {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WAITING_MAX)))
+    }
+}
 
 impl<S> Layer<S> for MessageLayer {
     type Service = Messages<S>;
 
     fn layer(&self, inner: S) -> Messages<S> {
-        Messages { inner }
+        Messages { inner, places: self.0.clone() }
     }
 }
 
@@ -39,6 +51,7 @@ impl<S> Layer<S> for MessageLayer {
 #[derive(Clone, Debug)]
 pub struct Messages<S> {
     inner: S,
+    places: Arc<Semaphore>,
 }
 
 type Answered = Result<Response<Body>, Infallible>;
@@ -65,9 +78,14 @@ where
         if let Poll::Ready(Ok(message)) = message.poll(&mut Context::from_waker(Waker::noop())) {
             return Either::Left(self.inner.call(Request::from_parts(parts, message)));
         }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return Either::Right(Box::pin(ready(Ok(status(&LookupError::Overloaded).into_http()))));
+        };
         let mut inner = self.inner.clone();
         Either::Right(Box::pin(async move {
-            match poll_fn(|context| message.poll(context)).await {
+            let message = poll_fn(|context| message.poll(context)).await;
+            drop(place);
+            match message {
                 Ok(message) => inner.call(Request::from_parts(parts, message)).await,
                 Err(error) => Ok(status(&error).into_http()),
             }
@@ -136,7 +154,7 @@ mod tests {
 
     /// What the service behind the layer is called with when `frames` come one after the other, or the code of a refusal.
     async fn call(frames: &[&[u8]]) -> Result<Vec<u8>, Code> {
-        let service = MessageLayer.layer(service_fn(|request: Request<Bytes>| async {
+        let service = MessageLayer::default().layer(service_fn(|request: Request<Bytes>| async {
             Ok(Response::new(Body::new(Full::new(request.into_body()))))
         }));
         let (mut sender, body) = Channel::<Bytes>::new(1);
@@ -167,10 +185,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_that_is_there_already_is_not_waited_for() {
-        let mut service =
-            MessageLayer.layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
+        let mut service = MessageLayer::default()
+            .layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
         let future = service.call(Request::new(Full::from("\0\0\0\0\0")));
         assert!(matches!(future, Either::Left(_)));
+    }
+
+    #[tokio::test]
+    async fn calls_beyond_those_that_may_wait_are_refused_unless_their_message_is_there() {
+        let layer = MessageLayer(Arc::new(Semaphore::new(1)));
+        let service = layer.layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
+        let code = async |body| {
+            let Ok(response) = service.clone().oneshot(Request::new(body)).await;
+            Status::from_header_map(response.headers()).map(|status| status.code())
+        };
+        let announced = || Channel::<Bytes>::new(1);
+        let (_first, body) = announced();
+        let first = service.clone().call(Request::new(body));
+        let (_second, body) = announced();
+        assert_eq!(code(body).await, Some(Code::Unavailable));
+        let (sender, body) = announced();
+        drop(sender);
+        assert_eq!(code(body).await, None);
+        drop(first);
+        let (third, body) = announced();
+        let third = async {
+            yield_now().await;
+            drop(third);
+        };
+        assert_eq!(tokio::join!(code(body), third).0, None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,7 +98,7 @@ where
     let front = ServiceBuilder::new()
         .layer(CallersLayer::new(None, TokenOwner::Server))
         .layer(DeadlineLayer::new(UNSTATED))
-        .layer(MessageLayer);
+        .layer(MessageLayer::default());
     let service = front.service(Contacts::new(lookup, credentials));
     let start = Instant::now();
     let response = service.oneshot(call(GET_PROFILE_PICTURE, stated, body)).await.unwrap();

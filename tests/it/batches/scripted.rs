@@ -54,13 +54,14 @@ impl Scripted {
     pub async fn start_with(connection_age: Option<Duration>) -> Self {
         let script = Arc::new(Script::default());
         let scripted = script.clone();
-        let service = ServiceBuilder::new().layer(DeadlineLayer::new(PATIENCE)).layer(MessageLayer).service(
-            service_fn(move |request: Request<Bytes>| {
+        let service = ServiceBuilder::new()
+            .layer(DeadlineLayer::new(PATIENCE))
+            .layer(MessageLayer::default())
+            .service(service_fn(move |request: Request<Bytes>| {
                 // Before there is a future.
                 assert_ne!(request.uri().path(), "/panic/call", "on purpose");
                 answer(scripted.clone(), request)
-            }),
-        );
+            }));
         let service = ObserveLayer::new(Metrics::new(&[]).calls.clone(), None).layer(Edge::new(service));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
