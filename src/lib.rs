@@ -11,9 +11,9 @@
 //! - [`commands`][]: one file a subcommand.
 //! - [`sandbox`][]: a stand-in for the REST API, which knows nothing of the others.
 //!
-//! The way of a request: `server` (`connection`, `batch`, `observe`, `edge`, `paths`, `callers`, `deadline`, `message`, `overload`) ->
-//! `grpc::service` -> `stack` (`cache::Serve` -> `flight` -> `cache::Fill` -> `retry` -> ... -> `upstream`) and back, through `grpc::status`
-//! when it failed. A hit turns round at `Serve`.
+//! The way of a request: `server` (`connection`, `batch`, `unread`, `observe`, `edge`, `paths`, `callers`, `deadline`,
+//! `message`, `overload`) -> `grpc::service` -> `stack` (`cache::Serve` -> `flight` -> `cache::Fill` -> `retry` -> ... ->
+//! `upstream`) and back, through `grpc::status` when it failed. A hit turns round at `Serve`.
 //!
 //! What is never done, anywhere: a stored link is not handed out in its last minute; a failure is not stored; a token, a
 //! phone number, a chat id or a link does not reach a log line, a metric, a trace or an error text.

@@ -94,7 +94,7 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
     pub deadline: Given<Duration>,
-    /// Calls in progress at a time, over all connections; further ones are refused at once (1 to 1000000)
+    /// Calls in progress at a time, their messages read, over all connections; further ones are refused at once (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_IN_FLIGHT", value_name = "COUNT", default_value = "16384")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub in_flight: Given<usize>,
@@ -291,7 +291,7 @@ pub struct Target {
     #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH")]
     pub tls_ca: Option<PathBuf>,
     /// Name in the certificate of the service [default: the IP address that is asked]
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME")]
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME", requires = "tls_ca")]
     pub tls_domain: Option<String>,
     /// Certificate chain in PEM to show to a service that asks its clients for one
     #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH")]

@@ -39,7 +39,10 @@ impl PictureLink {
     /// [`LinkInvalid`] when it is no absolute http(s) URL with a host, or names a user.
     pub fn parse(text: &str) -> Result<Self, LinkInvalid> {
         let url = Url::parse(text).map_err(|_| LinkInvalid)?;
-        let web = matches!(url.scheme(), "http" | "https");
+        // The parser would also take a link without the slashes.
+        let rest = text.get(url.scheme().len()..);
+        let web =
+            matches!(url.scheme(), "http" | "https") && rest.is_some_and(|rest| rest.starts_with("://"));
         let user = !url.username().is_empty() || url.password().is_some();
         // The parser would drop blanks and line breaks without a word; the caller's would perhaps not.
         let blank = text.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control());
@@ -159,6 +162,8 @@ mod tests {
             "data:image/png;base64,AAAA",
             "javascript:alert(1)",
             "https://",
+            "https:h/p.jpg",
+            "https:/h/p.jpg?x=://",
             "https://user@h/p.jpg",
             "https://user:word@h/p.jpg",
             " https://h/p.jpg",

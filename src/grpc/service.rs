@@ -17,11 +17,13 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::{contact, status::status, unary};
-use crate::domain::{
-    Answer, CacheControl, CacheInfo, CacheStatus, Caller, ChatId, Credential, Deadline, Finding, Instance,
-    Key, Lookup, LookupError, Ttl,
+use crate::{
+    domain::{
+        Answer, CacheControl, CacheInfo, CacheStatus, Caller, ChatId, Credential, Deadline, Finding,
+        Instance, Key, Lookup, LookupError, Ttl,
+    },
+    telemetry::trace_answer,
 };
-use crate::telemetry::trace_answer;
 
 /// Full name of the service.
 pub const SERVICE: &str = "hypersender.contact.v1.ContactService";

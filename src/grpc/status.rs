@@ -29,6 +29,10 @@ pub fn status(error: &LookupError) -> Status {
         details.add_bad_request_violation(field, allowed);
     }
     let mut metadata = MetadataMap::new();
+    if *error == LookupError::CompressionUnsupported {
+        // So that the client stops it (the protocol's "Compression").
+        metadata.insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+    }
     match wait(error, code) {
         Wait::For(wait) => {
             let milliseconds = wait.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX);

@@ -12,7 +12,8 @@ use std::{
     fmt,
     future::{Ready, ready},
     hash::RandomState,
-    sync::{Arc, PoisonError, RwLock},
+    ptr,
+    sync::{Arc, PoisonError, RwLock, Weak},
     task::{Context, Poll},
 };
 
@@ -131,15 +132,16 @@ impl Rules {
 #[derive(Clone)]
 struct Proof {
     entry: HeaderValue,
-    known: Arc<Known>,
+    known: Weak<Known>,
     caller: Caller,
 }
 
 impl Proof {
-    /// Whether `entry` is the same, and so are those who are known. Tells nothing by its time: a proxy may have several
-    /// callers on one connection.
+    /// Whether `entry` is the same, and so are those who are known. Tells nothing but the length by its time: a proxy may
+    /// have several callers on one connection.
     fn is_repeated(&self, entry: &HeaderValue, known: &Arc<Known>) -> bool {
-        Arc::ptr_eq(&self.known, known) && bool::from(self.entry.as_bytes().ct_eq(entry.as_bytes()))
+        ptr::eq(self.known.as_ptr(), Arc::as_ptr(known))
+            && bool::from(self.entry.as_bytes().ct_eq(entry.as_bytes()))
     }
 }
 
@@ -159,7 +161,8 @@ fn find(
     match (entry, names) {
         (Some(entry), _) => {
             let caller = known.by_token(bearer(entry)?)?;
-            *last = Some(Proof { entry: entry.clone(), known: known.clone(), caller: caller.clone() });
+            *last =
+                Some(Proof { entry: entry.clone(), known: Arc::downgrade(known), caller: caller.clone() });
             Ok(caller.clone())
         }
         (None, Some(names)) => known.by_certificate(names).cloned(),

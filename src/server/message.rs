@@ -1,7 +1,10 @@
 //! [`MessageLayer`]: a call's one message, whole before anything else is done for the call.
 //!
-//! As a rule it has come together with the call. A peer that announces calls and does not send their messages takes places
-//! for waiting, from others that send in pieces and from no one else; what is too large is refused as soon as it says so.
+//! As a rule it has come together with the call. Where it has not, the call waits, in a place of its own; of too many that
+//! wait, the one that has waited longest is refused: whoever sends its messages waits for milliseconds. What is too large is
+//! refused as soon as it says so.
+
+mod room;
 
 use std::{
     convert::Infallible,
@@ -13,13 +16,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{BoxFuture, Either, ready};
+use futures_util::future::{BoxFuture, Either};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use self::room::{CALL_BYTES, Room};
 use crate::{
     domain::LookupError,
     grpc::{MESSAGE_BYTES_MAX, PREFIX_BYTES, status},
@@ -27,15 +30,14 @@ use crate::{
 
 /// For services whose methods take one message. Streams of requests need another.
 #[derive(Clone, Debug)]
-pub struct MessageLayer(Arc<Semaphore>);
+pub struct MessageLayer(Arc<Room>);
 
-/// Calls that wait for their messages, over all connections; beyond it one that would have to is refused. A waiting call
-/// takes some 3 KiB.
-const WAITING_MAX: usize = 16 * 1024;
+/// Memory for calls that wait, over all connections: enough for 16,384 of which nothing has come yet.
+const ROOM_BYTES: usize = 16_384 * CALL_BYTES;
 
 impl Default for MessageLayer {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(WAITING_MAX)))
+        Self(Arc::new(Room::of(ROOM_BYTES)))
     }
 }
 
@@ -43,7 +45,7 @@ impl<S> Layer<S> for MessageLayer {
     type Service = Messages<S>;
 
     fn layer(&self, inner: S) -> Messages<S> {
-        Messages { inner, places: self.0.clone() }
+        Messages { inner, room: self.0.clone() }
     }
 }
 
@@ -51,7 +53,7 @@ impl<S> Layer<S> for MessageLayer {
 #[derive(Clone, Debug)]
 pub struct Messages<S> {
     inner: S,
-    places: Arc<Semaphore>,
+    room: Arc<Room>,
 }
 
 type Answered = Result<Response<Body>, Infallible>;
@@ -73,20 +75,26 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let mut message = Arriving { body, read: Bytes::new() };
+        let mut message = Arriving { body, read: Bytes::new(), is_broken_off: false };
         // Nobody is woken by this look: what is not there yet is asked for again.
         if let Poll::Ready(Ok(message)) = message.poll(&mut Context::from_waker(Waker::noop())) {
             return Either::Left(self.inner.call(Request::from_parts(parts, message)));
         }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return Either::Right(Box::pin(ready(Ok(status(&LookupError::Overloaded).into_http()))));
-        };
-        let mut inner = self.inner.clone();
+        let (mut inner, mut place) = (self.inner.clone(), self.room.enter());
         Either::Right(Box::pin(async move {
-            let message = poll_fn(|context| message.poll(context)).await;
-            drop(place);
-            match message {
-                Ok(message) => inner.call(Request::from_parts(parts, message)).await,
+            let message = poll_fn(|context| {
+                let arrived = message.poll(context);
+                place.hold(message.read.len());
+                match arrived {
+                    Poll::Pending => place.needed(context).map(|()| Err(LookupError::Overloaded)),
+                    arrived @ Poll::Ready(_) => arrived,
+                }
+            });
+            match message.await {
+                Ok(message) => {
+                    drop(place);
+                    inner.call(Request::from_parts(parts, message)).await
+                }
                 Err(error) => Ok(status(&error).into_http()),
             }
         }))
@@ -97,12 +105,17 @@ where
 struct Arriving<B> {
     body: B,
     read: Bytes,
+    /// Whether the peer has left before the end.
+    is_broken_off: bool,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
     /// The message and its prefix, or all that came when it ended before.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, LookupError>> {
         loop {
+            if self.is_broken_off {
+                return Poll::Pending;
+            }
             if is_too_large(&self.read) {
                 return Poll::Ready(Err(LookupError::MessageTooLarge));
             }
@@ -118,8 +131,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
                     }
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(mem::take(&mut self.read))),
-                // The peer is gone; nobody will read what is said.
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(LookupError::Internal)),
+                // There is nobody to answer. hyper drops the call then, which is counted as one whose caller left.
+                Poll::Ready(Some(Err(_))) => self.is_broken_off = true,
             }
         }
     }
@@ -145,7 +158,9 @@ fn is_too_large(read: &[u8]) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use http_body_util::{BodyExt, Full, channel::Channel};
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, Full, StreamBody, channel::Channel};
     use tokio::{task::yield_now, time::timeout};
     use tonic::{Code, Status};
     use tower::{ServiceExt, service_fn};
@@ -192,28 +207,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_beyond_those_that_may_wait_are_refused_unless_their_message_is_there() {
-        let layer = MessageLayer(Arc::new(Semaphore::new(1)));
-        let service = layer.layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
-        let code = async |body| {
-            let Ok(response) = service.clone().oneshot(Request::new(body)).await;
+    async fn of_too_many_that_wait_the_one_that_waited_longest_leaves() {
+        /// The code of a call that fails.
+        async fn code(call: impl Future<Output = Answered>) -> Option<Code> {
+            let Ok(response) = call.await;
             Status::from_header_map(response.headers()).map(|status| status.code())
+        }
+        let layer = MessageLayer(Arc::new(Room::of(2 * CALL_BYTES)));
+        let mut service =
+            layer.layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
+        let mut announce = || {
+            let (sender, body) = Channel::<Bytes>::new(1);
+            (sender, service.call(Request::new(body)))
         };
-        let announced = || Channel::<Bytes>::new(1);
-        let (_first, body) = announced();
-        let first = service.clone().call(Request::new(body));
-        let (_second, body) = announced();
-        assert_eq!(code(body).await, Some(Code::Unavailable));
-        let (sender, body) = announced();
-        drop(sender);
-        assert_eq!(code(body).await, None);
-        drop(first);
-        let (third, body) = announced();
-        let third = async {
-            yield_now().await;
-            drop(third);
-        };
-        assert_eq!(tokio::join!(code(body), third).0, None);
+        let [(_first, first), (second_ends, second), (third_ends, third)] =
+            [announce(), announce(), announce()];
+        assert_eq!(code(first).await, Some(Code::Unavailable));
+        drop(second_ends);
+        assert_eq!(code(second).await, None);
+        // There is room again.
+        let (_fourth, fourth) = announce();
+        drop(third_ends);
+        assert_eq!(code(third).await, None);
+        // Its message takes the room of two.
+        let (mut fifth_sends, fifth) = announce();
+        fifth_sends.send_data(vec![0; CALL_BYTES / 2].into()).await.unwrap();
+        let fifth = tokio::spawn(fifth);
+        assert_eq!(code(fourth).await, Some(Code::Unavailable));
+        fifth.abort();
+        let _ = fifth.await;
+        assert!(layer.0.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_leaves_before_the_end_gets_no_answer() {
+        let mut service = MessageLayer::default()
+            .layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
+        let gone = StreamBody::new(stream::iter([Ok(Frame::data(Bytes::from_static(b"\0"))), Err("reset")]));
+        assert!(timeout(Duration::from_secs(1), service.call(Request::new(gone))).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

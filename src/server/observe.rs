@@ -1,6 +1,6 @@
 //! [`ObserveLayer`]: counts every call of every service, by method and code, and traces it where somebody wants that.
 //!
-//! Outermost, so that it sees the code the caller sees, whoever chose it.
+//! Around all that chooses codes, so that it sees the one the caller sees.
 
 use std::{
     convert::Infallible,

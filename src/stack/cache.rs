@@ -11,6 +11,7 @@ mod serve;
 mod standing;
 
 use std::{
+    fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
@@ -80,8 +81,7 @@ pub struct PictureCache {
     map: DashMap<Digest, Box<Slot>, BuildHasherDefault<DigestHasher>>,
     order: Mutex<Sieve>,
     bytes: AtomicUsize,
-    /// Its key is drawn for each process.
-    hasher: SipHasher13,
+    hasher: KeyHasher,
     standing: Standing,
     settings: Settings,
     metrics: Arc<Metrics>,
@@ -103,7 +103,7 @@ impl PictureCache {
             map: DashMap::default(),
             order: Mutex::default(),
             bytes: AtomicUsize::new(0),
-            hasher: SipHasher13::new_with_key(&rand::random()),
+            hasher: KeyHasher(SipHasher13::new_with_key(&rand::random())),
             standing: Standing::default(),
             settings,
             metrics,
@@ -197,7 +197,7 @@ impl PictureCache {
     }
 
     fn digest(&self, key: &Key) -> Digest {
-        let mut hasher = self.hasher;
+        let mut hasher = self.hasher.0;
         key.hash(&mut hasher);
         let Hash128 { h1, h2 } = hasher.finish128();
         Digest(h1, h2)
@@ -220,6 +220,15 @@ fn entry_bytes(entry: &Entry) -> usize {
     };
     let since = entry.since.as_ref().map_or(0, |since| block(size_of::<Since>()) + link(&since.finding));
     (PLACES + block(size_of::<Slot>()) + link(&entry.finding) + since) * 9 / 8
+}
+
+/// Makes digests of keys, by a key of its own that is drawn for each process. `Debug` hides it.
+struct KeyHasher(SipHasher13);
+
+impl fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHasher(..)")
+    }
 }
 
 /// Digests are hashes already.

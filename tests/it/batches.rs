@@ -25,7 +25,7 @@ use tonic_reflection::pb::v1::{
 
 use self::scripted::{LARGE, Scripted};
 use crate::support::{
-    CHAT, Call, Client, Peer, Reply, Service, Upstream, about, framed, link, patiently, read,
+    CHAT, Call, Client, Launch, Peer, Reply, Service, Upstream, about, framed, link, patiently, read,
 };
 
 /// A message that no other call has.
@@ -133,11 +133,18 @@ async fn whoever_leaves_gives_the_place_back() {
     let mut neighbour = Peer::connect(service.address()).await;
     for closes in [false, true] {
         let mut peer = Peer::connect(service.address()).await;
-        let call = peer.call(GET_PROFILE_PICTURE, question.clone()).await;
         let reason =
             async |peer: &mut Peer| peer.call(GET_PROFILE_PICTURE, nothing.clone()).await.fault().await.1;
-        let taken = async { while reason(&mut neighbour).await != "OVERLOADED" {} };
-        patiently("the place to be taken", taken).await;
+        let taken = async {
+            loop {
+                let call = peer.call(GET_PROFILE_PICTURE, question.clone()).await;
+                if reason(&mut neighbour).await == "OVERLOADED" {
+                    break call;
+                }
+                // It may be the neighbour who had the place, and this call was refused.
+            }
+        };
+        let call = patiently("the place to be taken", taken).await;
         if closes {
             peer.close().await;
         } else {
@@ -146,6 +153,25 @@ async fn whoever_leaves_gives_the_place_back() {
         let free = async { while reason(&mut neighbour).await == "OVERLOADED" {} };
         patiently("the place to be free", free).await;
     }
+}
+
+#[tokio::test]
+async fn calls_whose_connection_ends_before_they_begin_give_their_places_back() {
+    let service = Launch::serve().flags(&["--sandbox", "--in-flight", "4"]).start().await;
+    let question = framed(&about(CHAT).encode_to_vec());
+    for _ in 0..20 {
+        let mut peer = Peer::connect(service.address()).await;
+        // None waits for another: all of this comes in one read.
+        let mut calls = Vec::new();
+        for _ in 0..3 {
+            calls.push(peer.call(GET_PROFILE_PICTURE, question.clone()).await);
+        }
+        peer.end_by_connect();
+        let _ = peer.ended().await;
+    }
+    let mut neighbour = Peer::connect(service.address()).await;
+    let answer = neighbour.call(GET_PROFILE_PICTURE, question).await.answered().await;
+    assert_eq!(answer.code(), Code::Ok);
 }
 
 #[tokio::test]

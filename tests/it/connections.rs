@@ -95,6 +95,7 @@ async fn compressed_messages_are_not_taken() {
     let response = post(&service, &headers, &[1, 0, 0, 0, 0]).await;
     let status = Status::from_header_map(response.headers()).map(|status| status.code());
     assert_eq!(status, Some(Code::Unimplemented));
+    assert_eq!(response.headers()["grpc-accept-encoding"], "identity");
 }
 
 #[tokio::test]

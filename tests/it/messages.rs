@@ -1,12 +1,14 @@
 //! The message of a call: it may come in pieces, late or never, and must be what the protocol says.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hypersender_grpc::grpc::GET_PROFILE_PICTURE as PATH;
 use prost::Message;
-use tokio::task::yield_now;
+use tokio::{task::yield_now, time::sleep};
 use tonic::Code;
 
-use crate::support::{CHAT, Launch, Peer, Service, about, framed};
+use crate::support::{CHAT, Launch, Peer, Service, about, framed, patiently};
 
 async fn serve(flags: &[&str]) -> Service {
     Launch::serve().flags(&["--sandbox"]).flags(flags).start().await
@@ -84,4 +86,26 @@ async fn what_is_no_message_is_told_so() {
         assert_eq!((code, reason.as_str()), expected, "{what}");
     }
     assert_eq!(peer.call(PATH, whole).await.answered().await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_before_its_message_is_there_has_canceled() {
+    let service = serve(&[]).await;
+    let metrics = format!("http://{}/metrics", service.admin.expect("it has an admin port"));
+    let told = async |count: String| {
+        let told = async {
+            while !reqwest::get(&metrics).await.unwrap().text().await.unwrap().contains(&count) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patiently(&count, told).await;
+    };
+    let mut peer = Peer::connect(service.address()).await;
+    for (number, piece) in [(1, 0), (2, 3)] {
+        let mut call = peer.announce(PATH, &[]).await;
+        call.request.send_data(question().slice(..piece), false).unwrap();
+        told(format!("grpc_method=\"GetProfilePicture\"}} {number}\n")).await;
+        call.cancel();
+        told(format!("grpc_method=\"GetProfilePicture\",grpc_code=\"Canceled\"}} {number}\n")).await;
+    }
 }

@@ -1,6 +1,6 @@
 //! [`Known`]: the callers that are known, and what they prove it by.
 //!
-//! Of a token only the hash is held.
+//! Of the tokens that are known only hashes are held.
 
 use std::collections::HashMap;
 

@@ -91,6 +91,12 @@ impl Peer {
         call
     }
 
+    /// Sends what makes hyper end the connection at once, whatever came before it: a CONNECT with a body.
+    pub fn end_by_connect(&mut self) {
+        let request = Request::connect("127.0.0.1:1").header("content-length", "5").body(()).unwrap();
+        drop(self.sender.send_request(request, false).unwrap());
+    }
+
     /// Returns once the server takes no more calls from here.
     pub async fn told_to_go(&mut self) {
         let told = async {

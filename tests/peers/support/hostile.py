@@ -91,6 +91,12 @@ def many(make, count=100):
     return lambda turn: b"".join(make(odd(turn * count + index)) for index in range(count))
 
 
+def almost_whole(stream):
+    """A call that lacks the last byte of a message as long as is allowed."""
+    message = b"\0" + struct.pack(">I", FRAME_BYTES) + bytes(FRAME_BYTES - 1)
+    return begin(stream) + frame(DATA, 0, stream, message[:FRAME_BYTES]) + frame(DATA, 0, stream, message[FRAME_BYTES:])
+
+
 def endless_message(server, stop, outcomes):
     """One message of 4 GiB, sent as fast as the server opens its windows: a whole number of times, if it can."""
     while not stop.is_set():
@@ -141,6 +147,8 @@ ATTACKS = {
     "connections that stop after the preface": hold(200, PREFACE + settings()),
     "connections that stop within a frame": hold(200, PREFACE + settings() + struct.pack(">I", FRAME_BYTES)[1:]),
     "requests that never come to their message": hold(CROWD, PREFACE + settings() + many(begin, STREAMS)(0)),
+    # As many as a connection's window takes.
+    "messages that lack a byte": hold(200, PREFACE + settings() + many(almost_whole, 3)(0)),
     "a preface byte by byte": hold(100, PREFACE[:1], lambda turn: PREFACE[1 + turn % 23 : 2 + turn % 23]),
     "something else than HTTP/2": flood(lambda _: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", opening=b""),
     "rapid resets": flood(many(lambda stream: begin(stream) + reset(stream))),

@@ -36,8 +36,8 @@ type ContactServiceClient interface {
 	// A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 	//
 	// Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-	// RESOURCE_EXHAUSTED also carry google.rpc.RetryInfo, and the same wait in milliseconds in the trailer
-	// grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+	// RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait in milliseconds in the
+	// trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
 	//
 	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
 	// UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
@@ -99,8 +99,8 @@ type ContactServiceServer interface {
 	// A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 	//
 	// Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-	// RESOURCE_EXHAUSTED also carry google.rpc.RetryInfo, and the same wait in milliseconds in the trailer
-	// grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+	// RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait in milliseconds in the
+	// trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
 	//
 	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
 	// UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
