@@ -6,7 +6,11 @@ mod health;
 mod sandbox;
 mod serve;
 
-use std::{fmt::Display, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, FromArgMatches};
 
@@ -32,6 +36,14 @@ fn block_on<F: Future<Output = ExitCode>>(work: F) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => fail(format_args!("cannot start: {error}")),
+    }
+}
+
+/// Prints an answer. A reader that leaves before its end, as `head` does, has what it wanted.
+fn print(text: impl Display) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(error),
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tonic::{Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt;
 
-use super::{EXIT_CONFIG, block_on, channel::connect, fail};
+use super::{EXIT_CONFIG, block_on, channel::connect, fail, print};
 use crate::{
     config::{GetFlags, Variables, caller_token},
     grpc::{
@@ -50,10 +50,7 @@ async fn get(flags: GetFlags, token: Option<SecretString>) -> ExitCode {
         request.metadata_mut().insert("authorization", bearer);
     }
     match ContactServiceClient::new(channel).get_profile_picture(request).await {
-        Ok(response) => {
-            println!("{}", json(&response.into_inner()));
-            ExitCode::SUCCESS
-        }
+        Ok(response) => print(json(&response.into_inner())),
         Err(status) => fail(explain(&status)),
     }
 }

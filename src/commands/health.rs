@@ -7,7 +7,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{block_on, channel::connect, fail};
+use super::{block_on, channel::connect, fail, print};
 use crate::config::Target;
 
 pub fn run(target: Target) -> ExitCode {
@@ -23,10 +23,7 @@ async fn check(target: Target) -> ExitCode {
     request.set_timeout(target.timeout);
     match HealthClient::new(channel).check(request).await {
         Ok(answer) => match answer.into_inner().status() {
-            ServingStatus::Serving => {
-                println!("SERVING");
-                ExitCode::SUCCESS
-            }
+            ServingStatus::Serving => print("SERVING"),
             status => fail(status.as_str_name()),
         },
         Err(status) => fail(status.message()),
