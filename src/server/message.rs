@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
@@ -32,8 +32,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct MessageLayer(Arc<Room>);
 
-/// Memory for calls that wait, over all connections: enough for 16,384 of which nothing has come yet.
-const ROOM_BYTES: usize = 16_384 * CALL_BYTES;
+/// Memory for calls that wait, over all connections: enough for 11,000 of which nothing has come yet.
+const ROOM_BYTES: usize = 11_000 * CALL_BYTES;
 
 impl Default for MessageLayer {
     fn default() -> Self {
@@ -75,7 +75,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let mut message = Arriving { body, read: Bytes::new(), is_broken_off: false };
+        let mut message = Arriving { body, read: Vec::new(), is_broken_off: false };
         // Nobody is woken by this look: what is not there yet is asked for again.
         if let Poll::Ready(Ok(message)) = message.poll(&mut Context::from_waker(Waker::noop())) {
             return Either::Left(self.inner.call(Request::from_parts(parts, message)));
@@ -84,7 +84,7 @@ where
         Either::Right(Box::pin(async move {
             let message = poll_fn(|context| {
                 let arrived = message.poll(context);
-                place.hold(message.read.len());
+                place.hold(message.read.capacity());
                 match arrived {
                     Poll::Pending => place.needed(context).map(|()| Err(LookupError::Overloaded)),
                     arrived @ Poll::Ready(_) => arrived,
@@ -101,10 +101,10 @@ where
     }
 }
 
-/// A message of which `read` has come.
+/// A message of which `read` has come, in a copy: a piece of a frame would keep the frame.
 struct Arriving<B> {
     body: B,
-    read: Bytes,
+    read: Vec<u8>,
     /// Whether the peer has left before the end.
     is_broken_off: bool,
 }
@@ -120,38 +120,43 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
                 return Poll::Ready(Err(LookupError::MessageTooLarge));
             }
             if self.body.is_end_stream() {
-                return Poll::Ready(Ok(mem::take(&mut self.read)));
+                return Poll::Ready(Ok(mem::take(&mut self.read).into()));
             }
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are not part of a message.
-                    if let Ok(data) = frame.into_data() {
-                        self.read = joined(mem::take(&mut self.read), data);
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(whole)
+                        if self.read.is_empty() && self.body.is_end_stream() && !is_too_large(&whole) =>
+                    {
+                        return Poll::Ready(Ok(whole));
                     }
-                }
-                Poll::Ready(None) => return Poll::Ready(Ok(mem::take(&mut self.read))),
+                    Ok(piece) => self.take(&piece),
+                    // Trailers are not part of a message.
+                    Err(_) => {}
+                },
+                Poll::Ready(None) => return Poll::Ready(Ok(mem::take(&mut self.read).into())),
                 // There is nobody to answer. hyper drops the call then, which is counted as one whose caller left.
                 Poll::Ready(Some(Err(_))) => self.is_broken_off = true,
             }
         }
     }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.read.extend_from_slice(piece);
+        let whole = PREFIX_BYTES + announced(&self.read).min(MESSAGE_BYTES_MAX);
+        self.read.reserve_exact(whole.saturating_sub(self.read.len()));
+    }
 }
 
-fn joined(first: Bytes, second: Bytes) -> Bytes {
-    if first.is_empty() {
-        return second;
-    }
-    let mut both = BytesMut::from(first);
-    both.extend_from_slice(&second);
-    both.freeze()
+/// How long the message is going to be, as far as it says.
+fn announced(read: &[u8]) -> usize {
+    let length = read.get(1..PREFIX_BYTES).and_then(|length| length.try_into().ok());
+    length.map_or(0, |length| u32::from_be_bytes(length) as usize)
 }
 
 /// Whether `read` is more than a call may send, or announces it.
 fn is_too_large(read: &[u8]) -> bool {
-    let announced = read.get(1..PREFIX_BYTES).and_then(|length| length.try_into().ok());
-    let announced = announced.map_or(0, |length| u32::from_be_bytes(length) as usize);
-    announced > MESSAGE_BYTES_MAX || read.len() > PREFIX_BYTES + MESSAGE_BYTES_MAX
+    announced(read) > MESSAGE_BYTES_MAX || read.len() > PREFIX_BYTES + MESSAGE_BYTES_MAX
 }
 
 #[cfg(test)]
@@ -231,7 +236,7 @@ mod tests {
         assert_eq!(code(third).await, None);
         // Its message takes the room of two.
         let (mut fifth_sends, fifth) = announce();
-        fifth_sends.send_data(vec![0; CALL_BYTES / 2].into()).await.unwrap();
+        fifth_sends.send_data(vec![0; CALL_BYTES].into()).await.unwrap();
         let fifth = tokio::spawn(fifth);
         assert_eq!(code(fourth).await, Some(Code::Unavailable));
         fifth.abort();

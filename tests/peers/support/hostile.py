@@ -34,9 +34,9 @@ from .http2 import (
 # A frame is 16 KiB at most, unless the server says otherwise, which it does not.
 FRAME_BYTES = 16 * 1024
 STREAMS = 256
-# Connections full of calls, for each of two attackers: with 256 calls on each they are as many as `--in-flight` allows by
-# default, of all callers together. A call costs the server some 3.5 KiB, announced or unread.
-CROWD = 32
+# Connections full of calls, for each of two attackers: together more calls than may wait for their messages. A call costs
+# the server some 4 KiB, announced or unread.
+CROWD = 24
 
 
 def hold(count, opening, again=None):
@@ -148,7 +148,7 @@ ATTACKS = {
     "connections that stop within a frame": hold(200, PREFACE + settings() + struct.pack(">I", FRAME_BYTES)[1:]),
     "requests that never come to their message": hold(CROWD, PREFACE + settings() + many(begin, STREAMS)(0)),
     # As many as a connection's window takes.
-    "messages that lack a byte": hold(200, PREFACE + settings() + many(almost_whole, 3)(0)),
+    "messages that lack a byte": hold(150, PREFACE + settings() + many(almost_whole, 3)(0)),
     "a preface byte by byte": hold(100, PREFACE[:1], lambda turn: PREFACE[1 + turn % 23 : 2 + turn % 23]),
     "something else than HTTP/2": flood(lambda _: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", opening=b""),
     "rapid resets": flood(many(lambda stream: begin(stream) + reset(stream))),
