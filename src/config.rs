@@ -45,6 +45,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// Calls in progress at a time.
     pub in_flight: usize,
+    /// Whether the contract is told.
+    pub reflection: bool,
     /// How to take connections and to stop.
     pub server: server::Settings,
     /// Encryption, if there is any.

@@ -76,7 +76,6 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
 
     let (health, health_service) = Health::serving().await;
-    let (reflection, reflection_alpha) = reflection();
     let leaving = Leaving::new();
     let open_to_all = settings.callers.is_none();
     let has_tokens = settings.callers.as_ref().is_some_and(|callers| callers.known().has_tokens());
@@ -90,12 +89,13 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .layer(MessageLayer::default())
         // A call that is only announced takes no place from others.
         .layer(OverloadLayer::new(settings.in_flight));
-    let others = Routes::new(health_service)
-        .add_service(leaving.named_layer(reflection))
-        .add_service(leaving.named_layer(reflection_alpha))
-        .prepare();
+    let mut others = Routes::new(health_service);
+    if settings.reflection {
+        let (current, alpha) = reflection();
+        others = others.add_service(leaving.named_layer(current)).add_service(leaving.named_layer(alpha));
+    }
     let service = front.service(Contacts::new(lookup, credentials));
-    let calls = Edge::new(Paths { path: GET_PROFILE_PICTURE, service, others });
+    let calls = Edge::new(Paths { path: GET_PROFILE_PICTURE, service, others: others.prepare() });
     let calls = ObserveLayer::new(metrics.calls.clone(), traces.clone()).layer(calls);
 
     let listener = listen(settings.listen, "listen")?;

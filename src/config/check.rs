@@ -118,6 +118,7 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
     let listen = faults.take_any("listen", Some(flags.server.listen.clone()));
     let admin_listen = faults.take("admin_listen", flags.server.admin_listen.clone());
     let deadline = faults.take("deadline", flags.server.deadline.clone());
+    let reflection = faults.take("reflection", flags.server.reflection.clone());
     let in_flight = faults.take("in_flight", flags.server.in_flight.clone());
     let token_owner = faults.take_any("credentials", Some(flags.hypersender.credentials.clone()));
     let proofs = Proofs {
@@ -147,6 +148,7 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
                 stack,
                 deadline,
                 in_flight,
+                reflection,
                 server,
                 tls,
                 traces,

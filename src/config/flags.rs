@@ -90,6 +90,10 @@ pub(super) struct ServerFlags {
     /// instances. SIGHUP reads it anew. Without it everyone may call
     #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH")]
     pub callers_file: Option<PathBuf>,
+    /// Tell whoever asks what the contract is, which grpcurl and its like need
+    #[arg(long, env = "HYPERSENDER_GRPC_REFLECTION", value_name = "BOOL", default_value = "true")]
+    #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
+    pub reflection: Given<bool>,
     /// Time a call may take when it states none itself (1ms to 30s)
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]

@@ -224,6 +224,22 @@ async fn reflection_knows_the_services_and_the_details_of_errors() {
     reflects!(v1alpha, names);
 }
 
+#[tokio::test]
+async fn reflection_can_be_switched_off_and_all_else_stays() {
+    let service = Launch::serve().flags(&["--sandbox", "--reflection", "false"]).start().await;
+    macro_rules! code {
+        ($version:ident) => {{
+            use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+            let mut client = ServerReflectionClient::new(service.channel().await);
+            let answer = client.server_reflection_info(futures_util::stream::empty()).await;
+            answer.map_or_else(|status| status.code(), |_| Code::Ok)
+        }};
+    }
+    assert_eq!((code!(v1), code!(v1alpha)), (Code::Unimplemented, Code::Unimplemented));
+    service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
+    service.health().await.check(HealthCheckRequest::default()).await.unwrap();
+}
+
 #[test]
 fn every_reason_is_documented_with_its_code() {
     const PROTO: &str = include_str!("../../proto/hypersender/contact/v1/contact_service.proto");
