@@ -26,7 +26,7 @@ use super::{
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls in progress on one connection; announced, so that clients queue what is beyond it or open another connection.
 const STREAMS_MAX: u32 = 256;
-/// All metadata of a call; announced. Beyond it the call is refused.
+/// All metadata of a call; announced. Beyond it the call is refused, and far beyond it h2 ends the connection.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// Streams that the peer's own faults made us reset, beyond which the connection is closed (CVE-2023-44487 and its like).
 const LOCAL_RESETS_MAX: usize = 128;

@@ -34,7 +34,8 @@ impl TokenHash {
 }
 
 impl Known {
-    /// Most callers. Each call with a token is compared with every one of them, which takes some 50 us for so many.
+    /// Most callers. A token that its connection has not just shown is compared with every one of them, which takes some
+    /// 50 us for so many.
     pub const CALLERS_MAX: usize = 1000;
 
     /// Adds a caller by its token, or returns the one that has the same.
