@@ -10,6 +10,8 @@ mod connection;
 mod deadline;
 mod drain;
 mod edge;
+mod half_close;
+mod last_goaway;
 mod message;
 mod observe;
 mod overload;

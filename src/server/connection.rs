@@ -16,6 +16,8 @@ use tracing::debug;
 
 use super::{
     batch::Batch,
+    half_close::{HalfClose, LINGER},
+    last_goaway::{Ending, LastGoaway},
     observe::Answer,
     preface::Prefaced,
     tls::{PeerNames, Tls},
@@ -39,6 +41,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// ... and closed when it does not say so within this.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Time for a peer to acknowledge the PING behind the first GOAWAY, and for a connection that has not begun to do so once the
+/// server is leaving: more than the longest round trip, and what an idle client adds to a drain.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What a connection must know beside its socket and its service.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -60,23 +66,35 @@ where
     let _ = stream.set_nodelay(true);
     let opening = async {
         match &terms.tls {
-            None => Ok((Either::Plain(Prefaced::read(stream).await?), None)),
+            None => Ok((Either::Plain(Prefaced::read(HalfClose::new(stream)).await?), None)),
             Some(tls) => {
                 let (stream, names) = tls.accept(stream).await?;
-                Ok((Either::Encrypted(Prefaced::read(stream).await?), names))
+                Ok((Either::Encrypted(Prefaced::read(HalfClose::new(stream)).await?), names))
             }
         }
     };
-    // Not cut short when the server leaves: the first call may be on its way already, and would be lost.
-    let opened: Result<io::Result<_>, _> = timeout(OPENING_TIMEOUT, opening).await;
+    let too_long = opening_timeout(terms.leaving.clone());
+    let opened: io::Result<_> = tokio::select! {
+        opened = opening => opened,
+        () = too_long => return debug!("closed a connection whose peer took too long to begin"),
+    };
     match opened {
-        Ok(Ok((Either::Plain(stream), _))) => serve(stream, service, terms).await,
-        Ok(Ok((Either::Encrypted(stream), names))) => {
+        Ok((Either::Plain(stream), _)) => serve(stream, service, terms).await,
+        Ok((Either::Encrypted(stream), names)) => {
             serve(stream, service.map_request(named(names)), terms).await;
         }
-        Ok(Err(error)) => debug!(%error, "closed a connection that did not begin"),
-        Err(_) => debug!("closed a connection whose peer took too long to begin"),
+        Err(error) => debug!(%error, "closed a connection that did not begin"),
     }
+}
+
+/// Resolves when a connection has had its time to begin. That the server is leaving does not cut it short at once: the first
+/// call may be on its way already, and would be lost.
+async fn opening_timeout(mut leaving: watch::Receiver<bool>) {
+    let cut_short = async {
+        told(&mut leaving).await;
+        sleep(LEAVING_TIMEOUT).await;
+    };
+    let _ = timeout(OPENING_TIMEOUT, cut_short).await;
 }
 
 /// The two kinds of connection, each with its own fast path.
@@ -101,7 +119,8 @@ where
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let (batch, unread) = (Batch::default(), Unread::default());
+    let (batch, unread, end) = (Batch::default(), Unread::default(), Ending::default());
+    let stream = LastGoaway::new(stream, end.clone());
     let connection = http2::Builder::new(batch.intake())
         .timer(TokioTimer::new())
         // gRPC has no use for it.
@@ -118,15 +137,39 @@ where
     let conversation = async {
         tokio::select! {
             ended = batch.drive(connection.as_mut()) => return ended,
-            () = ending(&mut terms) => connection.as_mut().graceful_shutdown(),
+            () = ending(&mut terms) => {
+                end.begin();
+                connection.as_mut().graceful_shutdown();
+            }
         }
-        batch.drive(connection).await
+        tokio::select! {
+            ended = batch.drive(connection.as_mut()) => return ended,
+            () = sleep(LEAVING_TIMEOUT) => end.acknowledge(),
+        }
+        tokio::select! {
+            ended = batch.drive(connection) => ended,
+            () = stuck(&end, &unread) => {
+                debug!("closed a connection whose peer stopped in the middle of a frame");
+                Ok(())
+            }
+        }
     };
     tokio::select! {
         ended = conversation => if let Err(error) = ended {
             debug!(%error, "connection ended in an error");
         },
         () = unread.too_long() => debug!("closed a connection whose peer does not read its answers"),
+    }
+}
+
+/// Resolves when the connection cannot get its last GOAWAY, since the peer stopped in the middle of a frame, and has no call
+/// in flight that would be lost.
+async fn stuck(end: &Ending, unread: &Unread) {
+    loop {
+        sleep(LINGER).await;
+        if end.is_mid_frame() && unread.is_idle() {
+            return;
+        }
     }
 }
 
@@ -182,6 +225,8 @@ mod tests {
     const END_STREAM: u8 = 1;
     const ACK: u8 = 1;
     const END_HEADERS: u8 = 4;
+    /// What a GOAWAY says that allows every stream.
+    const MAX_STREAM: u32 = 0x7fff_ffff;
     /// As long as an answer with a link, and longer than what h2 writes on its own when it may write vectored.
     const ANSWER_BYTES: usize = 300;
 
@@ -238,6 +283,8 @@ mod tests {
         stream: DuplexStream,
         writes: Arc<AtomicUsize>,
         leaving: watch::Sender<bool>,
+        /// Whether calls are answered.
+        open: watch::Sender<bool>,
         served: JoinHandle<()>,
     }
 
@@ -247,13 +294,25 @@ mod tests {
     }
 
     fn call(stream: u32) -> Vec<u8> {
+        let message = frame(DATA, END_STREAM, stream, &[0; 5]);
+        [headers(stream), message].concat()
+    }
+
+    fn headers(stream: u32) -> Vec<u8> {
         let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "localhost")];
         // Literals that no table remembers (RFC 7541, 6.2.2).
         let string = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
         let field = |(name, value)| [vec![0], string(name), string(value)].concat();
         let fields: Vec<_> = fields.into_iter().flat_map(field).collect();
-        let message = frame(DATA, END_STREAM, stream, &[0; 5]);
-        [frame(HEADERS, END_HEADERS, stream, &fields), message].concat()
+        frame(HEADERS, END_HEADERS, stream, &fields)
+    }
+
+    fn answer() -> Response<Body> {
+        let name = http::HeaderName::from_static("grpc-status");
+        let trailers = HeaderMap::from_iter([(name, http::HeaderValue::from_static("0"))]);
+        let data = Bytes::from_static(&[b'1'; ANSWER_BYTES]);
+        let frames = [Frame::data(data), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+        Response::new(Body::new(StreamBody::new(stream::iter(frames))))
     }
 
     impl Peer {
@@ -263,14 +322,14 @@ mod tests {
         }
 
         async fn with_settings(settings: &[u8]) -> Self {
-            let service = service_fn(|_: Request<Incoming>| async {
-                let trailers = HeaderMap::from_iter([(
-                    http::HeaderName::from_static("grpc-status"),
-                    http::HeaderValue::from_static("0"),
-                )]);
-                let data = Bytes::from_static(&[b'1'; ANSWER_BYTES]);
-                let frames = [Frame::data(data), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
-                Ok(Response::new(Body::new(StreamBody::new(stream::iter(frames)))))
+            let open = watch::Sender::new(true);
+            let is_open = open.subscribe();
+            let service = service_fn(move |_: Request<Incoming>| {
+                let mut is_open = is_open.clone();
+                async move {
+                    is_open.wait_for(|open| *open).await.unwrap();
+                    Ok(answer())
+                }
             });
             let service = ObserveLayer::new(Metrics::new(&[]).calls.clone(), None).layer(service);
             let (stream, socket) = duplex(1 << 20);
@@ -280,9 +339,10 @@ mod tests {
             let terms = Terms { tls: None, age_max: None, leaving: listening };
             // In a task, as in the server: there the scheduler has a say in when the connection is polled.
             let served = tokio::spawn(async move {
-                serve(Prefaced::read(counted).await.unwrap(), service, terms).await;
+                let stream = Prefaced::read(HalfClose::new(counted)).await.unwrap();
+                serve(stream, service, terms).await;
             });
-            let mut peer = Self { stream, writes, leaving, served };
+            let mut peer = Self { stream, writes, leaving, open, served };
             peer.send(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await;
             peer.until(|kind, flags| kind == SETTINGS && flags == ACK).await;
             peer.send(&frame(SETTINGS, ACK, 0, &[])).await;
@@ -306,6 +366,12 @@ mod tests {
                     return payload;
                 }
             }
+        }
+
+        /// Reads up to the next GOAWAY; the last stream it allows.
+        async fn goaway(&mut self) -> u32 {
+            let payload = self.until(|kind, _| kind == GOAWAY).await;
+            u32::from_be_bytes(payload[..4].try_into().unwrap())
         }
 
         /// Reads up to the end of `count` answers.
@@ -351,14 +417,105 @@ mod tests {
     async fn a_call_that_was_on_its_way_when_the_connection_was_told_to_go_is_answered() {
         let mut peer = Peer::connect().await;
         peer.leaving.send_replace(true);
-        let last = peer.until(|kind, _| kind == GOAWAY).await;
-        assert_eq!(last[..4], [0x7f, 0xff, 0xff, 0xff], "no call is refused yet");
+        assert_eq!(peer.goaway().await, MAX_STREAM, "no call is refused yet");
         let ping = peer.until(|kind, flags| kind == PING && flags != ACK).await;
         peer.send(&call(1)).await;
         peer.answers(1).await;
         peer.send(&frame(PING, ACK, 0, &ping)).await;
-        let last = peer.until(|kind, _| kind == GOAWAY).await;
-        assert_eq!(last[..4], [0, 0, 0, 1], "the call that was answered");
+        assert_eq!(peer.goaway().await, 1, "the call that was answered");
+        drop(peer.stream);
         peer.served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_in_flight_outlives_all_that_crosses_the_last_goaway() {
+        const RST_STREAM: u8 = 3;
+        const PRIORITY: u8 = 2;
+        const WINDOW_UPDATE: u8 = 8;
+        let window_update = frame(WINDOW_UPDATE, 0, 3, &[0, 0, 0, 1]);
+        let message = frame(DATA, END_STREAM, 3, &[0; 5]);
+        for crossing in [
+            vec![],
+            [headers(3), window_update.clone(), message.clone()].concat(),
+            [call(3), window_update].concat(),
+            [headers(3), frame(RST_STREAM, 0, 3, &[0, 0, 0, 8])].concat(),
+            [headers(3), frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 1]), message].concat(),
+        ] {
+            let mut peer = Peer::connect().await;
+            peer.open.send_replace(false);
+            peer.send(&call(1)).await;
+            peer.leaving.send_replace(true);
+            let ping = peer.until(|kind, flags| kind == PING && flags != ACK).await;
+            // gRPC's C core writes the acknowledgement before the calls that it had queued.
+            peer.send(&[frame(PING, ACK, 0, &ping), crossing.clone()].concat()).await;
+            assert_eq!(peer.goaway().await, 1, "{crossing:?}");
+            peer.open.send_replace(true);
+            peer.answers(1).await;
+            drop(peer.stream);
+            peer.served.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_acknowledges_nothing_gets_the_last_goaway_and_is_closed() {
+        let mut peer = Peer::connect().await;
+        let begin = Instant::now();
+        peer.leaving.send_replace(true);
+        assert_eq!(peer.goaway().await, MAX_STREAM);
+        assert_eq!(peer.goaway().await, 0);
+        assert_eq!(begin.elapsed().as_secs(), LEAVING_TIMEOUT.as_secs());
+        // Beyond the last stream, so that the peer knows it was not answered.
+        peer.send(&call(1)).await;
+        peer.served.await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+        let mut rest = Vec::new();
+        peer.stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_in_flight_is_answered_though_its_peer_acknowledges_nothing() {
+        let mut peer = Peer::connect().await;
+        peer.open.send_replace(false);
+        peer.send(&call(1)).await;
+        peer.leaving.send_replace(true);
+        assert_eq!(peer.goaway().await, MAX_STREAM);
+        assert_eq!(peer.goaway().await, 1);
+        sleep(10 * LEAVING_TIMEOUT).await;
+        peer.open.send_replace(true);
+        peer.answers(1).await;
+        drop(peer.stream);
+        peer.served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stops_in_the_middle_of_a_frame_is_closed_once_no_call_is_in_flight() {
+        for in_flight in [false, true] {
+            let mut peer = Peer::connect().await;
+            peer.open.send_replace(false);
+            let whole = if in_flight { call(1) } else { vec![] };
+            peer.send(&[whole, headers(3)[..12].to_vec()].concat()).await;
+            // Until it has been read.
+            sleep(Duration::from_millis(1)).await;
+            peer.leaving.send_replace(true);
+            let closed = timeout(2 * LEAVING_TIMEOUT, &mut peer.served).await;
+            assert_eq!(closed.is_err(), in_flight);
+            peer.open.send_replace(true);
+            if in_flight {
+                peer.answers(1).await;
+                peer.served.await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_has_less_time_to_begin_once_the_server_is_leaving() {
+        let (leaving, listening) = watch::channel(false);
+        let begin = Instant::now();
+        opening_timeout(listening.clone()).await;
+        assert_eq!(begin.elapsed().as_secs(), OPENING_TIMEOUT.as_secs());
+        leaving.send_replace(true);
+        opening_timeout(listening).await;
+        assert_eq!(begin.elapsed().as_secs(), (OPENING_TIMEOUT + LEAVING_TIMEOUT).as_secs());
     }
 }

@@ -11,7 +11,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What an HTTP/2 connection begins with.
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The stream, with the preface to be read again first.
 #[derive(Debug)]
@@ -59,9 +60,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
-
-    // Vectored writes are not offered: h2 would then flush for each answer of 256 bytes or more, and answers with a link
-    // are longer. Without them it copies up to 1,024 bytes into the buffer that it writes when there is no more to add.
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(context)

@@ -44,6 +44,12 @@ impl Unread {
         Watched { service: Mutex::new(service), unread: self.clone() }
     }
 
+    /// Whether no call is in flight and no answer waits for the peer: each holds a clone.
+    pub fn is_idle(&self) -> bool {
+        // This one, and that of the watched service.
+        Arc::strong_count(&self.0) <= 2
+    }
+
     /// Resolves when a part of an answer has been lying for too long.
     pub async fn too_long(&self) {
         let Periods { current, lying } = &*self.0;
