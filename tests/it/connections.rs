@@ -46,6 +46,20 @@ async fn a_peer_that_does_not_begin_is_closed_and_its_neighbour_is_served() {
 }
 
 #[tokio::test]
+async fn an_http_1_client_is_told_what_the_port_speaks() {
+    let service = serve(&[]).await;
+    for request in ["GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n", "POST / HTTP/1.1\r\n\r\nbody"] {
+        let mut peer = TcpStream::connect(service.address()).await.unwrap();
+        peer.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // To its end: a reset in place of it would be an error.
+        patiently("an answer", peer.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
+        assert!(answer.contains("gRPC") && answer.contains("--admin-listen"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn connections_beyond_the_cap_wait_for_a_place() {
     let service = serve(&["--connections", "1"]).await;
     let mut first = service.client().await;
