@@ -1,4 +1,4 @@
-//! [`Edge`]: what holds for every request before it reaches a service: it speaks gRPC, and a panic ends one call alone.
+//! [`Edge`]: what holds for every request before it reaches a service: it is a gRPC call, and a panic ends one call alone.
 
 use std::{
     any::Any,
@@ -11,7 +11,10 @@ use futures_util::{
     FutureExt,
     future::{CatchUnwind, Either, Map, Ready, ready},
 };
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
 use tonic::body::Body;
 use tower::Service;
 use tracing::error;
@@ -47,11 +50,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !speaks_grpc(&request) {
-            // The gRPC protocol over HTTP/2, "Requests": anything else is answered in terms of HTTP.
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Either::Left(ready(Ok(response)));
+        if let Some(refusal) = refusal(&request) {
+            return Either::Left(ready(Ok(refusal)));
         }
         // A service may do much of its work before it returns a future. Its panic would end the connection.
         match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
@@ -67,6 +67,23 @@ fn answered(outcome: Outcome) -> Answered {
         error!("a call panicked");
         Ok(status(&LookupError::Internal).into_http())
     })
+}
+
+/// The answer to a request that no service gets. One that is no gRPC call (the protocol over HTTP/2, "Requests") is answered
+/// in terms of HTTP.
+fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
+    if request.method() != Method::POST {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Some(response);
+    }
+    if !speaks_grpc(request) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Some(response);
+    }
+    None
 }
 
 fn speaks_grpc<B>(request: &Request<B>) -> bool {
@@ -89,7 +106,7 @@ mod tests {
         F: Future<Output = Response<Body>>,
     {
         let edge = Edge::new(service_fn(move |_: Request<Body>| service().map(Ok)));
-        let request = Request::builder().header(CONTENT_TYPE, content_type).body(Body::empty()).unwrap();
+        let request = Request::post("/").header(CONTENT_TYPE, content_type).body(Body::empty()).unwrap();
         let response = edge.oneshot(request).await.unwrap();
         (response.status(), Status::from_header_map(response.headers()).map(|status| status.code()))
     }
@@ -106,6 +123,25 @@ mod tests {
         ] {
             let (status, _) = status_of(content_type, || ready(Response::new(Body::empty()))).await;
             assert_eq!(status, expected, "{content_type:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_post_is_a_call() {
+        for (method, expected) in [
+            (Method::POST, StatusCode::OK),
+            (Method::GET, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::PUT, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::OPTIONS, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::from_bytes(b"post").unwrap(), StatusCode::METHOD_NOT_ALLOWED),
+        ] {
+            let edge = Edge::new(service_fn(|_: Request<Body>| async { Ok(Response::new(Body::empty())) }));
+            let request = Request::builder().method(&method).header(CONTENT_TYPE, "application/grpc");
+            let response = edge.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), expected, "{method}");
+            let allowed = response.headers().get(ALLOW).map(HeaderValue::as_bytes);
+            assert_eq!(allowed.is_some(), expected == StatusCode::METHOD_NOT_ALLOWED, "{method}");
+            assert!(allowed.is_none_or(|allowed| allowed == b"POST"), "{method}");
         }
     }
 

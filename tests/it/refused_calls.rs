@@ -4,6 +4,7 @@ use std::fs;
 
 use bytes::Bytes;
 use h2::Reason;
+use http::Method;
 use hypersender_grpc::grpc::GET_PROFILE_PICTURE as PATH;
 use prost::Message;
 use tempfile::NamedTempFile;
@@ -88,6 +89,7 @@ async fn any_number_of_refused_calls_leaves_their_connection_to_others() {
         Refusal { what: "a token that nobody has", fields: &[GRPC, ("authorization", "Bearer 1")], ..post },
         Refusal { what: "an unknown method", path: "/a.B/C", ..post },
         Refusal { what: "another content type", fields: &[("content-type", "application/json")], ..post },
+        Refusal { what: "another HTTP method", method: "PUT", ..post },
         Refusal { what: "a message that announces too much", first: &[&[0, 0, 0, 0x40, 1]], ..post },
         Refusal { what: "a message that is longer than it says", first: &[&filled, &[b'1'; 385]], ..post },
         Refusal { what: "a deadline", fields: &[GRPC, KNOWN, ("grpc-timeout", "20m")], ..post },
@@ -168,4 +170,17 @@ async fn a_flood_of_data_for_closed_streams_still_ends_the_connection() {
     }
     assert!(peer.until(GOAWAY, false, 1).await, "the connection ended without a reason");
     assert_eq!(peer.end, Some(Reason::ENHANCE_YOUR_CALM.into()));
+}
+
+#[tokio::test]
+async fn only_post_makes_a_call() {
+    let (service, _callers) = serve().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let url = format!("http://{}{PATH}", service.address());
+    for method in [Method::GET, Method::PUT, Method::OPTIONS, Method::HEAD, Method::DELETE] {
+        let request = client.request(method.clone(), &url).header("content-type", "application/grpc");
+        let response = request.header("authorization", TOKEN).body(question()).send().await.unwrap();
+        assert_eq!(response.status(), 405, "{method}");
+        assert_eq!(response.headers()["allow"], "POST", "{method}");
+    }
 }
