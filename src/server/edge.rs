@@ -1,4 +1,5 @@
-//! [`Edge`]: what holds for every request before it reaches a service: it is a gRPC call, and a panic ends one call alone.
+//! [`Edge`]: what holds for every request before it reaches a service: it is a gRPC call, its metadata has a bounded size,
+//! and a panic ends one call alone.
 
 use std::{
     any::Any,
@@ -20,6 +21,11 @@ use tower::Service;
 use tracing::error;
 
 use crate::{domain::LookupError, grpc::status};
+
+/// All metadata of a call, counted as in RFC 9113, section 6.5.2. A call with more is refused.
+const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// What each field counts beside its name and its value (RFC 9113, section 6.5.2).
+const FIELD_BYTES: usize = 32;
 
 /// A service behind the edge.
 #[derive(Clone, Debug)]
@@ -73,17 +79,31 @@ fn answered(outcome: Outcome) -> Answered {
 /// in terms of HTTP.
 fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        let mut response = in_http(StatusCode::METHOD_NOT_ALLOWED);
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return Some(response);
     }
     if !speaks_grpc(request) {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Some(response);
+        return Some(in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    None
+    let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
+    is_too_large.then(|| status(&LookupError::MetadataTooLarge).into_http())
+}
+
+fn in_http(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// The size of the metadata, with the path and the host, which are as long as the client likes.
+fn metadata_bytes<B>(request: &Request<B>) -> usize {
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| FIELD_BYTES + name.as_str().len() + value.len());
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let host = uri.authority().map_or(0, |host| host.as_str().len());
+    path + host + fields.sum::<usize>()
 }
 
 fn speaks_grpc<B>(request: &Request<B>) -> bool {
@@ -100,6 +120,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
+    use crate::grpc::GET_PROFILE_PICTURE;
 
     async fn status_of<F>(content_type: &str, service: fn() -> F) -> (StatusCode, Option<Code>)
     where
@@ -143,6 +164,14 @@ mod tests {
             assert_eq!(allowed.is_some(), expected == StatusCode::METHOD_NOT_ALLOWED, "{method}");
             assert!(allowed.is_none_or(|allowed| allowed == b"POST"), "{method}");
         }
+    }
+
+    #[test]
+    fn metadata_counts_names_values_and_32_bytes_for_each_field() {
+        let request =
+            Request::post(format!("http://localhost{GET_PROFILE_PICTURE}")).header("te", "trailers");
+        let bytes = metadata_bytes(&request.header("x-many", "1").header("x-many", "22").body(()).unwrap());
+        assert_eq!(bytes, GET_PROFILE_PICTURE.len() + "localhost".len() + (32 + 10) + (32 + 7) + (32 + 8));
     }
 
     #[tokio::test]

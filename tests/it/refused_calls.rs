@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use tonic::{Code, Status};
 
 use crate::support::{
-    CHAT, Launch, Peer, Service, about, framed,
+    CHAT, Fault, Launch, Peer, Pushback, Service, about, framed,
     frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, frame, headers},
     patiently,
 };
@@ -82,6 +82,9 @@ async fn check(service: &Service, refusal: Refusal<'_>) {
 #[tokio::test]
 async fn any_number_of_refused_calls_leaves_their_connection_to_others() {
     let (service, _callers) = serve().await;
+    let many: Vec<_> = (0..500).map(|index| (format!("x-{index}"), "1")).collect();
+    let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let many = [&[GRPC, KNOWN], &*many].concat();
     let filled = [&[0, 0, 0, 0x40, 0][..], &[b'1'; 16_000]].concat();
     let post = Refusal { what: "", method: "POST", path: PATH, fields: &[GRPC, KNOWN], first: &[] };
     for refusal in [
@@ -90,6 +93,7 @@ async fn any_number_of_refused_calls_leaves_their_connection_to_others() {
         Refusal { what: "an unknown method", path: "/a.B/C", ..post },
         Refusal { what: "another content type", fields: &[("content-type", "application/json")], ..post },
         Refusal { what: "another HTTP method", method: "PUT", ..post },
+        Refusal { what: "too much metadata", fields: &many, ..post },
         Refusal { what: "a message that announces too much", first: &[&[0, 0, 0, 0x40, 1]], ..post },
         Refusal { what: "a message that is longer than it says", first: &[&filled, &[b'1'; 385]], ..post },
         Refusal { what: "a deadline", fields: &[GRPC, KNOWN, ("grpc-timeout", "20m")], ..post },
@@ -183,4 +187,35 @@ async fn only_post_makes_a_call() {
         assert_eq!(response.status(), 405, "{method}");
         assert_eq!(response.headers()["allow"], "POST", "{method}");
     }
+}
+
+#[tokio::test]
+async fn metadata_up_to_16_kib_is_taken_and_more_is_refused_for_good() {
+    let (service, _callers) = serve().await;
+    let mut peer = Peer::connect(service.address()).await;
+    for (bytes, expected) in
+        [(15_000, None), (17_000, Some("METADATA_TOO_LARGE")), (31_000, Some("METADATA_TOO_LARGE"))]
+    {
+        let large = "1".repeat(bytes);
+        let call = peer.call_with(PATH, &[KNOWN, ("x-large", &large)], question()).await;
+        let status = call.answered().await.status();
+        match expected {
+            None => assert_eq!(status.code(), Code::Ok, "{bytes} bytes"),
+            Some(expected) => {
+                let fault = Fault::from(&status);
+                assert_eq!(
+                    (fault.code, fault.reason.as_str()),
+                    (Code::ResourceExhausted, expected),
+                    "{bytes} bytes"
+                );
+                assert_eq!(fault.pushback, Pushback::Never, "{bytes} bytes");
+            }
+        }
+    }
+    // HTTP/2's own answer, from 32 KiB on.
+    let large = "1".repeat(33_000);
+    let response =
+        peer.call_with(PATH, &[KNOWN, ("x-large", &large)], question()).await.begun().await.unwrap();
+    assert_eq!(response.status(), 431);
+    assert_eq!(peer.call_with(PATH, &[KNOWN], question()).await.answered().await.code(), Code::Ok);
 }
