@@ -8,6 +8,7 @@ mod batch;
 mod callers;
 mod connection;
 mod deadline;
+mod discard;
 mod drain;
 mod edge;
 mod half_close;
@@ -17,6 +18,7 @@ mod observe;
 mod overload;
 mod paths;
 mod preface;
+mod room;
 mod tls;
 mod unread;
 
@@ -34,6 +36,7 @@ pub use self::{
     admin::Admin,
     callers::{Callers, CallersLayer, Known, KnownCallers, TokenHash},
     deadline::{DeadlineLayer, Deadlines},
+    discard::{DiscardLayer, Discarding, RequestBody},
     drain::{EndStreams, Leaving},
     edge::Edge,
     message::{MessageLayer, Messages},

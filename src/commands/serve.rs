@@ -26,8 +26,8 @@ use crate::{
     grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health, methods, reflection},
     sandbox::Sandbox,
     server::{
-        self, Admin, Callers, CallersLayer, DeadlineLayer, Edge, Leaving, MessageLayer, ObserveLayer,
-        OverloadLayer, Paths, Stop, Tls,
+        self, Admin, Callers, CallersLayer, DeadlineLayer, DiscardLayer, Edge, Leaving, MessageLayer,
+        ObserveLayer, OverloadLayer, Paths, Stop, Tls,
     },
     stack::{self, Clock},
     telemetry::{self, Metrics, Traces},
@@ -97,6 +97,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let service = front.service(Contacts::new(lookup, credentials));
     let calls = Edge::new(Paths { path: GET_PROFILE_PICTURE, service, others: others.prepare() });
     let calls = ObserveLayer::new(metrics.calls.clone(), traces.clone()).layer(calls);
+    // Outermost, so that it holds for every answer that comes before the end of its request.
+    let calls = DiscardLayer::default().layer(calls);
 
     let listener = listen(settings.listen, "listen")?;
     let address = listener.local_addr()?;

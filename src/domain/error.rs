@@ -40,6 +40,9 @@ pub enum LookupError {
     /// The request message is too large.
     #[error("the request message is larger than any valid one")]
     MessageTooLarge,
+    /// The metadata of the call is too large.
+    #[error("the metadata of the call is larger than 16 KiB")]
+    MetadataTooLarge,
     /// Nobody knows who calls.
     #[error("{0}")]
     CallerUnknown(Unknown),
@@ -230,6 +233,7 @@ impl LookupError {
                 | Self::ChatIdInvalid
                 | Self::CacheControlInvalid { .. }
                 | Self::MessageTooLarge
+                | Self::MetadataTooLarge
                 | Self::CallerUnknown(_)
                 | Self::InstanceNotAllowed
                 | Self::InstanceNotConfigured

@@ -57,6 +57,7 @@ fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
         E::MessageInvalid => (Code::Internal, "MESSAGE_INVALID"),
         E::CompressionUnsupported => (Code::Unimplemented, "COMPRESSION_UNSUPPORTED"),
         E::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        E::MetadataTooLarge => (Code::ResourceExhausted, "METADATA_TOO_LARGE"),
         E::CallerUnknown(_) => (Code::Unauthenticated, "CALLER_UNKNOWN"),
         E::InstanceNotAllowed => (Code::PermissionDenied, "INSTANCE_NOT_ALLOWED"),
         E::InstanceNotConfigured => (Code::NotFound, "INSTANCE_NOT_CONFIGURED"),
@@ -109,8 +110,8 @@ enum Wait {
 
 fn wait(error: &LookupError, code: Code) -> Wait {
     match code {
-        // Waiting makes no message smaller.
-        _ if *error == LookupError::MessageTooLarge => Wait::Never,
+        // Waiting makes nothing smaller.
+        _ if matches!(error, LookupError::MessageTooLarge | LookupError::MetadataTooLarge) => Wait::Never,
         Code::Unavailable | Code::ResourceExhausted => Wait::For(error.retry_after().unwrap_or(WAIT_UNKNOWN)),
         Code::DeadlineExceeded => Wait::Unsaid,
         _ => Wait::Never,

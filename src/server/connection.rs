@@ -28,8 +28,9 @@ use super::{
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls in progress on one connection; announced, so that clients queue what is beyond it or open another connection.
 const STREAMS_MAX: u32 = 256;
-/// All metadata of a call; announced. Beyond it the call is refused, and far beyond it h2 ends the connection.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// All metadata of a call that h2 takes; announced. Twice what a call may have, so that `Edge` can refuse a call in terms of
+/// gRPC. h2 answers a call with more by HTTP status 431, or ends its connection when it is far more.
+const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
 /// Streams that the peer's own faults made us reset, beyond which the connection is closed (CVE-2023-44487 and its like).
 const LOCAL_RESETS_MAX: usize = 128;
 /// Streams that the peer opened and reset before we looked at them, beyond which the connection is closed.

@@ -1,4 +1,5 @@
-//! [`Edge`]: what holds for every request before it reaches a service: it speaks gRPC, and a panic ends one call alone.
+//! [`Edge`]: what holds for every request before it reaches a service: it is a gRPC call, its metadata has a bounded size,
+//! and a panic ends one call alone.
 
 use std::{
     any::Any,
@@ -11,12 +12,20 @@ use futures_util::{
     FutureExt,
     future::{CatchUnwind, Either, Map, Ready, ready},
 };
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
 use tonic::body::Body;
 use tower::Service;
 use tracing::error;
 
 use crate::{domain::LookupError, grpc::status};
+
+/// All metadata of a call, counted as in RFC 9113, section 6.5.2. A call with more is refused.
+const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// What each field counts beside its name and its value (RFC 9113, section 6.5.2).
+const FIELD_BYTES: usize = 32;
 
 /// A service behind the edge.
 #[derive(Clone, Debug)]
@@ -47,11 +56,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !speaks_grpc(&request) {
-            // The gRPC protocol over HTTP/2, "Requests": anything else is answered in terms of HTTP.
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Either::Left(ready(Ok(response)));
+        if let Some(refusal) = refusal(&request) {
+            return Either::Left(ready(Ok(refusal)));
         }
         // A service may do much of its work before it returns a future. Its panic would end the connection.
         match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
@@ -69,6 +75,37 @@ fn answered(outcome: Outcome) -> Answered {
     })
 }
 
+/// The answer to a request that no service gets. One that is no gRPC call (the protocol over HTTP/2, "Requests") is answered
+/// in terms of HTTP.
+fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
+    if request.method() != Method::POST {
+        let mut response = in_http(StatusCode::METHOD_NOT_ALLOWED);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Some(response);
+    }
+    if !speaks_grpc(request) {
+        return Some(in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
+    is_too_large.then(|| status(&LookupError::MetadataTooLarge).into_http())
+}
+
+fn in_http(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// The size of the metadata, with the path and the host, which are as long as the client likes.
+fn metadata_bytes<B>(request: &Request<B>) -> usize {
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| FIELD_BYTES + name.as_str().len() + value.len());
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let host = uri.authority().map_or(0, |host| host.as_str().len());
+    path + host + fields.sum::<usize>()
+}
+
 fn speaks_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     content_type.is_some_and(|text| match text.strip_prefix(b"application/grpc") {
@@ -83,13 +120,14 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
+    use crate::grpc::GET_PROFILE_PICTURE;
 
     async fn status_of<F>(content_type: &str, service: fn() -> F) -> (StatusCode, Option<Code>)
     where
         F: Future<Output = Response<Body>>,
     {
         let edge = Edge::new(service_fn(move |_: Request<Body>| service().map(Ok)));
-        let request = Request::builder().header(CONTENT_TYPE, content_type).body(Body::empty()).unwrap();
+        let request = Request::post("/").header(CONTENT_TYPE, content_type).body(Body::empty()).unwrap();
         let response = edge.oneshot(request).await.unwrap();
         (response.status(), Status::from_header_map(response.headers()).map(|status| status.code()))
     }
@@ -107,6 +145,33 @@ mod tests {
             let (status, _) = status_of(content_type, || ready(Response::new(Body::empty()))).await;
             assert_eq!(status, expected, "{content_type:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn only_post_is_a_call() {
+        for (method, expected) in [
+            (Method::POST, StatusCode::OK),
+            (Method::GET, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::PUT, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::OPTIONS, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::from_bytes(b"post").unwrap(), StatusCode::METHOD_NOT_ALLOWED),
+        ] {
+            let edge = Edge::new(service_fn(|_: Request<Body>| async { Ok(Response::new(Body::empty())) }));
+            let request = Request::builder().method(&method).header(CONTENT_TYPE, "application/grpc");
+            let response = edge.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), expected, "{method}");
+            let allowed = response.headers().get(ALLOW).map(HeaderValue::as_bytes);
+            assert_eq!(allowed.is_some(), expected == StatusCode::METHOD_NOT_ALLOWED, "{method}");
+            assert!(allowed.is_none_or(|allowed| allowed == b"POST"), "{method}");
+        }
+    }
+
+    #[test]
+    fn metadata_counts_names_values_and_32_bytes_for_each_field() {
+        let request =
+            Request::post(format!("http://localhost{GET_PROFILE_PICTURE}")).header("te", "trailers");
+        let bytes = metadata_bytes(&request.header("x-many", "1").header("x-many", "22").body(()).unwrap());
+        assert_eq!(bytes, GET_PROFILE_PICTURE.len() + "localhost".len() + (32 + 10) + (32 + 7) + (32 + 8));
     }
 
     #[tokio::test]

@@ -4,8 +4,6 @@
 //! wait, the one that has waited longest is refused: whoever sends its messages waits for milliseconds. What is too large is
 //! refused as soon as it says so.
 
-mod room;
-
 use std::{
     convert::Infallible,
     future::poll_fn,
@@ -22,7 +20,7 @@ use http_body::Body as HttpBody;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use self::room::{CALL_BYTES, Room};
+use super::room::{CALL_BYTES, Room};
 use crate::{
     domain::LookupError,
     grpc::{MESSAGE_BYTES_MAX, PREFIX_BYTES, status},

@@ -18,6 +18,7 @@ mod lifecycle;
 mod messages;
 #[path = "../process/mod.rs"]
 mod process;
+mod refused_calls;
 mod request;
 mod secrets;
 mod settings;

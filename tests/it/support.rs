@@ -1,6 +1,7 @@
 //! What every test needs: the service as a process, Hypersender as a script, and errors taken apart.
 
 mod fault;
+pub mod frames;
 mod peer;
 mod service;
 mod tls;

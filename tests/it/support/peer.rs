@@ -23,7 +23,7 @@ pub struct Peer {
 
 /// A call that has begun. Dropped, it is reset.
 pub struct Call {
-    response: ResponseFuture,
+    pub response: ResponseFuture,
     /// What is still to be sent of it.
     pub request: SendStream<Bytes>,
 }

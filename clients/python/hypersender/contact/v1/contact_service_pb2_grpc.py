@@ -54,8 +54,8 @@ class ContactServiceServicer(object):
         A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 
         Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-        RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait in milliseconds in the
-        trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+        RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait
+        in milliseconds in the trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
 
         INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
         UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
@@ -73,7 +73,8 @@ class ContactServiceServicer(object):
         UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
 
         RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
-        MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
+        MESSAGE_TOO_LARGE (a request of more than 16 KiB) and METADATA_TOO_LARGE (more than 16 KiB of metadata), neither ever to
+        be repeated.
 
         UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
         queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).

@@ -41,8 +41,8 @@ class ContactServiceStub:
     A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 
     Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-    RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait in milliseconds in the
-    trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+    RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait
+    in milliseconds in the trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
 
     INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
     UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
@@ -60,7 +60,8 @@ class ContactServiceStub:
     UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
 
     RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
-    MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
+    MESSAGE_TOO_LARGE (a request of more than 16 KiB) and METADATA_TOO_LARGE (more than 16 KiB of metadata), neither ever to
+    be repeated.
 
     UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
     queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
@@ -86,8 +87,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 
     Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-    RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait in milliseconds in the
-    trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+    RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait
+    in milliseconds in the trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
 
     INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
     UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
@@ -105,7 +106,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
 
     RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
-    MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
+    MESSAGE_TOO_LARGE (a request of more than 16 KiB) and METADATA_TOO_LARGE (more than 16 KiB of metadata), neither ever to
+    be repeated.
 
     UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
     queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
@@ -134,8 +136,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 
         Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-        RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait in milliseconds in the
-        trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+        RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait
+        in milliseconds in the trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
 
         INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
         UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
@@ -153,7 +155,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
 
         RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
-        MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
+        MESSAGE_TOO_LARGE (a request of more than 16 KiB) and METADATA_TOO_LARGE (more than 16 KiB of metadata), neither ever to
+        be repeated.
 
         UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
         queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
