@@ -20,7 +20,7 @@ use reqwest::{
 };
 use tokio::time::{Instant, timeout};
 use tower::Service;
-use tracing::warn;
+use tracing::{debug, warn};
 use url::Url;
 
 pub use self::hosts::LinkHosts;
@@ -78,6 +78,7 @@ impl Upstream {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
+            // Its own re-sending has one bound for all reasons, and leaves connections that closed too early out.
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
@@ -107,7 +108,7 @@ impl Upstream {
     async fn ask(&self, lookup: &Lookup, span: &mut AttemptSpan) -> Result<Finding, LookupError> {
         let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
         let read = async {
-            let response = self.client.get(self.url(lookup)).headers(headers(lookup)).send().await?;
+            let response = self.send(lookup).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = read_at_most(response, BODY_BYTES_MAX).await?;
             Ok(Reply { status, headers, body })
@@ -137,6 +138,18 @@ impl Upstream {
                 }
                 Ok(finding)
             }
+        }
+    }
+
+    /// Sends the request, and again when Hypersender certainly did not process it: of which nobody above need know.
+    async fn send(&self, lookup: &Lookup) -> Result<Response, reqwest::Error> {
+        let mut resent = 0;
+        loop {
+            match self.client.get(self.url(lookup)).headers(headers(lookup)).send().await {
+                Err(error) if resent < failure::resends_max(&error) => resent += 1,
+                sent => return sent,
+            }
+            debug!(key = %KeyName::from(&lookup.key), resent, "a connection ended before the request, sent again");
         }
     }
 

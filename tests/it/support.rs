@@ -1,6 +1,7 @@
 //! What every test needs: the service as a process, Hypersender as a script, and errors taken apart.
 
 mod fault;
+mod http2;
 mod peer;
 mod service;
 mod tls;
@@ -12,6 +13,7 @@ use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictur
 
 pub use self::{
     fault::{Fault, Pushback},
+    http2::{Habit, Http2},
     peer::{Call, Peer, framed, read},
     service::{Client, Service},
     tls::{Authority, Identity},
