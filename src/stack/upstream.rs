@@ -4,6 +4,7 @@
 
 mod failure;
 mod hosts;
+mod pool;
 mod wire;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use reqwest::{
-    Client, Response,
+    Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use tokio::time::{Instant, timeout};
@@ -23,8 +24,11 @@ use tower::Service;
 use tracing::{debug, warn};
 use url::Url;
 
-pub use self::hosts::LinkHosts;
-use self::wire::Reply;
+pub use self::{hosts::LinkHosts, pool::Unusable};
+use self::{
+    pool::{Lease, Pool},
+    wire::Reply,
+};
 use super::clock::Clock;
 use crate::{
     domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
@@ -44,17 +48,13 @@ pub struct Settings {
 
 /// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
 pub const TIME_LEFT_MIN: Duration = Duration::from_millis(50);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Below the minute after which load balancers close idle connections, so that few calls meet a closed one.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The documented answers have under 1 KiB; a longer body than this is no answer.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-const USER_AGENT: &str = concat!("hypersender-grpc/", env!("CARGO_PKG_VERSION"));
 
 /// The REST API as a service: each call is one attempt.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    client: Client,
+    pool: Pool,
     base_url: Url,
     settings: Arc<Settings>,
     clock: Clock,
@@ -72,24 +72,17 @@ impl Upstream {
         settings: Settings,
         clock: Clock,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            // Its own re-sending has one bound for all reasons, and leaves connections that closed too early out.
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .build()?;
-        Ok(Self { client, base_url, settings: Arc::new(settings), clock, metrics })
+    ) -> Result<Self, Unusable> {
+        let pool = Pool::new(&base_url)?;
+        Ok(Self { pool, base_url, settings: Arc::new(settings), clock, metrics })
     }
 
     async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let (start, counted) = (Instant::now(), self.metrics.attempt());
         let mut span = AttemptSpan::begin(&self.base_url, &lookup);
-        let asked = timeout(self.settings.attempt_timeout, self.ask(&lookup, &mut span)).await;
+        let lease = self.pool.lease();
+        let asked = timeout(self.settings.attempt_timeout, self.ask(&lookup, &lease, &mut span)).await;
+        lease.end(asked.is_ok());
         let result = asked.unwrap_or_else(|_| {
             let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
             warn!(%key, instance, "upstream did not answer in time");
@@ -105,10 +98,15 @@ impl Upstream {
         })
     }
 
-    async fn ask(&self, lookup: &Lookup, span: &mut AttemptSpan) -> Result<Finding, LookupError> {
+    async fn ask(
+        &self,
+        lookup: &Lookup,
+        lease: &Lease<'_>,
+        span: &mut AttemptSpan,
+    ) -> Result<Finding, LookupError> {
         let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
         let read = async {
-            let response = self.send(lookup).await?;
+            let response = self.send(lookup, lease).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = read_at_most(response, BODY_BYTES_MAX).await?;
             Ok(Reply { status, headers, body })
@@ -142,10 +140,10 @@ impl Upstream {
     }
 
     /// Sends the request, and again when Hypersender certainly did not process it: of which nobody above need know.
-    async fn send(&self, lookup: &Lookup) -> Result<Response, reqwest::Error> {
+    async fn send(&self, lookup: &Lookup, lease: &Lease<'_>) -> Result<Response, reqwest::Error> {
         let mut resent = 0;
         loop {
-            match self.client.get(self.url(lookup)).headers(headers(lookup)).send().await {
+            match lease.client().get(self.url(lookup)).headers(headers(lookup)).send().await {
                 Err(error) if resent < failure::resends_max(&error) => resent += 1,
                 sent => return sent,
             }

@@ -3,6 +3,7 @@
 mod fault;
 mod http2;
 mod peer;
+mod relay;
 mod service;
 mod tls;
 mod upstream;
@@ -13,8 +14,9 @@ use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictur
 
 pub use self::{
     fault::{Fault, Pushback},
-    http2::{Habit, Http2},
+    http2::{Habit, Http2, https},
     peer::{Call, Peer, framed, read},
+    relay::{Death, Relay},
     service::{Client, Service},
     tls::{Authority, Identity},
     upstream::{Reply, Upstream},

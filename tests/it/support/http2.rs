@@ -34,6 +34,8 @@ const STATUS_OK: u8 = 0x88;
 /// What the server does to requests.
 #[derive(Clone, Copy, Debug)]
 pub enum Habit {
+    /// It answers them all.
+    Answers,
     /// It answers so many of a connection, says GOAWAY with the id of the last one, and ignores the others, as nginx does
     /// with `keepalive_requests`.
     GoesAwayAfter(usize),
@@ -67,8 +69,11 @@ impl Http2 {
 
     /// What to configure as the root of the API.
     pub fn base_url(&self) -> String {
-        // Certificates are for names.
-        format!("https://localhost:{}/api/whatsapp/v2", self.port)
+        https(self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Requests that came, answered or not.
@@ -86,6 +91,11 @@ impl Drop for Http2 {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The root of an API on `port`; by its name, since certificates are for names.
+pub fn https(port: u16) -> String {
+    format!("https://localhost:{port}/api/whatsapp/v2")
 }
 
 async fn listen(listener: TcpListener, tls: TlsAcceptor, habit: Habit, seen: Arc<Seen>) {
@@ -131,7 +141,7 @@ async fn request(habit: Habit, id: u32, number: usize, seen: &Seen) -> Vec<u8> {
         Habit::GoesAwayAfter(0) => return goaway(0),
         Habit::GoesAwayAfter(most) if number > most => return Vec::new(),
         Habit::GoesAwayAfter(most) => number == most,
-        Habit::Refuses(_) => false,
+        Habit::Answers | Habit::Refuses(_) => false,
     };
     seen.answered.fetch_add(1, SeqCst);
     let mut reply = frame(HEADERS, END_HEADERS, id, &[STATUS_OK]);
