@@ -101,7 +101,8 @@ enum Outcome {
 fn outcome(result: &Result<Answer, LookupError>) -> Outcome {
     match result {
         Err(LookupError::Unavailable { .. } | LookupError::TimedOut { .. }) => Outcome::Failed,
-        Err(LookupError::Internal) => Outcome::Nothing,
+        // A block is of this machine, and has its own pause.
+        Err(LookupError::Internal | LookupError::Blocked { .. }) => Outcome::Nothing,
         Err(error) if error.is_own_refusal() => Outcome::Nothing,
         Ok(_) | Err(_) => Outcome::Answered,
     }

@@ -121,6 +121,11 @@ impl Upstream {
         let (owner, now) = (lookup.credential.owner(), self.clock.now().wall);
         let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {
+            // The pause that follows is told once, for all that are turned away together.
+            Err(failure @ LookupError::Blocked { .. }) => {
+                debug!(%key, instance, status, request, "upstream turns this machine's address away");
+                Err(failure)
+            }
             Err(failure) => {
                 warn!(%key, instance, status, request, reason = %failure, "upstream gave no answer");
                 Err(failure)

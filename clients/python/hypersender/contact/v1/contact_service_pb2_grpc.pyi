@@ -63,7 +63,8 @@ class ContactServiceStub:
     MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
 
     UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-    queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+    queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
+    front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
 
     DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
 
@@ -108,7 +109,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
 
     UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-    queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+    queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
+    front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
 
     DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
 
@@ -156,7 +158,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         MESSAGE_TOO_LARGE (a request of more than 16 KiB; never to be repeated).
 
         UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-        queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+        queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
+        front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
 
         DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
 
