@@ -22,7 +22,7 @@ pub use self::{
     concurrency::Settings as ConcurrencySettings,
     rate::Settings as RateSettings,
     retry::Settings as RetrySettings,
-    upstream::{LinkHosts, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
+    upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
 use crate::{
     domain::{Answer, Lookup, LookupError},

@@ -5,6 +5,7 @@
 mod failure;
 mod hosts;
 mod pool;
+mod proxy;
 mod wire;
 
 use std::{
@@ -24,7 +25,7 @@ use tower::Service;
 use tracing::{debug, warn};
 use url::Url;
 
-pub use self::{hosts::LinkHosts, pool::Unusable};
+pub use self::{hosts::LinkHosts, pool::Unusable, proxy::Proxy};
 use self::{
     pool::{Lease, Pool},
     wire::Reply,
@@ -44,6 +45,8 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// Where links may lead.
     pub link_hosts: LinkHosts,
+    /// The way there; without one, Hypersender is asked directly.
+    pub proxy: Option<Proxy>,
 }
 
 /// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
@@ -73,7 +76,7 @@ impl Upstream {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Unusable> {
-        let pool = Pool::new(&base_url)?;
+        let pool = Pool::new(&base_url, settings.proxy.clone())?;
         Ok(Self { pool, base_url, settings: Arc::new(settings), clock, metrics })
     }
 
@@ -113,7 +116,8 @@ impl Upstream {
         };
         let reply = read.await.map_err(|error: reqwest::Error| {
             let (error, failure) = failure::classify(error);
-            warn!(%key, instance, error = chain(&error), "upstream cannot be reached");
+            let proxy = self.pool.proxy();
+            warn!(%key, instance, proxy, error = chain(&error), "upstream cannot be reached");
             failure
         })?;
         let (status, request) = (reply.status.as_u16(), wire::request_id(&reply.headers));

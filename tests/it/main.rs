@@ -18,6 +18,7 @@ mod lifecycle;
 mod messages;
 #[path = "../process/mod.rs"]
 mod process;
+mod proxies;
 mod reconnects;
 mod request;
 mod secrets;

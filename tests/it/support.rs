@@ -3,6 +3,7 @@
 mod fault;
 mod http2;
 mod peer;
+mod proxy;
 mod relay;
 mod service;
 mod tls;
@@ -16,6 +17,7 @@ pub use self::{
     fault::{Fault, Pushback},
     http2::{Habit, Http2, https},
     peer::{Call, Peer, framed, read},
+    proxy::{Proxy, Speech},
     relay::{Death, Relay},
     service::{Client, Service},
     tls::{Authority, Identity},

@@ -4,7 +4,10 @@
 //! comes. PINGs find that out on HTTP/2 and unacknowledged packets on TCP. Whatever is left shows as an attempt without an
 //! answer, and then all connections of its time are given up together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use reqwest::Client;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
@@ -14,6 +17,7 @@ use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 use url::Url;
 
+use super::{is_loopback, proxy::Proxy};
 use crate::telemetry::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,26 +49,44 @@ pub struct Pool {
     recipe: Arc<Recipe>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Generation {
     number: u64,
     client: Client,
+}
+
+/// Without the client: that holds the password of a proxy.
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Generation").field(&self.number).finish()
+    }
 }
 
 /// What every client is made of. The certificates are read once, and TLS sessions are resumed across generations.
 #[derive(Debug)]
 struct Recipe {
     tls: ClientConfig,
+    proxy: Option<(Proxy, String)>,
 }
 
 impl Pool {
-    /// Prepares connections to the host of `base_url`; opens none.
+    /// Prepares connections to the host of `base_url` through `proxy`; opens none. Plain HTTP on loopback goes past the proxy,
+    /// or the token would leave this machine in the clear.
     ///
     /// # Errors
     ///
     /// When the machine's certificate store is needed and cannot be used.
-    pub fn new(base_url: &Url) -> Result<Self, Unusable> {
-        let recipe = Recipe { tls: tls(base_url.scheme() == "https").map_err(Unusable::Certificates)? };
+    pub fn new(base_url: &Url, proxy: Option<Proxy>) -> Result<Self, Unusable> {
+        let is_encrypted = base_url.scheme() == "https";
+        let proxy = proxy.filter(|_| is_encrypted || !is_loopback(base_url));
+        let needs_certificates = is_encrypted || proxy.as_ref().is_some_and(Proxy::is_encrypted);
+        let tls = tls(needs_certificates).map_err(Unusable::Certificates)?;
+        let proxy = proxy.map(|proxy| {
+            let name = proxy.to_string();
+            info!(proxy = name, "upstream is asked through a proxy");
+            (proxy, name)
+        });
+        let recipe = Recipe { tls, proxy };
         let client = recipe.client().map_err(Unusable::Client)?;
         let current = Arc::new(Mutex::new(Generation { number: 0, client }));
         Ok(Self { current, recipe: Arc::new(recipe) })
@@ -74,6 +96,11 @@ impl Pool {
     pub fn lease(&self) -> Lease<'_> {
         let Generation { number, client } = self.lock().clone();
         Lease { pool: self, generation: number, client, start: Instant::now(), in_use: true }
+    }
+
+    /// Where the proxy is, if there is one.
+    pub fn proxy(&self) -> Option<&str> {
+        self.recipe.proxy.as_ref().map(|(_, name)| name.as_str())
     }
 
     fn lock(&self) -> MutexGuard<'_, Generation> {
@@ -112,6 +139,10 @@ impl Recipe {
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false);
+        let builder = match &self.proxy {
+            Some((proxy, _)) => builder.proxy(proxy.to_client()?),
+            None => builder,
+        };
         #[cfg(target_os = "linux")]
         let builder = builder.tcp_user_timeout(SILENCE_MAX);
         builder.build()
@@ -134,7 +165,6 @@ fn tls(needed: bool) -> Result<ClientConfig, rustls::Error> {
 
 /// The connections that one attempt may use. An attempt that is given up from outside after a long silence retires them,
 /// as one that timed out does.
-#[derive(Debug)]
 pub struct Lease<'a> {
     pool: &'a Pool,
     generation: u64,
@@ -172,7 +202,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_are_replaced_once_for_all_attempts_of_their_time_without_an_answer() {
-        let pool = Pool::new(&"http://127.0.0.1".parse().unwrap()).unwrap();
+        let pool = Pool::new(&"http://127.0.0.1".parse().unwrap(), None).unwrap();
         let generation = || pool.lock().number;
         for _ in 0..3 {
             let before = generation();

@@ -72,6 +72,8 @@ pub fn read(
         }),
         (500, _) => Err(unavailable(None, Again::Once)),
         (503, _) => Err(unavailable(hint(retry_after(&reply.headers, now)), Again::Yes)),
+        // A proxy on the way asks for a user or password that it was not given: for the operator to mend.
+        (407, _) => Err(unavailable(None, Again::No)),
         (408 | 425 | 502 | 504..=599, _) => Err(unavailable(None, Again::Yes)),
         _ => Err(LookupError::ResponseInvalid),
     }
