@@ -115,6 +115,7 @@ impl Upstream {
             Ok(Reply { status, headers, body })
         };
         let reply = read.await.map_err(|error: reqwest::Error| {
+            lease.broke();
             let (error, failure) = failure::classify(error);
             let proxy = self.pool.proxy();
             warn!(%key, instance, proxy, error = chain(&error), "upstream cannot be reached");

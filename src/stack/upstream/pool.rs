@@ -179,6 +179,14 @@ impl Lease<'_> {
         &self.client
     }
 
+    /// The connection broke. After a silence it was found dead, by a PING or by the system, and others of its time may be dead
+    /// as well.
+    pub fn broke(&self) {
+        if self.start.elapsed() >= PING_INTERVAL {
+            self.pool.retire(self.generation);
+        }
+    }
+
     /// The attempt has ended; without an answer in time the connections are used no more.
     pub fn end(mut self, in_time: bool) {
         self.in_use = false;
@@ -208,8 +216,9 @@ mod tests {
             let before = generation();
             let [answered, first, second, short, long] = std::array::from_fn(|_| pool.lease());
             drop(short);
+            answered.broke();
             answered.end(true);
-            assert_eq!(generation(), before, "answered, and given up at once");
+            assert_eq!(generation(), before, "given up, broken and answered at once");
             first.end(false);
             second.end(false);
             assert_eq!(generation(), before + 1, "two that timed out");
@@ -220,6 +229,11 @@ mod tests {
             tokio::time::advance(SILENCE_MAX).await;
             drop(long);
             assert_eq!(generation(), before + 2, "given up after a silence");
+            let broken = pool.lease();
+            tokio::time::advance(PING_INTERVAL).await;
+            broken.broke();
+            broken.end(true);
+            assert_eq!(generation(), before + 3, "broken after a silence");
         }
     }
 }
