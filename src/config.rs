@@ -8,6 +8,7 @@ mod check;
 mod flags;
 mod given;
 mod instances;
+mod proxy;
 mod traces;
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
@@ -18,6 +19,7 @@ use url::Url;
 pub use self::{
     check::{Faults, caller_token, names, unknown_variables, without_empty_variables},
     flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, Target},
+    proxy::unused_proxy_variables,
 };
 use crate::{
     domain::{Instance, TokenOwner},

@@ -1,5 +1,6 @@
 //! The way of a look-up from a caller to Hypersender and back: the only place that knows the order of the layers.
 
+mod block;
 mod breaker;
 mod cache;
 mod clock;
@@ -21,7 +22,7 @@ pub use self::{
     concurrency::Settings as ConcurrencySettings,
     rate::Settings as RateSettings,
     retry::Settings as RetrySettings,
-    upstream::{LinkHosts, Settings as UpstreamSettings, Upstream, is_loopback},
+    upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
 use crate::{
     domain::{Answer, Lookup, LookupError},
@@ -61,7 +62,8 @@ where
     S::Future: Send,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
-    let cooling = Arc::new(cache::CoolDowns::new());
+    let block = Arc::new(block::Block::new());
+    let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
     let stack = tower::ServiceBuilder::new()
         // A hit must never queue behind a miss: it turns round here.
         .layer_fn(|inner| cache::Serve::new(cache.clone(), cooling.clone(), clock, inner))
@@ -76,6 +78,9 @@ where
         // Before the places on the wire: whoever waits for a turn must not hold one.
         .layer_fn(|inner| rate::RateLimit::new(settings.rate, metrics.clone(), inner))
         .layer_fn(|inner| concurrency::ConcurrencyLimit::new(settings.concurrency, inner))
+        // Last: what waited above for a turn or a place must not go into a block that has begun meanwhile. What comes later is
+        // turned round by `Fill` already.
+        .layer_fn(|inner| block::Gate::new(block.clone(), inner))
         // One attempt, with its time-out.
         .service(upstream);
     (cache, stack)

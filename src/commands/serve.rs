@@ -21,7 +21,7 @@ use url::Url;
 
 use super::{EXIT_CONFIG, fail};
 use crate::{
-    config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables},
+    config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables, unused_proxy_variables},
     domain::{Credential, Instance, TokenOwner},
     grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health, methods, reflection},
     sandbox::Sandbox,
@@ -45,6 +45,11 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     log_panics();
     for variable in unknown_variables(variables) {
         warn!(variable, "no such setting");
+    }
+    let others = unused_proxy_variables(variables).join(" ");
+    let is_direct = settings.attempt.proxy.is_none() && !matches!(settings.upstream, Upstream::Sandbox);
+    if is_direct && !others.is_empty() {
+        warn!(variables = others, "set for a proxy and not used; see {}", names("upstream_proxy"));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let served = runtime.and_then(|runtime| {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fmt,
     path::{Path, PathBuf},
 };
@@ -14,9 +14,9 @@ use super::{
     Settings, Tokens, Upstream, Variables,
     callers::{self, Proofs},
     flags::{AttemptFlags, CacheFlags, Cli, HypersenderFlags, LimitFlags, ServeFlags, ServerFlags},
-    given::Given,
+    given::{Given, variable},
     instances::{self, read_file, token_from},
-    traces,
+    proxy, traces,
 };
 use crate::{
     domain::{Instance, TokenOwner},
@@ -99,7 +99,9 @@ pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let command = Cli::command();
     let arguments = command.get_subcommands().flat_map(Command::get_arguments);
     let known = arguments.filter_map(|argument| argument.get_env());
-    let known: BTreeSet<_> = known.chain([CALLER_TOKEN, CALLER_TOKEN_FILE].map(OsStr::new)).collect();
+    let known: BTreeSet<_> = known
+        .chain([CALLER_TOKEN, CALLER_TOKEN_FILE, proxy::AUTH, proxy::AUTH_FILE].map(OsStr::new))
+        .collect();
     let names = variables.iter().map(|(name, _)| name.as_os_str());
     names
         .filter(|name| !known.contains(name))
@@ -128,10 +130,13 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
     let callers_file = flags.server.callers_file.clone();
     let callers = callers_file.and_then(|file| callers(file, proofs, &mut faults));
     let (server, tls) = server(flags.server, &mut faults);
+    let proxy = flags.hypersender.upstream_proxy.clone();
+    let proxy = proxy::read(proxy, &names("upstream_proxy"), variables);
     let attempt = stack::UpstreamSettings {
         attempt_timeout: faults.take("attempt_timeout", flags.attempts.attempt_timeout.clone()),
         retry_after_max: faults.take("retry_after_max", flags.attempts.retry_after_max.clone()),
         link_hosts: faults.take("link_hosts", flags.hypersender.link_hosts.clone()),
+        proxy: proxy.map_err(|(name, fault)| faults.note(&name, &fault)).ok().flatten(),
     };
     let upstream = upstream(flags.hypersender, token_owner, variables, &mut faults);
     let stack = stack(flags.cache, flags.attempts, flags.limits, &mut faults);
@@ -375,10 +380,4 @@ fn token(
         (None, Some(path)) => (file_name, read_file(path.as_ref()).and_then(|text| token_from(&text))),
     };
     token.map(Some).map_err(|fault| (name, fault))
-}
-
-/// A variable that is set and not empty.
-fn variable<'a>(variables: &'a Variables, wanted: &str) -> Option<&'a OsString> {
-    let set = variables.iter().find(|(name, value)| name == wanted && !value.is_empty());
-    set.map(|(_, value)| value)
 }

@@ -11,7 +11,7 @@ use super::given::{Given, bytes, duration, number, one_of, read_by, switch};
 use crate::{
     domain::{Instance, TokenOwner},
     sandbox,
-    stack::LinkHosts,
+    stack::{LinkHosts, Proxy},
     telemetry::Format,
 };
 
@@ -144,6 +144,12 @@ pub(super) struct HypersenderFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_ALLOW_HTTP", value_name = "BOOL", default_value = "false")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub allow_http: Given<bool>,
+    /// Proxy through which Hypersender is asked: http, https, socks5, or socks5h, which resolves names there. What it asks
+    /// its users for is read from HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH as user:password, or from the file that
+    /// HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE names. HTTPS_PROXY and its like are not used, and http on loopback and
+    /// the sandbox are asked directly
+    #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_PROXY", value_name = "URL", value_parser = read_by(Proxy::parse))]
+    pub upstream_proxy: Option<Given<Proxy>>,
     /// Whose token Hypersender is asked with: own, which is the service's, or passthrough, which is the one that each call
     /// carries as authorization: Bearer
     #[arg(long, env = "HYPERSENDER_GRPC_CREDENTIALS", value_name = "OWN|PASSTHROUGH", default_value = "own")]

@@ -1,9 +1,11 @@
 //! [`Given`]: a value as it was given, and the parsers that make one.
 
-use std::{convert::Infallible, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{convert::Infallible, ffi::OsString, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use humantime::format_duration;
+
+use super::Variables;
 
 /// A value that was read, or why it could not be. Whoever parses the command line sees a success either way, so that all
 /// faults are told at once.
@@ -69,4 +71,10 @@ pub fn switch() -> impl Fn(&str) -> Parsed<bool> + Clone {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     })
+}
+
+/// A variable that is set and not empty.
+pub fn variable<'a>(variables: &'a Variables, wanted: &str) -> Option<&'a OsString> {
+    let set = variables.iter().find(|(name, value)| name == wanted && !value.is_empty());
+    set.map(|(_, value)| value)
 }

@@ -105,6 +105,12 @@ pub enum LookupError {
         /// Whether another attempt may do better.
         again: Again,
     },
+    /// The network in front of Hypersender turns this machine away, whatever it asks.
+    #[error("Hypersender's network turns this server away; the server pauses before it asks again")]
+    Blocked {
+        /// When it is asked again.
+        wait: Duration,
+    },
     /// Hypersender did not answer in time.
     #[error("Hypersender did not answer in time")]
     TimedOut {
@@ -192,7 +198,7 @@ impl LookupError {
     /// How long to wait before asking again, where upstream or this server has said so.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { wait } | Self::CircuitOpen { wait } => Some(*wait),
+            Self::RateLimited { wait } | Self::CircuitOpen { wait } | Self::Blocked { wait } => Some(*wait),
             Self::UpstreamRateLimited { retry_after }
             | Self::Unavailable { retry_after, .. }
             | Self::TimedOut { retry_after } => *retry_after,

@@ -84,6 +84,7 @@ fn code_and_reason(error: &LookupError) -> (Code, &'static str) {
         E::InstanceNotConnected => (Code::FailedPrecondition, "INSTANCE_NOT_CONNECTED"),
         E::UpstreamRateLimited { .. } => (Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED"),
         E::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE"),
+        E::Blocked { .. } => (Code::Unavailable, "UPSTREAM_BLOCKED"),
         E::TimedOut { .. } => (Code::Unavailable, "UPSTREAM_TIMEOUT"),
         E::Queued => (Code::Unavailable, "UPSTREAM_QUEUED"),
         E::ResponseInvalid => (Code::Internal, "UPSTREAM_RESPONSE_INVALID"),

@@ -83,6 +83,7 @@ where
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
         let result = self.ask.oneshot(lookup).await;
         pass.outcome = outcome(&result);
+        pass.asked = result.as_ref().err().and_then(LookupError::retry_after).unwrap_or_default();
         pass.failures_max = self.settings.failures;
         result
     }
@@ -100,7 +101,8 @@ enum Outcome {
 fn outcome(result: &Result<Answer, LookupError>) -> Outcome {
     match result {
         Err(LookupError::Unavailable { .. } | LookupError::TimedOut { .. }) => Outcome::Failed,
-        Err(LookupError::Internal) => Outcome::Nothing,
+        // A block is of this machine, and has its own pause.
+        Err(LookupError::Internal | LookupError::Blocked { .. }) => Outcome::Nothing,
         Err(error) if error.is_own_refusal() => Outcome::Nothing,
         Ok(_) | Err(_) => Outcome::Answered,
     }
@@ -117,6 +119,8 @@ struct State {
     phase: Phase,
     in_a_row: u32,
     recent: Window,
+    /// The latest instant before which a failure asked not to be asked again.
+    asked_until: Option<Instant>,
     /// How long it stays open the next time.
     open_next: Duration,
 }
@@ -130,7 +134,8 @@ enum Phase {
 
 impl Default for State {
     fn default() -> Self {
-        Self { phase: Phase::Closed, in_a_row: 0, recent: Window::default(), open_next: OPEN_MIN }
+        let (phase, recent) = (Phase::Closed, Window::default());
+        Self { phase, in_a_row: 0, recent, asked_until: None, open_next: OPEN_MIN }
     }
 }
 
@@ -175,7 +180,8 @@ impl Circuit {
                 Ok(true)
             }
         })?;
-        Ok(Pass { instance, circuit: self, probe, outcome: Outcome::Nothing, failures_max: u32::MAX })
+        let (outcome, asked) = (Outcome::Nothing, Duration::ZERO);
+        Ok(Pass { instance, circuit: self, probe, outcome, asked, failures_max: u32::MAX })
     }
 }
 
@@ -206,28 +212,44 @@ struct Pass {
     circuit: Arc<Circuit>,
     probe: bool,
     outcome: Outcome,
+    /// How long Hypersender asked not to be asked again.
+    asked: Duration,
     failures_max: u32,
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.circuit.change(|state| match (self.outcome, self.probe) {
-            (Outcome::Nothing, true) => state.phase = Phase::Open { until: now },
-            (Outcome::Nothing, false) => {}
-            (Outcome::Answered, true) => {
+        self.circuit.change(|state| {
+            if self.outcome == Outcome::Failed {
+                state.asked_until = state.asked_until.max(Some(now + self.asked));
+            }
+            self.tell(state, now);
+        });
+    }
+}
+
+impl Pass {
+    fn tell(&self, state: &mut State, now: Instant) {
+        match (self.outcome, self.probe, state.phase) {
+            (Outcome::Nothing, true, _) => state.phase = Phase::Open { until: state.not_before(now) },
+            (Outcome::Nothing, false, _) => {}
+            (Outcome::Answered, true, _) => {
                 *state = State::default();
                 info!(instance = self.instance.as_str(), "an instance answers again");
             }
-            (Outcome::Failed, true) => state.open(&self.instance, now),
-            (outcome, false) if state.phase == Phase::Closed => {
+            (Outcome::Failed, true, _) => state.open(&self.instance, now),
+            (outcome, false, Phase::Closed) => {
                 if state.count(now, outcome == Outcome::Answered, self.failures_max) {
                     state.open(&self.instance, now);
                 }
             }
-            // A call from before it opened tells nothing new.
-            (_, false) => {}
-        });
+            // A call from before it opened tells nothing new, but for a longer wait.
+            (Outcome::Failed, false, Phase::Open { until }) => {
+                state.phase = Phase::Open { until: state.not_before(until) };
+            }
+            (Outcome::Failed, false, Phase::Probing) | (Outcome::Answered, false, _) => {}
+        }
     }
 }
 
@@ -240,14 +262,18 @@ impl State {
         self.in_a_row >= failures_max || (answered + failed >= CALLS_MIN && answered < failed)
     }
 
+    /// `until`, or later when Hypersender asked for that.
+    fn not_before(&self, until: Instant) -> Instant {
+        self.asked_until.map_or(until, |asked| asked.max(until))
+    }
+
     fn open(&mut self, instance: &Instance, now: Instant) {
         let time = self.open_next;
-        warn!(instance = instance.as_str(), ?time, "an instance keeps failing and is left alone");
-        *self = Self {
-            phase: Phase::Open { until: now + time },
-            open_next: (time * 2).min(OPEN_MAX),
-            ..Self::default()
-        };
+        // Hypersender knows better than this guess, when it asks for longer.
+        let until = self.not_before(now + time);
+        let wait = until - now;
+        warn!(instance = instance.as_str(), time = ?wait, "an instance keeps failing and is left alone");
+        *self = Self { phase: Phase::Open { until }, open_next: (time * 2).min(OPEN_MAX), ..Self::default() };
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod failure;
 mod hosts;
+mod pool;
+mod proxy;
 mod wire;
 
 use std::{
@@ -15,16 +17,19 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use reqwest::{
-    Client, Response,
+    Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use tokio::time::{Instant, timeout};
 use tower::Service;
-use tracing::warn;
+use tracing::{debug, warn};
 use url::Url;
 
-pub use self::hosts::LinkHosts;
-use self::wire::Reply;
+pub use self::{hosts::LinkHosts, pool::Unusable, proxy::Proxy};
+use self::{
+    pool::{Lease, Pool},
+    wire::Reply,
+};
 use super::clock::Clock;
 use crate::{
     domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
@@ -40,21 +45,19 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// Where links may lead.
     pub link_hosts: LinkHosts,
+    /// The way there; without one, Hypersender is asked directly.
+    pub proxy: Option<Proxy>,
 }
 
 /// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
 pub const TIME_LEFT_MIN: Duration = Duration::from_millis(50);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Below the minute after which load balancers close idle connections, so that few calls meet a closed one.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The documented answers have under 1 KiB; a longer body than this is no answer.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-const USER_AGENT: &str = concat!("hypersender-grpc/", env!("CARGO_PKG_VERSION"));
 
 /// The REST API as a service: each call is one attempt.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    client: Client,
+    pool: Pool,
     base_url: Url,
     settings: Arc<Settings>,
     clock: Clock,
@@ -72,23 +75,17 @@ impl Upstream {
         settings: Settings,
         clock: Clock,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .build()?;
-        Ok(Self { client, base_url, settings: Arc::new(settings), clock, metrics })
+    ) -> Result<Self, Unusable> {
+        let pool = Pool::new(&base_url, settings.proxy.clone())?;
+        Ok(Self { pool, base_url, settings: Arc::new(settings), clock, metrics })
     }
 
     async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let (start, counted) = (Instant::now(), self.metrics.attempt());
         let mut span = AttemptSpan::begin(&self.base_url, &lookup);
-        let asked = timeout(self.settings.attempt_timeout, self.ask(&lookup, &mut span)).await;
+        let lease = self.pool.lease();
+        let asked = timeout(self.settings.attempt_timeout, self.ask(&lookup, &lease, &mut span)).await;
+        lease.end(asked.is_ok());
         let result = asked.unwrap_or_else(|_| {
             let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
             warn!(%key, instance, "upstream did not answer in time");
@@ -104,17 +101,24 @@ impl Upstream {
         })
     }
 
-    async fn ask(&self, lookup: &Lookup, span: &mut AttemptSpan) -> Result<Finding, LookupError> {
+    async fn ask(
+        &self,
+        lookup: &Lookup,
+        lease: &Lease<'_>,
+        span: &mut AttemptSpan,
+    ) -> Result<Finding, LookupError> {
         let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
         let read = async {
-            let response = self.client.get(self.url(lookup)).headers(headers(lookup)).send().await?;
+            let response = self.send(lookup, lease).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = read_at_most(response, BODY_BYTES_MAX).await?;
             Ok(Reply { status, headers, body })
         };
         let reply = read.await.map_err(|error: reqwest::Error| {
+            lease.broke();
             let (error, failure) = failure::classify(error);
-            warn!(%key, instance, error = chain(&error), "upstream cannot be reached");
+            let proxy = self.pool.proxy();
+            warn!(%key, instance, proxy, error = chain(&error), "upstream cannot be reached");
             failure
         })?;
         let (status, request) = (reply.status.as_u16(), wire::request_id(&reply.headers));
@@ -122,6 +126,11 @@ impl Upstream {
         let (owner, now) = (lookup.credential.owner(), self.clock.now().wall);
         let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {
+            // The pause that follows is told once, for all that are turned away together.
+            Err(failure @ LookupError::Blocked { .. }) => {
+                debug!(%key, instance, status, request, "upstream turns this machine's address away");
+                Err(failure)
+            }
             Err(failure) => {
                 warn!(%key, instance, status, request, reason = %failure, "upstream gave no answer");
                 Err(failure)
@@ -137,6 +146,18 @@ impl Upstream {
                 }
                 Ok(finding)
             }
+        }
+    }
+
+    /// Sends the request, and again when Hypersender certainly did not process it: of which nobody above need know.
+    async fn send(&self, lookup: &Lookup, lease: &Lease<'_>) -> Result<Response, reqwest::Error> {
+        let mut resent = 0;
+        loop {
+            match lease.client().get(self.url(lookup)).headers(headers(lookup)).send().await {
+                Err(error) if resent < failure::resends_max(&error) => resent += 1,
+                sent => return sent,
+            }
+            debug!(key = %KeyName::from(&lookup.key), resent, "a connection ended before the request, sent again");
         }
     }
 

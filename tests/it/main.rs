@@ -18,6 +18,8 @@ mod lifecycle;
 mod messages;
 #[path = "../process/mod.rs"]
 mod process;
+mod proxies;
+mod reconnects;
 mod refused_calls;
 mod request;
 mod secrets;

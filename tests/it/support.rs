@@ -2,7 +2,10 @@
 
 mod fault;
 pub mod frames;
+mod http2;
 mod peer;
+mod proxy;
+mod relay;
 mod service;
 mod tls;
 mod upstream;
@@ -13,7 +16,10 @@ use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictur
 
 pub use self::{
     fault::{Fault, Pushback},
+    http2::{Habit, Http2, https},
     peer::{Call, Peer, framed, read},
+    proxy::{Proxy, Speech},
+    relay::{Death, Relay},
     service::{Client, Service},
     tls::{Authority, Identity},
     upstream::{Reply, Upstream},

@@ -1,7 +1,7 @@
 //! An instance that keeps failing is left alone (behaviour 20).
 
 use hypersender_grpc::{
-    domain::{Absence, CacheStatus, Finding, LookupError, NotFound, Rejected},
+    domain::{Absence, Again, CacheStatus, Finding, LookupError, NotFound, Rejected},
     stack::{BreakerSettings, RateSettings, Settings},
 };
 use tokio::time::{Duration, sleep};
@@ -51,6 +51,43 @@ async fn it_stays_open_longer_each_time() {
         assert_eq!(told(&ask_new(&front).await), open(wait));
         sleep(wait).await;
         assert!(matches!(told(&ask_new(&front).await), Err(LookupError::Unavailable { .. })), "{wait:?}");
+    }
+}
+
+/// Opens the breaker by failures that ask for these waits, in seconds, all on the wire together. They come back one after
+/// the other, a tenth of a second apart. Then callers must be told `expected`, counted from the last failure.
+async fn check_asked(waits: &'static [u64], expected: Duration) {
+    let front = Front::new(guarded(), |attempt| {
+        let retry_after = Some(Duration::from_secs(waits[attempt.number - 1])).filter(|wait| !wait.is_zero());
+        let late = u32::try_from(attempt.number).unwrap() * millis(100);
+        Reply::fails(LookupError::Unavailable { retry_after, again: Again::No }).after(late)
+    });
+    front.ask_all((0..waits.len()).map(contact)).await;
+    assert_eq!(told(&front.ask(contact(99)).await), open(expected), "{waits:?}");
+    sleep(expected - millis(1)).await;
+    assert_eq!(told(&front.ask(contact(99)).await), open(millis(1)), "{waits:?}: until its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stays_open_for_as_long_as_upstream_asked() {
+    check_asked(&[120, 120, 120, 120, 120], 120 * SECOND).await;
+    check_asked(&[1, 1, 1, 1, 1], 2 * SECOND).await;
+    check_asked(&[0, 0, 120, 0, 0], 120 * SECOND - millis(200)).await;
+    check_asked(&[120, 0, 0, 0, 60], 120 * SECOND - millis(400)).await;
+    // What was on the wire when it opened.
+    check_asked(&[0, 0, 0, 0, 0, 0, 120], 120 * SECOND).await;
+    check_asked(&[0, 0, 0, 0, 0, 0, 0], 2 * SECOND - millis(200)).await;
+
+    // A probe tells, too, and a longer wait does not change how the others double.
+    let front = opened(guarded(), |attempt| match attempt.number {
+        6 => Reply::fails(LookupError::Unavailable { retry_after: Some(90 * SECOND), again: Again::No }),
+        _ => Reply::fails(unavailable()),
+    })
+    .await;
+    for seconds in [2, 90, 8] {
+        assert_eq!(told(&ask_new(&front).await), open(seconds * SECOND));
+        sleep(seconds * SECOND).await;
+        assert!(matches!(told(&ask_new(&front).await), Err(LookupError::Unavailable { .. })));
     }
 }
 

@@ -1,10 +1,11 @@
 //! [`CoolDowns`]: what failed just now is not asked again at once, by whomever.
 //!
 //! A failure that concerns one contact cools down its key; one that concerns the credential or the WhatsApp connection
-//! cools down the whole scope. Our own refusals cool down nothing.
+//! cools down the whole scope. A block of this machine cools down everything; it has rules of its own in [`Block`]. Our own
+//! refusals cool down nothing.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +13,10 @@ use tokio::time::Instant;
 
 use crate::{
     domain::{Key, LookupError, Scope},
-    stack::keyed::{Idle, Keyed},
+    stack::{
+        block::Block,
+        keyed::{Idle, Keyed},
+    },
 };
 
 /// The first failure is answered from here this long; each further one twice as long as the one before ...
@@ -25,6 +29,7 @@ const TIME_MAX: Duration = Duration::from_secs(30);
 pub struct CoolDowns {
     keys: Keyed<Key, CoolDown>,
     scopes: Keyed<Scope, CoolDown>,
+    block: Arc<Block>,
 }
 
 #[derive(Debug, Default)]
@@ -58,14 +63,17 @@ fn reach(error: &LookupError) -> Reach {
 }
 
 impl CoolDowns {
-    pub fn new() -> Self {
-        Self { keys: Keyed::new(), scopes: Keyed::new() }
+    pub fn new(block: Arc<Block>) -> Self {
+        Self { keys: Keyed::new(), scopes: Keyed::new(), block }
     }
 
     /// The failure that answers for upstream at `now`, with what is left to wait; none when upstream may be asked.
     pub fn failure(&self, key: &Key, now: Instant) -> Option<LookupError> {
-        let scope = self.scopes.get(&key.scope).and_then(|state| state.failure(now));
-        scope.or_else(|| self.keys.get(key).and_then(|state| state.failure(now)))
+        let scope = || self.scopes.get(&key.scope).and_then(|state| state.failure(now));
+        self.block
+            .failure(now)
+            .or_else(scope)
+            .or_else(|| self.keys.get(key).and_then(|state| state.failure(now)))
     }
 
     /// Begins a cool-down, if `error` is one to begin one, and returns the error with the time to wait.

@@ -26,6 +26,10 @@ pub struct Reply {
 /// The vendor's id of a request, printed for support.
 const REQUEST_ID: &str = "s-request-id";
 const REQUEST_ID_CHARS_MAX: usize = 64;
+/// Headers by which networks in front of APIs say, with any status, that an answer is a challenge to whom they take for a
+/// robot: Cloudflare's "Detect a Challenge Page response", and the actions of AWS WAF.
+const CHALLENGES: [(&str, &[&str]); 2] =
+    [("cf-mitigated", &["challenge"]), ("x-amzn-waf-action", &["challenge", "captcha"])];
 
 type Object = Map<String, Value>;
 
@@ -44,12 +48,20 @@ pub fn read(
     let json: Option<Object> = reply.body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
     // Cut before any arithmetic with clocks. No wait at all is no hint either.
     let hint = |wait: Option<Duration>| wait.map(|wait| wait.min(hint_max)).filter(|wait| !wait.is_zero());
+    if is_challenge(&reply.headers) {
+        let wait = hint(retry_after(&reply.headers, now)).unwrap_or_default();
+        return Err(LookupError::Blocked { wait });
+    }
     match (reply.status.as_u16(), json) {
         (200 | 202, Some(body)) if body.get("queued") == Some(&Value::Bool(true)) => Err(LookupError::Queued),
         (200, Some(body)) => picture(&body),
         (401, _) | (403, Some(_)) if owner == TokenOwner::Server => Err(rejected(Rejected::Own)),
         (401, _) => Err(rejected(Rejected::Unknown)),
         (403, Some(_)) => Err(rejected(Rejected::Forbidden)),
+        // Hypersender itself speaks JSON: a page is that of the network in front of it.
+        (403, None) => {
+            Err(LookupError::Blocked { wait: hint(retry_after(&reply.headers, now)).unwrap_or_default() })
+        }
         (400, _) => Err(LookupError::RequestRejected),
         (404, Some(_)) => Ok(Finding::NotFound(NotFound::Upstream)),
         (422, Some(body)) => unprocessable(&body),
@@ -60,9 +72,18 @@ pub fn read(
         }),
         (500, _) => Err(unavailable(None, Again::Once)),
         (503, _) => Err(unavailable(hint(retry_after(&reply.headers, now)), Again::Yes)),
+        // A proxy on the way asks for a user or password that it was not given: for the operator to mend.
+        (407, _) => Err(unavailable(None, Again::No)),
         (408 | 425 | 502 | 504..=599, _) => Err(unavailable(None, Again::Yes)),
         _ => Err(LookupError::ResponseInvalid),
     }
+}
+
+fn is_challenge(headers: &HeaderMap) -> bool {
+    CHALLENGES.iter().any(|(name, actions)| {
+        let said = headers.get(*name).and_then(|value| value.to_str().ok()).map(str::trim);
+        said.is_some_and(|said| actions.iter().any(|action| said.eq_ignore_ascii_case(action)))
+    })
 }
 
 /// The vendor's id of the request, when there is one that is fit for a log line.

@@ -53,7 +53,7 @@ pub enum Phase {
 }
 
 /// What an attempt brought; the last stands for those that were given up before there was an answer.
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 14] = [
     "picture",
     "absent",
     "not_found",
@@ -63,6 +63,7 @@ const OUTCOMES: [&str; 13] = [
     "instance_not_connected",
     "rate_limited",
     "unavailable",
+    "blocked",
     "timed_out",
     "queued",
     "response_invalid",
@@ -83,6 +84,7 @@ pub fn outcome(result: &Result<Finding, LookupError>) -> &'static str {
         Err(E::InstanceNotConnected) => "instance_not_connected",
         Err(E::UpstreamRateLimited { .. }) => "rate_limited",
         Err(E::Unavailable { .. }) => "unavailable",
+        Err(E::Blocked { .. }) => "blocked",
         Err(E::TimedOut { .. }) => "timed_out",
         Err(E::Queued) => "queued",
         Err(E::ResponseInvalid) => "response_invalid",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use tokio::net::TcpListener;
 use tonic::{Code, Request};
 
@@ -11,6 +12,10 @@ use crate::support::{Authority, CHAT, Fault, Pushback, Reply, Service, Upstream,
 const SPEAKS: &str = r#"{"message":"Upstream speaks."}"#;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const TIMED_OUT: Told = fault(Code::Unavailable, "UPSTREAM_TIMEOUT", Pushback::Ms(1000));
+
+const fn blocked(pushback_ms: u64) -> Told {
+    fault(Code::Unavailable, "UPSTREAM_BLOCKED", Pushback::Ms(pushback_ms))
+}
 
 #[tokio::test]
 async fn a_body_that_is_not_the_documented_one_is_invalid() {
@@ -89,7 +94,7 @@ async fn a_redirect_is_an_answer_and_not_a_way() {
 
 #[tokio::test]
 async fn a_page_or_status_from_somewhere_else_is_invalid() {
-    for status in [403, 404, 405, 422] {
+    for status in [404, 405, 422] {
         check(&format!("{status} in HTML"), [Reply::html(status)], INVALID, 1).await;
     }
     for status in [201, 202, 203, 206, 299, 402, 405, 406, 409, 410, 413, 418, 451, 499, 501, 600] {
@@ -110,6 +115,51 @@ async fn a_page_or_status_from_somewhere_else_is_invalid() {
     ] {
         check(body, [Reply::json(422, body)], INVALID, 1).await;
     }
+}
+
+#[tokio::test]
+async fn a_challenge_or_block_page_is_of_this_machine_and_asked_again_later() {
+    let challenge = |reply: Reply| reply.header("cf-mitigated", "challenge");
+    for (row, reply) in [
+        ("403 in HTML", Reply::html(403)),
+        ("403 without a body", Reply::empty(403).closing()),
+        ("403 with a long page", Reply::json(403, " ".repeat(BODY_BYTES_MAX + 1))),
+        ("403 with a challenge", challenge(Reply::html(403))),
+        ("403 with a challenge in JSON", challenge(Reply::status(403))),
+        ("429 with a challenge", challenge(Reply::html(429))),
+        ("503 with a challenge", challenge(Reply::html(503))),
+        ("a challenge of another kind", Reply::html(202).header("X-Amzn-Waf-Action", "challenge")),
+        ("405 with a puzzle", Reply::html(405).header("X-Amzn-Waf-Action", "captcha")),
+        ("a short hint", Reply::html(403).header("Retry-After", 5)),
+    ] {
+        check(row, [reply], blocked(30_000), 1).await;
+    }
+    check("a long hint", [Reply::html(403).header("Retry-After", 900)], blocked(300_000), 1).await;
+    let other = Reply::html(503).header("cf-mitigated", "something else");
+    check("no challenge", [other], UNAVAILABLE, 3).await;
+}
+
+#[tokio::test]
+async fn a_block_is_told_the_operator_once() {
+    let upstream = Upstream::start([Reply::html(403).held()]).await;
+    let mut service = Service::asking(&upstream).start().await;
+    let client = service.client().await;
+    let calls = (0..10).map(|contact| {
+        let mut client = client.clone();
+        async move { client.get_profile_picture(about(&format!("1555123000{contact}"))).await }
+    });
+    let (told, ()) = join(join_all(calls), async {
+        upstream.called(10).await;
+        upstream.release();
+    })
+    .await;
+    for status in told {
+        assert_eq!(Fault::from(&status.unwrap_err()).reason, "UPSTREAM_BLOCKED");
+    }
+    service.signal("INT").await;
+    assert_eq!(service.exit_code().await, 0);
+    let warned = |line: &&str| line.contains("\"WARN\"") && line.contains("upstream");
+    assert_eq!(service.logs().lines().filter(warned).count(), 1);
 }
 
 #[tokio::test]

@@ -77,7 +77,8 @@ class ContactServiceServicer(object):
         be repeated.
 
         UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-        queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+        queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
+        front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
 
         DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
 

@@ -64,7 +64,8 @@ class ContactServiceStub:
     be repeated.
 
     UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-    queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+    queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
+    front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
 
     DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
 
@@ -110,7 +111,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     be repeated.
 
     UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-    queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+    queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
+    front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
 
     DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
 
@@ -159,7 +161,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         be repeated.
 
         UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-        queued the request, or is left alone for a while after failures); INSTANCE_STARTING; OVERLOADED (the server).
+        queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
+        front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
 
         DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
 

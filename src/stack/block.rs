@@ -1,0 +1,172 @@
+//! [`Block`]: the network in front of Hypersender turns this machine's address away, by a challenge or a block page.
+//!
+//! That is no word about an instance, a credential or a contact, and asking on makes it last: everything behind the base
+//! URL pauses together, and one probe at a time finds out when it is over.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tower::{Service, ServiceExt};
+use tracing::{info, warn};
+
+use crate::domain::{Answer, Lookup, LookupError};
+
+/// The first pause; each further one is twice as long as the one before ...
+const TIME_MIN: Duration = Duration::from_secs(30);
+/// ... up to this.
+const TIME_MAX: Duration = Duration::from_secs(10 * 60);
+/// What callers are told to wait while a probe is on its way.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+/// Whether this machine's address is turned away; one for everything behind the base URL.
+#[derive(Debug)]
+pub struct Block(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    time_next: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Blocked { until: Instant },
+    Probing,
+}
+
+impl Block {
+    /// Nothing is known to be blocked.
+    pub fn new() -> Self {
+        Self(Mutex::new(State { phase: Phase::Open, time_next: TIME_MIN }))
+    }
+
+    /// The error that answers in Hypersender's place at `now`; none when it may be asked.
+    pub fn failure(&self, now: Instant) -> Option<LookupError> {
+        self.lock().failure(now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whole after any panic: nothing below panics between its changes.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a request pass, alone when there was a block.
+    fn admit(&self, now: Instant) -> Result<Pass<'_>, LookupError> {
+        let mut state = self.lock();
+        if let Some(failure) = state.failure(now) {
+            return Err(failure);
+        }
+        let probe = state.phase != Phase::Open;
+        if probe {
+            state.phase = Phase::Probing;
+        }
+        Ok(Pass { block: self, probe })
+    }
+}
+
+impl State {
+    fn failure(&self, now: Instant) -> Option<LookupError> {
+        let wait = match self.phase {
+            Phase::Blocked { until } if until > now => until - now,
+            Phase::Probing => PROBE_WAIT,
+            Phase::Open | Phase::Blocked { .. } => return None,
+        };
+        Some(LookupError::Blocked { wait })
+    }
+
+    /// Turned away, with a hint of how long. Requests that were on the wire together are turned away together: the same
+    /// block, and not a further one.
+    fn begin(&mut self, asked: Duration, now: Instant) -> Duration {
+        match self.phase {
+            Phase::Blocked { until } if until > now => return until - now,
+            Phase::Open | Phase::Blocked { .. } | Phase::Probing => {}
+        }
+        let wait = asked.max(self.time_next);
+        warn!(?wait, "upstream turns this machine's address away; nothing is asked until then");
+        self.phase = Phase::Blocked { until: now + wait };
+        self.time_next = (self.time_next * 2).min(TIME_MAX);
+        wait
+    }
+}
+
+/// A request that was let through. A probe that is given up on the way gives its place back.
+#[derive(Debug)]
+struct Pass<'a> {
+    block: &'a Block,
+    probe: bool,
+}
+
+impl Pass<'_> {
+    fn end(mut self, result: Result<Answer, LookupError>, now: Instant) -> Result<Answer, LookupError> {
+        let probe = std::mem::take(&mut self.probe);
+        let mut state = self.block.lock();
+        match result {
+            Err(LookupError::Blocked { .. }) if !probe && state.phase == Phase::Probing => {
+                Err(LookupError::Blocked { wait: PROBE_WAIT })
+            }
+            Err(LookupError::Blocked { wait }) => Err(LookupError::Blocked { wait: state.begin(wait, now) }),
+            // Silence tells nothing, and must not be what every caller waits for.
+            Err(LookupError::TimedOut { .. }) if probe => {
+                state.phase = Phase::Blocked { until: now + TIME_MIN };
+                result
+            }
+            _ if probe => {
+                *state = State { phase: Phase::Open, time_next: TIME_MIN };
+                info!("upstream takes requests from this machine's address again");
+                result
+            }
+            _ => result,
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.probe {
+            self.block.lock().phase = Phase::Blocked { until: Instant::now() };
+        }
+    }
+}
+
+/// Lets no request pass into a block, around a service that makes one.
+#[derive(Clone, Debug)]
+pub struct Gate<S> {
+    block: Arc<Block>,
+    ask: S,
+}
+
+impl<S> Gate<S> {
+    /// Asks through `ask` unless there is a `block`.
+    pub fn new(block: Arc<Block>, ask: S) -> Self {
+        Self { block, ask }
+    }
+}
+
+impl<S> Service<Lookup> for Gate<S>
+where
+    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    type Response = Answer;
+    type Error = LookupError;
+    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, lookup: Lookup) -> Self::Future {
+        let Self { block, ask } = self.clone();
+        Box::pin(async move {
+            let pass = block.admit(Instant::now())?;
+            let result = ask.oneshot(lookup).await;
+            pass.end(result, Instant::now())
+        })
+    }
+}

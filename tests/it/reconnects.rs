@@ -1,0 +1,149 @@
+//! Connections to Hypersender that end or die: what was not answered is asked on another one.
+
+use std::time::Duration;
+
+use futures_util::future::{join_all, join4};
+
+use crate::support::{
+    Authority, DOCUMENTED_ABSENCE, Death, Habit, Http2, Relay, Reply, Service, Upstream, about, https,
+    patiently,
+};
+
+/// A service in front of `upstream`, whose certificate `authority` has signed.
+async fn asking(base_url: &str, authority: &Authority, flags: &[&str]) -> Service {
+    let file = authority.file();
+    let launch = Service::asking_at(base_url).variable("SSL_CERT_FILE", file.path().to_str().unwrap());
+    launch.flags(flags).start().await
+}
+
+/// Asks about so many contacts at once, and returns how many were answered.
+async fn answered(service: &Service, contacts: usize) -> usize {
+    let client = service.client().await;
+    let calls = (0..contacts).map(|contact| {
+        let mut client = client.clone();
+        async move { client.get_profile_picture(about(&format!("1555123{contact:04}"))).await.is_ok() }
+    });
+    patiently("answers", join_all(calls)).await.into_iter().filter(|ok| *ok).count()
+}
+
+#[tokio::test]
+async fn requests_that_were_certainly_not_processed_are_sent_again_at_once() {
+    for (row, habit, contacts) in [
+        ("a connection that takes 10 requests", Habit::GoesAwayAfter(10), 20),
+        ("a connection that takes 4 requests", Habit::GoesAwayAfter(4), 20),
+        ("a connection that takes 1 request", Habit::GoesAwayAfter(1), 5),
+        ("streams that are refused", Habit::Refuses(20), 20),
+    ] {
+        let authority = Authority::new();
+        let upstream = Http2::start(authority.server("localhost", false), habit).await;
+        // One attempt: nothing here is a retry.
+        let service = asking(&upstream.base_url(), &authority, &["--attempts", "1"]).await;
+        assert_eq!(answered(&service, contacts).await, contacts, "{row}");
+        assert_eq!(upstream.answered(), contacts, "{row}: each once");
+        for failure in ["upstream cannot be reached", "keeps failing"] {
+            assert!(!service.logs().contains(failure), "{row}: {failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_never_processed_are_sent_a_bounded_number_of_times() {
+    for (row, habit, requests) in [
+        ("refused each time", Habit::Refuses(usize::MAX), 2),
+        ("sent away each time", Habit::GoesAwayAfter(0), 9),
+    ] {
+        let authority = Authority::new();
+        let upstream = Http2::start(authority.server("localhost", false), habit).await;
+        let service = asking(&upstream.base_url(), &authority, &["--attempts", "1"]).await;
+        assert_eq!(answered(&service, 1).await, 0, "{row}");
+        assert_eq!((upstream.requests(), upstream.answered()), (requests, 0), "{row}");
+    }
+}
+
+/// Connections that the service has before they die, where each carries one request at a time.
+const OPEN: usize = 8;
+
+/// An upstream that speaks HTTP/2 or HTTP/1.1, behind a relay, and a service that has asked it.
+struct Behind {
+    service: Service,
+    relay: Relay,
+    instances: usize,
+    asked: std::cell::Cell<usize>,
+    _upstream: (Option<Http2>, Option<Upstream>),
+}
+
+impl Behind {
+    async fn start(http2: bool, death: Death, instances: usize, flags: &[&str]) -> Self {
+        let (authority, flags) = (Authority::new(), [&["--deadline", "30s"], flags].concat());
+        let (service, relay, upstream) = if http2 {
+            let upstream = Http2::start(authority.server("localhost", false), Habit::Answers).await;
+            let relay = Relay::start(upstream.port(), death).await;
+            let service = asking(&https(relay.port()), &authority, &flags).await;
+            (service, relay, (Some(upstream), None))
+        } else {
+            // Slow enough for requests to be on the way together.
+            let reply = Reply::json(200, DOCUMENTED_ABSENCE).after(Duration::from_millis(300));
+            let upstream = Upstream::start([reply]).await;
+            let port = upstream.root().rsplit(':').next().unwrap().parse().unwrap();
+            let relay = Relay::start(port, death).await;
+            let service = Service::asking_at(&format!("http://127.0.0.1:{}", relay.port()));
+            (service.flags(&flags).start().await, relay, (None, Some(upstream)))
+        };
+        let asked = std::cell::Cell::new(0);
+        let behind = Self { service, relay, instances, asked, _upstream: upstream };
+        assert_eq!(behind.answered(OPEN).await, OPEN, "while all is well");
+        behind
+    }
+
+    /// Asks about so many contacts that were not asked about yet, at once, of one instance after the other.
+    async fn answered(&self, contacts: usize) -> usize {
+        let client = self.service.client().await;
+        let first = self.asked.replace(self.asked.get() + contacts);
+        let calls = (first..first + contacts).map(|contact| {
+            let mut question = about(&format!("1555123{contact:04}"));
+            question.instance = format!("instance-{}", contact % self.instances);
+            let mut client = client.clone();
+            async move { client.get_profile_picture(question).await.is_ok() }
+        });
+        patiently("answers", join_all(calls)).await.into_iter().filter(|ok| *ok).count()
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_times_out_leaves_all_connections_of_its_time_behind() {
+    let check = async |http2, death, flags: &[&str]| {
+        let row = format!("HTTP/2: {http2}, {death:?}, {flags:?}");
+        let once = [&["--attempts", "1", "--attempt-timeout", "1s"], flags].concat();
+        let behind = Behind::start(http2, death, 1, &once).await;
+        behind.relay.kill();
+        let before = behind.relay.connections();
+        assert_eq!(behind.answered(1).await, 0, "{row}: on a dead connection");
+        assert_eq!(behind.answered(1).await, 1, "{row}: on a new one");
+        assert_eq!(behind.relay.connections(), before + 1, "{row}");
+        // Those that were on the way together time out together, which is one reason to replace connections.
+        behind.relay.kill();
+        assert_eq!(behind.answered(4).await, if http2 { 0 } else { 3 }, "{row}: one connection is dead");
+        assert_eq!(behind.answered(4).await, 4, "{row}: none is");
+        assert_eq!(behind.service.logs().matches("over new connections").count(), 2, "{row}");
+    };
+    for death in [Death::Swallows, Death::Freezes] {
+        for http2 in [true, false] {
+            check(http2, death, &[]).await;
+        }
+    }
+    check(true, Death::Swallows, &["--breaker-failures", "0"]).await;
+}
+
+#[tokio::test]
+async fn a_call_on_a_dead_connection_is_answered_within_its_own_attempts() {
+    let check = async |http2, instances, flags: &[&str]| {
+        let behind = Box::pin(Behind::start(http2, Death::Swallows, instances, flags)).await;
+        behind.relay.kill();
+        let row = format!("HTTP/2: {http2}, {instances} instances");
+        assert!(behind.answered(instances).await > 0, "{row}: as many as there are retries for");
+        assert_eq!(behind.answered(instances).await, instances, "{row}: all that come afterwards");
+    };
+    // A flight lives as long as this attempt may take: a PING is what makes room for another one.
+    let long = ["--attempt-timeout", "15s"];
+    join4(check(true, 1, &[]), check(true, 1, &long), check(true, 40, &[]), check(false, 40, &[])).await;
+}

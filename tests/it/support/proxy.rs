@@ -1,0 +1,135 @@
+//! [`Proxy`]: a way out of a closed network, which notes what it is told. It passes everything on to one port.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+/// How the proxy is spoken to.
+#[derive(Clone)]
+pub enum Speech {
+    Http,
+    Https(Arc<ServerConfig>),
+    Socks,
+}
+
+/// Passes connections on. Dropped, it cuts them.
+pub struct Proxy {
+    port: u16,
+    told: Arc<Mutex<Vec<String>>>,
+    task: AbortHandle,
+}
+
+impl Proxy {
+    /// Passes on to the port `to`, whatever it is asked for, unless `refusal` is what it answers.
+    pub async fn start(speech: Speech, to: u16, refusal: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let task = tokio::spawn(listen(listener, speech, to, refusal, told.clone())).abort_handle();
+        Self { port, told, task }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// For each connection: the head of its CONNECT, or user, password and host of its SOCKS request in words.
+    pub fn told(&self) -> Vec<String> {
+        self.told.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen(
+    listener: TcpListener,
+    speech: Speech,
+    to: u16,
+    refusal: Option<&'static str>,
+    told: Arc<Mutex<Vec<String>>>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let (speech, told) = (speech.clone(), told.clone());
+        connections.spawn(async move {
+            let note = |text| told.lock().unwrap().push(text);
+            match speech {
+                Speech::Http => connect(socket, to, refusal, note).await,
+                Speech::Https(tls) => {
+                    let stream = TlsAcceptor::from(tls).accept(socket).await.ok()?;
+                    connect(stream, to, refusal, note).await
+                }
+                Speech::Socks => socks(socket, to, note).await,
+            }
+        });
+    }
+}
+
+async fn connect(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    to: u16,
+    refusal: Option<&str>,
+    note: impl Fn(String),
+) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    note(String::from_utf8(head).unwrap().to_ascii_lowercase());
+    let answer = refusal.unwrap_or("200 OK");
+    stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).await.ok()?;
+    stream.flush().await.ok()?;
+    if refusal.is_none() {
+        pass_on(stream, to).await?;
+    }
+    Some(())
+}
+
+/// RFC 1928, with user and password by RFC 1929.
+async fn socks(mut stream: TcpStream, to: u16, note: impl Fn(String)) -> Option<()> {
+    const BY_PASSWORD: u8 = 2;
+    const BY_NAME: u8 = 3;
+    stream.read_u8().await.ok()?;
+    text(&mut stream).await?;
+    stream.write_all(&[5, BY_PASSWORD]).await.ok()?;
+    stream.read_u8().await.ok()?;
+    let (user, password) = (text(&mut stream).await?, text(&mut stream).await?);
+    stream.write_all(&[1, 0]).await.ok()?;
+    let mut request = [0; 4];
+    stream.read_exact(&mut request).await.ok()?;
+    let host = match request[3] {
+        BY_NAME => text(&mut stream).await?,
+        kind => {
+            let mut address = vec![0; if kind == 1 { 4 } else { 16 }];
+            stream.read_exact(&mut address).await.ok()?;
+            "an address".to_owned()
+        }
+    };
+    stream.read_u16().await.ok()?;
+    note(format!("{user} {password} {host}"));
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.ok()?;
+    pass_on(stream, to).await
+}
+
+/// A byte with the length, and so many bytes.
+async fn text(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = vec![0; stream.read_u8().await.ok()?.into()];
+    stream.read_exact(&mut bytes).await.ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn pass_on(mut stream: impl AsyncRead + AsyncWrite + Unpin, to: u16) -> Option<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", to)).await.ok()?;
+    copy_bidirectional(&mut stream, &mut server).await.ok()?;
+    Some(())
+}
