@@ -26,9 +26,10 @@ use tower::{Layer, Service};
 
 use super::room::{CALL_BYTES, Place, Room};
 
-/// Bytes of one request that are discarded. A client may send as much of a stream before it hears from the server
-/// (hyper's initial window). The stream of a client that sends more is reset.
-const BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one request that are discarded: the largest message that gRPC takes unless told otherwise. The stream of a client
+/// that sends more is reset. Nearly every client ends or resets its request once it has read the answer. Node.js sends on, and
+/// counts what it could not send before a reset against the memory of its connection, for good.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time for the end of one request to come. A client that has its message sends it within a round trip. A stream whose
 /// end does not come is reset, so that it does not count against its connection's limit of streams for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
