@@ -88,7 +88,7 @@ impl Upstream {
         lease.end(asked.is_ok());
         let result = asked.unwrap_or_else(|_| {
             let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
-            warn!(%key, instance, "upstream did not answer in time");
+            warn!(%key, instance, proxy = self.pool.proxy(), "upstream did not answer in time");
             Err(LookupError::TimedOut { retry_after: None })
         });
         span.end(&result);
@@ -149,7 +149,7 @@ impl Upstream {
         }
     }
 
-    /// Sends the request, and again when Hypersender certainly did not process it: of which nobody above need know.
+    /// Sends the request, and sends it again when Hypersender certainly did not process it. Both are one attempt.
     async fn send(&self, lookup: &Lookup, lease: &Lease<'_>) -> Result<Response, reqwest::Error> {
         let mut resent = 0;
         loop {

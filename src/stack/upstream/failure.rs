@@ -16,9 +16,9 @@ pub fn classify(error: reqwest::Error) -> (reqwest::Error, LookupError) {
     (error, failure)
 }
 
-/// How often a request may be sent again when connections say goodbye to it. Each of them has answered others meanwhile:
+/// How often a request may be sent again after a graceful GOAWAY. Each such connection has answered others meanwhile:
 /// with 64 attempts on the wire (rule 21), even one that takes 10 requests leaves no request over after six.
-const GOODBYES_MAX: u32 = 8;
+const GOAWAYS_MAX: u32 = 8;
 
 /// How often a request that failed in this way may be sent again at once, on another connection: not at all, unless
 /// Hypersender certainly did not process it. That is no retry (rule 19): it says nothing about Hypersender's health.
@@ -27,8 +27,8 @@ pub fn resends_max(error: &(dyn Error + 'static)) -> u32 {
         if let Some(error) = source.downcast_ref::<h2::Error>() {
             return match error.reason() {
                 // RFC 9113, 6.8: streams above the last id of a graceful GOAWAY were not processed; h2 fails only those.
-                Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => GOODBYES_MAX,
-                // RFC 9113, 8.7. It may mean a server at its limit, which more than one request more would not help.
+                Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => GOAWAYS_MAX,
+                // RFC 9113, 8.7. It may mean a server at its limit, which many more requests would not help.
                 Some(h2::Reason::REFUSED_STREAM) if error.is_reset() && error.is_remote() => 1,
                 _ => 0,
             };
