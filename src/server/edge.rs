@@ -16,7 +16,10 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::error;
 
-use crate::{domain::LookupError, grpc::status};
+use crate::{
+    domain::{CallEnd, LookupError},
+    grpc::status,
+};
 
 /// A service behind the edge.
 #[derive(Clone, Debug)]
@@ -65,7 +68,8 @@ fn answered(outcome: Outcome) -> Answered {
     outcome.unwrap_or_else(|_| {
         // Where and why is in the panic's own line.
         error!("a call panicked");
-        Ok(status(&LookupError::Internal).into_http())
+        // The request is gone, and with it what it states; a defect tells no wait that would have to fit.
+        Ok(status(&LookupError::Internal, CallEnd::UNSTATED).into_http())
     })
 }
 
