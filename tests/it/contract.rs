@@ -7,7 +7,7 @@ use hypersender_grpc::{
 use tonic::{Code, Request, Status, client::Grpc};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use crate::support::{CHAT, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about};
+use crate::support::{CHAT, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about, patiently};
 
 const CONTACTS: &str = "hypersender.contact.v1.ContactService";
 
@@ -167,7 +167,10 @@ async fn health_is_told_for_the_server_and_the_service() {
         assert_eq!(status, ServingStatus::Serving, "{name:?}");
     }
     let unknown = HealthCheckRequest { service: "hypersender.contact.v1.NoService".into() };
-    assert_eq!(health.check(unknown).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(health.check(unknown.clone()).await.unwrap_err().code(), Code::NotFound);
+    let mut watch = health.watch(unknown).await.unwrap().into_inner();
+    let first = patiently("the first message", watch.message()).await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::ServiceUnknown);
 }
 
 /// Both versions of reflection are the same but for the types of their messages.
