@@ -19,6 +19,11 @@ use crate::domain::{CallEnd, LookupError, NotFound, Rejected};
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "hypersender-grpc";
 
+/// The code of an error response of reflection about a name that is not known. As a status it would end the stream.
+pub const NAME_UNKNOWN: i32 = Code::NotFound as i32;
+/// The code of an error response of reflection to a request that asks for nothing that this server knows of.
+pub const NOTHING_ASKED: i32 = Code::InvalidArgument as i32;
+
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Not within this call.
 const NEVER: &str = "-1";
