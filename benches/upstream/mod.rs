@@ -96,7 +96,8 @@ impl<S: Service<Lookup, Response = Answer, Error = LookupError> + Clone> Callers
 }
 
 fn answer(chat: &ChatId, expiry: u64) -> Answer {
-    let place = format!("https://pps.whatsapp.net/v/t61.24694-24/{}_n.jpg?oe={expiry:X}&oh=", chat.as_str());
+    let place =
+        format!("https://pps.whatsapp.net/v/t61.24694-24/{}_1_1_n.jpg?oe={expiry:X}&oh=", chat.as_str());
     let link = format!("{place:a<LINK_BYTES$}");
     let fetched = Now { instant: Instant::now(), wall: SystemTime::now() };
     let link = PictureLink::parse(&link, fetched.wall).expect("it is a link");

@@ -3,9 +3,11 @@
 //! The link is a secret: whoever holds it can fetch the picture, so `Debug` hides it and there is no `Display`.
 
 mod expiry;
+mod fingerprint;
 mod signed;
 
 use std::{
+    borrow::Cow,
     fmt,
     ops::Range,
     time::{Duration, SystemTime},
@@ -19,8 +21,9 @@ pub struct PictureLink {
     url: Box<str>,
     /// Unix seconds; [`UNSAID`] when the link does not say.
     expiry: u64,
-    /// Where in `url` the fingerprint is. Found once, since every answer carries it.
-    fingerprint: (u32, u32),
+    /// Where in `url` the name of WhatsApp's picture is. Found once, since every answer carries it. Empty for
+    /// other links: they are few, and their hash is worth no memory.
+    name: (u32, u32),
 }
 
 /// The text is no link that could be handed to a caller.
@@ -33,8 +36,8 @@ impl PictureLink {
     /// How long before its expiry a link counts as dead: it must survive the way to the caller and the download.
     pub const DEAD_MARGIN: Duration = Duration::from_secs(60);
 
-    /// Reads a link as Hypersender gave it at `now`, by the wall clock; the text is kept to the byte, since the signature
-    /// covers it.
+    /// Reads a link as Hypersender gave it at `now`, by the wall clock; the text is kept to the byte, since
+    /// the signature covers it.
     ///
     /// # Errors
     ///
@@ -51,12 +54,12 @@ impl PictureLink {
         if !web || !url.has_host() || user || blank {
             return Err(LinkInvalid);
         }
-        let Range { start, end } = fingerprint(text);
+        let Range { start, end } = fingerprint::whatsapp_name(text, &url).unwrap_or(0..0);
         let place = |index| u32::try_from(index).map_err(|_| LinkInvalid);
         Ok(Self {
             url: text.into(),
             expiry: expiry::expiry(&url, now).unwrap_or(UNSAID),
-            fingerprint: (place(start)?, place(end)?),
+            name: (place(start)?, place(end)?),
         })
     }
 
@@ -72,8 +75,8 @@ impl PictureLink {
         self.url.into()
     }
 
-    /// When the link stops working, as its signer wrote into it: WhatsApp's `oe`, `Expires` and so on. `None` when it does
-    /// not say, or in a way that cannot be read.
+    /// When the link stops working, as its signer wrote into it: WhatsApp's `oe`, `Expires` and so on. `None`
+    /// when it does not say, or in a way that cannot be read.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         (self.expiry != UNSAID).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(self.expiry))
@@ -85,22 +88,16 @@ impl PictureLink {
         self.expires_at().is_some_and(|expiry| expiry <= now + Self::DEAD_MARGIN)
     }
 
-    /// What stays the same while the picture stays the same: the last segment of the path, or host and path where that
-    /// segment is empty.
+    /// What stays the same while the picture stays the same, and differs between pictures: the name of the
+    /// file for WhatsApp's own links, for others a hash in hexadecimal digits.
     #[must_use]
-    pub fn fingerprint(&self) -> &str {
-        let (start, end) = self.fingerprint;
-        &self.url[start as usize..end as usize]
-    }
-}
-
-/// Where in `url` its fingerprint is.
-fn fingerprint(url: &str) -> Range<usize> {
-    let start = url.find("://").map_or(url.len(), |scheme| scheme + "://".len());
-    let end = url[start..].find(['?', '#']).map_or(url.len(), |length| start + length);
-    match url[start..end].rfind('/') {
-        Some(slash) if start + slash + 1 < end => start + slash + 1..end,
-        _ => start..end,
+    pub fn fingerprint(&self) -> Cow<'_, str> {
+        let (start, end) = self.name;
+        if start < end {
+            return self.url[start as usize..end as usize].into();
+        }
+        // It has been read before.
+        Url::parse(&self.url).map(|url| fingerprint::hash(&url)).unwrap_or_default().into()
     }
 }
 
@@ -161,18 +158,6 @@ mod tests {
             "https://h/p .jpg",
         ] {
             assert_eq!(parse(text), Err(LinkInvalid), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_link_without_a_last_segment_has_a_fingerprint_all_the_same() {
-        for (url, fingerprint) in [
-            ("https://h/", "h/"),
-            ("https://h?x=1", "h"),
-            ("https://h/a/?x=/b", "h/a/"),
-            ("https://h/a#/b", "a"),
-        ] {
-            assert_eq!(parse(url).unwrap().fingerprint(), fingerprint);
         }
     }
 }

@@ -164,7 +164,7 @@ fn write(key: &Key, answer: Answer) -> Result<contact::GetProfilePictureResponse
     match answer.finding {
         Finding::Picture(link) => {
             picture.set_state(contact::ProfilePictureState::Present);
-            link.fingerprint().clone_into(&mut picture.fingerprint);
+            picture.fingerprint = link.fingerprint().into_owned();
             picture.expire_time = link.expires_at().map(timestamp);
             picture.url = link.into_url();
         }

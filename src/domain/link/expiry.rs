@@ -6,13 +6,13 @@ use url::Url;
 
 use super::signed::{Signed, nested};
 
-/// What a link that is told at `now` says about its end is taken for something else when it lies further ahead: decimal
-/// digits that were read as hexadecimal ones, or the far date of a link that is not meant to end. Signers allow a year at
-/// most.
+/// What a link that is told at `now` says about its end is taken for something else when it lies further
+/// ahead: decimal digits that were read as hexadecimal ones, or the far date of a link that is not meant to
+/// end. Signers allow a year at most.
 const AHEAD_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// The end of a link that is given out at `now`, in Unix seconds; the earliest of all that it tells. A link that leads
-/// through another one ends with that.
+/// The end of a link that is given out at `now`, in Unix seconds; the earliest of all that it tells. A link
+/// that leads through another one ends with that.
 pub fn expiry(url: &Url, now: SystemTime) -> Option<u64> {
     let latest = (now + AHEAD_MAX).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let outer = Signed::of(url);

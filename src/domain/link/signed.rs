@@ -1,8 +1,8 @@
 //! [`Signed`]: what the signers of links write into them.
 //!
-//! A signer is known by the names it uses. Names of one or two letters, which others use for something else, count beside
-//! another name of the same signer alone. A time from which the server counts a limit of its own (Cloudflare's `verify`,
-//! the `auth_key` and `wsTime` of other CDNs) says nothing about the end.
+//! A signer is known by the names it uses. Names of one or two letters, which others use for something else,
+//! count beside another name of the same signer alone. A time from which the server counts a limit of its own
+//! (Cloudflare's `verify`, the `auth_key` and `wsTime` of other CDNs) says nothing about the end.
 
 use std::{borrow::Cow, time::SystemTime};
 
@@ -18,6 +18,62 @@ const UNIX_SECONDS_MIN: u64 = 1_000_000_000;
 /// From here on a number counts milliseconds, and a thousand times later microseconds.
 const UNIX_MILLIS_MIN: u64 = 100_000_000_000;
 
+/// Names that belong to a signature wherever they are.
+const SIGNATURE: [&str; 15] = [
+    "signature",
+    "sig",
+    "hmac",
+    "x-signature",
+    "ssig",
+    "ik-s",
+    "ik-t",
+    "awsaccesskeyid",
+    "googleaccessid",
+    "ossaccesskeyid",
+    "key-pair-id",
+    "auth_key",
+    "wssecret",
+    "txsecret",
+    "bcdn_token",
+];
+/// Names that belong to a signature beside another one.
+const BESIDE: [(&str, &[&str]); 7] = [
+    ("oe", &["oh", "ccb"]),
+    ("oh", &["oe"]),
+    ("signature", &["accesskeyid", "security-token"]),
+    ("key-pair-id", &["policy"]),
+    ("wssecret", &["wstime"]),
+    ("txsecret", &["txtime"]),
+    ("bcdn_token", &["token_path"]),
+];
+/// What Azure writes. Its signature is never without its version.
+const OF_AZURE: [&str; 22] = [
+    "sig", "sv", "ss", "srt", "sp", "se", "st", "spr", "sip", "si", "sr", "skoid", "sktid", "skt", "ske",
+    "sks", "skv", "sdd", "saoid", "suoid", "scid", "ses",
+];
+/// What S3 and those who sign like it write, after `x-` and the signer's name.
+const OF_S3: [&str; 10] = [
+    "algorithm",
+    "credential",
+    "date",
+    "expires",
+    "signedheaders",
+    "additional-headers",
+    "signature",
+    "signature-version",
+    "security-token",
+    "content-sha256",
+];
+const LIKE_S3: [&str; 5] = ["x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-tos-"];
+/// What Tencent writes, after `q-`.
+const OF_TENCENT: [&str; 7] =
+    ["sign-algorithm", "ak", "sign-time", "key-time", "header-list", "url-param-list", "signature"];
+/// Names that others use for something else. The first of them is the signature of a link that tells its end
+/// and has no other signature.
+const SHORT: [&str; 10] = ["token", "sign", "s", "md5", "st", "h", "sg", "verify", "hash", "t"];
+/// Characters of a signature, at least: a shorter value is a size, a version or the like.
+const SIGNATURE_CHARS_MIN: usize = 16;
+
 /// A name and a value, decoded.
 #[derive(Debug)]
 pub struct Pair<'a> {
@@ -29,18 +85,60 @@ pub struct Pair<'a> {
 #[derive(Debug)]
 pub struct Signed<'a> {
     host: &'a str,
+    /// Those of the query come first.
     pairs: Vec<Pair<'a>>,
+    in_query: usize,
 }
 
 impl<'a> Signed<'a> {
     pub fn of(url: &'a Url) -> Self {
-        let query = pairs(url.query().unwrap_or_default());
-        let path = url.path_segments().into_iter().flatten().flat_map(segment_pairs);
-        Self { host: url.host_str().unwrap_or_default(), pairs: query.chain(path).collect() }
+        let mut pairs: Vec<_> = pairs(url.query().unwrap_or_default()).collect();
+        let in_query = pairs.len();
+        pairs.extend(url.path_segments().into_iter().flatten().flat_map(segment_pairs));
+        Self { host: url.host_str().unwrap_or_default(), pairs, in_query }
     }
 
     pub fn pairs(&self) -> &[Pair<'a>] {
         &self.pairs
+    }
+
+    /// The pairs of the query, each for one part between its `&`.
+    pub fn query(&self) -> &[Pair<'a>] {
+        &self.pairs[..self.in_query]
+    }
+
+    /// Whether a pair belongs to the signature of the link, so that it says nothing of the picture.
+    pub fn signs(&self, pair: &Pair) -> bool {
+        let name = &*pair.name.to_ascii_lowercase();
+        let rest = |start: &str, of_signature: &[&str]| {
+            name.strip_prefix(start).is_some_and(|rest| of_signature.contains(&rest))
+        };
+        SIGNATURE.contains(&name)
+            || BESIDE.iter().any(|(witness, names)| names.contains(&name) && self.has(&[witness]))
+            || LIKE_S3.iter().any(|signer| rest(signer, &OF_S3))
+            || rest("q-", &OF_TENCENT)
+            || (OF_AZURE.contains(&name) && self.has(&["sig"]) && self.has(&["sv"]))
+            || (self.is_discord() && ["ex", "is", "hm"].contains(&name))
+            || (name.starts_with("_nc_") && self.has(&["oe"]))
+            || self.end(pair).is_some()
+            || self.is_short_signature(pair)
+    }
+
+    fn is_short_signature(&self, pair: &Pair) -> bool {
+        let is_signed = self.pairs.iter().any(|other| {
+            let name = other.name.to_ascii_lowercase();
+            name.ends_with("signature") || SIGNATURE.contains(&&*name) || edge_token(&other.value).is_some()
+        });
+        let is_timed = || self.pairs.iter().any(|other| self.end(other).is_some());
+        let mut known = SHORT.iter().filter_map(|name| self.pairs.iter().find(|other| other.name == *name));
+        let first = known.find(|other| other.value.len() >= SIGNATURE_CHARS_MIN);
+        !is_signed && first.is_some_and(|first| std::ptr::eq(first, pair)) && is_timed()
+    }
+
+    /// Whether a segment of the path is a signature and nothing else.
+    pub fn is_signing_segment(segment: &str) -> bool {
+        segment_pairs(segment)
+            .any(|pair| SIGNATURE.contains(&&*pair.name) || edge_token(&pair.value).is_some())
     }
 
     /// When the link ends by the word of one pair, in Unix seconds.
@@ -69,8 +167,9 @@ impl<'a> Signed<'a> {
         by_name.or_else(|| edge_token(value)).or_else(|| time(claims(value)?.get("exp")?))
     }
 
-    /// Names that mean an end with every signer: `Expires`, `expires_at`, `x-expires`, `expirationTimestamp` and so on.
-    /// Signers of the newer kind (S3, Google, OSS, OBS, TOS) write a date and from then on a number of seconds.
+    /// Names that mean an end with every signer: `Expires`, `expires_at`, `x-expires`, `expirationTimestamp`
+    /// and so on. Signers of the newer kind (S3, Google, OSS, OBS, TOS) write a date and from then on a
+    /// number of seconds.
     fn end_by_long_name(&self, name: &str, value: &str) -> Option<u64> {
         if !name.contains("expir") {
             return None;
@@ -143,7 +242,8 @@ fn in_seconds(number: u64) -> Option<u64> {
     Some(seconds)
 }
 
-/// ISO 8601 in the forms that signers use: `20260121T161122Z`, `2026-01-21T16:11:22Z`, without seconds, or a day alone.
+/// ISO 8601 in the forms that signers use: `20260121T161122Z`, `2026-01-21T16:11:22Z`, without seconds, or a
+/// day alone.
 fn date(text: &str) -> Option<u64> {
     let text = match text.len() {
         16 if text.is_ascii() && text.ends_with('Z') && !text.contains('-') => format!(
@@ -167,7 +267,8 @@ fn date(text: &str) -> Option<u64> {
     time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs())
 }
 
-/// `exp=1769011882~acl=...~hmac=...` (Akamai) and `Expires=...~KeyName=...~Signature=...` (Google), whatever the name of it.
+/// `exp=1769011882~acl=...~hmac=...` (Akamai) and `Expires=...~KeyName=...~Signature=...` (Google), whatever
+/// the name of it.
 fn edge_token(value: &str) -> Option<u64> {
     let fields = || value.split('~').filter_map(|field| field.split_once('='));
     let is_signed =
