@@ -18,8 +18,8 @@ pub struct CallTime {
     pub end: CallEnd,
 }
 
-/// When a caller stops waiting, as its call states it. No limit of this server's is part of it: a caller that states
-/// no end may wait as long as it likes, and so may one whose end lies beyond those limits.
+/// When a caller stops waiting, as its call states it. No limit of this server's is part of it: a caller that
+/// states no end may wait as long as it likes, and so may one whose end lies beyond those limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallEnd(Option<Instant>);
 

@@ -73,8 +73,8 @@ impl Health {
     }
 }
 
-/// tonic's health service, but for watches of services that it does not know: it would refuse them, and the protocol
-/// wants them open.
+/// tonic's health service, but for watches of services that it does not know: it would refuse them, and the
+/// protocol wants them open.
 struct Api {
     known: HealthService,
     watches_end: watch::Receiver<bool>,
@@ -102,8 +102,8 @@ impl HealthApi for Api {
 }
 
 impl Api {
-    /// The watch of a service that is not served. The services never change while the process runs, so there is nothing
-    /// to tell after the first message, and no name that a caller makes up is kept.
+    /// The watch of a service that is not served. The services never change while the process runs, so there
+    /// is nothing to tell after the first message, and no name that a caller makes up is kept.
     fn unknown(&self) -> impl Stream<Item = Result<HealthCheckResponse, Status>> + use<> {
         let mut watches_end = self.watches_end.clone();
         let unknown = HealthCheckResponse { status: Told::ServiceUnknown.into() };

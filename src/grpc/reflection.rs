@@ -1,7 +1,8 @@
 //! Reflection: what grpcurl and its like read of the contract.
 //!
-//! tonic-reflection gives the messages and the servers of both versions. The answers are our own: its service ends the
-//! stream at the first name that it does not know, where the protocol wants an error response and the client asks on.
+//! tonic-reflection gives the messages and the servers of both versions. The answers are our own: its service
+//! ends the stream at the first name that it does not know, where the protocol wants an error response and
+//! the client asks on.
 
 mod known;
 
@@ -20,8 +21,8 @@ use super::{
     unary::MESSAGE_BYTES_MAX,
 };
 
-/// The reflection service in both of its versions, since clients ask for either. It knows the contract, health, itself,
-/// and the types in error details, so that tools can show those.
+/// The reflection service in both of its versions, since clients ask for either. It knows the contract,
+/// health, itself, and the types in error details, so that tools can show those.
 #[must_use]
 pub fn reflection() -> (
     ServerReflectionServer<impl ServerReflection>,

@@ -1,9 +1,10 @@
 //! Which status a failed look-up has: the only place that chooses a code.
 //!
-//! Every error carries a `google.rpc.ErrorInfo`. One that is worth waiting for carries the wait as `RetryInfo`, for people
-//! and libraries, and as `grpc-retry-pushback-ms` for gRPC's own retries (gRFC A6), which take -1 as "do not". Those obey
-//! a wait that is longer than what is left of the call, and the caller would read DEADLINE_EXCEEDED in place of the error:
-//! there the trailer says -1, while `RetryInfo` still tells the wait to whoever makes another call.
+//! Every error carries a `google.rpc.ErrorInfo`. One that is worth waiting for carries the wait as
+//! `RetryInfo`, for people and libraries, and as `grpc-retry-pushback-ms` for gRPC's own retries (gRFC A6),
+//! which take -1 as "do not". Those obey a wait that is longer than what is left of the call, and the caller
+//! would read DEADLINE_EXCEEDED in place of the error: there the trailer says -1, while `RetryInfo` still
+//! tells the wait to whoever makes another call.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::domain::{CallEnd, LookupError, NotFound, Rejected};
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "hypersender-grpc";
 
-/// The code of an error response of reflection about a name that is not known. As a status it would end the stream.
+/// The code of an error response of reflection about a name that is not known. As a status it would end the
+/// stream.
 pub const NAME_UNKNOWN: i32 = Code::NotFound as i32;
 /// The code of an error response of reflection to a request that asks for nothing that this server knows of.
 pub const NOTHING_ASKED: i32 = Code::InvalidArgument as i32;
@@ -30,8 +32,8 @@ const NEVER: &str = "-1";
 /// The wait where nobody named one: about what a fault of a moment takes.
 const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// What a call must have left when it is repeated after the wait. No attempt at Hypersender starts with less than 50 ms, an
-/// answer leaves up to 20 ms before the end, and the rest is for the network.
+/// What a call must have left when it is repeated after the wait. No attempt at Hypersender starts with less
+/// than 50 ms, an answer leaves up to 20 ms before the end, and the rest is for the network.
 const REPEAT_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// The status a caller gets for `error`; `end` is when that caller stops waiting.

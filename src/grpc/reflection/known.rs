@@ -10,7 +10,8 @@ use crate::grpc::DESCRIPTORS;
 /// Descriptors, by what can be asked for.
 #[derive(Debug)]
 pub struct Known {
-    /// One for each descriptor set: two sets may have the same file under different names, which one pool refuses.
+    /// One for each descriptor set: two sets may have the same file under different names, which one pool
+    /// refuses.
     pools: Vec<DescriptorPool>,
     /// Where each message, field, oneof, enum, value, service, method and extension is, by its full name.
     symbols: HashMap<String, FileDescriptor>,

@@ -29,8 +29,8 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 
 type Object = Map<String, Value>;
 
-/// What the answer says to a request with a token of `owner`'s. `now` is the wall clock, for ends of links and for hints
-/// given as a date; hints are cut to `hint_max`.
+/// What the answer says to a request with a token of `owner`'s. `now` is the wall clock, for ends of links
+/// and for hints given as a date; hints are cut to `hint_max`.
 ///
 /// # Errors
 ///

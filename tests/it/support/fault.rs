@@ -29,8 +29,8 @@ pub enum Pushback {
 }
 
 impl From<&Status> for Fault {
-    /// Also checks what holds for every failed call: it names a reason of ours, and a wait in the trailer is that of the
-    /// details.
+    /// Also checks what holds for every failed call: it names a reason of ours, and a wait in the trailer is
+    /// that of the details.
     fn from(status: &Status) -> Self {
         marks::assert_none_in(status);
         let details = status.get_error_details();
