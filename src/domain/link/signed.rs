@@ -68,11 +68,13 @@ const LIKE_S3: [&str; 5] = ["x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-tos-"];
 /// What Tencent writes, after `q-`.
 const OF_TENCENT: [&str; 7] =
     ["sign-algorithm", "ak", "sign-time", "key-time", "header-list", "url-param-list", "signature"];
-/// Names that others use for something else. The first of them is the signature of a link that tells its end
-/// and has no other signature.
+/// Names of a signature that others use for something else, the likeliest first.
 const SHORT: [&str; 10] = ["token", "sign", "s", "md5", "st", "h", "sg", "verify", "hash", "t"];
 /// Characters of a signature, at least: a shorter value is a size, a version or the like.
 const SIGNATURE_CHARS_MIN: usize = 16;
+/// Pairs that are looked at in the query, and as many in the path. Signers write some twenty at most; of a link
+/// with more than these, the rest is taken for a part of the address.
+const PAIRS_MAX: usize = 128;
 
 /// A name and a value, decoded.
 #[derive(Debug)]
@@ -92,9 +94,10 @@ pub struct Signed<'a> {
 
 impl<'a> Signed<'a> {
     pub fn of(url: &'a Url) -> Self {
-        let mut pairs: Vec<_> = pairs(url.query().unwrap_or_default()).collect();
+        let mut pairs: Vec<_> = pairs(url.query().unwrap_or_default()).take(PAIRS_MAX).collect();
         let in_query = pairs.len();
-        pairs.extend(url.path_segments().into_iter().flatten().flat_map(segment_pairs));
+        let path = url.path_segments().into_iter().flatten().flat_map(segment_pairs);
+        pairs.extend(path.take(PAIRS_MAX));
         Self { host: url.host_str().unwrap_or_default(), pairs, in_query }
     }
 
@@ -102,12 +105,13 @@ impl<'a> Signed<'a> {
         &self.pairs
     }
 
-    /// The pairs of the query, each for one part between its `&`.
+    /// The first pairs of the query, each for one part between its `&`.
     pub fn query(&self) -> &[Pair<'a>] {
         &self.pairs[..self.in_query]
     }
 
-    /// Whether a pair belongs to the signature of the link, so that it says nothing of the picture.
+    /// Whether a pair belongs to the signature of the link by its name or its value, so that it says nothing
+    /// of the picture.
     pub fn signs(&self, pair: &Pair) -> bool {
         let name = &*pair.name.to_ascii_lowercase();
         let rest = |start: &str, of_signature: &[&str]| {
@@ -121,18 +125,19 @@ impl<'a> Signed<'a> {
             || (self.is_discord() && ["ex", "is", "hm"].contains(&name))
             || (name.starts_with("_nc_") && self.has(&["oe"]))
             || self.end(pair).is_some()
-            || self.is_short_signature(pair)
     }
 
-    fn is_short_signature(&self, pair: &Pair) -> bool {
+    /// The pair that is the signature by nothing but its place: it has a name that others use for something
+    /// else, in a link that tells its end and has no other signature.
+    pub fn short_signature(&self) -> Option<&Pair<'a>> {
         let is_signed = self.pairs.iter().any(|other| {
             let name = other.name.to_ascii_lowercase();
             name.ends_with("signature") || SIGNATURE.contains(&&*name) || edge_token(&other.value).is_some()
         });
-        let is_timed = || self.pairs.iter().any(|other| self.end(other).is_some());
+        let is_timed = self.pairs.iter().any(|other| self.end(other).is_some());
         let mut known = SHORT.iter().filter_map(|name| self.pairs.iter().find(|other| other.name == *name));
         let first = known.find(|other| other.value.len() >= SIGNATURE_CHARS_MIN);
-        !is_signed && first.is_some_and(|first| std::ptr::eq(first, pair)) && is_timed()
+        first.filter(|_| is_timed && !is_signed)
     }
 
     /// Whether a segment of the path is a signature and nothing else.
