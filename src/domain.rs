@@ -13,7 +13,7 @@ mod lookup;
 pub use caller::{Allowed, Caller};
 pub use contact::{ChatId, Instance};
 pub use credential::{Credential, CredentialId, TokenOwner};
-pub use deadline::{Deadline, Waiting};
+pub use deadline::{CallEnd, CallTime, Deadline, Waiting};
 pub use error::{Again, LookupError, NotFound, Rejected, Unknown};
 pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{

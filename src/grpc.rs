@@ -5,6 +5,7 @@ mod methods;
 mod reflection;
 mod service;
 mod status;
+mod timeout;
 mod unary;
 
 pub use self::{
@@ -13,6 +14,7 @@ pub use self::{
     reflection::reflection,
     service::{Contacts, Credentials, GET_PROFILE_PICTURE},
     status::{DOMAIN, status},
+    timeout::{call_end, grpc_timeout},
     unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };
 

@@ -21,7 +21,7 @@ class Constant(contact_grpc.ContactServiceServicer):
             state=contact.PROFILE_PICTURE_STATE_PRESENT,
             fetch_time=Timestamp(seconds=1_790_000_000, nanos=123_456_789),
             expire_time=Timestamp(seconds=1_790_852_768),
-            fingerprint="15560000000_n.jpg",
+            fingerprint="15560000000_1_1_n.jpg",
         )
         info = contact.CacheInfo(
             status=contact.CACHE_STATUS_HIT,

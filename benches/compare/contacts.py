@@ -9,7 +9,7 @@ from servers import REPLY_BYTES
 # Length of the prefix of a gRPC message.
 PREFIX_BYTES = 5
 # What a hit's message has beside the link, some seconds after it was fetched.
-REST_BYTES = 124
+REST_BYTES = 128
 # The length of a link that is longer takes one byte more to tell.
 LONG_LINK_BYTES = 127
 # Times are told in bytes that depend on the time, give or take.
@@ -51,7 +51,7 @@ def some(count):
 def link(reply_bytes):
     """A link that makes an answer so long, to a file whose name is as long as those of the other servers."""
     expiry = int(time.time()) + 10 * 86_400
-    start, end = "https://pps.whatsapp.net/v/", f"/15560000000_n.jpg?oe={expiry:X}"
+    start, end = "https://pps.whatsapp.net/v/", f"/15560000000_1_1_n.jpg?oe={expiry:X}"
     length = reply_bytes - REST_BYTES
     length -= length > LONG_LINK_BYTES
     return f"{start}{'a' * (length - len(start + end))}{end}"

@@ -50,7 +50,7 @@ func answer() *contactv1.GetProfilePictureResponse {
 		State:       contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_PRESENT,
 		FetchTime:   &timestamppb.Timestamp{Seconds: 1_790_000_000, Nanos: 123_456_789},
 		ExpireTime:  &timestamppb.Timestamp{Seconds: 1_790_852_768},
-		Fingerprint: "15560000000_n.jpg",
+		Fingerprint: "15560000000_1_1_n.jpg",
 	}
 	answer := &contactv1.GetProfilePictureResponse{
 		ProfilePicture: picture,

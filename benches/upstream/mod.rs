@@ -96,10 +96,11 @@ impl<S: Service<Lookup, Response = Answer, Error = LookupError> + Clone> Callers
 }
 
 fn answer(chat: &ChatId, expiry: u64) -> Answer {
-    let place = format!("https://pps.whatsapp.net/v/t61.24694-24/{}_n.jpg?oe={expiry:X}&oh=", chat.as_str());
+    let place =
+        format!("https://pps.whatsapp.net/v/t61.24694-24/{}_1_1_n.jpg?oe={expiry:X}&oh=", chat.as_str());
     let link = format!("{place:a<LINK_BYTES$}");
-    let link = PictureLink::parse(&link).expect("it is a link");
-    assert_eq!(link.url().len(), LINK_BYTES);
     let fetched = Now { instant: Instant::now(), wall: SystemTime::now() };
+    let link = PictureLink::parse(&link, fetched.wall).expect("it is a link");
+    assert_eq!(link.url().len(), LINK_BYTES);
     Answer { finding: Finding::Picture(link), fetched, took: Duration::ZERO, cache: CacheInfo::FETCHED }
 }

@@ -1,11 +1,45 @@
 //! [`Deadline`]: how long the work for a look-up is worth doing, for one caller or for all that share it.
+//! [`CallEnd`]: when the caller itself stops waiting.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
+
+/// The two ends of one call; an extension of its request.
+#[derive(Clone, Debug)]
+pub struct CallTime {
+    /// When this server ends the call, if nobody has before.
+    pub deadline: Deadline,
+    /// When the caller stops waiting.
+    pub end: CallEnd,
+}
+
+/// When a caller stops waiting, as its call states it. No limit of this server's is part of it: a caller that
+/// states no end may wait as long as it likes, and so may one whose end lies beyond those limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallEnd(Option<Instant>);
+
+impl CallEnd {
+    /// The call states no end.
+    pub const UNSTATED: Self = Self(None);
+
+    /// The end of a call that came in at `start` and states how long it may take, if it does.
+    #[must_use]
+    pub fn of(start: Instant, stated: Option<Duration>) -> Self {
+        // An end beyond all that a clock can show is none.
+        Self(stated.and_then(|time| start.checked_add(time)))
+    }
+
+    /// Whether the caller still waits `time` after `now`.
+    #[must_use]
+    pub fn allows(self, time: Duration, now: Instant) -> bool {
+        self.0.is_none_or(|end| time <= end.saturating_duration_since(now))
+    }
+}
 
 /// When nobody has a use for the result any more.
 ///
@@ -93,8 +127,6 @@ impl Drop for Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -2,7 +2,12 @@
 //!
 //! The link is a secret: whoever holds it can fetch the picture, so `Debug` hides it and there is no `Display`.
 
+mod expiry;
+mod fingerprint;
+mod signed;
+
 use std::{
+    borrow::Cow,
     fmt,
     ops::Range,
     time::{Duration, SystemTime},
@@ -16,28 +21,28 @@ pub struct PictureLink {
     url: Box<str>,
     /// Unix seconds; [`UNSAID`] when the link does not say.
     expiry: u64,
-    /// Where in `url` the fingerprint is. Found once, since every answer carries it.
-    fingerprint: (u32, u32),
+    /// Where in `url` the name of WhatsApp's picture is. Found once, since every answer carries it. Empty for
+    /// other links: they are few, and their hash is worth no memory.
+    name: (u32, u32),
 }
 
 /// The text is no link that could be handed to a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkInvalid;
 
-/// 9999-12-31T23:59:59Z, the last second a protobuf timestamp can tell; an `oe` beyond it is no date.
-const EXPIRY_SECONDS_MAX: u64 = 253_402_300_799;
 const UNSAID: u64 = u64::MAX;
 
 impl PictureLink {
     /// How long before its expiry a link counts as dead: it must survive the way to the caller and the download.
     pub const DEAD_MARGIN: Duration = Duration::from_secs(60);
 
-    /// Reads a link as Hypersender gave it; the text is kept to the byte, since the signature covers it.
+    /// Reads a link as Hypersender gave it at `now`, by the wall clock; the text is kept to the byte, since
+    /// the signature covers it.
     ///
     /// # Errors
     ///
     /// [`LinkInvalid`] when it is no absolute http(s) URL with a host, or names a user.
-    pub fn parse(text: &str) -> Result<Self, LinkInvalid> {
+    pub fn parse(text: &str, now: SystemTime) -> Result<Self, LinkInvalid> {
         let url = Url::parse(text).map_err(|_| LinkInvalid)?;
         // The parser would also take a link without the slashes.
         let rest = text.get(url.scheme().len()..);
@@ -49,12 +54,12 @@ impl PictureLink {
         if !web || !url.has_host() || user || blank {
             return Err(LinkInvalid);
         }
-        let Range { start, end } = fingerprint(text);
+        let Range { start, end } = fingerprint::whatsapp_name(text, &url).unwrap_or(0..0);
         let place = |index| u32::try_from(index).map_err(|_| LinkInvalid);
         Ok(Self {
             url: text.into(),
-            expiry: expiry(&url).unwrap_or(UNSAID),
-            fingerprint: (place(start)?, place(end)?),
+            expiry: expiry::expiry(&url, now).unwrap_or(UNSAID),
+            name: (place(start)?, place(end)?),
         })
     }
 
@@ -70,7 +75,8 @@ impl PictureLink {
         self.url.into()
     }
 
-    /// When the link stops working: its `oe` parameter, in hexadecimal Unix seconds. `None` when it does not say.
+    /// When the link stops working, as its signer wrote into it: WhatsApp's `oe`, `Expires` and so on. `None`
+    /// when it does not say, or in a way that cannot be read.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         (self.expiry != UNSAID).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(self.expiry))
@@ -82,33 +88,17 @@ impl PictureLink {
         self.expires_at().is_some_and(|expiry| expiry <= now + Self::DEAD_MARGIN)
     }
 
-    /// What stays the same while the picture stays the same: the last segment of the path, or host and path where that
-    /// segment is empty.
+    /// What stays the same while the picture stays the same, and differs between pictures: the name of the
+    /// file for WhatsApp's own links, for others a hash in hexadecimal digits.
     #[must_use]
-    pub fn fingerprint(&self) -> &str {
-        let (start, end) = self.fingerprint;
-        &self.url[start as usize..end as usize]
+    pub fn fingerprint(&self) -> Cow<'_, str> {
+        let (start, end) = self.name;
+        if start < end {
+            return self.url[start as usize..end as usize].into();
+        }
+        // It has been read before.
+        Url::parse(&self.url).map(|url| fingerprint::hash(&url)).unwrap_or_default().into()
     }
-}
-
-/// Where in `url` its fingerprint is.
-fn fingerprint(url: &str) -> Range<usize> {
-    let start = url.find("://").map_or(url.len(), |scheme| scheme + "://".len());
-    let end = url[start..].find(['?', '#']).map_or(url.len(), |length| start + length);
-    match url[start..end].rfind('/') {
-        Some(slash) if start + slash + 1 < end => start + slash + 1..end,
-        _ => start..end,
-    }
-}
-
-/// The Unix seconds in `oe`, if it is there and tells a date.
-fn expiry(url: &Url) -> Option<u64> {
-    let (_, value) = url.query_pairs().find(|(name, _)| name == "oe")?;
-    if value.starts_with('+') {
-        return None;
-    }
-    let seconds = u64::from_str_radix(&value, 16).ok()?;
-    (seconds <= EXPIRY_SECONDS_MAX).then_some(seconds)
 }
 
 impl fmt::Debug for PictureLink {
@@ -123,9 +113,13 @@ mod tests {
 
     const DOCUMENTED: &str = "https://pps.whatsapp.net/v/t61.24694-24/374498176_337577482181161_7091117586184162691_n.jpg?ccb=11-4&oh=01_Q5Aa3gEERUGD4fegyplSv2MnHmt_UIA9JnpjREhSJMNVWZC-RA&oe=6970FAAA&_nc_sid=5e03e0&_nc_cat=104";
 
+    fn parse(text: &str) -> Result<PictureLink, LinkInvalid> {
+        PictureLink::parse(text, humantime::parse_rfc3339("2026-01-12T00:00:00Z").unwrap())
+    }
+
     #[test]
     fn the_documented_link_tells_its_expiry_and_fingerprint() {
-        let link = PictureLink::parse(DOCUMENTED).unwrap();
+        let link = parse(DOCUMENTED).unwrap();
         let expiry = humantime::parse_rfc3339("2026-01-21T16:11:22Z").unwrap();
         assert_eq!(link.expires_at(), Some(expiry));
         assert_eq!(link.fingerprint(), "374498176_337577482181161_7091117586184162691_n.jpg");
@@ -135,20 +129,12 @@ mod tests {
 
     #[test]
     fn a_link_is_dead_from_a_minute_before_its_expiry() {
-        let link = PictureLink::parse("https://h/p.jpg?oe=64").unwrap();
+        let link = parse("https://h/p.jpg?oe=64").unwrap();
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         assert!(!link.is_dead(at(39)));
         assert!(link.is_dead(at(40)));
         assert!(link.is_dead(at(101)));
-        assert!(!PictureLink::parse("https://h/p.jpg").unwrap().is_dead(at(u32::MAX.into())));
-    }
-
-    #[test]
-    fn an_expiry_that_cannot_be_read_is_unknown() {
-        for query in ["", "oe=", "oe=xyz", "oe=-1", "oe=+64", "oe=FFFFFFFFFFFF", "OE=64"] {
-            let link = PictureLink::parse(&format!("https://h/p.jpg?{query}")).unwrap();
-            assert_eq!(link.expires_at(), None, "{query}");
-        }
+        assert!(!parse("https://h/p.jpg").unwrap().is_dead(at(u32::MAX.into())));
     }
 
     #[test]
@@ -171,19 +157,7 @@ mod tests {
             "https://h/p\n.jpg",
             "https://h/p .jpg",
         ] {
-            assert_eq!(PictureLink::parse(text), Err(LinkInvalid), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_link_without_a_last_segment_has_a_fingerprint_all_the_same() {
-        for (url, fingerprint) in [
-            ("https://h/", "h/"),
-            ("https://h?x=1", "h"),
-            ("https://h/a/?x=/b", "h/a/"),
-            ("https://h/a#/b", "a"),
-        ] {
-            assert_eq!(PictureLink::parse(url).unwrap().fingerprint(), fingerprint);
+            assert_eq!(parse(text), Err(LinkInvalid), "{text:?}");
         }
     }
 }

@@ -7,10 +7,21 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use futures_util::{
+    Stream, StreamExt,
+    future::ready,
+    stream::{self, BoxStream},
+};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
 use tonic_health::{
     ServingStatus,
-    pb::health_server::{Health as HealthApi, HealthServer},
-    server::{HealthReporter, health_reporter},
+    pb::{
+        HealthCheckRequest, HealthCheckResponse,
+        health_check_response::ServingStatus as Told,
+        health_server::{Health as HealthApi, HealthServer},
+    },
+    server::{HealthReporter, HealthService},
 };
 
 use super::{service::SERVICE, unary::MESSAGE_BYTES_MAX};
@@ -21,15 +32,18 @@ pub struct Health {
     reporter: HealthReporter,
     services: [&'static str; 2],
     serving: Arc<AtomicBool>,
+    watches_end: watch::Sender<bool>,
 }
 
 impl Health {
     /// SERVING for the whole server and for the contact service, beside the service that tells it.
     pub async fn serving() -> (Self, HealthServer<impl HealthApi>) {
-        let (reporter, service) = health_reporter();
-        let health = Self { reporter, services: ["", SERVICE], serving: Arc::default() };
+        let (reporter, watches_end) = (HealthReporter::new(), watch::Sender::new(false));
+        let known = HealthService::from_health_reporter(reporter.clone());
+        let api = Api { known, watches_end: watches_end.subscribe() };
+        let health = Self { reporter, services: ["", SERVICE], serving: Arc::default(), watches_end };
         health.set(ServingStatus::Serving).await;
-        (health, service.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        (health, HealthServer::new(api).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     /// Whether health checks are told SERVING.
@@ -45,6 +59,7 @@ impl Health {
 
     /// Ends every watch: left open, they would hold up a drain for ever.
     pub async fn end_watches(&self) {
+        self.watches_end.send_replace(true);
         for service in self.services {
             self.reporter.clone().clear_service_status(service).await;
         }
@@ -55,5 +70,88 @@ impl Health {
         for service in self.services {
             self.reporter.set_service_status(service, status).await;
         }
+    }
+}
+
+/// tonic's health service, but for watches of services that it does not know: it would refuse them, and the
+/// protocol wants them open.
+struct Api {
+    known: HealthService,
+    watches_end: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl HealthApi for Api {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.known.check(request).await
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let known = self.known.watch(request).await;
+        // It refuses nothing but a service that it does not know.
+        Ok(known.map_or_else(|_| Response::new(self.unknown().boxed()), |watch| watch.map(StreamExt::boxed)))
+    }
+}
+
+impl Api {
+    /// The watch of a service that is not served. The services never change while the process runs, so there
+    /// is nothing to tell after the first message, and no name that a caller makes up is kept.
+    fn unknown(&self) -> impl Stream<Item = Result<HealthCheckResponse, Status>> + use<> {
+        let mut watches_end = self.watches_end.clone();
+        let unknown = HealthCheckResponse { status: Told::ServiceUnknown.into() };
+        let end = async move { watches_end.wait_for(|end| *end).await.is_ok() };
+        stream::once(ready(Ok(unknown))).chain(stream::pending()).take_until(Box::pin(end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// The service behind the server, whose watches a test can read without a connection.
+    fn api(health: &Health) -> Api {
+        let known = HealthService::from_health_reporter(health.reporter.clone());
+        Api { known, watches_end: health.watches_end.subscribe() }
+    }
+
+    #[tokio::test]
+    async fn a_watch_stays_open_until_watches_end_whether_the_service_is_known_or_not() {
+        let (health, _) = Health::serving().await;
+        let api = api(&health);
+        for (service, serving, leaving) in [
+            ("", Told::Serving, Some(Told::NotServing)),
+            (SERVICE, Told::Serving, Some(Told::NotServing)),
+            ("hypersender.contact.v1.NoService", Told::ServiceUnknown, None),
+        ] {
+            health.set(ServingStatus::Serving).await;
+            let request = Request::new(HealthCheckRequest { service: service.to_owned() });
+            let mut watch = api.watch(request).await.unwrap().into_inner();
+            let mut told = || watch.next().now_or_never().map(|told| told.map(|told| told.unwrap().status()));
+            assert_eq!(told(), Some(Some(serving)), "{service:?}");
+            assert_eq!(told(), None, "{service:?} has changed");
+            health.leave().await;
+            assert_eq!(told(), leaving.map(Some), "{service:?}");
+            assert_eq!(told(), None, "{service:?} has ended");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_watch_of_an_unknown_service_ends_with_the_others() {
+        let (health, _) = Health::serving().await;
+        let request = Request::new(HealthCheckRequest { service: "unknown".to_owned() });
+        let mut watch = api(&health).watch(request).await.unwrap().into_inner();
+        assert!(watch.next().await.is_some());
+        health.end_watches().await;
+        assert!(watch.next().await.is_none());
     }
 }

@@ -1,28 +1,107 @@
 //! Reflection: what grpcurl and its like read of the contract.
+//!
+//! tonic-reflection gives the messages and the servers of both versions. The answers are our own: its service
+//! ends the stream at the first name that it does not know, where the protocol wants an error response and
+//! the client asks on.
 
+mod known;
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream::BoxStream};
+use tonic::{Request, Response, Status, Streaming};
 use tonic_reflection::server::{
-    Builder,
     v1::{ServerReflection, ServerReflectionServer},
     v1alpha,
 };
 
-use super::DESCRIPTORS;
+use self::known::Known;
+use super::{
+    status::{NAME_UNKNOWN, NOTHING_ASKED},
+    unary::MESSAGE_BYTES_MAX,
+};
 
-const WHOLE: &str = "the descriptor sets are made at build time, with all that they import";
-
-/// The reflection service in both of its versions, since clients ask for either. It knows the contract, health, and the
-/// types in error details, so that tools can show those.
+/// The reflection service in both of its versions, since clients ask for either. It knows the contract,
+/// health, itself, and the types in error details, so that tools can show those.
 #[must_use]
-#[expect(clippy::missing_panics_doc, reason = "it cannot, see WHOLE")]
 pub fn reflection() -> (
     ServerReflectionServer<impl ServerReflection>,
     v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>,
 ) {
-    let builder = || {
-        Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    (builder().build_v1().expect(WHOLE), builder().build_v1alpha().expect(WHOLE))
+    let api = Arc::new(Api(Arc::new(Known::all())));
+    (
+        ServerReflectionServer::from_arc(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        v1alpha::ServerReflectionServer::from_arc(api).max_decoding_message_size(MESSAGE_BYTES_MAX),
+    )
 }
+
+struct Api(Arc<Known>);
+
+/// Serves one version; they are the same but for the types of their messages.
+macro_rules! serve {
+    ($version:ident) => {
+        #[tonic::async_trait]
+        impl tonic_reflection::server::$version::ServerReflection for Api {
+            type ServerReflectionInfoStream =
+                BoxStream<'static, Result<tonic_reflection::pb::$version::ServerReflectionResponse, Status>>;
+
+            async fn server_reflection_info(
+                &self,
+                requests: Request<Streaming<tonic_reflection::pb::$version::ServerReflectionRequest>>,
+            ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
+                use tonic_reflection::pb::$version::{
+                    ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
+                    ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
+                    server_reflection_request::MessageRequest as Asked,
+                    server_reflection_response::MessageResponse as Told,
+                };
+                let file = |bytes| {
+                    let file_descriptor_proto = vec![bytes];
+                    Told::FileDescriptorResponse(FileDescriptorResponse { file_descriptor_proto })
+                };
+                let known = self.0.clone();
+                let tell = move |asked: &Asked| match asked {
+                    Asked::FileByFilename(name) => known.file(name).map(file),
+                    Asked::FileContainingSymbol(symbol) => known.file_of_symbol(symbol).map(file),
+                    Asked::FileContainingExtension(extension) => {
+                        let (extended, number) = (&extension.containing_type, extension.extension_number);
+                        known.file_of_extension(extended, number).map(file)
+                    }
+                    Asked::AllExtensionNumbersOfType(extended) => {
+                        known.extensions(extended).map(|extension_number| {
+                            let base_type_name = extended.clone();
+                            Told::AllExtensionNumbersResponse(ExtensionNumberResponse {
+                                base_type_name,
+                                extension_number,
+                            })
+                        })
+                    }
+                    Asked::ListServices(_) => {
+                        let service = known.services().map(|name| ServiceResponse { name }).collect();
+                        Some(Told::ListServicesResponse(ListServiceResponse { service }))
+                    }
+                };
+                let error = |error_code, text: &str| {
+                    Told::ErrorResponse(ErrorResponse { error_code, error_message: text.to_owned() })
+                };
+                let answer = move |request: ServerReflectionRequest| {
+                    let told = match &request.message_request {
+                        None => error(NOTHING_ASKED, "the request asks for nothing that is known"),
+                        Some(asked) => tell(asked).unwrap_or_else(|| error(NAME_UNKNOWN, "not found")),
+                    };
+                    ServerReflectionResponse {
+                        valid_host: request.host.clone(),
+                        original_request: Some(request),
+                        message_response: Some(told),
+                    }
+                };
+                // A request that cannot be read is the last.
+                let answers = requests.into_inner().map(move |request| request.map(&answer));
+                Ok(Response::new(answers.boxed()))
+            }
+        }
+    };
+}
+
+serve!(v1);
+serve!(v1alpha);

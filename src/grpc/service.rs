@@ -16,10 +16,10 @@ use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tower::{Service, ServiceExt, util::Oneshot};
 
-use super::{contact, status::status, unary};
+use super::{contact, status::status, timeout::call_end, unary};
 use crate::{
     domain::{
-        Answer, CacheControl, CacheInfo, CacheStatus, Caller, ChatId, Credential, Deadline, Finding,
+        Answer, CacheControl, CacheInfo, CacheStatus, CallEnd, CallTime, Caller, ChatId, Credential, Finding,
         Instance, Key, Lookup, LookupError, Ttl,
     },
     telemetry::trace_answer,
@@ -80,8 +80,8 @@ impl<S> Contacts<S> {
         let chat = ChatId::parse(&message.chat_id)?;
         let control = cache_control(message.cache_control.unwrap_or_default())?;
         let (instance, credential) = self.credentials.resolve(&message.instance, request.extensions())?;
-        let deadline = request.extensions().get::<Deadline>();
-        let deadline = deadline.cloned().ok_or(LookupError::Internal)?;
+        let time = request.extensions().get::<CallTime>();
+        let deadline = time.map(|time| time.deadline.clone()).ok_or(LookupError::Internal)?;
         Ok(Lookup::new(instance, credential, chat, control, deadline))
     }
 }
@@ -101,12 +101,13 @@ where
     }
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let end = call_end(request.headers(), request.extensions());
         match self.read(&request) {
             Ok(lookup) => {
                 let key = lookup.key.clone();
-                Either::Right(Answering { key, lookup: self.lookup.clone().oneshot(lookup) })
+                Either::Right(Answering { key, end, lookup: self.lookup.clone().oneshot(lookup) })
             }
-            Err(error) => Either::Left(ready(Ok(status(&error).into_http()))),
+            Err(error) => Either::Left(ready(Ok(status(&error, end).into_http()))),
         }
     }
 }
@@ -116,6 +117,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct Answering<F> {
         key: Key,
+        end: CallEnd,
         #[pin]
         lookup: F,
     }
@@ -132,7 +134,7 @@ where
         let answer = ready!(this.lookup.poll(context)).inspect(|answer| trace_answer(&answer.cache));
         Poll::Ready(Ok(match answer.and_then(|answer| write(this.key, answer)) {
             Ok(answer) => unary::reply(&answer),
-            Err(error) => status(&error).into_http(),
+            Err(error) => status(&error, *this.end).into_http(),
         }))
     }
 }
@@ -162,7 +164,7 @@ fn write(key: &Key, answer: Answer) -> Result<contact::GetProfilePictureResponse
     match answer.finding {
         Finding::Picture(link) => {
             picture.set_state(contact::ProfilePictureState::Present);
-            link.fingerprint().clone_into(&mut picture.fingerprint);
+            picture.fingerprint = link.fingerprint().into_owned();
             picture.expire_time = link.expires_at().map(timestamp);
             picture.url = link.into_url();
         }

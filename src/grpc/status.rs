@@ -1,28 +1,43 @@
 //! Which status a failed look-up has: the only place that chooses a code.
 //!
-//! Every error carries a `google.rpc.ErrorInfo`. One that is worth waiting for carries the wait twice, from the same
-//! number: as `RetryInfo` for people and libraries, and as `grpc-retry-pushback-ms` for gRPC's own retries (gRFC A6), which
-//! take -1 as "do not".
+//! Every error carries a `google.rpc.ErrorInfo`. One that is worth waiting for carries the wait as
+//! `RetryInfo`, for people and libraries, and as `grpc-retry-pushback-ms` for gRPC's own retries (gRFC A6),
+//! which take -1 as "do not". Those obey a wait that is longer than what is left of the call, and the caller
+//! would read DEADLINE_EXCEEDED in place of the error: there the trailer says -1, while `RetryInfo` still
+//! tells the wait to whoever makes another call.
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::domain::{LookupError, NotFound, Rejected};
+use crate::domain::{CallEnd, LookupError, NotFound, Rejected};
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "hypersender-grpc";
 
+/// The code of an error response of reflection about a name that is not known. As a status it would end the
+/// stream.
+pub const NAME_UNKNOWN: i32 = Code::NotFound as i32;
+/// The code of an error response of reflection to a request that asks for nothing that this server knows of.
+pub const NOTHING_ASKED: i32 = Code::InvalidArgument as i32;
+
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Not within this call.
+const NEVER: &str = "-1";
 /// The wait where nobody named one: about what a fault of a moment takes.
 const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// The status a caller gets for `error`.
-pub fn status(error: &LookupError) -> Status {
+/// What a call must have left when it is repeated after the wait. No attempt at Hypersender starts with less
+/// than 50 ms, an answer leaves up to 20 ms before the end, and the rest is for the network.
+const REPEAT_TIME_MIN: Duration = Duration::from_millis(100);
+
+/// The status a caller gets for `error`; `end` is when that caller stops waiting.
+pub fn status(error: &LookupError, end: CallEnd) -> Status {
     let (code, reason) = code_and_reason(error);
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
     if let Some((field, allowed)) = violation(error) {
@@ -36,11 +51,17 @@ pub fn status(error: &LookupError) -> Status {
     match wait(error, code) {
         Wait::For(wait) => {
             let milliseconds = wait.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX);
-            details.set_retry_info(Some(Duration::from_millis(milliseconds)));
-            metadata.insert(PUSHBACK, MetadataValue::from(milliseconds));
+            let wait = Duration::from_millis(milliseconds);
+            details.set_retry_info(Some(wait));
+            let pushback = if end.allows(wait.saturating_add(REPEAT_TIME_MIN), Instant::now()) {
+                MetadataValue::from(milliseconds)
+            } else {
+                MetadataValue::from_static(NEVER)
+            };
+            metadata.insert(PUSHBACK, pushback);
         }
         Wait::Never => {
-            metadata.insert(PUSHBACK, MetadataValue::from_static("-1"));
+            metadata.insert(PUSHBACK, MetadataValue::from_static(NEVER));
         }
         Wait::Unsaid => {}
     }
@@ -116,5 +137,53 @@ fn wait(error: &LookupError, code: Code) -> Wait {
         Code::Unavailable | Code::ResourceExhausted => Wait::For(error.retry_after().unwrap_or(WAIT_UNKNOWN)),
         Code::DeadlineExceeded => Wait::Unsaid,
         _ => Wait::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Again;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_longer_than_what_is_left_of_the_call_is_for_another_call() {
+        let ms = Duration::from_millis;
+        let unavailable = |wait| LookupError::Unavailable { retry_after: Some(ms(wait)), again: Again::Yes };
+        let unhinted = LookupError::Unavailable { retry_after: None, again: Again::Yes };
+        for (stated, passed, error, trailer, retry_info) in [
+            // What a call states counts, and none of this server's own limits.
+            (None, 0, unavailable(120_000), Some("120000"), Some(120_000)),
+            (None, 60_000, unavailable(120_000), Some("120000"), Some(120_000)),
+            (Some(600_000), 0, unavailable(120_000), Some("120000"), Some(120_000)),
+            (Some(5_000), 0, unavailable(120_000), Some("-1"), Some(120_000)),
+            (Some(5_000), 0, unavailable(5_000), Some("-1"), Some(5_000)),
+            (Some(5_000), 0, unavailable(1_000), Some("1000"), Some(1_000)),
+            // What has passed of it is gone.
+            (Some(5_000), 3_900, unavailable(1_000), Some("1000"), Some(1_000)),
+            (Some(5_000), 3_901, unavailable(1_000), Some("-1"), Some(1_000)),
+            (Some(5_000), 6_000, unavailable(1_000), Some("-1"), Some(1_000)),
+            (Some(0), 0, unavailable(1), Some("-1"), Some(1)),
+            (Some(u64::MAX), 0, unavailable(120_000), Some("120000"), Some(120_000)),
+            // The same for each code that tells a wait, and wherever it comes from.
+            (Some(1_000), 0, unhinted.clone(), Some("-1"), Some(1_000)),
+            (Some(1_200), 0, unhinted, Some("1000"), Some(1_000)),
+            (Some(500), 0, LookupError::RateLimited { wait: ms(700) }, Some("-1"), Some(700)),
+            (Some(500), 0, LookupError::CircuitOpen { wait: ms(700) }, Some("-1"), Some(700)),
+            (Some(500), 0, LookupError::Overloaded, Some("-1"), Some(1_000)),
+            (Some(500), 0, LookupError::Queued, Some("-1"), Some(5_000)),
+            // No wait is no wait, however much is left.
+            (Some(500), 0, LookupError::MessageTooLarge, Some("-1"), None),
+            (None, 0, LookupError::ChatIdInvalid, Some("-1"), None),
+            (Some(500), 500, LookupError::DeadlineExceeded, None, None),
+        ] {
+            let row = format!("{stated:?} stated, {passed} passed, {error:?}");
+            let end = CallEnd::of(Instant::now(), stated.map(ms));
+            tokio::time::advance(ms(passed)).await;
+            let status = status(&error, end);
+            let told = status.metadata().get(PUSHBACK).map(|value| value.to_str().unwrap());
+            assert_eq!(told, trailer, "{row}");
+            let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(delay, retry_info.map(ms), "{row}");
+        }
     }
 }

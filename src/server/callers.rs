@@ -29,7 +29,7 @@ pub use self::known::{Known, TokenHash};
 use super::tls::PeerNames;
 use crate::{
     domain::{Caller, Credential, LookupError, TokenOwner, Unknown},
-    grpc::status,
+    grpc::{call_end, status},
 };
 
 /// Where the callers are read from: who is known, or every fault.
@@ -211,7 +211,8 @@ where
             }
             Err(why) => {
                 debug!(%why, "refused a call");
-                Either::Left(ready(Ok(status(&LookupError::CallerUnknown(why)).into_http())))
+                let end = call_end(request.headers(), request.extensions());
+                Either::Left(ready(Ok(status(&LookupError::CallerUnknown(why), end).into_http())))
             }
         }
     }

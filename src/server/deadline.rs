@@ -10,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::{
-    domain::{Deadline, LookupError},
-    grpc::status,
+    domain::{CallEnd, CallTime, Deadline, LookupError},
+    grpc::{grpc_timeout, status},
 };
 
 /// The longest a unary call may take, whatever its caller would allow.
@@ -28,7 +28,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const AHEAD_MIN: Duration = Duration::from_millis(2);
 const AHEAD_MAX: Duration = Duration::from_millis(20);
 
-/// Gives each call its [`Deadline`], as an extension of the request, and ends the call when it has passed.
+/// Gives each call its [`CallTime`], as an extension of the request, and ends the call when it has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     unstated: Duration,
@@ -75,11 +75,13 @@ where
         let stated = grpc_timeout(request.headers());
         let time = stated.unwrap_or(self.unstated).min(TIMEOUT_MAX);
         let ahead = (time / 10).clamp(AHEAD_MIN, AHEAD_MAX);
-        let end = Instant::now() + time.saturating_sub(ahead);
-        request.extensions_mut().insert(Deadline::at(end));
+        let start = Instant::now();
+        let end = start + time.saturating_sub(ahead);
+        let stated = CallEnd::of(start, stated);
+        request.extensions_mut().insert(CallTime { deadline: Deadline::at(end), end: stated });
         // Whoever looks up keeps to the deadline itself and may still have something stored to answer with. Only a call that
         // does not even get there, since its message is slow to come, ends here.
-        Timed { call: self.inner.call(request), end: end + ahead / 2, timer: None }
+        Timed { call: self.inner.call(request), end: end + ahead / 2, stated, timer: None }
     }
 }
 
@@ -90,6 +92,7 @@ pin_project! {
         #[pin]
         call: F,
         end: Instant,
+        stated: CallEnd,
         // Set when the call has to wait, which a hit does not.
         timer: Option<Pin<Box<Sleep>>>,
     }
@@ -104,57 +107,7 @@ impl<F: Future<Output = Answered>> Future for Timed<F> {
             return Poll::Ready(answered);
         }
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.end)));
-        timer.as_mut().poll(context).map(|()| Ok(status(&LookupError::DeadlineExceeded).into_http()))
-    }
-}
-
-/// `grpc-timeout` of the gRPC protocol: 1 to 8 digits and a unit. One that cannot be read counts as none.
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(value * 3600)),
-        "M" => Some(Duration::from_secs(value * 60)),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_out_is_digits_and_a_unit() {
-        for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
-            ("99999999S", Some(Duration::from_secs(99_999_999))),
-            ("250m", Some(Duration::from_millis(250))),
-            ("250u", Some(Duration::from_micros(250))),
-            ("0n", Some(Duration::ZERO)),
-            ("", None),
-            ("1", None),
-            ("S", None),
-            ("123456789S", None),
-            ("-1S", None),
-            ("+1S", None),
-            ("1.5S", None),
-            ("1s", None),
-            ("1 S", None),
-        ] {
-            let headers = HeaderMap::from_iter([(
-                http::HeaderName::from_static("grpc-timeout"),
-                http::HeaderValue::from_static(text),
-            )]);
-            assert_eq!(grpc_timeout(&headers), expected, "{text:?}");
-        }
+        let exceeded = |()| Ok(status(&LookupError::DeadlineExceeded, *this.stated).into_http());
+        timer.as_mut().poll(context).map(exceeded)
     }
 }

@@ -20,7 +20,10 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::error;
 
-use crate::{domain::LookupError, grpc::status};
+use crate::{
+    domain::{CallEnd, LookupError},
+    grpc::status,
+};
 
 /// All metadata of a call, counted as in RFC 9113, section 6.5.2. A call with more is refused.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
@@ -71,7 +74,8 @@ fn answered(outcome: Outcome) -> Answered {
     outcome.unwrap_or_else(|_| {
         // Where and why is in the panic's own line.
         error!("a call panicked");
-        Ok(status(&LookupError::Internal).into_http())
+        // The request is gone, and with it what it states; a defect tells no wait that would have to fit.
+        Ok(status(&LookupError::Internal, CallEnd::UNSTATED).into_http())
     })
 }
 

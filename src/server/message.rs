@@ -23,7 +23,7 @@ use tower::{Layer, Service};
 use super::room::{CALL_BYTES, Room};
 use crate::{
     domain::LookupError,
-    grpc::{MESSAGE_BYTES_MAX, PREFIX_BYTES, status},
+    grpc::{MESSAGE_BYTES_MAX, PREFIX_BYTES, call_end, status},
 };
 
 /// For services whose methods take one message. Streams of requests need another.
@@ -78,6 +78,7 @@ where
         if let Poll::Ready(Ok(message)) = message.poll(&mut Context::from_waker(Waker::noop())) {
             return Either::Left(self.inner.call(Request::from_parts(parts, message)));
         }
+        let end = call_end(&parts.headers, &parts.extensions);
         let (mut inner, mut place) = (self.inner.clone(), self.room.enter());
         Either::Right(Box::pin(async move {
             let message = poll_fn(|context| {
@@ -93,7 +94,7 @@ where
                     drop(place);
                     inner.call(Request::from_parts(parts, message)).await
                 }
-                Err(error) => Ok(status(&error).into_http()),
+                Err(error) => Ok(status(&error, end).into_http()),
             }
         }))
     }
@@ -211,17 +212,19 @@ mod tests {
 
     #[tokio::test]
     async fn of_too_many_that_wait_the_one_that_waited_longest_leaves() {
-        /// The code of a call that fails.
+        /// The code of a call that fails. It has less time than the wait that the refusal tells.
         async fn code(call: impl Future<Output = Answered>) -> Option<Code> {
             let Ok(response) = call.await;
-            Status::from_header_map(response.headers()).map(|status| status.code())
+            let status = Status::from_header_map(response.headers())?;
+            assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+            Some(status.code())
         }
         let layer = MessageLayer(Arc::new(Room::of(2 * CALL_BYTES)));
         let mut service =
             layer.layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
         let mut announce = || {
             let (sender, body) = Channel::<Bytes>::new(1);
-            (sender, service.call(Request::new(body)))
+            (sender, service.call(Request::builder().header("grpc-timeout", "500m").body(body).unwrap()))
         };
         let [(_first, first), (second_ends, second), (third_ends, third)] =
             [announce(), announce(), announce()];

@@ -16,7 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::{domain::LookupError, grpc::status};
+use crate::{
+    domain::LookupError,
+    grpc::{call_end, status},
+};
 
 /// Places for calls, shared by all services it is put around.
 #[derive(Clone, Debug)]
@@ -61,7 +64,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return Either::Left(ready(Ok(status(&LookupError::Overloaded).into_http())));
+            let end = call_end(request.headers(), request.extensions());
+            return Either::Left(ready(Ok(status(&LookupError::Overloaded, end).into_http())));
         };
         Either::Right(Placed { call: self.inner.call(request), place })
     }

@@ -74,7 +74,11 @@ fn check_link(row: &str, link: &str, response: &GetProfilePictureResponse) {
     assert_eq!(picture.state(), ProfilePictureState::Present, "{row}");
     assert_eq!(picture.url, link, "{row}");
     let (place, query) = link.split_once('?').unwrap_or((link, ""));
-    assert_eq!(picture.fingerprint, place.rsplit('/').next().unwrap(), "{row}");
+    let name = place.rsplit('/').next().unwrap();
+    let is_hash = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_right =
+        if name.ends_with("_n.jpg") { picture.fingerprint == name } else { is_hash(&picture.fingerprint) };
+    assert!(is_right, "{row}: {}", picture.fingerprint);
     let end = query.split('&').find_map(|pair| pair.strip_prefix("oe="));
     let end = end.map(|end| i64::from_str_radix(end, 16).unwrap());
     assert_eq!(picture.expire_time.map(|time| time.seconds), end, "{row}");

@@ -7,7 +7,7 @@ use hypersender_grpc::{
 use tonic::{Code, Request, Status, client::Grpc};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use crate::support::{CHAT, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about};
+use crate::support::{CHAT, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about, patiently};
 
 const CONTACTS: &str = "hypersender.contact.v1.ContactService";
 
@@ -167,7 +167,10 @@ async fn health_is_told_for_the_server_and_the_service() {
         assert_eq!(status, ServingStatus::Serving, "{name:?}");
     }
     let unknown = HealthCheckRequest { service: "hypersender.contact.v1.NoService".into() };
-    assert_eq!(health.check(unknown).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(health.check(unknown.clone()).await.unwrap_err().code(), Code::NotFound);
+    let mut watch = health.watch(unknown).await.unwrap().into_inner();
+    let first = patiently("the first message", watch.message()).await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::ServiceUnknown);
 }
 
 /// Both versions of reflection are the same but for the types of their messages.
@@ -222,6 +225,64 @@ async fn reflection_knows_the_services_and_the_details_of_errors() {
     ];
     reflects!(v1, names);
     reflects!(v1alpha, names);
+}
+
+/// What is asked one after the other on one stream, and the code of each answer that is an error response.
+macro_rules! reflects_on {
+    ($version:ident) => {{
+        use tonic_reflection::pb::$version::{
+            ExtensionRequest, ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+            server_reflection_request::MessageRequest as Ask,
+            server_reflection_response::MessageResponse as Told,
+        };
+        let service = Launch::serve().flags(&["--sandbox"]).start().await;
+        let mut client = ServerReflectionClient::new(service.channel().await);
+        let (ask, asked) = requests();
+        let mut answers = client.server_reflection_info(asked).await.unwrap().into_inner();
+        let extension = |containing_type: &str, extension_number| {
+            let containing_type = containing_type.to_owned();
+            Ask::FileContainingExtension(ExtensionRequest { containing_type, extension_number })
+        };
+        let (not_found, invalid) = (Some(Code::NotFound as i32), Some(Code::InvalidArgument as i32));
+        let picture = "hypersender.contact.v1.ProfilePicture";
+        for (ask_for, error) in [
+            (Some(Ask::FileContainingSymbol("no.such.Symbol".to_owned())), not_found),
+            (Some(Ask::FileContainingSymbol(picture.to_owned())), None),
+            (Some(Ask::FileByFilename("no/such.proto".to_owned())), not_found),
+            (Some(Ask::FileByFilename("google/protobuf/timestamp.proto".to_owned())), None),
+            (Some(extension(picture, 100)), not_found),
+            (Some(extension("no.such.Type", 100)), not_found),
+            (Some(Ask::AllExtensionNumbersOfType("no.such.Type".to_owned())), not_found),
+            (Some(Ask::AllExtensionNumbersOfType(picture.to_owned())), None),
+            (None, invalid),
+            (Some(Ask::ListServices(String::new())), None),
+        ] {
+            let request = ServerReflectionRequest { host: "h".to_owned(), message_request: ask_for };
+            ask.send(request.clone()).unwrap();
+            let answer = patiently("an answer", answers.message()).await;
+            let answer = answer.unwrap().unwrap_or_else(|| panic!("the stream ends at {request:?}"));
+            let told = match answer.message_response.unwrap() {
+                Told::ErrorResponse(error) => Some(error.error_code),
+                _ => None,
+            };
+            assert_eq!(told, error, "{request:?}");
+            assert_eq!(answer.original_request, Some(request));
+        }
+        drop(ask);
+        assert_eq!(patiently("the end", answers.message()).await.unwrap(), None);
+    }};
+}
+
+/// A stream of requests that go out as they are sent.
+fn requests<T>() -> (tokio::sync::mpsc::UnboundedSender<T>, impl futures_util::Stream<Item = T>) {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    (sender, futures_util::stream::poll_fn(move |context| receiver.poll_recv(context)))
+}
+
+#[tokio::test]
+async fn reflection_goes_on_after_a_name_that_it_does_not_know() {
+    reflects_on!(v1);
+    reflects_on!(v1alpha);
 }
 
 #[tokio::test]

@@ -18,9 +18,9 @@ use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use hypersender_grpc::{
-    domain::{Answer, Credential, Instance, Lookup, LookupError, TokenOwner},
+    domain::{Again, Answer, Credential, Instance, Lookup, LookupError, TokenOwner},
     grpc::{Contacts, Credentials, GET_PROFILE_PICTURE},
-    server::{CallersLayer, DeadlineLayer, MessageLayer},
+    server::{CallersLayer, DeadlineLayer, MessageLayer, OverloadLayer},
     stack::{
         BreakerSettings, CacheSettings, Clock, ConcurrencySettings, RateSettings, RetrySettings, Settings,
         stack,
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
-use crate::support::{CHAT, Fault, INSTANCE, Reply, Service, TOKEN, Upstream, about, patiently};
+use crate::support::{CHAT, Fault, INSTANCE, Pushback, Reply, Service, TOKEN, Upstream, about, patiently};
 
 /// What calls get that state no time.
 const UNSTATED: Duration = Duration::from_secs(3);
@@ -76,13 +76,17 @@ fn call(url: &str, stated: Option<&str>, body: Body) -> Request<Body> {
     request.body(body).unwrap()
 }
 
+fn fault(headers: &HeaderMap) -> Fault {
+    Fault::from(&Status::from_header_map(headers).expect("a status and nothing before it"))
+}
+
 fn told(headers: &HeaderMap) -> (Code, String) {
-    let fault = Fault::from(&Status::from_header_map(headers).expect("a status and nothing before it"));
+    let fault = fault(headers);
     (fault.code, fault.reason)
 }
 
-/// Calls the service within this process; what it tells, and after how long.
-async fn ask<S>(lookup: S, stated: Option<&str>, body: Body) -> (Code, String, Duration)
+/// Calls the service within this process, which takes `calls` at a time; what it tells, and after how long.
+async fn failing<S>(lookup: S, calls: usize, stated: Option<&str>, body: Body) -> (Fault, Duration)
 where
     S: tower::Service<Lookup, Response = Answer, Error = LookupError, Future: Send>
         + Clone
@@ -98,12 +102,25 @@ where
     let front = ServiceBuilder::new()
         .layer(CallersLayer::new(None, TokenOwner::Server))
         .layer(DeadlineLayer::new(UNSTATED))
-        .layer(MessageLayer::default());
+        .layer(MessageLayer::default())
+        .layer(OverloadLayer::new(calls));
     let service = front.service(Contacts::new(lookup, credentials));
     let start = Instant::now();
     let response = service.oneshot(call(GET_PROFILE_PICTURE, stated, body)).await.unwrap();
-    let (code, reason) = told(response.headers());
-    (code, reason, start.elapsed())
+    (fault(response.headers()), start.elapsed())
+}
+
+/// The code, the reason and the time alone.
+async fn ask<S>(lookup: S, stated: Option<&str>, body: Body) -> (Code, String, Duration)
+where
+    S: tower::Service<Lookup, Response = Answer, Error = LookupError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let (fault, time) = failing(lookup, 1, stated, body).await;
+    (fault.code, fault.reason, time)
 }
 
 /// A little before the time is up, so that the caller still reads it.
@@ -182,4 +199,52 @@ async fn no_call_to_the_built_service_is_cancelled_for_its_deadline() {
         async move { assert_eq!(ask_at(service, stated, body).await, *expected, "{stated:?}") }
     });
     futures_util::future::join_all(calls).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_beyond_the_callers_own_time_is_for_another_call() {
+    /// How long the look-up takes before it fails, and when to ask again then.
+    const TAKES: Duration = Duration::from_secs(2);
+    const WAIT: u64 = 60_000;
+    let lookup = || {
+        service_fn(|_: Lookup| async {
+            tokio::time::sleep(TAKES).await;
+            let retry_after = Some(Duration::from_millis(WAIT));
+            Err::<Answer, _>(LookupError::Unavailable { retry_after, again: Again::No })
+        })
+    };
+    for (stated, of_lookup, of_overload) in [
+        // Whoever states no time waits as long as it likes, whatever the service allows a call.
+        (None, Pushback::Ms(WAIT), Pushback::Ms(1_000)),
+        (Some("1s"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
+        (Some("1H"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
+        (Some("63S"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
+        // What the look-up took is no longer left.
+        (Some("62S"), Pushback::Later(WAIT), Pushback::Ms(1_000)),
+        (Some("3S"), Pushback::Later(WAIT), Pushback::Ms(1_000)),
+    ] {
+        let body = || Body::new(Full::new(message()));
+        let (failed, _) = failing(lookup(), 1, stated, body()).await;
+        assert_eq!((failed.code, failed.pushback), (Code::Unavailable, of_lookup), "{stated:?}");
+        let (refused, _) = failing(lookup(), 0, stated, body()).await;
+        assert_eq!((refused.reason.as_str(), refused.pushback), ("OVERLOADED", of_overload), "{stated:?}");
+    }
+    let (refused, _) = failing(lookup(), 0, Some("1S"), Body::new(Full::new(message()))).await;
+    assert_eq!(refused.pushback, Pushback::Later(1_000));
+}
+
+#[tokio::test]
+async fn the_built_service_tells_the_true_error_and_not_to_wait_for_it() {
+    let upstream = Upstream::start([Reply::status(503).header("Retry-After", 120)]).await;
+    let service = Service::asking(&upstream).start().await;
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let url = format!("http://{}{GET_PROFILE_PICTURE}", service.address());
+    for (stated, later) in [(Some("5S"), true), (Some("1H"), false), (None, false)] {
+        let call = call(&url, stated, Body::new(Full::new(message())));
+        let response = patiently("an answer", client.request(call)).await.unwrap();
+        let fault = fault(response.headers());
+        assert_eq!((fault.code, fault.reason.as_str()), (Code::Unavailable, "UPSTREAM_UNAVAILABLE"));
+        assert_eq!(matches!(fault.pushback, Pushback::Later(1..)), later, "{stated:?}: {:?}", fault.pushback);
+        assert_eq!(matches!(fault.pushback, Pushback::Ms(1..)), !later, "{stated:?}: {:?}", fault.pushback);
+    }
 }

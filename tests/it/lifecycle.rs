@@ -92,20 +92,24 @@ async fn health_watches_hold_up_no_stop() {
     let upstream = Upstream::start([fresh()]).await;
     let mut service = Service::asking(&upstream).start().await;
     let mut watches = Vec::new();
-    for name in ["", CONTACTS] {
+    for (name, serving, leaving) in [
+        ("", ServingStatus::Serving, ServingStatus::NotServing),
+        (CONTACTS, ServingStatus::Serving, ServingStatus::NotServing),
+        ("hypersender.contact.v1.NoService", ServingStatus::ServiceUnknown, ServingStatus::ServiceUnknown),
+    ] {
         let request = HealthCheckRequest { service: name.into() };
         let mut watch = service.health().await.watch(request).await.unwrap().into_inner();
         let first = watch.message().await.unwrap().unwrap();
-        assert_eq!(first.status(), ServingStatus::Serving);
-        watches.push(watch);
+        assert_eq!(first.status(), serving, "{name:?}");
+        watches.push((watch, serving, leaving));
     }
     service.signal("INT").await;
-    for mut watch in watches {
-        let mut last = ServingStatus::Serving;
+    for (mut watch, serving, leaving) in watches {
+        let mut last = serving;
         while let Some(told) = patiently("the end of a watch", watch.message()).await.unwrap() {
             last = told.status();
         }
-        assert_eq!(last, ServingStatus::NotServing);
+        assert_eq!(last, leaving);
     }
     assert_eq!(service.exit_code().await, 0);
     assert!(!service.logs().contains("cut connections"), "{}", service.logs());

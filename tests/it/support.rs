@@ -56,7 +56,8 @@ pub fn link(name: &str, life_seconds: i64) -> String {
 
 /// A link to the picture `name` that ends at `end`, in Unix seconds.
 pub fn link_until(name: &str, end: u64) -> String {
-    format!("https://pps.whatsapp.net/v/t61.24694-24/{name}_n.jpg?ccb=11-4&oh=01_Q5Aa&oe={end:X}&_nc_cat=104")
+    let file = format!("{name}_337577482181161_7091117586184162691_n.jpg");
+    format!("https://pps.whatsapp.net/v/t61.24694-24/{file}?ccb=11-4&oh=01_Q5Aa&oe={end:X}&_nc_cat=104")
 }
 
 /// The wall clock in Unix seconds, as links tell it.

@@ -1,6 +1,6 @@
 //! What is in the cache, how callers are told about it, and that it stays within its bounds (behaviour 5 to 11, 25).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hypersender_grpc::{
     domain::{CacheStatus, LookupError, Ttl},
@@ -28,6 +28,40 @@ async fn an_answer_says_how_it_came_about() {
     }
     assert_eq!(front.calls(), 3);
     assert_eq!(told(&front.ask(contact(2).only_if_cached()).await), Err(LookupError::NotCached));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_link_is_handed_out_after_its_end_whoever_signed_it() {
+    let end = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap() + 1_200 * SECOND;
+    let laravel = format!("https://h/p.jpg?expires={}&signature=0a1b", end.as_secs());
+    for (link, last_second) in [
+        (laravel.as_str(), 19 * 60 - 1),
+        // 2026-01-09T23:06:40Z, when the test begins.
+        ("https://h/p.jpg?X-Amz-Date=20260109T230640Z&X-Amz-Expires=1200&X-Amz-Signature=0a1b", 19 * 60 - 1),
+        // For all that is known it ends at any time: it is trusted for a quarter of an hour.
+        ("https://h/p.jpg?signature=0a1b", 15 * 60 - 1),
+        ("https://h/p.jpg?expires=soon&signature=0a1b", 15 * 60 - 1),
+    ] {
+        let finding = link_to(link);
+        let front = Front::new(plain(), move |attempt| match attempt.of_key {
+            1 => Reply::says(Ok(finding.clone())),
+            _ => Reply::fails(unavailable()),
+        });
+        front.ask(contact(1)).await.unwrap();
+        advance(Duration::from_secs(last_second)).await;
+        let answer = front.ask(contact(1)).await;
+        assert!(answer.is_ok(), "{link}: {answer:?}");
+        settle().await;
+        // Not even in place of an error.
+        advance(SECOND).await;
+        let failed = front.ask(contact(1)).await;
+        assert!(matches!(failed, Err(LookupError::Unavailable { .. })), "{link}: {failed:?}");
+        assert_eq!(
+            told(&front.ask(contact(1).only_if_cached()).await),
+            Err(LookupError::NotCached),
+            "{link}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

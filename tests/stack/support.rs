@@ -43,7 +43,12 @@ pub fn wall() -> SystemTime {
 /// A link whose `oe` is this long after the beginning of the test.
 pub fn link(end: Duration) -> Finding {
     let oe = (wall() + end).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    Finding::Picture(PictureLink::parse(&format!("https://pps.whatsapp.net/p.jpg?oe={oe:x}")).unwrap())
+    link_to(&format!("https://pps.whatsapp.net/p.jpg?oe={oe:x}"))
+}
+
+/// This link, given out when the test begins.
+pub fn link_to(url: &str) -> Finding {
+    Finding::Picture(PictureLink::parse(url, wall()).unwrap())
 }
 
 pub fn unavailable() -> LookupError {

@@ -55,7 +55,7 @@ fn answer() -> GetProfilePictureResponse {
         url: "https://pps.whatsapp.net/".to_owned(),
         fetch_time: Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 123_456_789 }),
         expire_time: Some(prost_types::Timestamp { seconds: 1_790_852_768, nanos: 0 }),
-        fingerprint: "15560000000_n.jpg".to_owned(),
+        fingerprint: "15560000000_1_1_n.jpg".to_owned(),
     };
     let cache = CacheInfo {
         status: CacheStatus::Hit.into(),

@@ -12,8 +12,8 @@ use crate::domain::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, LookupError, Now, PictureLink, Ttl,
 };
 
-/// How long the lifetime of a link without a readable expiry is trusted.
-const UNKNOWN_EXPIRY_TTL_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long a link without a readable expiry is trusted, fresh or stale: it may be one that does end.
+const UNKNOWN_EXPIRY_TRUST: Duration = Duration::from_secs(15 * 60);
 /// An absence that took longer than this to be told is probably a failure of Hypersender's ...
 const ABSENCE_SLOW: Duration = Duration::from_secs(5);
 /// ... and is kept this long.
@@ -131,7 +131,7 @@ impl Entry {
             None => (&self.finding, self.fetched),
         };
         let died = match finding {
-            Finding::Picture(link) => link.is_dead(now.wall) && !link.is_dead(fetched.wall),
+            Finding::Picture(link) => is_past_use(link, fetched, now) && !link.is_dead(fetched.wall),
             Finding::Absent(_) | Finding::NotFound(_) => false,
         };
         let age = now.instant.duration_since(fetched.instant);
@@ -155,10 +155,11 @@ impl Entry {
     /// A link that was dead when it came never counts as one, wherever the wall clock has gone since.
     fn living_link(&self, now: Now) -> Option<&PictureLink> {
         match &self.finding {
-            Finding::Picture(link) if !link.is_dead(now.wall) && !link.is_dead(self.fetched.wall) => {
-                Some(link)
+            Finding::Picture(link) => {
+                let is_living = !is_past_use(link, self.fetched, now) && !link.is_dead(self.fetched.wall);
+                is_living.then_some(link)
             }
-            _ => None,
+            Finding::Absent(_) | Finding::NotFound(_) => None,
         }
     }
 
@@ -210,9 +211,15 @@ fn absence_ttl(answer: &Answer, settings: &Settings) -> Duration {
     if answer.took > ABSENCE_SLOW { settings.absent_ttl.min(ABSENCE_SLOW_TTL) } else { settings.absent_ttl }
 }
 
+/// Whether a link that was fetched at one moment is no longer to be handed out at another.
+fn is_past_use(link: &PictureLink, fetched: Now, now: Now) -> bool {
+    let age = now.instant.duration_since(fetched.instant);
+    link.is_dead(now.wall) || (link.expires_at().is_none() && age >= UNKNOWN_EXPIRY_TRUST)
+}
+
 fn link_lifetime(link: &PictureLink, fetched: Now, ttl: Duration, settings: &Settings) -> Duration {
     let Some(end) = link.expires_at() else {
-        return ttl.min(UNKNOWN_EXPIRY_TTL_MAX);
+        return ttl.min(UNKNOWN_EXPIRY_TRUST);
     };
     if link.is_dead(fetched.wall) {
         return settings.refresh_floor;

@@ -33,8 +33,8 @@ const CHALLENGES: [(&str, &[&str]); 2] =
 
 type Object = Map<String, Value>;
 
-/// What the answer says to a request with a token of `owner`'s. `now` is the wall clock, for hints given as a date; hints
-/// are cut to `hint_max`.
+/// What the answer says to a request with a token of `owner`'s. `now` is the wall clock, for ends of links
+/// and for hints given as a date; hints are cut to `hint_max`.
 ///
 /// # Errors
 ///
@@ -54,7 +54,7 @@ pub fn read(
     }
     match (reply.status.as_u16(), json) {
         (200 | 202, Some(body)) if body.get("queued") == Some(&Value::Bool(true)) => Err(LookupError::Queued),
-        (200, Some(body)) => picture(&body),
+        (200, Some(body)) => picture(&body, now),
         (401, _) | (403, Some(_)) if owner == TokenOwner::Server => Err(rejected(Rejected::Own)),
         (401, _) => Err(rejected(Rejected::Unknown)),
         (403, Some(_)) => Err(rejected(Rejected::Forbidden)),
@@ -103,13 +103,13 @@ fn unavailable(retry_after: Option<Duration>, again: Again) -> LookupError {
     LookupError::Unavailable { retry_after, again }
 }
 
-fn picture(body: &Object) -> Result<Finding, LookupError> {
+fn picture(body: &Object, now: SystemTime) -> Result<Finding, LookupError> {
     let data = body.get("data").and_then(Value::as_object);
     match data.and_then(|data| data.get("profilePictureURL")) {
         Some(Value::Null) => Ok(Finding::Absent(Absence::Null)),
         Some(Value::String(url)) if url.is_empty() => Ok(Finding::Absent(Absence::Null)),
         Some(Value::String(url)) => {
-            PictureLink::parse(url).map(Finding::Picture).map_err(|_| LookupError::ResponseInvalid)
+            PictureLink::parse(url, now).map(Finding::Picture).map_err(|_| LookupError::ResponseInvalid)
         }
         _ => Err(LookupError::ResponseInvalid),
     }

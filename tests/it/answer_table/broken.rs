@@ -240,7 +240,7 @@ async fn a_call_that_states_no_deadline_has_the_server_s() {
 async fn check_certificate(row: &str, name: &str, expired: bool, trusted: bool, told: Told) {
     let [trust, other] = [Authority::new(), Authority::new()];
     let authority = if trusted { &trust } else { &other };
-    let fresh = Reply::picture("https://pps.whatsapp.net/a_n.jpg");
+    let fresh = Reply::picture("https://pps.whatsapp.net/1_2_3_n.jpg");
     let upstream = Upstream::start_tls([fresh], authority.server(name, expired)).await;
     let file = trust.file();
     let launch = Service::asking(&upstream).variable("SSL_CERT_FILE", file.path().to_str().unwrap());
@@ -250,7 +250,7 @@ async fn check_certificate(row: &str, name: &str, expired: bool, trusted: bool, 
 
 #[tokio::test]
 async fn a_certificate_that_does_not_fit_is_not_tried_again() {
-    let link = || Told::Link("https://pps.whatsapp.net/a_n.jpg".to_owned());
+    let link = || Told::Link("https://pps.whatsapp.net/1_2_3_n.jpg".to_owned());
     check_certificate("fits", "localhost", false, true, link()).await;
     check_certificate("another host's", "example.com", false, true, UNAVAILABLE).await;
     check_certificate("nobody's we trust", "localhost", false, false, UNAVAILABLE).await;

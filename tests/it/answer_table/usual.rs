@@ -19,9 +19,9 @@ fn present(link: &str) -> Told {
 async fn a_living_link_is_passed_on_as_it_is() {
     let fresh = link("374498176", 9 * DAY_SECONDS);
     check("fresh", [Reply::picture(&fresh)], present(&fresh), 1).await;
-    let lasting = "https://pps.whatsapp.net/v/t61/1_n.jpg";
+    let lasting = "https://pps.whatsapp.net/v/t61/1_2_3_n.jpg";
     check("without an end", [Reply::picture(lasting)], present(lasting), 1).await;
-    let unreadable = "https://pps.whatsapp.net/v/t61/1_n.jpg?e=end";
+    let unreadable = "https://pps.whatsapp.net/v/t61/1_2_3_n.jpg?e=end";
     check("with an end nobody can read", [Reply::picture(unreadable)], present(unreadable), 1).await;
     let elsewhere = "http://cdn.example.com:8080/default-avatar.png";
     check("on another host", [Reply::picture(elsewhere)], present(elsewhere), 1).await;

@@ -20,13 +20,17 @@ enum Said {
     /// A link whose `oe` is this many seconds after the beginning.
     Link(u64),
     LinkWithoutEnd,
+    /// A link of another signer's, whose end is this many seconds after the beginning.
+    Signed(u64),
+    /// A link of a signer's that says nothing of its end that could be read.
+    SignedInSecret,
     Null,
     /// Null after more than 5 s.
     SlowNull,
     Foreign,
     NotFound,
 }
-use Said::{Foreign, Link, LinkWithoutEnd, Null, SlowNull};
+use Said::{Foreign, Link, LinkWithoutEnd, Null, Signed, SignedInSecret, SlowNull};
 
 const TEN_DAYS: Said = Link(10 * DAY);
 const ANY: CacheControl =
@@ -52,12 +56,15 @@ fn now(start: Instant, seconds: u64) -> Now {
 }
 
 fn answer(said: Said, fetched: Now) -> Answer {
+    let link = |url: &str| Finding::Picture(PictureLink::parse(url, fetched.wall).unwrap());
     let finding = match said {
         Link(end) => {
             let url = format!("https://pps.whatsapp.net/p.jpg?oe={:x}", WALL.as_secs() + end);
-            Finding::Picture(PictureLink::parse(&url).unwrap())
+            link(&url)
         }
-        LinkWithoutEnd => Finding::Picture(PictureLink::parse("https://pps.whatsapp.net/p.jpg").unwrap()),
+        LinkWithoutEnd => link("https://pps.whatsapp.net/p.jpg"),
+        Signed(end) => link(&format!("https://h/p.jpg?expires={}&signature=s", WALL.as_secs() + end)),
+        SignedInSecret => link("https://h/p.jpg?expires=soon&signature=s"),
         Null | SlowNull => Finding::Absent(Absence::Null),
         Foreign => Finding::Absent(Absence::ForeignLink),
         Said::NotFound => Finding::NotFound(NotFound::NotOnWhatsApp),
@@ -111,6 +118,10 @@ fn rule_5_how_long_an_answer_is_fresh() {
         // Less only where the link would be in its last minute.
         (Link(80), 20),
         (LinkWithoutEnd, 15 * 60),
+        (Signed(30 * 60), 20 * 60),
+        (SignedInSecret, 15 * 60),
+        (Link(400 * DAY), HOUR),
+        (Link(400 * DAY + 1), 15 * 60),
         (Null, 10 * 60),
         (SlowNull, 30),
         (Foreign, 10 * 60),
@@ -157,6 +168,35 @@ fn rule_6_no_link_in_its_last_minute() {
     // It does not displace a living one, which is not asked about again for the floor.
     check(&[(0, TEN_DAYS), (60, Link(60))], 89, ANY, Serve(Stale));
     check(&[(0, TEN_DAYS), (60, Link(60))], 90, ANY, ServeAndRefresh);
+}
+
+#[test]
+fn rule_6_a_link_whose_end_is_not_known_is_handed_out_for_a_quarter_of_an_hour_alone() {
+    const TRUST: u64 = 15 * 60;
+    let short = Settings { ttl: Duration::from_secs(60), ..Settings::default() };
+    let overdue = LookupError::DeadlineExceeded;
+    for said in [LinkWithoutEnd, SignedInSecret, Link(401 * DAY)] {
+        let link = [(0, said)];
+        check(&link, TRUST - 1, ANY, Serve(Hit));
+        check(&link, TRUST, ANY, Fetch(Expired));
+        check(&link, TRUST, CACHED, NotCached);
+        check_fetch(&link, Err(overdue.clone()), TRUST, ANY, Err(overdue.clone()));
+        // A shorter lifetime leaves it some time as stale.
+        let start = Instant::now();
+        let entry = Entry::settle(None, &answer(said, now(start, 0)), 1.0, &short);
+        for (asked, expected) in [(59, Serve(Hit)), (60, ServeAndRefresh), (TRUST, Fetch(Expired))] {
+            assert_eq!(decide(Some(&entry), now(start, asked), &ANY, &short), expected, "{said:?}");
+        }
+        // A null that comes later than that has nothing to spare.
+        check_fetch(&link, Ok(Null), TRUST - 1, ANY, Ok((said, Stale)));
+        check_fetch(&link, Ok(Null), TRUST, ANY, Ok((Null, CacheStatus::Miss)));
+        check(&[(0, said), (TRUST - 1, Null)], TRUST - 1, ANY, Serve(Stale));
+        check(&[(0, said), (TRUST - 1, Null)], TRUST, ANY, Fetch(Expired));
+        check(&[(0, said), (TRUST, Null)], TRUST, ANY, Serve(Hit));
+    }
+    // A link whose end can be read is handed out until then, whoever signed it.
+    check(&[(0, Signed(2_000))], 1_939, ANY, ServeAndRefresh);
+    check(&[(0, Signed(2_000))], 1_940, ANY, Fetch(Expired));
 }
 
 #[test]

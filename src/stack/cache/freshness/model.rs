@@ -15,6 +15,8 @@ type Micros = i64;
 const SECOND: Micros = 1_000_000;
 /// What the wall shows when a story begins, in Unix seconds.
 const WALL: i64 = 1_768_000_000;
+/// An `oe` that is further ahead is none.
+const FAR_SECONDS: i64 = 400 * 86_400;
 /// A binary fraction, so that both sides come to the same microsecond.
 const SPREAD: (f64, Micros, Micros) = (0.9375, 15, 16);
 
@@ -34,6 +36,8 @@ struct Told {
     at: Micros,
     wall: Micros,
     /// `oe`, on the wall.
+    oe: Option<Micros>,
+    /// The same, unless it is too far ahead to be one.
     end: Option<Micros>,
     slow: bool,
 }
@@ -41,6 +45,11 @@ struct Told {
 impl Told {
     fn is_link(&self) -> bool {
         matches!(self.said, Said::Link { .. })
+    }
+
+    /// Whether it is anything but a link whose end nobody knows and that is a quarter of an hour old.
+    fn is_trusted(&self, at: Micros) -> bool {
+        !self.is_link() || self.end.is_some() || at - self.at < 15 * 60 * SECOND
     }
 
     /// Whether it is a link that rule 6 forbids at this time of the wall.
@@ -84,7 +93,9 @@ impl Judge<'_> {
         let Some(firm) = known.iter().rposition(Told::is_firm) else { return Some(alone) };
         let (link, doubts) = (known[firm], &known[firm + 1..]);
         let nulls = doubts.iter().filter(|told| told.said == Said::Null).count();
-        let kept = link.is_link() && nulls <= 1 && doubts.iter().all(|told| !link.is_dead(told.wall));
+        let kept = link.is_link()
+            && nulls <= 1
+            && doubts.iter().all(|told| !link.is_dead(told.wall) && link.is_trusted(told.at));
         let Some(first) = doubts.first().filter(|_| kept) else { return Some(alone) };
         Some(Held {
             told: link,
@@ -185,6 +196,7 @@ impl Held {
         let ever = self.told.said != Said::NotFound && !self.told.is_dead(self.told.wall);
         let window = [window, control.stale_if_error].into_iter().flatten().min().map(micros);
         ever && !self.told.is_dead(wall)
+            && self.told.is_trusted(at)
             && window != Some(0)
             && window.is_none_or(|most| at - self.fresh_until <= most)
     }

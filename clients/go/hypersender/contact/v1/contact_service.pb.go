@@ -159,11 +159,13 @@ type ProfilePicture struct {
 	Url string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
 	// When Hypersender gave this answer.
 	FetchTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=fetch_time,json=fetchTime,proto3" json:"fetch_time,omitempty"`
-	// When url stops working, read from the link. Unset when the link does not say. In the past when Hypersender itself has
+	// When url stops working, read from the link, whoever signed it. Unset when the link does not say. In the past when Hypersender itself has
 	// just handed out a link that is already dead.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Stays the same while the picture stays the same, although url changes with every signature. Compare for equality
-	// only. This, not url, is what to store. Set exactly when url is.
+	// Stays the same while the picture stays the same, although url changes with every signature; different pictures have
+	// different ones. Compare for equality only. This, not url, is what to store. Set exactly when url is. For WhatsApp's own
+	// links it is the name of the file; for all others 32 hexadecimal digits, a hash of url without its signature. Versions of
+	// the server before the hash gave the last segment of the path there: what was stored for such links differs once.
 	Fingerprint   string `protobuf:"bytes,7,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -109,8 +109,10 @@ class ProfilePicture(_message.Message):
     signed, and anyone who holds it can fetch the image until it expires.
     """
     fingerprint: _builtins.str
-    """Stays the same while the picture stays the same, although url changes with every signature. Compare for equality
-    only. This, not url, is what to store. Set exactly when url is.
+    """Stays the same while the picture stays the same, although url changes with every signature; different pictures have
+    different ones. Compare for equality only. This, not url, is what to store. Set exactly when url is. For WhatsApp's own
+    links it is the name of the file; for all others 32 hexadecimal digits, a hash of url without its signature. Versions of
+    the server before the hash gave the last segment of the path there: what was stored for such links differs once.
     """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
@@ -118,7 +120,7 @@ class ProfilePicture(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When url stops working, read from the link. Unset when the link does not say. In the past when Hypersender itself has
+        """When url stops working, read from the link, whoever signed it. Unset when the link does not say. In the past when Hypersender itself has
         just handed out a link that is already dead.
         """
 

@@ -54,8 +54,10 @@ class ContactServiceServicer(object):
         A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 
         Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-        RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo, and the same wait
-        in milliseconds in the trailer grpc-retry-pushback-ms; there -1 means that asking again changes nothing.
+        RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo: ask again after
+        that wait. Without RetryInfo, asking again changes nothing. The trailer grpc-retry-pushback-ms tells gRPC's own retries
+        the same wait in milliseconds, or -1: not within this call, since the wait is longer than what is left of it, or since
+        there is none.
 
         INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
         UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).

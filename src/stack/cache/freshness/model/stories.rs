@@ -27,7 +27,13 @@ fn settings() -> impl Strategy<Value = Settings> {
 
 fn said() -> impl Strategy<Value = Said> {
     let edges = select(vec![-3_600, 0, 59, 60, 61, 62, 90, 91, 120, 600, 660, 700, 4_000, 90_000, 852_000]);
-    let life = prop_oneof![6 => edges.prop_map(Some), 1 => (0..200_000_i64).prop_map(Some), 1 => Just(None)];
+    let far = select(vec![FAR_SECONDS, FAR_SECONDS + 1]);
+    let life = prop_oneof![
+        12 => edges.prop_map(Some),
+        2 => (0..200_000_i64).prop_map(Some),
+        1 => far.prop_map(Some),
+        3 => Just(None),
+    ];
     prop_oneof![
         5 => life.prop_map(|life| Said::Link { life }),
         3 => Just(Said::Null),

@@ -65,11 +65,13 @@ impl Story {
     fn hear(&mut self, said: Said, slow: bool, late: Micros) -> Result<Answer, String> {
         let late = late.min(self.at);
         let (at, wall) = (self.at - late, self.wall - late);
-        let end = match said {
+        let oe = match said {
             Said::Link { life } => life.map(|life| (wall / SECOND + life) * SECOND),
             _ => None,
         };
-        let told = Told { said, at, wall, end, slow };
+        // The link is read by whole seconds of the wall, too.
+        let end = oe.filter(|oe| oe / SECOND - wall / SECOND <= FAR_SECONDS);
+        let told = Told { said, at, wall, oe, end, slow };
         self.told.push(told);
         self.note(&format!("hears {said:?}, slow: {slow}, late: {:?}", duration(late)));
         let answer = Answer {
@@ -158,6 +160,7 @@ impl Story {
         let in_floor = self.at < told.at + micros(self.settings.refresh_floor);
         let passed_on = hit && told.is_dead(told.wall) && in_floor;
         self.expect("6: no link in its last minute", !told.is_dead(self.wall) || passed_on)?;
+        self.expect("6: no link longer than it is trusted", told.is_trusted(self.at))?;
         self.expect("6: a link that came dead is never stale", hit || !told.is_dead(told.wall))?;
         self.expect("9: not found is never stale", hit || told.said != Said::NotFound)?;
         self.expect("10: none stale for 0", hit || control.stale_if_error != Some(Duration::ZERO))?;
@@ -185,13 +188,14 @@ impl Story {
 }
 
 fn finding(told: &Told) -> Finding {
-    match (told.said, told.end) {
-        (Said::Link { .. }, end) => {
-            let oe = end.map(|end| format!("?oe={:x}", end / SECOND)).unwrap_or_default();
-            Finding::Picture(PictureLink::parse(&format!("https://h/{}.jpg{oe}", told.at)).unwrap())
+    match told.said {
+        Said::Link { .. } => {
+            let oe = told.oe.map(|end| format!("?oe={:x}", end / SECOND)).unwrap_or_default();
+            let url = format!("https://h/{}.jpg{oe}", told.at);
+            Finding::Picture(PictureLink::parse(&url, on_the_wall(told.wall)).unwrap())
         }
-        (Said::Null, _) => Finding::Absent(Absence::Null),
-        (Said::Foreign, _) => Finding::Absent(Absence::ForeignLink),
-        (Said::NotFound, _) => Finding::NotFound(NotFound::Upstream),
+        Said::Null => Finding::Absent(Absence::Null),
+        Said::Foreign => Finding::Absent(Absence::ForeignLink),
+        Said::NotFound => Finding::NotFound(NotFound::Upstream),
     }
 }

@@ -1,0 +1,317 @@
+//! [`Signed`]: what the signers of links write into them.
+//!
+//! A signer is known by the names it uses. Names of one or two letters, which others use for something else,
+//! count beside another name of the same signer alone. A time from which the server counts a limit of its own
+//! (Cloudflare's `verify`, the `auth_key` and `wsTime` of other CDNs) says nothing about the end.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use serde_json::{Map, Value};
+use url::{Url, form_urlencoded};
+
+/// Below it a number of seconds is a duration or a count and no date: 2001-09-09.
+const UNIX_SECONDS_MIN: u64 = 1_000_000_000;
+/// From here on a number counts milliseconds, and a thousand times later microseconds.
+const UNIX_MILLIS_MIN: u64 = 100_000_000_000;
+
+/// Names that belong to a signature wherever they are.
+const SIGNATURE: [&str; 15] = [
+    "signature",
+    "sig",
+    "hmac",
+    "x-signature",
+    "ssig",
+    "ik-s",
+    "ik-t",
+    "awsaccesskeyid",
+    "googleaccessid",
+    "ossaccesskeyid",
+    "key-pair-id",
+    "auth_key",
+    "wssecret",
+    "txsecret",
+    "bcdn_token",
+];
+/// Names that belong to a signature beside another one.
+const BESIDE: [(&str, &[&str]); 7] = [
+    ("oe", &["oh", "ccb"]),
+    ("oh", &["oe"]),
+    ("signature", &["accesskeyid", "security-token"]),
+    ("key-pair-id", &["policy"]),
+    ("wssecret", &["wstime"]),
+    ("txsecret", &["txtime"]),
+    ("bcdn_token", &["token_path"]),
+];
+/// What Azure writes. Its signature is never without its version.
+const OF_AZURE: [&str; 22] = [
+    "sig", "sv", "ss", "srt", "sp", "se", "st", "spr", "sip", "si", "sr", "skoid", "sktid", "skt", "ske",
+    "sks", "skv", "sdd", "saoid", "suoid", "scid", "ses",
+];
+/// What S3 and those who sign like it write, after `x-` and the signer's name.
+const OF_S3: [&str; 10] = [
+    "algorithm",
+    "credential",
+    "date",
+    "expires",
+    "signedheaders",
+    "additional-headers",
+    "signature",
+    "signature-version",
+    "security-token",
+    "content-sha256",
+];
+const LIKE_S3: [&str; 5] = ["x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-tos-"];
+/// What Tencent writes, after `q-`.
+const OF_TENCENT: [&str; 7] =
+    ["sign-algorithm", "ak", "sign-time", "key-time", "header-list", "url-param-list", "signature"];
+/// Names of a signature that others use for something else, the likeliest first.
+const SHORT: [&str; 10] = ["token", "sign", "s", "md5", "st", "h", "sg", "verify", "hash", "t"];
+/// Characters of a signature, at least: a shorter value is a size, a version or the like.
+const SIGNATURE_CHARS_MIN: usize = 16;
+/// Pairs that are looked at in the query, and as many in the path. Signers write some twenty at most; of a link
+/// with more than these, the rest is taken for a part of the address.
+const PAIRS_MAX: usize = 128;
+
+/// A name and a value, decoded.
+#[derive(Debug)]
+pub struct Pair<'a> {
+    pub name: Cow<'a, str>,
+    pub value: Cow<'a, str>,
+}
+
+/// The pairs in the query and in the path of a link.
+#[derive(Debug)]
+pub struct Signed<'a> {
+    host: &'a str,
+    /// Those of the query come first.
+    pairs: Vec<Pair<'a>>,
+    in_query: usize,
+}
+
+impl<'a> Signed<'a> {
+    pub fn of(url: &'a Url) -> Self {
+        let mut pairs: Vec<_> = pairs(url.query().unwrap_or_default()).take(PAIRS_MAX).collect();
+        let in_query = pairs.len();
+        let path = url.path_segments().into_iter().flatten().flat_map(segment_pairs);
+        pairs.extend(path.take(PAIRS_MAX));
+        Self { host: url.host_str().unwrap_or_default(), pairs, in_query }
+    }
+
+    pub fn pairs(&self) -> &[Pair<'a>] {
+        &self.pairs
+    }
+
+    /// The first pairs of the query, each for one part between its `&`.
+    pub fn query(&self) -> &[Pair<'a>] {
+        &self.pairs[..self.in_query]
+    }
+
+    /// Whether a pair belongs to the signature of the link by its name or its value, so that it says nothing
+    /// of the picture.
+    pub fn signs(&self, pair: &Pair) -> bool {
+        let name = &*pair.name.to_ascii_lowercase();
+        let rest = |start: &str, of_signature: &[&str]| {
+            name.strip_prefix(start).is_some_and(|rest| of_signature.contains(&rest))
+        };
+        SIGNATURE.contains(&name)
+            || BESIDE.iter().any(|(witness, names)| names.contains(&name) && self.has(&[witness]))
+            || LIKE_S3.iter().any(|signer| rest(signer, &OF_S3))
+            || rest("q-", &OF_TENCENT)
+            || (OF_AZURE.contains(&name) && self.has(&["sig"]) && self.has(&["sv"]))
+            || (self.is_discord() && ["ex", "is", "hm"].contains(&name))
+            || (name.starts_with("_nc_") && self.has(&["oe"]))
+            || self.end(pair).is_some()
+    }
+
+    /// The pair that is the signature by nothing but its place: it has a name that others use for something
+    /// else, in a link that tells its end and has no other signature.
+    pub fn short_signature(&self) -> Option<&Pair<'a>> {
+        let is_signed = self.pairs.iter().any(|other| {
+            let name = other.name.to_ascii_lowercase();
+            name.ends_with("signature") || SIGNATURE.contains(&&*name) || edge_token(&other.value).is_some()
+        });
+        let is_timed = self.pairs.iter().any(|other| self.end(other).is_some());
+        let mut known = SHORT.iter().filter_map(|name| self.pairs.iter().find(|other| other.name == *name));
+        let first = known.find(|other| other.value.len() >= SIGNATURE_CHARS_MIN);
+        first.filter(|_| is_timed && !is_signed)
+    }
+
+    /// Whether a segment of the path is a signature and nothing else.
+    pub fn is_signing_segment(segment: &str) -> bool {
+        segment_pairs(segment)
+            .any(|pair| SIGNATURE.contains(&&*pair.name) || edge_token(&pair.value).is_some())
+    }
+
+    /// When the link ends by the word of one pair, in Unix seconds.
+    pub fn end(&self, pair: &Pair) -> Option<u64> {
+        let value = &*pair.value;
+        let by_name = match &*pair.name {
+            // WhatsApp, Facebook, Instagram.
+            "oe" => hex(value),
+            // Discord.
+            "ex" if self.is_discord() => hex(value),
+            // Azure: the signature's, and that of the key it is made with.
+            "se" | "ske" if self.has(&["sig"]) => date(value),
+            // Tencent COS: start and end.
+            "q-sign-time" | "q-key-time" => value.rsplit(';').next().and_then(unix),
+            // Qiniu, LinkedIn, nginx, Limelight.
+            "e" if self.has(&["token", "t", "st", "md5", "h", "hash", "sign"]) => unix(value),
+            // Upyun: after eight letters of the signature.
+            "_upt" => value.get(8..).and_then(unix),
+            // Fastly: before the signature.
+            "token" => before_signature(value),
+            // CloudFront.
+            "Policy" if self.has(&["key-pair-id"]) => policy(value),
+            "ik-t" | "exp" => unix(value),
+            name => self.end_by_long_name(&name.to_ascii_lowercase(), value),
+        };
+        by_name.or_else(|| edge_token(value)).or_else(|| time(claims(value)?.get("exp")?))
+    }
+
+    /// Names that mean an end with every signer: `Expires`, `expires_at`, `x-expires`, `expirationTimestamp`
+    /// and so on. Signers of the newer kind (S3, Google, OSS, OBS, TOS) write a date and from then on a
+    /// number of seconds.
+    fn end_by_long_name(&self, name: &str, value: &str) -> Option<u64> {
+        if !name.contains("expir") {
+            return None;
+        }
+        let signed_at = name.strip_suffix("-expires").map(|signer| format!("{signer}-date"));
+        match signed_at.and_then(|name| self.get(&name)) {
+            Some(start) => date(start)?.checked_add(digits(value)?),
+            None => unix(value).or_else(|| date(value)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|pair| pair.name.eq_ignore_ascii_case(name)).map(|pair| &*pair.value)
+    }
+
+    fn has(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.get(name).is_some())
+    }
+
+    fn is_discord(&self) -> bool {
+        ["discordapp.com", "discordapp.net", "discord.com"].iter().any(|domain| is_within(self.host, domain))
+    }
+}
+
+/// Whether `host` is `domain` or below it.
+pub fn is_within(host: &str, domain: &str) -> bool {
+    let below = host.strip_suffix(domain);
+    below.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'))
+}
+
+/// The link that a value holds, as those of image proxies do.
+pub fn nested(value: &str) -> Option<Url> {
+    let is_link = value.starts_with("https://") || value.starts_with("http://");
+    if is_link { Url::parse(value).ok() } else { None }
+}
+
+fn pairs(text: &str) -> impl Iterator<Item = Pair<'_>> {
+    form_urlencoded::parse(text.as_bytes()).map(|(name, value)| Pair { name, value })
+}
+
+/// What a segment of the path holds of a signature: pairs, or a token that has no name.
+fn segment_pairs(segment: &str) -> impl Iterator<Item = Pair<'_>> {
+    let token = segment.starts_with("eyJ");
+    let named = if segment.contains('=') && !token { segment } else { "" };
+    let unnamed = token.then(|| Pair { name: "".into(), value: segment.into() });
+    pairs(named).chain(unnamed)
+}
+
+/// The number in digits alone.
+fn digits(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+fn hex(text: &str) -> Option<u64> {
+    if text.starts_with('+') { None } else { u64::from_str_radix(text, 16).ok() }
+}
+
+/// Unix time in seconds, milliseconds or microseconds; which of them is told by its range.
+fn unix(text: &str) -> Option<u64> {
+    in_seconds(digits(text)?)
+}
+
+fn in_seconds(number: u64) -> Option<u64> {
+    let seconds = match number {
+        ..UNIX_SECONDS_MIN => return None,
+        UNIX_SECONDS_MIN..UNIX_MILLIS_MIN => number,
+        UNIX_MILLIS_MIN.. if number < UNIX_MILLIS_MIN * 1_000 => number / 1_000,
+        _ => number / 1_000_000,
+    };
+    Some(seconds)
+}
+
+/// ISO 8601 in the forms that signers use: `20260121T161122Z`, `2026-01-21T16:11:22Z`, without seconds, or a
+/// day alone.
+fn date(text: &str) -> Option<u64> {
+    let text = match text.len() {
+        16 if text.is_ascii() && text.ends_with('Z') && !text.contains('-') => format!(
+            "{}-{}-{}T{}:{}:{}Z",
+            &text[..4],
+            &text[4..6],
+            &text[6..8],
+            &text[9..11],
+            &text[11..13],
+            &text[13..15]
+        ),
+        10 => format!("{text}T00:00:00Z"),
+        17 => text.replacen('Z', ":00Z", 1),
+        // A plus is a blank in a query.
+        _ => match text.split_once(['+', ' ']) {
+            Some((time, "00:00")) => format!("{time}Z"),
+            _ => text.to_owned(),
+        },
+    };
+    let time = humantime::parse_rfc3339(&text).ok()?;
+    time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs())
+}
+
+/// `exp=1769011882~acl=...~hmac=...` (Akamai) and `Expires=...~KeyName=...~Signature=...` (Google), whatever
+/// the name of it.
+fn edge_token(value: &str) -> Option<u64> {
+    let fields = || value.split('~').filter_map(|field| field.split_once('='));
+    let is_signed =
+        fields().any(|(name, _)| ["hmac", "signature"].iter().any(|known| name.eq_ignore_ascii_case(known)));
+    let end =
+        fields().find(|(name, _)| ["exp", "expires"].iter().any(|known| name.eq_ignore_ascii_case(known)));
+    end.filter(|_| is_signed).and_then(|(_, end)| unix(end))
+}
+
+/// `1769011882_4492f25946a2e8e1414a8bb53dab8a6ba1cf4615`.
+fn before_signature(value: &str) -> Option<u64> {
+    let (end, signature) = value.split_once('_')?;
+    let is_signature = signature.len() >= 32 && signature.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = || end.strip_prefix("0x").and_then(hex).and_then(in_seconds);
+    if is_signature { unix(end).or_else(hex) } else { None }
+}
+
+/// The end in a policy of CloudFront's, which is JSON in an alphabet of its own.
+fn policy(value: &str) -> Option<u64> {
+    let base64 = value.replace('-', "+").replace('_', "=").replace('~', "/");
+    let policy: Value = serde_json::from_slice(&BASE64_STANDARD.decode(base64).ok()?).ok()?;
+    let statements = policy.get("Statement")?.as_array()?;
+    let ends = statements
+        .iter()
+        .filter_map(|statement| time(statement.pointer("/Condition/DateLessThan/AWS:EpochTime")?));
+    ends.min()
+}
+
+/// What a JSON Web Token claims (RFC 7519).
+pub fn claims(token: &str) -> Option<Map<String, Value>> {
+    let (head, rest) = token.split_once('.')?;
+    let (claims, _) = rest.split_once('.')?;
+    let claims = head.starts_with("eyJ").then(|| BASE64_URL_SAFE_NO_PAD.decode(claims))?;
+    serde_json::from_slice(&claims.ok()?).ok()
+}
+
+/// Seconds in JSON; some writers give them a fraction.
+fn time(value: &Value) -> Option<u64> {
+    let text = value.to_string();
+    unix(text.split_once('.').map_or(&*text, |(seconds, _)| seconds))
+}
