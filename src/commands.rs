@@ -8,7 +8,7 @@ mod serve;
 
 use std::{
     fmt::Display,
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     process::ExitCode,
 };
 
@@ -22,32 +22,78 @@ const EXIT_CONFIG: u8 = 78;
 /// Runs what the command line says and returns the exit code.
 pub fn run(variables: &Variables) -> ExitCode {
     let command = without_empty_variables(Cli::command(), variables);
-    let cli = Cli::from_arg_matches(&command.get_matches());
-    match cli.unwrap_or_else(|error| error.exit()).command {
-        Command::Serve(flags) => serve::run(*flags, variables),
-        Command::Get(flags) => get::run(flags, variables),
-        Command::Health(target) => health::run(target),
-        Command::Sandbox(flags) => sandbox::run(flags),
+    let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    match cli.map(|cli| cli.command) {
+        Ok(Command::Serve(flags)) => serve::run(*flags, variables),
+        Ok(Command::Get(flags)) => get::run(flags, variables),
+        Ok(Command::Health(flags)) => health::run(flags),
+        Ok(Command::Sandbox(flags)) => sandbox::run(flags),
+        Err(answer) => explain(&answer),
     }
 }
 
-/// Runs `work` on a small runtime: for subcommands that make one call.
-fn block_on<F: Future<Output = ExitCode>>(work: F) -> ExitCode {
+/// Prints what clap has to say: help, the version, or a mistake on the command line.
+fn explain(answer: &clap::Error) -> ExitCode {
+    answer.exit()
+}
+
+/// A signal that asks a process to end.
+#[derive(Clone, Copy)]
+struct Ending;
+
+impl Ending {
+    fn cut_short(self) -> ExitCode {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs `work` on a small runtime, until it is done or Ctrl-C ends it, whose exit code `ended` tells.
+fn block_on<F: Future<Output = ExitCode>>(work: F, ended: fn(Ending) -> ExitCode) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => runtime.block_on(async {
+            tokio::select! {
+                code = work => code,
+                _ = tokio::signal::ctrl_c() => ended(Ending),
+            }
+        }),
         Err(error) => fail(format_args!("cannot start: {error}")),
     }
 }
 
-/// Prints an answer. A reader that leaves before its end, as `head` does, has what it wanted.
+/// Prints an answer that somebody asked for.
 fn print(text: impl Display) -> ExitCode {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(error),
-        _ => ExitCode::SUCCESS,
+    match written(writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(format_args!("cannot write the answer to standard output: {error}")),
     }
 }
 
+/// Prints what helps a person and is of no use to anyone else: where it cannot be written, nothing is lost.
+fn tell(text: impl Display) {
+    println!("{text}");
+}
+
+/// A reader that leaves before the end, as `head` does, has what it wanted.
+fn written(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Tells a fault on standard error. Where that cannot be written, the exit code alone tells it.
 fn fail(message: impl Display) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::FAILURE
+}
+
+/// Tells on standard error what a person may want to mend.
+fn warn(message: impl Display) {
+    eprintln!("warning: {message}");
+}
+
+/// Tells the faults of settings, as [`fail`] does.
+fn fail_config(faults: impl Display) -> ExitCode {
+    fail(faults);
+    ExitCode::from(EXIT_CONFIG)
 }

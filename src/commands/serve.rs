@@ -19,7 +19,7 @@ use tower::{Layer, ServiceBuilder};
 use tracing::{error, info, warn};
 use url::Url;
 
-use super::{EXIT_CONFIG, fail};
+use super::{fail_config, tell};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables},
     domain::{Credential, Instance, TokenOwner},
@@ -36,10 +36,7 @@ use crate::{
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     let (settings, log) = match flags.check(variables) {
         Ok(settings) => settings,
-        Err(faults) => {
-            fail(faults);
-            return ExitCode::from(EXIT_CONFIG);
-        }
+        Err(faults) => return fail_config(faults),
     };
     telemetry::start(log);
     log_panics();
@@ -194,7 +191,7 @@ fn greet(sandbox: &Sandbox, address: SocketAddr, admin: Option<SocketAddr>, toke
     };
     let upstream = sandbox.address();
     let metrics = admin.map(|admin| format!("Metrics: curl http://{admin}/metrics\n")).unwrap_or_default();
-    println!(
+    tell(format_args!(
         "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. Try:
 
   grpcurl -plaintext {token}-d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
@@ -202,7 +199,7 @@ fn greet(sandbox: &Sandbox, address: SocketAddr, admin: Option<SocketAddr>, toke
 More numbers to try: hypersender-grpc sandbox --help
 What the sandbox was asked: curl http://{upstream}/_sandbox/calls
 {metrics}"
-    );
+    ));
 }
 
 /// Says where a panic happened, and not what it says: that may hold what a log must not.

@@ -2,12 +2,14 @@
 //!
 //! All others are the SDK's to read: `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_*` and their like.
 
+use std::cell::RefCell;
+
 use http::Uri;
 
 use crate::telemetry::TraceSettings;
 
 /// A name, and what is wrong with its value. The value itself is not told: an endpoint may hold a password.
-pub type Fault = (&'static str, &'static str);
+pub type Fault = (&'static str, String);
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
@@ -22,39 +24,69 @@ const RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
 /// # Errors
 ///
 /// Every fault, if traces are wanted at all.
-pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<TraceSettings>, Vec<Fault>> {
-    let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, variable(name)?)));
-    let off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        || variable(EXPORTER).is_some_and(|value| value == "none");
-    let Some((name, text)) = first(ENDPOINT).filter(|_| !off) else { return Ok(None) };
-    let endpoint = endpoint(&text).ok_or((name, "not an http or https URL such as http://127.0.0.1:4317"));
-    let wrong = |(name, text): (&'static str, String), right: fn(&str) -> bool, fault| {
-        (!right(&text)).then_some((name, fault))
-    };
-    let given = |name| Some((name, variable(name)?));
-    let ratio = variable(SAMPLER).is_some_and(|sampler| sampler.ends_with("traceidratio"));
-    let others = [
-        given(EXPORTER).and_then(|given| wrong(given, |text| text == "otlp", "neither otlp nor none")),
-        first(PROTOCOL)
-            .and_then(|given| wrong(given, |text| text == "grpc", "not grpc, which alone is spoken")),
-        first(TIMEOUT).and_then(|given| wrong(given, is_time, "not a number of milliseconds above 0")),
-        given(SAMPLER).and_then(|given| wrong(given, is_sampler, SAMPLERS)),
-        given(RATIO).filter(|_| ratio).and_then(|given| wrong(given, is_ratio, "not a number from 0 to 1")),
-    ];
-    let mut faults: Vec<_> = others.into_iter().flatten().collect();
-    match endpoint {
-        Ok(endpoint) if faults.is_empty() => {
-            Ok(Some(TraceSettings { endpoint, service_name: variable("OTEL_SERVICE_NAME") }))
+pub fn read<'a>(
+    variable: impl Fn(&'static str) -> Result<Option<&'a str>, Fault>,
+) -> Result<Option<TraceSettings>, Vec<Fault>> {
+    let reader = Reader { variable, faults: RefCell::default() };
+    let off = reader.value("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || reader.value(EXPORTER) == Some("none");
+    let Some((name, text)) = reader.first(ENDPOINT).filter(|_| !off) else { return reader.unless_any(None) };
+    let endpoint = endpoint(text);
+    if endpoint.is_none() {
+        reader.note(name, "not an http or https URL such as http://127.0.0.1:4317");
+    }
+    let given = |name| Some((name, reader.value(name)?));
+    reader.check(given(EXPORTER), |text| text == "otlp", "neither otlp nor none");
+    reader.check(reader.first(PROTOCOL), |text| text == "grpc", "not grpc, which alone is spoken");
+    reader.check(reader.first(TIMEOUT), is_time, "not a number of milliseconds above 0");
+    reader.check(given(SAMPLER), is_sampler, SAMPLERS);
+    if reader.value(SAMPLER).is_some_and(|sampler| sampler.ends_with("traceidratio")) {
+        reader.check(given(RATIO), is_ratio, "not a number from 0 to 1");
+    }
+    let service_name = reader.value("OTEL_SERVICE_NAME").map(str::to_owned);
+    let settings = endpoint.map(|endpoint| TraceSettings { endpoint, service_name });
+    reader.unless_any(settings)
+}
+
+/// Reads variables and notes their faults.
+struct Reader<F> {
+    variable: F,
+    faults: RefCell<Vec<Fault>>,
+}
+
+impl<'a, F: Fn(&'static str) -> Result<Option<&'a str>, Fault>> Reader<F> {
+    fn value(&self, name: &'static str) -> Option<&'a str> {
+        (self.variable)(name).unwrap_or_else(|(name, fault)| {
+            self.note(name, &fault);
+            None
+        })
+    }
+
+    fn first(&self, names: [&'static str; 2]) -> Option<(&'static str, &'a str)> {
+        names.into_iter().find_map(|name| Some((name, self.value(name)?)))
+    }
+
+    fn note(&self, name: &'static str, fault: &str) {
+        let mut faults = self.faults.borrow_mut();
+        if !faults.iter().any(|(known, _)| *known == name) {
+            faults.push((name, fault.to_owned()));
         }
-        endpoint => {
-            faults.splice(0..0, endpoint.err());
-            Err(faults)
+    }
+
+    fn check(&self, given: Option<(&'static str, &'a str)>, right: fn(&str) -> bool, fault: &str) {
+        if let Some((name, _)) = given.filter(|(_, text)| !right(text)) {
+            self.note(name, fault);
         }
+    }
+
+    fn unless_any<T>(self, settings: Option<T>) -> Result<Option<T>, Vec<Fault>> {
+        let faults = self.faults.into_inner();
+        if faults.is_empty() { Ok(settings) } else { Err(faults) }
     }
 }
 
 fn endpoint(text: &str) -> Option<Uri> {
-    let uri: Uri = text.trim().parse().ok()?;
+    let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?.as_str();
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     (scheme && !authority.contains('@') && uri.query().is_none()).then_some(uri)
@@ -83,7 +115,7 @@ mod tests {
 
     fn read_these(variables: &[(&str, &str)]) -> Result<Option<String>, Vec<&'static str>> {
         let value =
-            |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).into());
+            |name: &str| Ok(variables.iter().find(|(other, _)| *other == name).map(|(_, value)| *value));
         let read = read(value).map(|settings| settings.map(|settings| settings.endpoint.to_string()));
         read.map_err(|faults| faults.into_iter().map(|(name, _)| name).collect())
     }

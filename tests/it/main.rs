@@ -23,3 +23,4 @@ mod secrets;
 mod settings;
 mod support;
 mod tidy;
+mod variables;
