@@ -13,11 +13,14 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Cli, Command, Variables, without_empty_variables};
 
 /// The settings are at fault; `EX_CONFIG` of BSD's sysexits.
 const EXIT_CONFIG: u8 = 78;
+/// A subcommand that a signal cut short exits with this and the signal's number, as a shell tells it.
+const EXIT_SIGNAL: u8 = 128;
 
 /// Runs what the command line says and returns the exit code.
 pub fn run(variables: &Variables) -> ExitCode {
@@ -34,30 +37,60 @@ pub fn run(variables: &Variables) -> ExitCode {
 
 /// Prints what clap has to say: help, the version, or a mistake on the command line.
 fn explain(answer: &clap::Error) -> ExitCode {
-    answer.exit()
+    match written(answer.print().and_then(|()| io::stdout().flush())) {
+        Err(error) if !answer.use_stderr() => fail(format_args!("cannot write to standard output: {error}")),
+        _ => ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(u8::MAX)),
+    }
 }
 
 /// A signal that asks a process to end.
 #[derive(Clone, Copy)]
-struct Ending;
+enum Ending {
+    Interrupt,
+    Terminate,
+}
 
 impl Ending {
+    /// The exit code of a subcommand that had more to do.
     fn cut_short(self) -> ExitCode {
-        ExitCode::FAILURE
+        let signal = match self {
+            Self::Interrupt => SignalKind::interrupt(),
+            Self::Terminate => SignalKind::terminate(),
+        };
+        ExitCode::from(EXIT_SIGNAL.saturating_add(u8::try_from(signal.as_raw_value()).unwrap_or_default()))
     }
 }
 
-/// Runs `work` on a small runtime, until it is done or Ctrl-C ends it, whose exit code `ended` tells.
+/// Listens for SIGINT and SIGTERM from now on; the future resolves at the first one. As the first process of a container, the
+/// system ends a process at neither.
+fn ending() -> io::Result<impl Future<Output = Ending>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => Ending::Interrupt,
+            _ = terminate.recv() => Ending::Terminate,
+        }
+    })
+}
+
+/// Runs `work` on a small runtime, until it is done or a signal ends it, whose exit code `ended` tells.
 fn block_on<F: Future<Output = ExitCode>>(work: F, ended: fn(Ending) -> ExitCode) -> ExitCode {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(async {
-            tokio::select! {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("cannot start: {error}")),
+    };
+    let code = runtime.block_on(async {
+        match ending() {
+            Ok(ending) => tokio::select! {
                 code = work => code,
-                _ = tokio::signal::ctrl_c() => ended(Ending),
-            }
-        }),
-        Err(error) => fail(format_args!("cannot start: {error}")),
-    }
+                signal = ending => ended(signal),
+            },
+            Err(error) => fail(format_args!("cannot listen for signals: {error}")),
+        }
+    });
+    // A name that is being resolved cannot be given up; dropped, the runtime would wait for it.
+    runtime.shutdown_background();
+    code
 }
 
 /// Prints an answer that somebody asked for.
@@ -70,7 +103,7 @@ fn print(text: impl Display) -> ExitCode {
 
 /// Prints what helps a person and is of no use to anyone else: where it cannot be written, nothing is lost.
 fn tell(text: impl Display) {
-    println!("{text}");
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// A reader that leaves before the end, as `head` does, has what it wanted.
@@ -83,13 +116,13 @@ fn written(result: io::Result<()>) -> io::Result<()> {
 
 /// Tells a fault on standard error. Where that cannot be written, the exit code alone tells it.
 fn fail(message: impl Display) -> ExitCode {
-    eprintln!("error: {message}");
+    let _ = writeln!(io::stderr(), "error: {message}");
     ExitCode::FAILURE
 }
 
 /// Tells on standard error what a person may want to mend.
 fn warn(message: impl Display) {
-    eprintln!("warning: {message}");
+    let _ = writeln!(io::stderr(), "warning: {message}");
 }
 
 /// Tells the faults of settings, as [`fail`] does.

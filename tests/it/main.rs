@@ -16,6 +16,7 @@ mod deadlines;
 mod encryption;
 mod lifecycle;
 mod messages;
+mod outputs;
 #[path = "../process/mod.rs"]
 mod process;
 mod request;
