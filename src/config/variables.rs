@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
+    net::IpAddr,
 };
 
 use clap::{Command, CommandFactory};
@@ -64,12 +65,41 @@ pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let arguments = command.get_subcommands().flat_map(Command::get_arguments);
     let known = arguments.filter_map(|argument| argument.get_env());
     let known: BTreeSet<_> = known.chain([CALLER_TOKEN, CALLER_TOKEN_FILE].map(OsStr::new)).collect();
-    let names = variables.iter().map(|(name, _)| name.as_os_str());
-    names
-        .filter(|name| !known.contains(name))
-        .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| name.starts_with(OWN_PREFIX))
+    let others = variables.iter().filter(|(name, _)| !known.contains(name.as_os_str()));
+    others
+        .map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()))
+        .filter(|(name, value)| name.starts_with(OWN_PREFIX) && !is_injected(name, value))
+        .map(|(name, _)| name.into_owned())
         .collect()
+}
+
+/// Whether Kubernetes, or Docker for a link, sets this variable to tell where a service is. A Service named hypersender-grpc, or
+/// with a name that begins so, gives its variables the prefix of ours: `_SERVICE_HOST`, `_SERVICE_PORT`,
+/// `_SERVICE_PORT_<NAME>`, `_PORT`, `_PORT_<NUMBER>_<PROTOCOL>`, and that with `_PROTO`, `_PORT` and `_ADDR`.
+fn is_injected(name: &str, value: &str) -> bool {
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    let is_ip = |text: &str| text.parse::<IpAddr>().is_ok();
+    let is_protocol = |text: &str| matches!(text, "tcp" | "udp" | "sctp");
+    let is_url = value.split_once("://").is_some_and(|(protocol, address)| {
+        let (ip, port) = address.rsplit_once(':').unwrap_or_default();
+        is_protocol(protocol) && is_port(port) && is_ip(ip.trim_matches(['[', ']']))
+    });
+    // Ends in a port's number and protocol, such as _PORT_50051_TCP.
+    let is_of_port = |name: &str| {
+        let mut words = name.rsplit('_');
+        let protocol = words.next().unwrap_or_default().to_ascii_lowercase();
+        is_protocol(&protocol) && words.next().is_some_and(is_port) && words.next() == Some("PORT")
+    };
+    if name.contains("_SERVICE_PORT_") || name.ends_with("_SERVICE_PORT") {
+        return is_port(value);
+    }
+    match name.rsplit_once('_') {
+        Some((service, "HOST")) => service.ends_with("_SERVICE") && is_ip(value),
+        Some((port, "PROTO")) => is_of_port(port) && is_protocol(value),
+        Some((port, "ADDR")) => is_of_port(port) && is_ip(value),
+        Some((port, "PORT")) => is_url || is_of_port(port) && is_port(value),
+        _ => is_of_port(name) && is_url,
+    }
 }
 
 /// The token that Hypersender is asked with.

@@ -89,6 +89,45 @@ async fn a_variable_that_is_no_setting_is_warned_of() {
 }
 
 #[tokio::test]
+async fn what_kubernetes_says_of_a_service_of_that_name_is_no_setting() {
+    let mut launch = Launch::serve().flags(&["--sandbox"]);
+    for (service, ip, shown) in [
+        ("HYPERSENDER_GRPC", "10.96.0.12", "10.96.0.12"),
+        ("HYPERSENDER_GRPC_ADMIN", "fd00::12", "[fd00::12]"),
+        ("HYPERSENDER_GRPC_CACHE_2", "10.96.0.13", "10.96.0.13"),
+    ] {
+        let url = format!("tcp://{shown}:50051");
+        for (name, value) in [
+            ("SERVICE_HOST", ip),
+            ("SERVICE_PORT", "50051"),
+            ("SERVICE_PORT_GRPC", "50051"),
+            ("SERVICE_PORT_METRICS_HTTP", "9090"),
+            ("PORT", &url),
+            ("PORT_50051_TCP", &url),
+            ("PORT_50051_TCP_PROTO", "tcp"),
+            ("PORT_50051_TCP_PORT", "50051"),
+            ("PORT_50051_TCP_ADDR", ip),
+        ] {
+            launch = launch.variable(&format!("{service}_{name}"), value);
+        }
+    }
+    let typos = [
+        ("HYPERSENDER_GRPC_LISTEN_PORT", "50051"),
+        ("HYPERSENDER_GRPC_PORTS", "tcp://10.96.0.12:50051"),
+        ("HYPERSENDER_GRPC_ADMIN_HOST", "10.96.0.12"),
+        ("HYPERSENDER_GRPC_SERVICE_NAME", "pictures"),
+        ("HYPERSENDER_GRPC_PORT_TCP", "tcp://10.96.0.12:50051"),
+    ];
+    launch = typos.into_iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
+    let logs = launch.start().await.logs();
+    let warned: Vec<_> = logs.lines().filter(|line| line.contains("no such setting")).collect();
+    assert_eq!(warned.len(), typos.len(), "{logs}");
+    for (name, _) in typos {
+        assert!(warned.iter().any(|line| line.contains(&format!(r#""variable":"{name}""#))), "{logs}");
+    }
+}
+
+#[tokio::test]
 async fn every_subcommand_has_help() {
     for arguments in [&["--help"][..], &["serve", "--help"], &["serve", "-h"], &["--version"], &["help"]] {
         assert_eq!(Launch::of(arguments).run().await.code, 0, "{arguments:?}");
