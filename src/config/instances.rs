@@ -33,8 +33,13 @@ struct Given {
     token_file: Option<PathBuf>,
 }
 
-/// The token of each instance in the file, or every fault of it. A fault tells no token; it names the line or instance.
+/// The token of each instance in the file, or every fault of it. A fault tells no token; it names the file, and the line or
+/// instance.
 pub fn read(path: &Path) -> Result<Vec<(Instance, SecretString)>, Vec<String>> {
+    parse(path).map_err(|faults| in_file(path, faults))
+}
+
+fn parse(path: &Path) -> Result<Vec<(Instance, SecretString)>, Vec<String>> {
     let text = read_file(path).map_err(|fault| vec![fault])?;
     let file: File = toml::from_str(&text).map_err(|error| vec![explain(&text, &error)])?;
     if file.instances.is_empty() {
@@ -76,6 +81,11 @@ impl Given {
             (None, None) => Err("neither token nor token_file is given; write one".to_owned()),
         }
     }
+}
+
+/// Faults of a file, each with its path.
+pub fn in_file(path: &Path, faults: Vec<String>) -> Vec<String> {
+    faults.into_iter().map(|fault| format!("{}: {fault}", path.display())).collect()
 }
 
 /// A token as it stands in a variable or file, without the blanks around it.
