@@ -101,6 +101,12 @@ async fn the_faults_of_a_question_are_told_at_once_and_by_name() {
              HYPERSENDER_GRPC_TOKEN: a token is visible ASCII characters without blanks",
         ),
         (
+            &["get", CHAT],
+            &[("HYPERSENDER_GRPC_TOKEN", "'Zq9mark'")],
+            "error: 1 setting at fault\n  HYPERSENDER_GRPC_TOKEN: in quotes, which are not part of a token; \
+             docker's --env-file, for one, keeps them",
+        ),
+        (
             &["sandbox", "--listen", "localhost"],
             &[],
             "error: 1 setting at fault\n  --listen: \"localhost\" is not a loopback address and port such as \
