@@ -14,6 +14,7 @@ mod message;
 mod observe;
 mod overload;
 mod paths;
+mod pem;
 mod preface;
 mod tls;
 mod unread;
@@ -38,6 +39,7 @@ pub use self::{
     observe::{Answer, ObserveLayer, Observed},
     overload::{Overload, OverloadLayer, Placed},
     paths::Paths,
+    pem::Pem,
     tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},
 };
 use crate::grpc::Health;

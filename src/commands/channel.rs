@@ -1,7 +1,5 @@
 //! A channel to a running service, for the subcommands that ask it.
 
-use std::{fs, path::Path};
-
 use humantime::format_duration;
 use tokio::{net::lookup_host, time::timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -29,24 +27,18 @@ async fn open(target: &Target) -> Result<Channel, String> {
     let scheme = if target.tls.is_some() { "https" } else { "http" };
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(cannot)?;
     if let Some(tls) = &target.tls {
-        endpoint = endpoint.tls_config(config(tls)?).map_err(cannot)?;
+        endpoint = endpoint.tls_config(config(tls)).map_err(cannot)?;
     }
     endpoint.connect().await.map_err(cannot)
 }
 
-fn config(tls: &ClientTls) -> Result<ClientTlsConfig, String> {
-    let ca = read("--tls-ca", &tls.ca)?;
-    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+fn config(tls: &ClientTls) -> ClientTlsConfig {
+    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca));
     if let Some(name) = &tls.domain {
         config = config.domain_name(name);
     }
     if let Some([cert, key]) = &tls.identity {
-        let cert = read("--tls-client-cert", cert)?;
-        config = config.identity(Identity::from_pem(cert, read("--tls-client-key", key)?));
+        config = config.identity(Identity::from_pem(cert, key));
     }
-    Ok(config)
-}
-
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{flag}: {}: {error}", path.display()))
+    config
 }

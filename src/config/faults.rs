@@ -43,7 +43,7 @@ impl Faults {
 
     /// The value, if there is one and it can be read.
     pub fn take_any<T>(&mut self, id: &str, given: Option<Given<T>>) -> Option<T> {
-        let noted = given?.0.map_err(|fault| self.note(&names_in(self.subcommand, id), &fault));
+        let noted = given?.0.map_err(|fault| self.note_of(id, &fault));
         noted.ok()
     }
 
@@ -55,6 +55,11 @@ impl Faults {
     /// Whether anything is noted of a setting whose name begins so.
     pub fn is_noted(&self, name: &str) -> bool {
         self.all.iter().any(|fault| fault.starts_with(name))
+    }
+
+    /// Notes a fault of the setting `id`.
+    pub fn note_of(&mut self, id: &str, fault: &str) {
+        self.note(&names_in(self.subcommand, id), fault);
     }
 
     /// Notes that the setting `missing` is not given, though `given`, which needs it, is.

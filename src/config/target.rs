@@ -1,6 +1,6 @@
 //! [`Target`]: where a running service is and how to reach it, for the subcommands that ask it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
@@ -9,8 +9,10 @@ use super::{
     address::Address,
     faults::Faults,
     flags::{GetFlags, TargetFlags},
+    given::Given,
     variables::caller_token,
 };
+use crate::server::Pem;
 
 /// Where a running service is and how to reach it.
 #[derive(Clone, Debug)]
@@ -24,14 +26,20 @@ pub struct Target {
 }
 
 /// How the connection to a service is encrypted.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClientTls {
     /// Authorities that sign the certificate of the service, PEM.
-    pub ca: PathBuf,
+    pub ca: Vec<u8>,
     /// Name in that certificate, where it is not the host that is asked.
     pub domain: Option<String>,
     /// Certificate chain and private key of the client, PEM.
-    pub identity: Option<[PathBuf; 2]>,
+    pub identity: Option<[Vec<u8>; 2]>,
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").field("domain", &self.domain).finish_non_exhaustive()
+    }
 }
 
 /// One look-up at a running service.
@@ -73,13 +81,37 @@ impl TargetFlags {
         for (id, _) in others.into_iter().filter(|(_, given)| *given && self.tls_ca.is_none()) {
             faults.require("tls_ca", id);
         }
-        let ca = faults.take_any("tls_ca", self.tls_ca);
         let domain = faults.take_any("tls_domain", self.tls_domain);
-        let cert = faults.take_any("tls_client_cert", self.tls_client_cert);
-        let key = faults.take_any("tls_client_key", self.tls_client_key);
-        let tls = ca.map(|ca| ClientTls { ca, domain, identity: cert.zip(key).map(Into::into) });
+        let is_encrypted = self.tls_ca.is_some();
+        let ca = pem(faults, "tls_ca", self.tls_ca, |pem| pem.certificates().map(drop));
+        let cert = pem(faults, "tls_client_cert", self.tls_client_cert, |pem| pem.certificates().map(drop));
+        let key = pem(faults, "tls_client_key", self.tls_client_key, |pem| pem.private_key().map(drop));
+        let identity = cert.zip(key);
+        match identity.as_ref().map(|(cert, key)| cert.is_of(key)) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => faults.note_of("tls_client_cert", "not the certificate of the private key"),
+            Some(Err(fault)) => faults.note_of("tls_client_cert", &fault),
+        }
+        let identity = identity.map(|(cert, key)| [cert, key].map(|pem| pem.bytes().to_vec()));
+        let tls = match (is_encrypted, ca) {
+            (false, _) => None,
+            (true, None) => return None,
+            (true, Some(ca)) => Some(ClientTls { ca: ca.bytes().to_vec(), domain, identity }),
+        };
         Some(Target { address: address?, timeout, tls })
     }
+}
+
+/// The PEM file that the setting `id` names, if there is one and `check` finds no fault in it.
+fn pem(
+    faults: &mut Faults,
+    id: &str,
+    path: Option<Given<PathBuf>>,
+    check: fn(&Pem) -> Result<(), String>,
+) -> Option<Pem> {
+    let path = faults.take_any(id, path)?;
+    let read = Pem::read(&path).and_then(|pem| check(&pem).map(|()| pem));
+    read.map_err(|fault| faults.note_of(id, &format!("{}: {fault}", path.display()))).ok()
 }
 
 impl GetFlags {

@@ -26,6 +26,11 @@ fn write_files(directory: &Path) {
     write("key.pem", &identity.key);
     write("other-key.pem", &other.identity("localhost").key);
     write("ca.pem", &authority.pem());
+    let ca = authority.pem();
+    write("joined.pem", &(ca.trim_end().to_owned() + &ca));
+    write("cut.pem", ca.trim_end().trim_end_matches("-----END CERTIFICATE-----"));
+    write("encrypted.pem", &identity.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
+    write("two-keys.pem", &identity.key.repeat(2));
     write("empty", "");
     write("blank", " \n");
     write("token", "1|Zq9mark-token\n");

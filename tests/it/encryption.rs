@@ -191,6 +191,41 @@ async fn the_subcommands_show_a_certificate() {
 }
 
 #[tokio::test]
+async fn a_file_of_which_the_subcommands_would_read_a_part_is_a_fault() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let ca = authority.pem();
+    let [good, joined] = [("ca.pem", ca.clone()), ("joined.pem", ca.trim_end().to_owned() + &ca)]
+        .map(|(name, text)| files.write(name, &text));
+    let [cert, key] = files.identity(&authority.identity("localhost"));
+    let encrypted = authority.identity("localhost").key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let encrypted = files.write("encrypted.pem", &encrypted);
+    let other = files.write("other-key.pem", &authority.identity("localhost").key);
+    for (flags, told) in [
+        (&["--tls-ca", &joined][..], ["--tls-ca", "a block begins within the line"]),
+        (&["--tls-ca", &key], ["--tls-ca", "holds no certificate"]),
+        (&["--tls-ca", "/nonexistent"], ["--tls-ca", "/nonexistent: cannot read the file"]),
+        (
+            &["--tls-ca", &good, "--tls-client-cert", &joined, "--tls-client-key", &key],
+            ["--tls-client-cert", "a block begins within the line"],
+        ),
+        (
+            &["--tls-ca", &good, "--tls-client-cert", &cert, "--tls-client-key", &encrypted],
+            ["--tls-client-key", "the key is encrypted; decrypt it with openssl pkey"],
+        ),
+        (
+            &["--tls-ca", &good, "--tls-client-cert", &cert, "--tls-client-key", &other],
+            ["--tls-client-cert", "not the certificate of the private key"],
+        ),
+    ] {
+        for arguments in [&["health"][..], &["get", CHAT]] {
+            let ended = Launch::of(arguments).flags(flags).run().await;
+            assert_eq!(ended.code, 78, "{flags:?}: {ended:?}");
+            assert!(told.iter().all(|word| ended.stderr.contains(word)), "{flags:?}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn get_shows_the_token_of_its_variable_or_file() {
     const TOKEN: &str = "Zq9mark-on-call";
     let (files, authority) = (Files::new(), Authority::new());
