@@ -4,6 +4,7 @@
 //! here ends the process; the environment comes in as [`Variables`].
 
 mod address;
+mod authorities;
 mod callers;
 mod check;
 mod faults;

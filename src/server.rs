@@ -42,7 +42,7 @@ pub use self::{
     pem::Pem,
     tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},
 };
-use crate::grpc::Health;
+use crate::{grpc::Health, telemetry::chain};
 
 /// How the server takes connections and stops.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ async fn admit<S>(
             });
         }
         Err(error) => {
-            warn!(%error, "cannot accept a connection");
+            warn!(error = chain(&error), "cannot accept a connection");
             sleep(ACCEPT_PAUSE).await;
         }
     }

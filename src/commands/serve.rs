@@ -30,7 +30,7 @@ use crate::{
         OverloadLayer, Paths, Stop, Tls,
     },
     stack::{self, Clock},
-    telemetry::{self, Metrics, Traces},
+    telemetry::{self, Metrics, Traces, chain},
 };
 
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
@@ -53,7 +53,7 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(%error, "cannot serve");
+            error!(error = chain(&error), "cannot serve");
             ExitCode::FAILURE
         }
     }
@@ -148,7 +148,7 @@ fn admin_listener(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Optio
     let Some(wanted) = wanted else { return Ok(None) };
     match listen(wanted, "admin_listen") {
         Err(error) if sandbox && error.kind() == io::ErrorKind::AddrInUse => {
-            warn!(%error, "the admin port is taken, a free one will do for the sandbox");
+            warn!(error = chain(&error), "the admin port is taken, a free one will do for the sandbox");
             listen(SocketAddr::new(wanted.ip(), 0), "admin_listen").map(Some)
         }
         bound => bound.map(Some),

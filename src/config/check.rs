@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Settings, Tokens, Upstream, Variables,
+    Settings, Tokens, Upstream, Variables, authorities,
     callers::{self, Proofs},
     faults::{Faults, names},
     flags::{AttemptFlags, CacheFlags, HypersenderFlags, LimitFlags, ServeFlags, ServerFlags},
@@ -178,6 +178,12 @@ fn upstream(
     }
     if sandbox {
         return Some(Upstream::Sandbox);
+    }
+    if let Some(url) = &base_url
+        && url.scheme() == "https"
+        && let Some(fault) = authorities::missing()
+    {
+        faults.note_of("base_url", &fault);
     }
     let instances_file = match flags.instances_file {
         Some(path) => Some(faults.take_any("instances_file", Some(path))?),

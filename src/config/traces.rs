@@ -4,8 +4,9 @@
 
 use std::cell::RefCell;
 
-use http::Uri;
+use http::{Uri, uri::Scheme};
 
+use super::authorities;
 use crate::telemetry::TraceSettings;
 
 /// A name, and what is wrong with its value. The value itself is not told: an endpoint may hold a password.
@@ -32,8 +33,14 @@ pub fn read<'a>(
         || reader.value(EXPORTER) == Some("none");
     let Some((name, text)) = reader.first(ENDPOINT).filter(|_| !off) else { return reader.unless_any(None) };
     let endpoint = endpoint(text);
-    if endpoint.is_none() {
-        reader.note(name, "not an http or https URL such as http://127.0.0.1:4317");
+    match &endpoint {
+        None => reader.note(name, "not an http or https URL such as http://127.0.0.1:4317"),
+        Some(endpoint) if endpoint.scheme() == Some(&Scheme::HTTPS) => {
+            if let Some(fault) = authorities::missing() {
+                reader.note(name, &fault);
+            }
+        }
+        Some(_) => {}
     }
     let given = |name| Some((name, reader.value(name)?));
     reader.check(given(EXPORTER), |text| text == "otlp", "neither otlp nor none");

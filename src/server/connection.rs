@@ -21,6 +21,7 @@ use super::{
     tls::{PeerNames, Tls},
     unread::Unread,
 };
+use crate::telemetry::chain;
 
 /// Time for the TLS handshake and the HTTP/2 preface together. A peer that takes longer has nothing to ask.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,7 +75,7 @@ where
         Ok(Ok((Either::Encrypted(stream), names))) => {
             serve(stream, service.map_request(named(names)), terms).await;
         }
-        Ok(Err(error)) => debug!(%error, "closed a connection that did not begin"),
+        Ok(Err(error)) => debug!(error = chain(&error), "closed a connection that did not begin"),
         Err(_) => debug!("closed a connection whose peer took too long to begin"),
     }
 }
@@ -124,7 +125,8 @@ where
     };
     tokio::select! {
         ended = conversation => if let Err(error) = ended {
-            debug!(%error, "connection ended in an error");
+            // Not its sources: they repeat what the peer may write into its GOAWAY.
+            debug!(error = error.to_string(), "connection ended in an error");
         },
         () = unread.too_long() => debug!("closed a connection whose peer does not read its answers"),
     }

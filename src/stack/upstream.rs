@@ -66,14 +66,19 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// When the machine's certificate store cannot be used.
+    /// When the root is one of https and the machine's certificate store cannot be used.
     pub fn new(
         base_url: Url,
         settings: Settings,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
+        let builder = match base_url.scheme() {
+            // Without TLS nobody's certificate is judged, and a machine without certificates will do.
+            "http" => Client::builder().tls_certs_only([]),
+            _ => Client::builder(),
+        };
+        let client = builder
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)

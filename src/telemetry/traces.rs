@@ -34,7 +34,7 @@ pub use self::{
     attempt::AttemptSpan,
     call::{CallSpan, trace_answer},
 };
-use super::metrics::Method;
+use super::{chain, metrics::Method};
 
 /// Where spans go. How many are kept, how many wait and for how long, the SDK reads from its own variables.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Traces {
         let provider = self.provider;
         let stop = move || provider.shutdown_with_timeout(FLUSH_TIMEOUT);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(stop).await {
-            warn!(%error, "the last traces were not sent");
+            warn!(error = chain(&error), "the last traces were not sent");
         }
     }
 }

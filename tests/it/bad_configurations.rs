@@ -49,8 +49,10 @@ async fn told(row: &Row, by_variable: Option<&str>, directory: &Path) -> String 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let variables = row.variables.iter().map(|(name, value)| (name.as_str(), value.replace("DIR", place)));
-    let given =
-        [(TOKEN.0, TOKEN.1.to_owned()), ("HYPERSENDER_GRPC_LISTEN", listen)].into_iter().chain(variables);
+    // Authorities that are there on every machine.
+    let authorities = ("SSL_CERT_FILE", format!("{place}/ca.pem"));
+    let given = [(TOKEN.0, TOKEN.1.to_owned()), ("HYPERSENDER_GRPC_LISTEN", listen), authorities];
+    let given = given.into_iter().chain(variables);
     let mut launch = given.fold(Launch::of(&["serve"]), |launch, (name, value)| launch.variable(name, value));
     for (flag, value) in &row.flags {
         let value = value.as_ref().map(|value| value.replace("DIR", place));

@@ -28,6 +28,24 @@ async fn http_is_allowed_on_loopback_or_when_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn without_https_no_certificates_of_authorities_are_needed() {
+    let directory = TempDir::new().unwrap();
+    let nothing = directory.path().to_str().unwrap();
+    let none = |launch: Launch| {
+        let missing = format!("{nothing}/missing");
+        launch.variable("SSL_CERT_FILE", missing).variable("SSL_CERT_DIR", nothing)
+    };
+    let upstream = Upstream::start([Reply::json(200, DOCUMENTED_ABSENCE)]).await;
+    for launch in [Service::asking(&upstream), Launch::serve().flags(&["--sandbox"])] {
+        let traces = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        let service = none(launch).variable(traces.0, traces.1).start().await;
+        service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
+    }
+    let ended = none(Service::asking_at("https://127.0.0.1:9/")).run().await;
+    assert!(ended.code == 78 && ended.stderr.contains("install ca-certificates"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn there_is_no_flag_for_a_token() {
     for flag in ["--api-key", "--token", "--whatsapp-api-key"] {
         let ended = Launch::of(&["serve", flag, "x"]).run().await;

@@ -53,7 +53,7 @@ impl Exporter {
             Err(error) => {
                 if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                     *warned = Some(Instant::now());
-                    warn!(%error, spans, "the collector did not take traces, they are lost");
+                    warn!(error = chain(error), spans, "the collector did not take traces, they are lost");
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::source::{Names, Source, words};
 pub type Rule = fn(&Source) -> Vec<String>;
 
 /// All rules that look at one source.
-pub const EACH: [Rule; 6] = [rooms, length, unwraps, process, upstream, codes];
+pub const EACH: [Rule; 7] = [rooms, length, unwraps, chains, process, upstream, codes];
 
 /// What each room may import: what stands before it, and what else is named.
 const ROOMS: [(&str, &[&str]); 9] = [
@@ -53,6 +53,15 @@ pub fn length(source: &Source) -> Vec<String> {
 fn unwraps(source: &Source) -> Vec<String> {
     let unwraps = source.code.contains(".unwrap()");
     unwraps.then(|| fault(source, "unwraps; expect states why it cannot fail")).into_iter().collect()
+}
+
+/// The text of an error alone often leaves out what happened.
+fn chains(source: &Source) -> Vec<String> {
+    let dropped = source.code.contains("%error");
+    dropped
+        .then(|| fault(source, "logs an error without its causes; see telemetry::chain"))
+        .into_iter()
+        .collect()
 }
 
 /// A fault for each word that stands in a source which is not below one of `places`.
@@ -196,6 +205,13 @@ mod tests {
         check(unwraps, "a.rs", "x.unwrap();", true);
         check(unwraps, "a.rs", "x.unwrap_or(y); // .unwrap()", false);
         check(unwraps, "a.rs", "#[cfg(test)]\nmod tests { fn f() { x.unwrap() } }", false);
+    }
+
+    #[test]
+    fn an_error_is_logged_with_its_causes() {
+        check(chains, "a.rs", "warn!(%error, \"x\");", true);
+        check(chains, "a.rs", "warn!(address, error = %error, \"x\");", true);
+        check(chains, "a.rs", "warn!(error = chain(&error), \"%error\");", false);
     }
 
     #[test]
