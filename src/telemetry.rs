@@ -51,11 +51,12 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to standard error, so that standard output stays for answers. Only the first call has an effect.
-pub fn start(settings: Settings) {
+/// Starts logging to standard error, so that standard output stays for answers, with colours where `colour` says so. Only
+/// the first call has an effect.
+pub fn start(settings: Settings, colour: bool) {
     let terminal = io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if terminal { Format::Text } else { Format::Json });
-    start_with(format, settings.filter, terminal, io::stderr);
+    start_with(format, settings.filter, colour, io::stderr);
 }
 
 fn start_with<W>(format: Format, filter: EnvFilter, ansi: bool, writer: W)

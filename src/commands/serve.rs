@@ -8,6 +8,7 @@ use std::{
     process::{self, ExitCode},
 };
 
+use anstream::{AutoStream, ColorChoice};
 use secrecy::SecretString;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -38,7 +39,7 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
         Ok(settings) => settings,
         Err(faults) => return fail_config(faults),
     };
-    telemetry::start(log);
+    telemetry::start(log, colour());
     log_panics();
     for variable in unknown_variables(variables) {
         warn!(variable, "no such setting");
@@ -200,6 +201,12 @@ More numbers to try: hypersender-grpc sandbox --help
 What the sandbox was asked: curl http://{upstream}/_sandbox/calls
 {metrics}"
     ));
+}
+
+/// Whether standard error is to have colours: by the same rules as clap's help, which are those of NO_COLOR, CLICOLOR,
+/// CLICOLOR_FORCE and TERM.
+fn colour() -> bool {
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
 /// Says where a panic happened, and not what it says: that may hold what a log must not.

@@ -90,6 +90,31 @@ async fn an_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_none()
 }
 
 #[tokio::test]
+async fn colours_are_where_they_are_wanted() {
+    const ESCAPE: char = '\u{1b}';
+    for (variables, coloured) in [
+        (&[][..], false),
+        (&[("CLICOLOR_FORCE", "1")], true),
+        (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+        (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "")], true),
+    ] {
+        let address = free_address().await;
+        let serve = ["serve", "--sandbox", "--listen", &address, "--admin-listen", "off"];
+        let launch = Launch::of(&serve).flags(&["--log-format", "text"]);
+        let set = |launch: Launch| {
+            variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
+        };
+        let mut service = set(launch).spawn();
+        service.printed("More numbers to try").await;
+        service.signal("INT").await;
+        assert_eq!(service.exit_code().await, 0);
+        assert_eq!(service.logs().contains(ESCAPE), coloured, "{variables:?}: {}", service.logs());
+        let mistake = set(Launch::of(&["serve", "--nonsense"])).run().await;
+        assert_eq!(mistake.stderr.contains(ESCAPE), coloured, "{variables:?}: {mistake:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_signal_ends_the_sandbox_well_and_cuts_a_question_short() {
     // Accepts connections, in the system's queue, and answers none.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
