@@ -5,6 +5,7 @@ mod get;
 mod health;
 mod sandbox;
 mod serve;
+mod unreachable;
 
 use std::{
     fmt::Display,

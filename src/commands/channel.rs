@@ -2,34 +2,37 @@
 
 use humantime::format_duration;
 use tokio::{net::lookup_host, time::timeout};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
 
+use super::unreachable::explain;
 use crate::{
     config::{Address, ClientTls, Target},
     telemetry::chain,
 };
 
-/// A channel to the service that `target` names.
+/// A channel to the service that `target` names, or why there is none.
 pub async fn connect(target: &Target) -> Result<Channel, String> {
     let (address, limit) = (&target.address, target.timeout);
-    let opened = timeout(limit, open(target)).await;
-    let late = || format!("no connection within {}", format_duration(limit));
-    opened.unwrap_or_else(|_| Err(late())).map_err(|fault| format!("cannot connect to {address}: {fault}"))
+    let opening = async {
+        if let Address::Name { host, port } = address {
+            let resolved = lookup_host((host.as_str(), *port)).await;
+            let cannot =
+                |error| format!("cannot connect to {address}: the name does not resolve ({})", chain(&error));
+            resolved.map(drop).map_err(cannot)?;
+        }
+        open(target).await.map_err(|error| explain(target, &error))
+    };
+    let late = || format!("cannot connect to {address}: no connection within {}", format_duration(limit));
+    timeout(limit, opening).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn open(target: &Target) -> Result<Channel, String> {
-    let address = &target.address;
-    if let Address::Name { host, port } = address {
-        let resolved = lookup_host((host.as_str(), *port)).await;
-        let _ = resolved.map_err(|error| format!("the name does not resolve ({})", chain(&error)))?;
-    }
-    let cannot = |error: tonic::transport::Error| chain(&error);
+async fn open(target: &Target) -> Result<Channel, Error> {
     let scheme = if target.tls.is_some() { "https" } else { "http" };
-    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(cannot)?;
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", target.address))?;
     if let Some(tls) = &target.tls {
-        endpoint = endpoint.tls_config(config(tls)).map_err(cannot)?;
+        endpoint = endpoint.tls_config(config(tls))?;
     }
-    endpoint.connect().await.map_err(cannot)
+    endpoint.connect().await
 }
 
 fn config(tls: &ClientTls) -> ClientTlsConfig {

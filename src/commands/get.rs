@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tonic::{Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt;
 
-use super::{Ending, block_on, channel::connect, fail, fail_config, print, warn};
+use super::{Ending, block_on, channel::connect, fail, fail_config, print, unreachable::explain_call, warn};
 use crate::{
     config::{Get, GetFlags, Variables},
     grpc::{
@@ -45,7 +45,7 @@ async fn get(asked: Get) -> ExitCode {
     }
     match ContactServiceClient::new(channel).get_profile_picture(request).await {
         Ok(response) => print(json(&response.into_inner())),
-        Err(status) => fail(explain(&status)),
+        Err(status) => fail(explain_call(&target, &status).unwrap_or_else(|| explain(&status))),
     }
 }
 

@@ -7,7 +7,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{Ending, block_on, channel::connect, fail, fail_config, tell};
+use super::{Ending, block_on, channel::connect, fail, fail_config, tell, unreachable::explain_call};
 use crate::config::{Target, TargetFlags};
 
 pub fn run(flags: TargetFlags) -> ExitCode {
@@ -32,6 +32,6 @@ async fn check(target: Target) -> ExitCode {
             }
             status => fail(status.as_str_name()),
         },
-        Err(status) => fail(status.message()),
+        Err(status) => fail(explain_call(&target, &status).unwrap_or_else(|| status.message().to_owned())),
     }
 }
