@@ -3,6 +3,7 @@
 mod channel;
 mod get;
 mod health;
+mod open_files;
 mod sandbox;
 mod serve;
 mod unreachable;

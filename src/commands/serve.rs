@@ -20,7 +20,11 @@ use tower::{Layer, ServiceBuilder};
 use tracing::{error, info, warn};
 use url::Url;
 
-use super::{fail_config, tell};
+use super::{
+    fail_config,
+    open_files::{OpenFiles, Share},
+    tell,
+};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables},
     domain::{Credential, Instance, TokenOwner},
@@ -35,7 +39,7 @@ use crate::{
 };
 
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
-    let (settings, log) = match flags.check(variables) {
+    let (mut settings, log) = match flags.check(variables) {
         Ok(settings) => settings,
         Err(faults) => return fail_config(faults),
     };
@@ -44,7 +48,9 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     for variable in unknown_variables(variables) {
         warn!(variable, "no such setting");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Before the runtime, which opens files itself.
+    let limited = within_open_files(&mut settings);
+    let runtime = limited.and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let served = runtime.and_then(|runtime| {
         let served = runtime.block_on(serve(settings));
         // A name that is being resolved cannot be given up; dropped, the runtime would wait for it.
@@ -115,8 +121,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     if let Some(sandbox) = &sandbox {
         greet(sandbox, address, admin_address, settings.token_owner);
     }
-    let server = within_open_files(settings.server);
-    server::serve(listener, settings.tls, calls, health, leaving, stop, server).await;
+    server::serve(listener, settings.tls, calls, health, leaving, stop, settings.server).await;
     if let Some(traces) = traces {
         traces.stop().await;
     }
@@ -217,22 +222,26 @@ fn log_panics() {
     }));
 }
 
-/// Files that the service opens beside its callers' connections: those to Hypersender, and a reserve.
-const FILES_RESERVED: usize = 256;
-
-/// Keeps connections below the limit of open files, beyond which nothing could be accepted or asked.
-fn within_open_files(mut settings: server::Settings) -> server::Settings {
-    let wanted = settings.connections + FILES_RESERVED;
-    let files = rlimit::increase_nofile_limit(wanted as u64)
-        .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
-    if files < wanted {
-        settings.connections = files.saturating_sub(FILES_RESERVED).max(1);
+/// Keeps connections and attempts below the limit of open files, beyond which nothing could be accepted or asked.
+///
+/// # Errors
+///
+/// When the limit is too low for anything.
+fn within_open_files(settings: &mut Settings) -> io::Result<()> {
+    let sandbox = matches!(settings.upstream, Upstream::Sandbox);
+    let (connections, attempts) =
+        (&mut settings.server.connections, &mut settings.stack.concurrency.attempts);
+    let wanted = Share { connections: *connections, attempts: *attempts };
+    let share = OpenFiles::raise(wanted, sandbox).map_err(io::Error::other)?.share(wanted, sandbox);
+    if share != wanted {
+        let Share { connections, attempts } = share;
         warn!(
-            connections = settings.connections,
-            files, "fewer connections than set: the limit of open files is low"
+            connections,
+            attempts, "fewer connections or attempts than set: the limit of open files is low"
         );
     }
-    settings
+    (*connections, *attempts) = (share.connections, share.attempts);
+    Ok(())
 }
 
 /// Reads again, at each SIGHUP, what can change while the service runs.

@@ -131,6 +131,16 @@ impl Launch {
         self
     }
 
+    /// With so many open files allowed, and no way to raise the limit.
+    pub fn open_files(self, limit: usize) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &limit.to_string()]);
+        command.arg(self.0.get_program()).args(self.0.get_args()).env_clear();
+        command.envs(self.0.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command)
+    }
+
     /// Starts the process and waits until it listens.
     pub async fn start(self) -> Process {
         let mut process = self.spawn();
