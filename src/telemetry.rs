@@ -29,7 +29,8 @@ pub use self::metrics::{
     Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,
 };
 pub use self::traces::{
-    AttemptSpan, CallLink, CallSpan, Settings as TraceSettings, Traces, in_this_call, trace_answer,
+    AttemptSpan, BatchSettings as TraceBatchSettings, CallLink, CallSpan, Protocol as TraceProtocol,
+    Settings as TraceSettings, Traces, in_this_call, trace_answer,
 };
 use crate::domain::Key;
 

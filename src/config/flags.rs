@@ -41,7 +41,8 @@ pub enum Command {
     /// never from the command line, which everyone on the machine can read. Exit code 78 means that settings are at fault.
     ///
     /// Traces go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, such as http://127.0.0.1:4317, and
-    /// nowhere without it. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the other standard variables hold.
+    /// nowhere without it. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the other standard variables hold;
+    /// OTEL_EXPORTER_OTLP_PROTOCOL is grpc or http/protobuf.
     Serve(Box<ServeFlags>),
     /// Ask a running service for one contact and print the answer as JSON.
     ///

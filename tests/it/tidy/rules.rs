@@ -80,7 +80,9 @@ fn process(source: &Source) -> Vec<String> {
 }
 
 fn upstream(source: &Source) -> Vec<String> {
-    only_in(source, &["stack/upstream"], &["reqwest"], "only stack/upstream calls Hypersender")
+    // Collectors may be asked by HTTP, too.
+    let places = ["stack/upstream", "telemetry/traces/http"];
+    only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 
 /// `Status::not_found("...")` chooses a code, too.
@@ -229,6 +231,7 @@ mod tests {
     fn only_upstream_knows_the_http_client() {
         check(upstream, "stack/retry.rs", "use reqwest::Client;", true);
         check(upstream, "stack/retry.rs", "// reqwest\nlet x = \"reqwest\";", false);
+        check(upstream, "telemetry/traces/http.rs", "use reqwest::Client;", false);
         check(upstream, "stack/upstream.rs", "use reqwest::Client;", false);
         check(upstream, "stack/upstream/wire.rs", "use reqwest::Client;", false);
         check(upstream, "sandbox.rs", "#[cfg(test)]\nmod tests { use reqwest::Client; }", false);
