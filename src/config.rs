@@ -3,13 +3,18 @@
 //! A value is read without a word of complaint and checked with all others, so that one start tells every fault. Nothing
 //! here ends the process; the environment comes in as [`Variables`].
 
+mod address;
+mod authorities;
 mod callers;
 mod check;
+mod faults;
 mod flags;
 mod given;
 mod instances;
 mod proxy;
+mod target;
 mod traces;
+mod variables;
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
@@ -17,9 +22,12 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use self::{
-    check::{Faults, caller_token, names, unknown_variables, without_empty_variables},
-    flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, Target},
+    address::Address,
+    faults::{Faults, names},
+    flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, TargetFlags},
     proxy::unused_proxy_variables,
+    target::{ClientTls, Get, Target},
+    variables::{unknown_variables, without_empty_variables},
 };
 use crate::{
     domain::{Instance, TokenOwner},
@@ -93,5 +101,18 @@ impl ServeFlags {
     /// Every fault of every setting.
     pub fn check(self, variables: &Variables) -> Result<(Settings, telemetry::Settings), Faults> {
         check::serve(self, variables)
+    }
+}
+
+impl SandboxFlags {
+    /// Where the sandbox listens.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of every setting.
+    pub fn check(self) -> Result<SocketAddr, Faults> {
+        let mut faults = Faults::of("sandbox");
+        let listen = faults.take_any("listen", Some(self.listen));
+        faults.unless_any(listen)
     }
 }

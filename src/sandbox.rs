@@ -193,7 +193,7 @@ async fn serve(listener: TcpListener, routes: Router) {
                     connections.spawn(converse(stream, routes.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the sandbox could not accept a connection");
+                    tracing::warn!(error = crate::telemetry::chain(&error), "the sandbox could not accept a connection");
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             },

@@ -17,6 +17,7 @@ mod message;
 mod observe;
 mod overload;
 mod paths;
+mod pem;
 mod preface;
 mod room;
 mod tls;
@@ -43,9 +44,10 @@ pub use self::{
     observe::{Answer, ObserveLayer, Observed},
     overload::{Overload, OverloadLayer, Placed},
     paths::Paths,
+    pem::Pem,
     tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},
 };
-use crate::grpc::Health;
+use crate::{grpc::Health, telemetry::chain};
 
 /// How the server takes connections and stops.
 #[derive(Clone, Debug)]
@@ -159,7 +161,7 @@ async fn admit<S>(
             });
         }
         Err(error) => {
-            warn!(%error, "cannot accept a connection");
+            warn!(error = chain(&error), "cannot accept a connection");
             sleep(ACCEPT_PAUSE).await;
         }
     }

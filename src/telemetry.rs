@@ -29,7 +29,8 @@ pub use self::metrics::{
     Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,
 };
 pub use self::traces::{
-    AttemptSpan, CallLink, CallSpan, Settings as TraceSettings, Traces, in_this_call, trace_answer,
+    AttemptSpan, BatchSettings as TraceBatchSettings, CallLink, CallSpan, Protocol as TraceProtocol,
+    Settings as TraceSettings, Traces, in_this_call, trace_answer,
 };
 use crate::domain::Key;
 
@@ -51,11 +52,12 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to standard error, so that standard output stays for answers. Only the first call has an effect.
-pub fn start(settings: Settings) {
+/// Starts logging to standard error, so that standard output stays for answers, with colours where `colour` says so. Only
+/// the first call has an effect.
+pub fn start(settings: Settings, colour: bool) {
     let terminal = io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if terminal { Format::Text } else { Format::Json });
-    start_with(format, settings.filter, terminal, io::stderr);
+    start_with(format, settings.filter, colour, io::stderr);
 }
 
 fn start_with<W>(format: Format, filter: EnvFilter, ansi: bool, writer: W)

@@ -1,49 +1,47 @@
 //! A channel to a running service, for the subcommands that ask it.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+use humantime::format_duration;
+use tokio::{net::lookup_host, time::timeout};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
+
+use super::unreachable::explain;
+use crate::{
+    config::{Address, ClientTls, Target},
+    telemetry::chain,
 };
 
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-
-use crate::{config::Target, telemetry::chain};
-
-/// A channel to the service that `target` names.
+/// A channel to the service that `target` names, or why there is none.
 pub async fn connect(target: &Target) -> Result<Channel, String> {
-    let mut address = target.address;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let cannot = |error: tonic::transport::Error| format!("cannot connect to {address}: {}", chain(&error));
-    let tls = tls(target)?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).expect("it is an address");
-    if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls).map_err(cannot)?;
-    }
-    endpoint.connect_timeout(target.timeout).connect().await.map_err(cannot)
+    let (address, limit) = (&target.address, target.timeout);
+    let opening = async {
+        if let Address::Name { host, port } = address {
+            let resolved = lookup_host((host.as_str(), *port)).await;
+            let cannot =
+                |error| format!("cannot connect to {address}: the name does not resolve ({})", chain(&error));
+            resolved.map(drop).map_err(cannot)?;
+        }
+        open(target).await.map_err(|error| explain(target, &error))
+    };
+    let late = || format!("cannot connect to {address}: no connection within {}", format_duration(limit));
+    timeout(limit, opening).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// How to encrypt, when an authority is given.
-fn tls(target: &Target) -> Result<Option<ClientTlsConfig>, String> {
-    let Some(authority) = &target.tls_ca else { return Ok(None) };
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--tls-ca", authority)?));
-    if let Some(name) = &target.tls_domain {
-        tls = tls.domain_name(name);
+async fn open(target: &Target) -> Result<Channel, Error> {
+    let scheme = if target.tls.is_some() { "https" } else { "http" };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", target.address))?;
+    if let Some(tls) = &target.tls {
+        endpoint = endpoint.tls_config(config(tls))?;
     }
-    if let (Some(cert), Some(key)) = (&target.tls_client_cert, &target.tls_client_key) {
-        let [cert, key] =
-            [("--tls-client-cert", cert), ("--tls-client-key", key)].map(|(flag, path)| read(flag, path));
-        tls = tls.identity(Identity::from_pem(cert?, key?));
-    }
-    Ok(Some(tls))
+    endpoint.connect().await
 }
 
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{flag}: {}: {error}", path.display()))
+fn config(tls: &ClientTls) -> ClientTlsConfig {
+    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca));
+    if let Some(name) = &tls.domain {
+        config = config.domain_name(name);
+    }
+    if let Some([cert, key]) = &tls.identity {
+        config = config.identity(Identity::from_pem(cert, key));
+    }
+    config
 }

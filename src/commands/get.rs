@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tonic::{Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt;
 
-use super::{EXIT_CONFIG, block_on, channel::connect, fail, print};
+use super::{Ending, block_on, channel::connect, fail, fail_config, print, unreachable::explain_call, warn};
 use crate::{
-    config::{GetFlags, Variables, caller_token},
+    config::{Get, GetFlags, Variables},
     grpc::{
         DESCRIPTORS,
         contact::{
@@ -20,29 +20,23 @@ use crate::{
 };
 
 pub fn run(flags: GetFlags, variables: &Variables) -> ExitCode {
-    match caller_token(variables) {
-        Ok(token) => block_on(get(flags, token)),
-        Err(fault) => {
-            fail(fault);
-            ExitCode::from(EXIT_CONFIG)
-        }
+    match flags.check(variables) {
+        Ok(asked) => block_on(get(asked), Ending::cut_short),
+        Err(faults) => fail_config(faults),
     }
 }
 
-async fn get(flags: GetFlags, token: Option<SecretString>) -> ExitCode {
-    if token.is_some() && flags.target.tls_ca.is_none() && !flags.target.is_this_machine() {
-        eprintln!("warning: the token travels in the clear; --tls-ca encrypts");
+async fn get(asked: Get) -> ExitCode {
+    let Get { chat_id, instance, target, token } = asked;
+    if token.is_some() && target.tls.is_none() && !target.address.is_this_machine() {
+        warn("the token travels in the clear; --tls-ca encrypts");
     }
-    let channel = match connect(&flags.target).await {
+    let channel = match connect(&target).await {
         Ok(channel) => channel,
         Err(error) => return fail(error),
     };
-    let mut request = Request::new(GetProfilePictureRequest {
-        instance: flags.instance,
-        chat_id: flags.chat_id,
-        cache_control: None,
-    });
-    request.set_timeout(flags.target.timeout);
+    let mut request = Request::new(GetProfilePictureRequest { instance, chat_id, cache_control: None });
+    request.set_timeout(target.timeout);
     if let Some(token) = token {
         let bearer = format!("Bearer {}", token.expose_secret()).parse();
         let mut bearer: MetadataValue<_> = bearer.expect("a token is visible ASCII");
@@ -51,7 +45,7 @@ async fn get(flags: GetFlags, token: Option<SecretString>) -> ExitCode {
     }
     match ContactServiceClient::new(channel).get_profile_picture(request).await {
         Ok(response) => print(json(&response.into_inner())),
-        Err(status) => fail(explain(&status)),
+        Err(status) => fail(explain_call(&target, &status).unwrap_or_else(|| explain(&status))),
     }
 }
 

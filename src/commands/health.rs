@@ -7,11 +7,14 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{block_on, channel::connect, fail, print};
-use crate::config::Target;
+use super::{Ending, block_on, channel::connect, fail, fail_config, tell, unreachable::explain_call};
+use crate::config::{Target, TargetFlags};
 
-pub fn run(target: Target) -> ExitCode {
-    block_on(check(target))
+pub fn run(flags: TargetFlags) -> ExitCode {
+    match flags.check() {
+        Ok(target) => block_on(check(target), Ending::cut_short),
+        Err(faults) => fail_config(faults),
+    }
 }
 
 async fn check(target: Target) -> ExitCode {
@@ -23,9 +26,12 @@ async fn check(target: Target) -> ExitCode {
     request.set_timeout(target.timeout);
     match HealthClient::new(channel).check(request).await {
         Ok(answer) => match answer.into_inner().status() {
-            ServingStatus::Serving => print("SERVING"),
+            ServingStatus::Serving => {
+                tell("SERVING");
+                ExitCode::SUCCESS
+            }
             status => fail(status.as_str_name()),
         },
-        Err(status) => fail(status.message()),
+        Err(status) => fail(explain_call(&target, &status).unwrap_or_else(|| status.message().to_owned())),
     }
 }

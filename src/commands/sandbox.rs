@@ -1,27 +1,29 @@
-//! `sandbox`: the stand-in REST API alone, until Ctrl-C.
+//! `sandbox`: the stand-in REST API alone, until SIGTERM or Ctrl-C.
 
-use std::process::ExitCode;
+use std::{net::SocketAddr, process::ExitCode};
 
-use super::{block_on, fail};
+use super::{block_on, fail, fail_config, tell};
 use crate::{config::SandboxFlags, sandbox::Sandbox};
 
 pub fn run(flags: SandboxFlags) -> ExitCode {
-    block_on(serve(flags))
+    match flags.check() {
+        // Asked to end, it has done what it is there for.
+        Ok(listen) => block_on(serve(listen), |_| ExitCode::SUCCESS),
+        Err(faults) => fail_config(faults),
+    }
 }
 
-async fn serve(flags: SandboxFlags) -> ExitCode {
-    let sandbox = match Sandbox::start(flags.listen).await {
+async fn serve(listen: SocketAddr) -> ExitCode {
+    let sandbox = match Sandbox::start(listen).await {
         Ok(sandbox) => sandbox,
-        Err(error) => return fail(error),
+        Err(error) => return fail(format_args!("cannot listen on {listen}: {error}")),
     };
-    println!(
+    tell(format_args!(
         "HYPERSENDER_WHATSAPP_BASE_URL={}\nHYPERSENDER_WHATSAPP_API_KEY={}\nHYPERSENDER_WHATSAPP_INSTANCE_ID={}",
         sandbox.base_url(),
         Sandbox::TOKEN,
         Sandbox::INSTANCE,
-    );
-    tokio::select! {
-        () = sandbox.stopped() => fail("the sandbox stopped by itself"),
-        _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
-    }
+    ));
+    sandbox.stopped().await;
+    fail("the sandbox stopped by itself")
 }

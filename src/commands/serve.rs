@@ -8,6 +8,7 @@ use std::{
     process::{self, ExitCode},
 };
 
+use anstream::{AutoStream, ColorChoice};
 use secrecy::SecretString;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -19,7 +20,11 @@ use tower::{Layer, ServiceBuilder};
 use tracing::{error, info, warn};
 use url::Url;
 
-use super::{EXIT_CONFIG, fail};
+use super::{
+    fail_config,
+    open_files::{OpenFiles, Share},
+    tell,
+};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables, unused_proxy_variables},
     domain::{Credential, Instance, TokenOwner},
@@ -30,18 +35,15 @@ use crate::{
         ObserveLayer, OverloadLayer, Paths, Stop, Tls,
     },
     stack::{self, Clock},
-    telemetry::{self, Metrics, Traces},
+    telemetry::{self, Metrics, Traces, chain},
 };
 
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
-    let (settings, log) = match flags.check(variables) {
+    let (mut settings, log) = match flags.check(variables) {
         Ok(settings) => settings,
-        Err(faults) => {
-            fail(faults);
-            return ExitCode::from(EXIT_CONFIG);
-        }
+        Err(faults) => return fail_config(faults),
     };
-    telemetry::start(log);
+    telemetry::start(log, colour());
     log_panics();
     for variable in unknown_variables(variables) {
         warn!(variable, "no such setting");
@@ -51,7 +53,9 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     if is_direct && !others.is_empty() {
         warn!(variables = others, "set for a proxy and not used; see {}", names("upstream_proxy"));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Before the runtime, which opens files itself.
+    let limited = within_open_files(&mut settings);
+    let runtime = limited.and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let served = runtime.and_then(|runtime| {
         let served = runtime.block_on(serve(settings));
         // A name that is being resolved cannot be given up; dropped, the runtime would wait for it.
@@ -61,7 +65,7 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(%error, "cannot serve");
+            error!(error = chain(&error), "cannot serve");
             ExitCode::FAILURE
         }
     }
@@ -124,8 +128,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     if let Some(sandbox) = &sandbox {
         greet(sandbox, address, admin_address, settings.token_owner);
     }
-    let server = within_open_files(settings.server);
-    server::serve(listener, settings.tls, calls, health, leaving, stop, server).await;
+    server::serve(listener, settings.tls, calls, health, leaving, stop, settings.server).await;
     if let Some(traces) = traces {
         traces.stop().await;
     }
@@ -158,7 +161,7 @@ fn admin_listener(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Optio
     let Some(wanted) = wanted else { return Ok(None) };
     match listen(wanted, "admin_listen") {
         Err(error) if sandbox && error.kind() == io::ErrorKind::AddrInUse => {
-            warn!(%error, "the admin port is taken, a free one will do for the sandbox");
+            warn!(error = chain(&error), "the admin port is taken, a free one will do for the sandbox");
             listen(SocketAddr::new(wanted.ip(), 0), "admin_listen").map(Some)
         }
         bound => bound.map(Some),
@@ -201,7 +204,7 @@ fn greet(sandbox: &Sandbox, address: SocketAddr, admin: Option<SocketAddr>, toke
     };
     let upstream = sandbox.address();
     let metrics = admin.map(|admin| format!("Metrics: curl http://{admin}/metrics\n")).unwrap_or_default();
-    println!(
+    tell(format_args!(
         "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. Try:
 
   grpcurl -plaintext {token}-d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
@@ -209,7 +212,13 @@ fn greet(sandbox: &Sandbox, address: SocketAddr, admin: Option<SocketAddr>, toke
 More numbers to try: hypersender-grpc sandbox --help
 What the sandbox was asked: curl http://{upstream}/_sandbox/calls
 {metrics}"
-    );
+    ));
+}
+
+/// Whether standard error is to have colours: by the same rules as clap's help, which are those of NO_COLOR, CLICOLOR,
+/// CLICOLOR_FORCE and TERM.
+fn colour() -> bool {
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
 /// Says where a panic happened, and not what it says: that may hold what a log must not.
@@ -220,22 +229,26 @@ fn log_panics() {
     }));
 }
 
-/// Files that the service opens beside its callers' connections: those to Hypersender, and a reserve.
-const FILES_RESERVED: usize = 256;
-
-/// Keeps connections below the limit of open files, beyond which nothing could be accepted or asked.
-fn within_open_files(mut settings: server::Settings) -> server::Settings {
-    let wanted = settings.connections + FILES_RESERVED;
-    let files = rlimit::increase_nofile_limit(wanted as u64)
-        .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
-    if files < wanted {
-        settings.connections = files.saturating_sub(FILES_RESERVED).max(1);
+/// Keeps connections and attempts below the limit of open files, beyond which nothing could be accepted or asked.
+///
+/// # Errors
+///
+/// When the limit is too low for anything.
+fn within_open_files(settings: &mut Settings) -> io::Result<()> {
+    let sandbox = matches!(settings.upstream, Upstream::Sandbox);
+    let (connections, attempts) =
+        (&mut settings.server.connections, &mut settings.stack.concurrency.attempts);
+    let wanted = Share { connections: *connections, attempts: *attempts };
+    let share = OpenFiles::raise(wanted, sandbox).map_err(io::Error::other)?.share(wanted, sandbox);
+    if share != wanted {
+        let Share { connections, attempts } = share;
         warn!(
-            connections = settings.connections,
-            files, "fewer connections than set: the limit of open files is low"
+            connections,
+            attempts, "fewer connections or attempts than set: the limit of open files is low"
         );
     }
-    settings
+    (*connections, *attempts) = (share.connections, share.attempts);
+    Ok(())
 }
 
 /// Reads again, at each SIGHUP, what can change while the service runs.

@@ -13,7 +13,7 @@ use std::{path::Path, sync::Arc};
 
 use toml::{Table, Value};
 
-use super::instances::{explain, field, read_file};
+use super::instances::{explain, field, in_file, read_file};
 use crate::{
     domain::{Allowed, Caller, Instance},
     server::{Known, TokenHash},
@@ -34,10 +34,10 @@ const CERTIFICATE_CHARS_MAX: usize = 2048;
 /// `printf %s "$TOKEN" | sha256sum` with a variable that is not set.
 const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// The callers in the file, or every fault of it.
+/// The callers in the file, or every fault of it, with the path of the file.
 pub fn read(path: &Path, proofs: Proofs) -> Result<Known, Vec<String>> {
-    let text = read_file(path).map_err(|fault| vec![fault])?;
-    parse(&text, proofs)
+    let text = read_file(path).map_err(|fault| vec![fault]);
+    text.and_then(|text| parse(&text, proofs)).map_err(|faults| in_file(path, faults))
 }
 
 fn parse(text: &str, proofs: Proofs) -> Result<Known, Vec<String>> {

@@ -5,9 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
-use url::Url;
+use url::{Host, Url};
 
-use super::given::{Given, bytes, duration, number, one_of, read_by, switch};
+use super::{
+    address::Address,
+    given::{Given, bytes, duration, number, one_of, path, read_by, switch},
+};
 use crate::{
     domain::{Instance, TokenOwner},
     sandbox,
@@ -38,7 +41,8 @@ pub enum Command {
     /// never from the command line, which everyone on the machine can read. Exit code 78 means that settings are at fault.
     ///
     /// Traces go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, such as http://127.0.0.1:4317, and
-    /// nowhere without it. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the other standard variables hold.
+    /// nowhere without it. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the other standard variables hold;
+    /// OTEL_EXPORTER_OTLP_PROTOCOL is grpc or http/protobuf.
     Serve(Box<ServeFlags>),
     /// Ask a running service for one contact and print the answer as JSON.
     ///
@@ -46,7 +50,7 @@ pub enum Command {
     /// HYPERSENDER_GRPC_TOKEN_FILE names; never from the command line, which everyone on the machine can read.
     Get(GetFlags),
     /// Ask a running service for its health: exit code 0 when it serves, else 1.
-    Health(Target),
+    Health(TargetFlags),
     /// Run the stand-in REST API alone.
     #[command(after_long_help = sandbox::numbers_help())]
     Sandbox(SandboxFlags),
@@ -88,8 +92,8 @@ pub(super) struct ServerFlags {
     pub admin_listen: Given<Option<SocketAddr>>,
     /// TOML file with a table `callers.<name>` for each backend that may call, holding token_sha256 or certificate, and
     /// instances. SIGHUP reads it anew. Without it everyone may call
-    #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH")]
-    pub callers_file: Option<PathBuf>,
+    #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH", value_parser = path())]
+    pub callers_file: Option<Given<PathBuf>>,
     /// Tell whoever asks what the contract is, which grpcurl and its like need
     #[arg(long, env = "HYPERSENDER_GRPC_REFLECTION", value_name = "BOOL", default_value = "true")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
@@ -119,14 +123,14 @@ pub(super) struct ServerFlags {
     #[arg(value_parser = duration(Duration::ZERO..=300 * SECOND))]
     pub drain_timeout: Given<Duration>,
     /// Certificate chain of the server in PEM; with it connections are encrypted. SIGHUP reads it again
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CERT", value_name = "PATH")]
-    pub tls_cert: Option<PathBuf>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CERT", value_name = "PATH", value_parser = path())]
+    pub tls_cert: Option<Given<PathBuf>>,
     /// Private key of the certificate in PEM
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_KEY", value_name = "PATH")]
-    pub tls_key: Option<PathBuf>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_KEY", value_name = "PATH", value_parser = path())]
+    pub tls_key: Option<Given<PathBuf>>,
     /// Authorities in PEM that sign client certificates; with them every client must show one
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CA", value_name = "PATH")]
-    pub tls_client_ca: Option<PathBuf>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CA", value_name = "PATH", value_parser = path())]
+    pub tls_client_ca: Option<Given<PathBuf>>,
 }
 
 #[derive(Args, Debug)]
@@ -160,8 +164,8 @@ pub(super) struct HypersenderFlags {
     pub instance: Option<Given<Instance>>,
     /// TOML file with a table `instances.<id>` for each instance, holding token or token_file. Only these can then be
     /// asked, and the default instance with the API key
-    #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH")]
-    pub instances_file: Option<PathBuf>,
+    #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH", value_parser = path())]
+    pub instances_file: Option<Given<PathBuf>>,
     /// Hosts that links may lead to: any, or a list such as pps.whatsapp.net,*.whatsapp.net; a link to another one is
     /// answered as no picture
     #[arg(long, env = "HYPERSENDER_GRPC_LINK_HOSTS", value_name = "HOSTS", default_value = "any")]
@@ -288,57 +292,54 @@ impl From<Filter> for EnvFilter {
     }
 }
 
-/// Where a running service is, for the subcommands that ask it.
+/// Where a running service is, as given.
 #[derive(Args, Debug)]
-pub struct Target {
-    /// Address of the service; of one that listens on every address, this machine's own is asked
-    #[arg(long, env = "HYPERSENDER_GRPC_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
-    pub address: SocketAddr,
-    /// Time to wait for the answer
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
+pub struct TargetFlags {
+    /// Host and port of the service; of one that listens on every address, this machine's own is asked
+    #[arg(
+        long,
+        env = "HYPERSENDER_GRPC_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:50051"
+    )]
+    #[arg(value_parser = one_of::<Address>(Address::FORM))]
+    pub(super) address: Given<Address>,
+    /// Time to wait for the answer, the connection included (1ms to 1d)
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration(MILLISECOND..=DAY))]
+    pub(super) timeout: Given<Duration>,
     /// Authorities in PEM that sign the certificate of the service; with them the connection is encrypted
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH")]
-    pub tls_ca: Option<PathBuf>,
-    /// Name in the certificate of the service [default: the IP address that is asked]
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME", requires = "tls_ca")]
-    pub tls_domain: Option<String>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH", value_parser = path())]
+    pub(super) tls_ca: Option<Given<PathBuf>>,
+    /// Name in the certificate of the service [default: the host of --address]
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME", value_parser = read_by(read_domain))]
+    pub(super) tls_domain: Option<Given<String>>,
     /// Certificate chain in PEM to show to a service that asks its clients for one
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH")]
-    #[arg(requires_all = ["tls_ca", "tls_client_key"])]
-    pub tls_client_cert: Option<PathBuf>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH", value_parser = path())]
+    pub(super) tls_client_cert: Option<Given<PathBuf>>,
     /// Private key of that certificate in PEM
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH", requires = "tls_client_cert")]
-    pub tls_client_key: Option<PathBuf>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH", value_parser = path())]
+    pub(super) tls_client_key: Option<Given<PathBuf>>,
 }
 
-impl Target {
-    /// Whether the way there never leaves this machine; of an unspecified address, its own is asked.
-    #[must_use]
-    pub fn is_this_machine(&self) -> bool {
-        self.address.ip().is_loopback() || self.address.ip().is_unspecified()
-    }
-}
-
-/// Settings of `get`.
+/// Settings of `get`, as given.
 #[derive(Args, Debug)]
 pub struct GetFlags {
     /// Contact: a phone number in digits, or a chat id such as 15551234567@c.us
-    pub chat_id: String,
+    pub(super) chat_id: String,
     /// Instance to ask [default: the one the service is set to]
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
-    pub instance: String,
-    /// The service.
+    pub(super) instance: String,
     #[command(flatten)]
-    pub target: Target,
+    pub(super) target: TargetFlags,
 }
 
-/// Settings of `sandbox`.
+/// Settings of `sandbox`, as given.
 #[derive(Args, Debug)]
 pub struct SandboxFlags {
     /// Loopback address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50080")]
-    pub listen: SocketAddr,
+    #[arg(value_parser = read_by(read_loopback))]
+    pub(super) listen: Given<SocketAddr>,
 }
 
 /// An empty flag says off, too; an empty variable counts as unset.
@@ -348,6 +349,18 @@ fn read_admin_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     }
     let address = text.parse().map(Some);
     address.map_err(|_| format!("{text:?} is neither an IP address and port such as 127.0.0.1:9090 nor off"))
+}
+
+fn read_loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+    address.ok_or_else(|| {
+        format!("{text:?} is not a loopback address and port such as 127.0.0.1:50080; the sandbox serves this machine alone")
+    })
+}
+
+fn read_domain(text: &str) -> Result<String, String> {
+    let name = Host::parse(text).map(|_| text.to_owned());
+    name.map_err(|_| format!("{text:?} is not a name such as contacts.internal"))
 }
 
 fn read_instance(text: &str) -> Result<Instance, String> {

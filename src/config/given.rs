@@ -1,26 +1,52 @@
 //! [`Given`]: a value as it was given, and the parsers that make one.
 
-use std::{convert::Infallible, ffi::OsString, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{ffi::OsStr, fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
+use clap::{Arg, Command, Error, builder::TypedValueParser};
 use humantime::format_duration;
-
-use super::Variables;
 
 /// A value that was read, or why it could not be. Whoever parses the command line sees a success either way, so that all
 /// faults are told at once.
 #[derive(Clone, Debug)]
 pub struct Given<T>(pub Result<T, String>);
 
-type Parsed<T> = Result<Given<T>, Infallible>;
+/// What is said of a value that is not text.
+pub const NOT_UTF8: &str = "not UTF-8 text";
+
+/// A parser for clap that never fails. Flags and variables of every type and subcommand are read by it, and by it alone:
+/// blanks around a value, such as the carriage return of a file with Windows line ends, are not part of the value.
+#[derive(Clone)]
+pub struct Reader<F>(F);
+
+impl<T, F> TypedValueParser for Reader<F>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    type Value = Given<T>;
+
+    fn parse_ref(&self, _: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Given<T>, Error> {
+        let text = value.to_str().ok_or_else(|| NOT_UTF8.to_owned());
+        Ok(Given(text.and_then(|text| (self.0)(text.trim()))))
+    }
+}
 
 /// Parses with `read`, whose error says what is allowed.
-pub fn read_by<T>(read: impl Fn(&str) -> Result<T, String> + Clone) -> impl Fn(&str) -> Parsed<T> + Clone {
-    move |text| Ok(Given(read(text.trim())))
+pub fn read_by<T, F: Fn(&str) -> Result<T, String>>(read: F) -> Reader<F> {
+    Reader(read)
+}
+
+/// Parses the path of a file.
+pub fn path() -> Reader<impl Fn(&str) -> Result<PathBuf, String> + Clone> {
+    read_by(|text: &str| match text {
+        "" => Err("empty, where the path of a file should be".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    })
 }
 
 /// Parses with `FromStr`; `allowed` is what a person is told otherwise.
-pub fn one_of<T: FromStr>(allowed: &'static str) -> impl Fn(&str) -> Parsed<T> + Clone {
+pub fn one_of<T: FromStr>(allowed: &'static str) -> Reader<impl Fn(&str) -> Result<T, String> + Clone> {
     read_by(move |text: &str| {
         let value = text.parse();
         value.map_err(|_| format!("{text:?} is not {allowed}"))
@@ -28,7 +54,7 @@ pub fn one_of<T: FromStr>(allowed: &'static str) -> impl Fn(&str) -> Parsed<T> +
 }
 
 /// Parses a number within `range`.
-pub fn number<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Parsed<T> + Clone
+pub fn number<T>(range: RangeInclusive<T>) -> Reader<impl Fn(&str) -> Result<T, String> + Clone>
 where
     T: FromStr + PartialOrd + fmt::Display + Clone,
 {
@@ -40,7 +66,9 @@ where
 }
 
 /// Parses a duration such as `500ms`, `10m` or `1h 30m` within `range`.
-pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Parsed<Duration> + Clone {
+pub fn duration(
+    range: RangeInclusive<Duration>,
+) -> Reader<impl Fn(&str) -> Result<Duration, String> + Clone> {
     read_by(move |text: &str| {
         let value = match text {
             "0" => Ok(Duration::ZERO),
@@ -56,7 +84,7 @@ pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Parsed<Dura
 }
 
 /// Parses a number of bytes such as `1000000`, `64MB` or `96MiB` within `range`.
-pub fn bytes(range: RangeInclusive<ByteSize>) -> impl Fn(&str) -> Parsed<ByteSize> + Clone {
+pub fn bytes(range: RangeInclusive<ByteSize>) -> Reader<impl Fn(&str) -> Result<ByteSize, String> + Clone> {
     read_by(move |text: &str| {
         let value = text.parse().ok().filter(|value| range.contains(value));
         let (low, high) = (range.start(), range.end());
@@ -65,16 +93,10 @@ pub fn bytes(range: RangeInclusive<ByteSize>) -> impl Fn(&str) -> Parsed<ByteSiz
 }
 
 /// Parses a switch.
-pub fn switch() -> impl Fn(&str) -> Parsed<bool> + Clone {
+pub fn switch() -> Reader<impl Fn(&str) -> Result<bool, String> + Clone> {
     read_by(|text: &str| match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     })
-}
-
-/// A variable that is set and not empty.
-pub fn variable<'a>(variables: &'a Variables, wanted: &str) -> Option<&'a OsString> {
-    let set = variables.iter().find(|(name, value)| name == wanted && !value.is_empty());
-    set.map(|(_, value)| value)
 }

@@ -33,8 +33,13 @@ struct Given {
     token_file: Option<PathBuf>,
 }
 
-/// The token of each instance in the file, or every fault of it. A fault tells no token; it names the line or instance.
+/// The token of each instance in the file, or every fault of it. A fault tells no token; it names the file, and the line or
+/// instance.
 pub fn read(path: &Path) -> Result<Vec<(Instance, SecretString)>, Vec<String>> {
+    parse(path).map_err(|faults| in_file(path, faults))
+}
+
+fn parse(path: &Path) -> Result<Vec<(Instance, SecretString)>, Vec<String>> {
     let text = read_file(path).map_err(|fault| vec![fault])?;
     let file: File = toml::from_str(&text).map_err(|error| vec![explain(&text, &error)])?;
     if file.instances.is_empty() {
@@ -78,16 +83,52 @@ impl Given {
     }
 }
 
+/// Faults of a file, each with its path.
+pub fn in_file(path: &Path, faults: Vec<String>) -> Vec<String> {
+    faults.into_iter().map(|fault| format!("{}: {fault}", path.display())).collect()
+}
+
 /// A token as it stands in a variable or file, without the blanks around it.
 pub fn token_from(text: &str) -> Result<SecretString, String> {
     let token = text.trim();
     if token.is_empty() {
         return Err("holds no token".to_owned());
     }
+    if let Some(slip) = slip(token) {
+        return Err(slip.to_owned());
+    }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a token is visible ASCII characters without blanks".to_owned());
     }
     Ok(SecretString::from(token))
+}
+
+/// What was meant to be replaced by a token, or stands around it: no call would succeed with it.
+fn slip(token: &str) -> Option<&'static str> {
+    const QUOTES: [char; 3] = ['"', '\'', '`'];
+    const PLACEHOLDER: &str = "a placeholder; write the token itself in its place";
+    let first = token.split_ascii_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    let lower = token.to_ascii_lowercase();
+    let within = |[open, close]: [&str; 2]| token.starts_with(open) && token.ends_with(close);
+    let repeats_one = |c: char| token.len() > 1 && token.chars().all(|other| other == c);
+    let words = ["changeme", "change-me", "change_me", "null", "none", "undefined"];
+    if token.starts_with(QUOTES) || token.ends_with(QUOTES) {
+        Some("in quotes, which are not part of a token; docker's --env-file, for one, keeps them")
+    } else if token.starts_with('$') || token.contains("${") || token.contains("$(") || within(["%", "%"]) {
+        Some("the name of a variable that was not replaced by its value")
+    } else if matches!(first.as_str(), "bearer" | "bearer:" | "authorization:") {
+        Some("begins with Bearer; write the token alone")
+    } else if lower.starts_with("hypersender_") && token.contains('=') {
+        Some("begins with the name of a variable; write the token alone")
+    } else if [["<", ">"], ["{{", "}}"], ["[", "]"]].into_iter().any(within)
+        || ['.', '*', 'x', 'X', '…'].into_iter().any(repeats_one)
+        || ["your-", "your_"].into_iter().any(|begin| lower.starts_with(begin))
+        || words.contains(&lower.as_str())
+    {
+        Some(PLACEHOLDER)
+    } else {
+        None
+    }
 }
 
 /// A small text file that the settings name.
@@ -120,4 +161,40 @@ pub fn field(name: &str) -> String {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let is_plain = (1..=16).contains(&name.len()) && name.bytes().all(fits);
     if is_plain { format!("field {name}") } else { "field".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a text in a token's place.
+    fn fault(text: &str) -> Option<String> {
+        token_from(text).err()
+    }
+
+    #[test]
+    fn what_stands_in_a_tokens_place_and_is_none_is_a_fault() {
+        for (word, texts) in [
+            ("quotes", &["\"1|abc\"", "'1|abc'", "`1|abc`", "\"1|abc", "1|abc'", "\"\"", "\" 1|abc \""][..]),
+            ("variable", &["$KEY", "${KEY}", "$(cat key)", "1|${KEY}", "$(KEY)", "%KEY%"]),
+            ("Bearer", &["Bearer 1|abc", "bearer  1|abc", "Bearer", "Authorization: Bearer 1|abc"]),
+            ("name of a variable", &["HYPERSENDER_WHATSAPP_API_KEY=1|abc", "hypersender_grpc_token=x"]),
+            ("placeholder", &["<your-token>", "<no value>", "{{ key }}", "{{key}}", "[token]", "...", "…"]),
+            ("placeholder", &["xxx", "XXXX", "***", "your-token", "YOUR_API_KEY", "changeme", "null"]),
+        ] {
+            for text in texts {
+                let told = fault(text).unwrap_or_else(|| panic!("{text} is taken for a token"));
+                assert!(told.contains(word), "{text}: {told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_may_hold_what_only_looks_like_a_slip() {
+        for token in
+            ["1|abc", "12|Yx$x", "a=b", "x", "100%", "bearer1", "yours", "nullable", "a<b>", "p{{q}}"]
+        {
+            assert_eq!(fault(token), None, "{token}");
+        }
+    }
 }

@@ -4,8 +4,9 @@ use secrecy::SecretString;
 
 use super::{
     Variables,
-    given::{Given, variable},
+    faults::{Faults, names},
     instances::read_file,
+    variables::{Fault, is_set, variable},
 };
 use crate::stack::Proxy;
 
@@ -17,34 +18,43 @@ pub const AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
 const OF_OTHERS: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The proxy with its user and password, if it has any. `name` is that of the flag.
-///
-/// # Errors
-///
-/// What is wrong, behind the name of what it is wrong with.
-pub fn read(
-    given: Option<Given<Proxy>>,
-    name: &str,
+/// `proxy` with the user and password of the variable or file, if there are any. `is_given` says whether the flag was, which
+/// may have a fault of its own.
+pub fn with_auth(
+    proxy: Option<Proxy>,
+    is_given: bool,
     variables: &Variables,
-) -> Result<Option<Proxy>, (String, String)> {
-    let proxy = given.map(|given| given.0).transpose().map_err(|fault| (name.to_owned(), fault))?;
-    let (source, auth) = match (variable(variables, AUTH), variable(variables, AUTH_FILE)) {
-        (None, None) => return Ok(proxy),
-        (Some(_), Some(_)) => {
-            let fault = format!("given twice, here and by {AUTH_FILE}; set one of them");
-            return Err((AUTH.to_owned(), fault));
+    faults: &mut Faults,
+) -> Option<Proxy> {
+    let (source, auth) = match auth(variables) {
+        Ok(None) => return proxy,
+        Ok(Some(auth)) => auth,
+        Err((name, fault)) => {
+            faults.note(name, &fault);
+            return None;
         }
-        (Some(value), None) => (AUTH, Ok(value.to_string_lossy().into_owned())),
-        (None, Some(path)) => (AUTH_FILE, read_file(path.as_ref())),
     };
-    let proxy = proxy.ok_or_else(|| format!("of no use without {name}"));
-    let auth = auth.map(|text| SecretString::from(text.trim_end_matches(['\r', '\n'])));
-    let proxy = proxy.and_then(|proxy| proxy.with_auth(&auth?));
-    proxy.map(Some).map_err(|fault| (source.to_owned(), fault))
+    if !is_given {
+        faults.note(source, &format!("of no use without {}", names("upstream_proxy")));
+    }
+    proxy?.with_auth(&auth).map_err(|fault| faults.note(source, &fault)).ok()
+}
+
+/// The user and password, and where they were found.
+fn auth(variables: &Variables) -> Result<Option<(&'static str, SecretString)>, Fault> {
+    let (source, text) = match (variable(variables, AUTH)?, variable(variables, AUTH_FILE)?) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err((AUTH, format!("given twice, here and by {AUTH_FILE}; set one of them")));
+        }
+        (Some(value), None) => (AUTH, value.to_owned()),
+        (None, Some(path)) => (AUTH_FILE, read_file(path.as_ref()).map_err(|fault| (AUTH_FILE, fault))?),
+    };
+    Ok(Some((source, SecretString::from(text.trim_end_matches(['\r', '\n'])))))
 }
 
 /// The variables that are set for a proxy and that this program does not use.
 #[must_use]
 pub fn unused_proxy_variables(variables: &Variables) -> Vec<&'static str> {
-    OF_OTHERS.into_iter().filter(|name| variable(variables, name).is_some()).collect()
+    OF_OTHERS.into_iter().filter(|name| is_set(variables, name)).collect()
 }

@@ -1,20 +1,40 @@
 //! Where traces go: the standard variables of OpenTelemetry, as far as a slip of the pen in them would go unnoticed.
 //!
-//! All others are the SDK's to read: `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_*` and their like.
+//! All others are the SDK's to read: `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and their like.
 
-use http::Uri;
+use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
-use crate::telemetry::TraceSettings;
+use http::{Uri, uri::Scheme};
+use opentelemetry_sdk::trace::Sampler;
+
+use super::authorities;
+use crate::telemetry::{TraceBatchSettings, TraceProtocol, TraceSettings};
 
 /// A name, and what is wrong with its value. The value itself is not told: an endpoint may hold a password.
-pub type Fault = (&'static str, &'static str);
+pub type Fault = (&'static str, String);
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const TIMEOUT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+const COMPRESSION: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
+const DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
+const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+const BATCH: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+
+/// Milliseconds that OTLP's exporters wait unless they are told otherwise, and those that the batch processor does.
+const TIMEOUT_DEFAULT: u64 = 10_000;
+const DELAY_DEFAULT: u64 = 5_000;
+/// Longest of either, an hour: beyond it is a mistake of the unit.
+const TIME_MAX: u64 = 3_600_000;
+/// Shortest time between two exports, in milliseconds: below it the process is busy with nothing else.
+const DELAY_MIN: u64 = 10;
+const QUEUE_DEFAULT: u64 = 2_048;
+/// The queue takes its memory at the start, some 50 MB for so many spans.
+const QUEUE_MAX: u64 = 100_000;
+const BATCH_DEFAULT: u64 = 512;
 
 /// What the variables say, each read by `variable`, for which one that is empty is not set; `None` when nothing is to be
 /// traced. Of two that mean the same, that for traces alone counts.
@@ -22,57 +42,150 @@ const RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
 /// # Errors
 ///
 /// Every fault, if traces are wanted at all.
-pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<TraceSettings>, Vec<Fault>> {
-    let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, variable(name)?)));
-    let off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        || variable(EXPORTER).is_some_and(|value| value == "none");
-    let Some((name, text)) = first(ENDPOINT).filter(|_| !off) else { return Ok(None) };
-    let endpoint = endpoint(&text).ok_or((name, "not an http or https URL such as http://127.0.0.1:4317"));
-    let wrong = |(name, text): (&'static str, String), right: fn(&str) -> bool, fault| {
-        (!right(&text)).then_some((name, fault))
+pub fn read<'a>(
+    variable: impl Fn(&'static str) -> Result<Option<&'a str>, Fault>,
+) -> Result<Option<TraceSettings>, Vec<Fault>> {
+    let reader = Reader { variable, faults: RefCell::default() };
+    let off = reader.value("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || reader.value(EXPORTER) == Some("none");
+    let Some((name, text)) = reader.first(ENDPOINT).filter(|_| !off) else { return reader.unless_any(None) };
+    let protocol = match reader.first(PROTOCOL) {
+        None | Some((_, "grpc")) => TraceProtocol::Grpc,
+        Some((_, "http/protobuf")) => TraceProtocol::HttpProtobuf,
+        Some((name, _)) => {
+            reader.note(name, "neither grpc nor http/protobuf");
+            TraceProtocol::Grpc
+        }
     };
-    let given = |name| Some((name, variable(name)?));
-    let ratio = variable(SAMPLER).is_some_and(|sampler| sampler.ends_with("traceidratio"));
-    let others = [
-        given(EXPORTER).and_then(|given| wrong(given, |text| text == "otlp", "neither otlp nor none")),
-        first(PROTOCOL)
-            .and_then(|given| wrong(given, |text| text == "grpc", "not grpc, which alone is spoken")),
-        first(TIMEOUT).and_then(|given| wrong(given, is_time, "not a number of milliseconds above 0")),
-        given(SAMPLER).and_then(|given| wrong(given, is_sampler, SAMPLERS)),
-        given(RATIO).filter(|_| ratio).and_then(|given| wrong(given, is_ratio, "not a number from 0 to 1")),
-    ];
-    let mut faults: Vec<_> = others.into_iter().flatten().collect();
-    match endpoint {
-        Ok(endpoint) if faults.is_empty() => {
-            Ok(Some(TraceSettings { endpoint, service_name: variable("OTEL_SERVICE_NAME") }))
+    let endpoint = endpoint(text).map(|uri| match (protocol, name == ENDPOINT[0]) {
+        (TraceProtocol::HttpProtobuf, false) => below(&uri, "v1/traces"),
+        (TraceProtocol::HttpProtobuf, true) | (TraceProtocol::Grpc, _) => Some(uri),
+    });
+    let endpoint = endpoint.flatten();
+    match &endpoint {
+        None => reader.note(name, "not an http or https URL such as http://127.0.0.1:4317"),
+        Some(endpoint) if endpoint.scheme() == Some(&Scheme::HTTPS) => {
+            if let Some(fault) = authorities::missing() {
+                reader.note(name, &fault);
+            }
         }
-        endpoint => {
-            faults.splice(0..0, endpoint.err());
-            Err(faults)
+        Some(_) => {}
+    }
+    if reader.value(EXPORTER).is_some_and(|value| value != "otlp") {
+        reader.note(EXPORTER, "neither otlp nor none");
+    }
+    if let Some((name, _)) = reader.first(COMPRESSION).filter(|(_, value)| *value != "none") {
+        reader.note(name, "not none; spans are sent without compression");
+    }
+    let timeout =
+        reader.number(reader.first(TIMEOUT), 1..=TIME_MAX, "milliseconds").unwrap_or(TIMEOUT_DEFAULT);
+    let sampler = sampler(&reader);
+    let batch = batch(&reader);
+    let service_name = reader.value("OTEL_SERVICE_NAME").map(str::to_owned);
+    let timeout = Duration::from_millis(timeout);
+    let settings =
+        endpoint.map(|endpoint| TraceSettings { endpoint, protocol, timeout, sampler, batch, service_name });
+    reader.unless_any(settings)
+}
+
+/// Which calls are traced; as the caller's call is, unless the variables say otherwise.
+fn sampler<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, Fault>>) -> Sampler {
+    const SAMPLERS: &str = "not always_on, always_off, traceidratio, nor one of these after parentbased_";
+    let named = reader.value(SAMPLER).unwrap_or("parentbased_always_on");
+    let root = named.strip_prefix("parentbased_").unwrap_or(named);
+    let sampler = match root {
+        "always_off" => Sampler::AlwaysOff,
+        "traceidratio" => {
+            let ratio = reader.value(RATIO).map(|text| text.parse().ok());
+            let ratio = ratio.map(|ratio| ratio.filter(|ratio: &f64| (0.0..=1.0).contains(ratio)));
+            if ratio == Some(None) {
+                reader.note(RATIO, "not a number from 0 to 1");
+            }
+            Sampler::TraceIdRatioBased(ratio.flatten().unwrap_or(1.0))
         }
+        "always_on" => Sampler::AlwaysOn,
+        _ => {
+            reader.note(SAMPLER, SAMPLERS);
+            Sampler::AlwaysOn
+        }
+    };
+    if root == named { sampler } else { Sampler::ParentBased(Box::new(sampler)) }
+}
+
+/// How spans are collected: a delay or a queue of nothing would keep a core busy, or drop every span without a word.
+fn batch<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, Fault>>) -> TraceBatchSettings {
+    let given = |name| Some((name, reader.value(name)?));
+    let delay = reader.number(given(DELAY), DELAY_MIN..=TIME_MAX, "milliseconds").unwrap_or(DELAY_DEFAULT);
+    let queue = reader.number(given(QUEUE), 1..=QUEUE_MAX, "spans").unwrap_or(QUEUE_DEFAULT);
+    let size = reader.number(given(BATCH), 1..=queue, "spans, which are as many as the queue may hold");
+    // The SDK reads these itself, and what it cannot read it does not mention.
+    for name in ["OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_CONCURRENT_EXPORTS"] {
+        let _ = reader.number(given(name), 1..=TIME_MAX, "milliseconds or exports");
+    }
+    let count = |spans: u64| usize::try_from(spans).unwrap_or(usize::MAX);
+    let size = size.unwrap_or(BATCH_DEFAULT.min(queue));
+    TraceBatchSettings { delay: Duration::from_millis(delay), queue: count(queue), size: count(size) }
+}
+
+/// Reads variables and notes their faults.
+struct Reader<F> {
+    variable: F,
+    faults: RefCell<Vec<Fault>>,
+}
+
+impl<'a, F: Fn(&'static str) -> Result<Option<&'a str>, Fault>> Reader<F> {
+    fn value(&self, name: &'static str) -> Option<&'a str> {
+        (self.variable)(name).unwrap_or_else(|(name, fault)| {
+            self.note(name, &fault);
+            None
+        })
+    }
+
+    fn first(&self, names: [&'static str; 2]) -> Option<(&'static str, &'a str)> {
+        names.into_iter().find_map(|name| Some((name, self.value(name)?)))
+    }
+
+    fn note(&self, name: &'static str, fault: &str) {
+        let mut faults = self.faults.borrow_mut();
+        if !faults.iter().any(|(known, _)| *known == name) {
+            faults.push((name, fault.to_owned()));
+        }
+    }
+
+    /// The number that is given, within `range`, in `unit`.
+    fn number(
+        &self,
+        given: Option<(&'static str, &'a str)>,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Option<u64> {
+        let (name, text) = given?;
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.note(name, &format!("not a number from {} to {}, of {unit}", range.start(), range.end()));
+        }
+        number
+    }
+
+    fn unless_any<T>(self, settings: Option<T>) -> Result<Option<T>, Vec<Fault>> {
+        let faults = self.faults.into_inner();
+        if faults.is_empty() { Ok(settings) } else { Err(faults) }
     }
 }
 
 fn endpoint(text: &str) -> Option<Uri> {
-    let uri: Uri = text.trim().parse().ok()?;
+    let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?.as_str();
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     (scheme && !authority.contains('@') && uri.query().is_none()).then_some(uri)
 }
 
-fn is_time(text: &str) -> bool {
-    text.parse::<u64>().is_ok_and(|milliseconds| milliseconds > 0)
-}
-
-const SAMPLERS: &str = "not always_on, always_off, traceidratio, nor one of these after parentbased_";
-
-fn is_sampler(text: &str) -> bool {
-    let sampler = text.strip_prefix("parentbased_").unwrap_or(text);
-    matches!(sampler, "always_on" | "always_off" | "traceidratio")
-}
-
-fn is_ratio(text: &str) -> bool {
-    text.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio))
+/// `path` below what `base` names, as OTLP over HTTP asks for a collector's one address.
+fn below(base: &Uri, path: &str) -> Option<Uri> {
+    let mut parts = base.clone().into_parts();
+    let whole = format!("{}/{path}", base.path().trim_end_matches('/'));
+    parts.path_and_query = Some(whole.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 #[cfg(test)]
@@ -83,7 +196,7 @@ mod tests {
 
     fn read_these(variables: &[(&str, &str)]) -> Result<Option<String>, Vec<&'static str>> {
         let value =
-            |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).into());
+            |name: &str| Ok(variables.iter().find(|(other, _)| *other == name).map(|(_, value)| *value));
         let read = read(value).map(|settings| settings.map(|settings| settings.endpoint.to_string()));
         read.map_err(|faults| faults.into_iter().map(|(name, _)| name).collect())
     }
@@ -119,6 +232,42 @@ mod tests {
     }
 
     #[test]
+    fn a_collectors_one_address_has_a_path_for_traces_over_http() {
+        let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        let [all, traces] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+        for (variables, endpoint) in [
+            (&[(all, "http://c:4318"), http][..], "http://c:4318/v1/traces"),
+            (&[(all, "http://c:4318/"), http], "http://c:4318/v1/traces"),
+            (&[(all, "https://c/otlp/"), http], "https://c/otlp/v1/traces"),
+            (&[(traces, "http://c:4318/custom"), http], "http://c:4318/custom"),
+            (&[(traces, "http://c:4318"), http], "http://c:4318/"),
+            (&[(all, "http://c:4317")], "http://c:4317/"),
+            (
+                &[(all, "http://c:4317"), http, ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")],
+                "http://c:4317/",
+            ),
+        ] {
+            assert_eq!(read_these(variables), Ok(Some(endpoint.to_owned())), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_never_larger_than_its_queue() {
+        for (variables, queue, size) in [
+            (&[][..], 2_048, 512),
+            (&[(QUEUE, "100")], 100, 100),
+            (&[(QUEUE, "4096"), (BATCH, "4096")], 4_096, 4_096),
+        ] {
+            let value =
+                |name: &str| Ok(variables.iter().find(|(other, _)| *other == name).map(|(_, value)| *value));
+            let reader = Reader { variable: value, faults: RefCell::default() };
+            let expected = TraceBatchSettings { delay: Duration::from_secs(5), queue, size };
+            assert_eq!(batch(&reader), expected, "{variables:?}");
+            assert!(reader.faults.into_inner().is_empty(), "{variables:?}");
+        }
+    }
+
+    #[test]
     fn each_fault_has_a_name() {
         for endpoint in
             ["", "collector:4317", "collector", "unix:///x", "ftp://x/", "http://a:b@c/", "http://x/?y"]
@@ -127,8 +276,22 @@ mod tests {
             assert_eq!(read_these(&variables), Err(vec!["OTEL_EXPORTER_OTLP_ENDPOINT"]), "{endpoint:?}");
         }
         for (name, value) in [
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "9"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "86400000"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "-1"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "100001"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2049"),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "0"),
+            ("OTEL_BSP_MAX_CONCURRENT_EXPORTS", "0"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "99999999999"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
             ("OTEL_TRACES_EXPORTER", "zipkin"),

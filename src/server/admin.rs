@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 use super::ACCEPT_PAUSE;
 use crate::{
     grpc::Health,
-    telemetry::{Metrics, MetricsForm},
+    telemetry::{Metrics, MetricsForm, chain},
 };
 
 /// A few scrapers and probes at a time; more wait in the queue.
@@ -86,7 +86,7 @@ async fn accept(listener: TcpListener, routes: Router) {
                     connections.spawn(converse(stream, routes.clone()));
                 }
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection to the admin port");
+                    warn!(error = chain(&error), "cannot accept a connection to the admin port");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -102,7 +102,7 @@ async fn converse(stream: TcpStream, routes: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     match timeout(CONNECTION_TIME_MAX, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "a connection to the admin port ended in an error"),
+        Ok(Err(error)) => debug!(error = chain(&error), "a connection to the admin port ended in an error"),
         Err(_) => debug!("cut a connection to the admin port that took too long"),
     }
 }

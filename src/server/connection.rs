@@ -23,6 +23,7 @@ use super::{
     tls::{PeerNames, Tls},
     unread::Unread,
 };
+use crate::telemetry::chain;
 
 /// Time for the TLS handshake and the HTTP/2 preface together. A peer that takes longer has nothing to ask.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,7 +85,7 @@ where
         Ok((Either::Encrypted(stream), names)) => {
             serve(stream, service.map_request(named(names)), terms).await;
         }
-        Err(error) => debug!(%error, "closed a connection that did not begin"),
+        Err(error) => debug!(error = chain(&error), "closed a connection that did not begin"),
     }
 }
 
@@ -157,7 +158,8 @@ where
     };
     tokio::select! {
         ended = conversation => if let Err(error) = ended {
-            debug!(%error, "connection ended in an error");
+            // Not its sources: they repeat what the peer may write into its GOAWAY.
+            debug!(error = error.to_string(), "connection ended in an error");
         },
         () = unread.too_long() => debug!("closed a connection whose peer does not read its answers"),
     }

@@ -91,7 +91,8 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
         return Some(in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
-    is_too_large.then(|| status(&LookupError::MetadataTooLarge).into_http())
+    // Its pushback is -1 whatever time the call has.
+    is_too_large.then(|| status(&LookupError::MetadataTooLarge, CallEnd::UNSTATED).into_http())
 }
 
 fn in_http(status: StatusCode) -> Response<Body> {

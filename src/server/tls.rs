@@ -8,17 +8,12 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use rustls::{
-    Error, RootCertStore, ServerConfig,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject},
-    },
-    server::WebPkiClientVerifier,
-};
+use rustls::{RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::pem::Pem;
 
 /// Where the certificates are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,36 +107,31 @@ fn read(settings: &Settings) -> Result<ServerConfig, Fault> {
         Some(path) => {
             let fault = |error: &dyn fmt::Display| Fault::new("client_ca", path, error);
             let mut roots = RootCertStore::empty();
-            for certificate in certificates("client_ca", path)? {
+            let certificates = pem("client_ca", path)?.certificates();
+            for certificate in certificates.map_err(|error| fault(&error))? {
                 roots.add(certificate).map_err(|error| fault(&format_args!("no certificate ({error})")))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| fault(&error))?)
         }
     };
-    let chain = certificates("cert", cert)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
-        pem::Error::NoItemsFound => Fault::new("key", key, &"holds no private key in PEM"),
-        error => Fault::new("key", key, &error),
-    })?;
-    let config = builder.with_single_cert(chain, private);
-    let mut config = config.map_err(|error| match error {
-        Error::InconsistentKeys(_) => {
-            Fault::new("cert", cert, &format_args!("not the certificate of the key in {}", key.display()))
-        }
-        error => Fault::new("cert", cert, &error),
-    })?;
+    let chain = pem("cert", cert)?;
+    let private = pem("key", key)?;
+    let of_cert = |error: String| Fault::new("cert", cert, &error);
+    let private_der = private.private_key().map_err(|error| Fault::new("key", key, &error))?;
+    let chain_der = chain.certificates().map_err(of_cert)?;
+    if !chain.is_of(&private).map_err(of_cert)? {
+        let text = format!("not the certificate of the key in {}", key.display());
+        return Err(Fault::new("cert", cert, &text));
+    }
+    let mut config =
+        builder.with_single_cert(chain_der, private_der).map_err(|error| Fault::new("cert", cert, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
-fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let all = all.map_err(|error| Fault::new(setting, path, &error))?;
-    if all.is_empty() {
-        return Err(Fault::new(setting, path, &"holds no certificate in PEM"));
-    }
-    Ok(all)
+fn pem(setting: &'static str, path: &Path) -> Result<Pem, Fault> {
+    Pem::read(path).map_err(|error| Fault::new(setting, path, &error))
 }
 
 fn names(certificate: &CertificateDer<'_>) -> Option<PeerNames> {

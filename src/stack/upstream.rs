@@ -69,7 +69,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// When the machine's certificate store cannot be used.
+    /// When the root is one of https and the machine's certificate store cannot be used.
     pub fn new(
         base_url: Url,
         settings: Settings,

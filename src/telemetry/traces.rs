@@ -1,4 +1,4 @@
-//! [`Traces`]: the spans of calls and of attempts, sent to an OpenTelemetry collector by OTLP over gRPC.
+//! [`Traces`]: the spans of calls and of attempts, sent to an OpenTelemetry collector by OTLP over gRPC or HTTP.
 //!
 //! Made by OpenTelemetry's own interface and not from spans of `tracing`: no log event can get into a trace and no span
 //! into a log line, no subscriber is there that every event would have to ask, and one dependency less is needed. Which
@@ -13,10 +13,11 @@ mod attempt;
 mod call;
 mod caller;
 mod exporter;
+mod http;
 
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Uri};
+use ::http::{HeaderMap, Uri};
 use opentelemetry::{
     Context, InstrumentationScope,
     context::FutureExt,
@@ -25,7 +26,7 @@ use opentelemetry::{
 use opentelemetry_sdk::{
     Resource,
     resource::{EnvResourceDetector, TelemetryResourceDetector},
-    trace::SdkTracerProvider,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider},
 };
 use tracing::{info, warn};
 
@@ -34,15 +35,43 @@ pub use self::{
     attempt::AttemptSpan,
     call::{CallSpan, trace_answer},
 };
-use super::metrics::Method;
+use super::{chain, metrics::Method};
 
-/// Where spans go. How many are kept, how many wait and for how long, the SDK reads from its own variables.
+/// Where spans go. How much one may hold, the SDK reads from its own variables.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The collector; `http` or `https`.
+    /// The collector; `http` or `https`. With HTTP, the whole path that is asked.
     pub endpoint: Uri,
+    /// What the collector speaks.
+    pub protocol: Protocol,
+    /// Time for one export.
+    pub timeout: Duration,
+    /// Which calls are traced.
+    pub sampler: Sampler,
+    /// How spans are collected before they are sent.
+    pub batch: BatchSettings,
     /// Who the spans are of, where it is not `hypersender-grpc`.
     pub service_name: Option<String>,
+}
+
+/// What a collector speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP over gRPC.
+    Grpc,
+    /// OTLP in protobuf over HTTP.
+    HttpProtobuf,
+}
+
+/// How spans are collected before they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Time between two exports.
+    pub delay: Duration,
+    /// Spans that wait; further ones are dropped.
+    pub queue: usize,
+    /// Spans of one export, at most as many as may wait.
+    pub size: usize,
 }
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -71,10 +100,17 @@ impl Traces {
     /// When the endpoint cannot be used: for `https`, when the machine has no certificate store.
     pub fn start(settings: Settings, methods: &[Method]) -> Result<Self, String> {
         let authority = settings.endpoint.authority().map_or("", |authority| authority.as_str()).to_owned();
-        let exporter = Exporter::new(&settings.endpoint)?;
+        let exporter = Exporter::new(&settings)?;
+        let BatchSettings { delay, queue, size } = settings.batch;
+        let batch = BatchConfigBuilder::default()
+            .with_scheduled_delay(delay)
+            .with_max_queue_size(queue)
+            .with_max_export_batch_size(size)
+            .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource(settings.service_name))
-            .with_batch_exporter(exporter)
+            .with_sampler(settings.sampler)
+            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batch).build())
             .build();
         let scope = InstrumentationScope::builder(NAME).with_version(VERSION).build();
         let root = Context::new().with_value(provider.tracer_with_scope(scope));
@@ -97,7 +133,7 @@ impl Traces {
         let provider = self.provider;
         let stop = move || provider.shutdown_with_timeout(FLUSH_TIMEOUT);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(stop).await {
-            warn!(%error, "the last traces were not sent");
+            warn!(error = chain(&error), "the last traces were not sent");
         }
     }
 }

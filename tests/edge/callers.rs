@@ -103,13 +103,14 @@ async fn a_hangup_reads_the_file_anew_and_a_broken_one_changes_nothing() {
     let broken = format!("[callers.crm]\ntoken_sha256 = \"{CRM}\"\ninstances = []\n[callers.x]\n");
     write(&file, &broken);
     let line = door.signal("HUP", "neither token_sha256 nor certificate").await;
-    assert!(line.contains("caller x") && line.contains(r#""level":"WARN""#), "{line}");
+    let path = file.path().to_str().unwrap();
+    assert!(line.contains(&format!("{path}: caller x")) && line.contains(r#""level":"WARN""#), "{line}");
     for fault in ["caller crm: token_sha256: must be 64", "caller crm: instances: the list is empty"] {
         assert!(door.logs().contains(fault), "{fault}");
     }
     check(unknown(), not_allowed()).await;
     fs::remove_file(file.path()).unwrap();
-    door.signal("HUP", "cannot read the file").await;
+    door.signal("HUP", &format!("{path}: cannot read the file")).await;
     check(unknown(), not_allowed()).await;
 
     fs::write(file.path(), format!("[callers.a]\ntoken_sha256 = \"{CRM_HASH}\"\ninstances = [\"*\"]\n"))

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use axum::{Router, http::HeaderMap, routing::post};
+use bytes::Bytes;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -10,6 +12,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
+use prost::Message;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     Request, Response, Status,
@@ -58,6 +61,21 @@ impl Collector {
         let (sender, received) = watch::channel(Received::new());
         let server = server.add_service(TraceServiceServer::new(Keep(sender)));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        Self { address, received }
+    }
+
+    /// Over HTTP instead of gRPC, at one path and no other.
+    pub async fn start_http(path: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, received) = watch::channel(Received::new());
+        let keep = move |headers: HeaderMap, body: Bytes| async move {
+            assert_eq!(headers["content-type"], "application/x-protobuf");
+            let message = ExportTraceServiceRequest::decode(body).unwrap();
+            sender.send_modify(|received| received.push((MetadataMap::from_headers(headers), message)));
+            ExportTraceServiceResponse::default().encode_to_vec()
+        };
+        tokio::spawn(axum::serve(listener, Router::new().route(path, post(keep))).into_future());
         Self { address, received }
     }
 

@@ -10,6 +10,7 @@ mod dashboard;
 mod door;
 mod metrics;
 mod passthrough;
+#[allow(dead_code, reason = "the other test binaries use all of it")]
 #[path = "../process/mod.rs"]
 mod process;
 mod support;

@@ -302,11 +302,62 @@ async fn a_collector_may_be_asked_by_tls() {
 }
 
 #[tokio::test]
+async fn a_collector_may_be_asked_over_http() {
+    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    for (name, base, path) in [
+        (ENDPOINT, "", "/v1/traces"),
+        (ENDPOINT, "/otlp/", "/otlp/v1/traces"),
+        (TRACES, "/custom", "/custom"),
+    ] {
+        let collector = Collector::start_http(path).await;
+        let service = tracing("http://127.0.0.1:9", &[])
+            .variable(name, collector.endpoint() + base)
+            .variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf\r")
+            .variable("OTEL_EXPORTER_OTLP_HEADERS", format!("x-key={HEADER}"))
+            // Neither proxies nor certificates of authorities have a part in it.
+            .variable("HTTP_PROXY", "http://127.0.0.1:9")
+            .variable("SSL_CERT_FILE", "/nonexistent")
+            .start()
+            .await;
+        assert_eq!(look_up(&service, "15551230001", &[]).await, Code::Ok);
+        let [attempt, call] = collector.spans(2).await.try_into().unwrap();
+        assert_eq!((call.name.as_str(), attempt.parent_span_id), (METHOD, call.span_id), "{path}");
+        assert_eq!(collector.resource("service.name"), "hypersender-grpc");
+        for (metadata, message) in collector.received() {
+            assert_eq!(metadata.get("x-key").unwrap(), HEADER);
+            let sent = String::from_utf8_lossy(&message.encode_to_vec()).into_owned();
+            assert!(!sent.contains("15551230001") && !sent.contains("pps.whatsapp"), "{message:#?}");
+        }
+        assert!(!service.logs().contains(HEADER), "{}", service.logs());
+    }
+}
+
+#[tokio::test]
+async fn a_collector_over_http_that_fails_holds_nobody_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let elsewhere = Collector::start_http("/elsewhere").await;
+    let [silent, gone] = [silent.local_addr().unwrap(), gone].map(|address| format!("http://{address}"));
+    for endpoint in [silent, gone, elsewhere.endpoint()] {
+        let launch = tracing(&endpoint, &["--drain-wait", "0"]);
+        let launch = launch.variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        let mut service = launch.variable("OTEL_EXPORTER_OTLP_TIMEOUT", "600000").start().await;
+        assert_eq!(look_up(&service, "15551230001", &[]).await, Code::Ok);
+        service.signal("TERM").await;
+        let (code, log) = (service.exit_code().await, service.logs());
+        assert_eq!(code, 0, "{log}");
+        assert!(log.lines().any(|line| line.contains(r#""level":"WARN""#)), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn a_collector_that_nobody_could_ask_is_a_fault_of_its_variable() {
     for (name, value) in [
         (ENDPOINT, "collector:4317"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://user:marked@collector:4317"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_TRACES_SAMPLER", "sometimes"),
     ] {
         let ended = tracing("http://127.0.0.1:4317", &[]).variable(name, value).run().await;

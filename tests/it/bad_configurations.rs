@@ -26,6 +26,11 @@ fn write_files(directory: &Path) {
     write("key.pem", &identity.key);
     write("other-key.pem", &other.identity("localhost").key);
     write("ca.pem", &authority.pem());
+    let ca = authority.pem();
+    write("joined.pem", &(ca.trim_end().to_owned() + &ca));
+    write("cut.pem", ca.trim_end().trim_end_matches("-----END CERTIFICATE-----"));
+    write("encrypted.pem", &identity.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
+    write("two-keys.pem", &identity.key.repeat(2));
     write("empty", "");
     write("blank", " \n");
     write("token", "1|Zq9mark-token\n");
@@ -44,8 +49,10 @@ async fn told(row: &Row, by_variable: Option<&str>, directory: &Path) -> String 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let variables = row.variables.iter().map(|(name, value)| (name.as_str(), value.replace("DIR", place)));
-    let given =
-        [(TOKEN.0, TOKEN.1.to_owned()), ("HYPERSENDER_GRPC_LISTEN", listen)].into_iter().chain(variables);
+    // Authorities that are there on every machine.
+    let authorities = ("SSL_CERT_FILE", format!("{place}/ca.pem"));
+    let given = [(TOKEN.0, TOKEN.1.to_owned()), ("HYPERSENDER_GRPC_LISTEN", listen), authorities];
+    let given = given.into_iter().chain(variables);
     let mut launch = given.fold(Launch::of(&["serve"]), |launch, (name, value)| launch.variable(name, value));
     for (flag, value) in &row.flags {
         let value = value.as_ref().map(|value| value.replace("DIR", place));

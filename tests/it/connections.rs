@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
@@ -28,6 +29,24 @@ async fn serve(flags: &[&str]) -> Service {
 async fn closed(connection: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     matches!(timeout(PATIENCE, connection.read_to_end(&mut rest)).await, Ok(Ok(_) | Err(_)))
+}
+
+#[tokio::test]
+async fn a_low_limit_of_open_files_leaves_room_for_connections() {
+    for (limit, connections) in [(64, 32), (256, 128)] {
+        let launch = Launch::serve().flags(&["--sandbox", "--rate", "0"]).open_files(limit);
+        let service = launch.start().await;
+        let clients = patiently("connections", join_all((0..connections).map(|_| service.client()))).await;
+        // Each on a connection of its own, and each for a contact of its own.
+        let calls = clients.into_iter().zip(15_551_230_100_u64..).map(|(mut client, chat)| async move {
+            client.get_profile_picture(about(&chat.to_string())).await.map(drop).map_err(|error| error.code())
+        });
+        let answers = patiently("answers", join_all(calls)).await;
+        assert!(answers.iter().all(Result::is_ok), "{limit}: {answers:?}");
+        assert!(service.logs().contains("the limit of open files is low"), "{limit}");
+    }
+    let ended = Launch::serve().flags(&["--sandbox"]).open_files(24).run().await;
+    assert!(ended.code == 1 && ended.stderr.contains("the limit of open files is 24"), "{ended:?}");
 }
 
 #[tokio::test]

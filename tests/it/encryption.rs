@@ -186,7 +186,103 @@ async fn the_subcommands_show_a_certificate() {
     assert_eq!(asked, [false; 2], "{said}");
     for incomplete in [&shown[..], &["--tls-ca", &ca, "--tls-client-cert", &cert]] {
         let ended = Launch::of(&["health"]).flags(incomplete).run().await;
-        assert!(ended.code != 0 && ended.stderr.contains("required"), "{incomplete:?}: {ended:?}");
+        assert!(ended.code == 78 && ended.stderr.contains("not given, though"), "{incomplete:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_which_the_subcommands_would_read_a_part_is_a_fault() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let ca = authority.pem();
+    let [good, joined] = [("ca.pem", ca.clone()), ("joined.pem", ca.trim_end().to_owned() + &ca)]
+        .map(|(name, text)| files.write(name, &text));
+    let [cert, key] = files.identity(&authority.identity("localhost"));
+    let encrypted = authority.identity("localhost").key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let encrypted = files.write("encrypted.pem", &encrypted);
+    let other = files.write("other-key.pem", &authority.identity("localhost").key);
+    for (flags, told) in [
+        (&["--tls-ca", &joined][..], ["--tls-ca", "a block begins within the line"]),
+        (&["--tls-ca", &key], ["--tls-ca", "holds no certificate"]),
+        (&["--tls-ca", "/nonexistent"], ["--tls-ca", "/nonexistent: cannot read the file"]),
+        (
+            &["--tls-ca", &good, "--tls-client-cert", &joined, "--tls-client-key", &key],
+            ["--tls-client-cert", "a block begins within the line"],
+        ),
+        (
+            &["--tls-ca", &good, "--tls-client-cert", &cert, "--tls-client-key", &encrypted],
+            ["--tls-client-key", "the key is encrypted; decrypt it with openssl pkey"],
+        ),
+        (
+            &["--tls-ca", &good, "--tls-client-cert", &cert, "--tls-client-key", &other],
+            ["--tls-client-cert", "not the certificate of the private key"],
+        ),
+    ] {
+        for arguments in [&["health"][..], &["get", CHAT]] {
+            let ended = Launch::of(arguments).flags(flags).run().await;
+            assert_eq!(ended.code, 78, "{flags:?}: {ended:?}");
+            assert!(told.iter().all(|word| ended.stderr.contains(word)), "{flags:?}: {ended:?}");
+        }
+    }
+}
+
+/// What `health` and `get` say of a service they cannot ask.
+async fn unreachable(address: &str, flags: &[&str]) -> [String; 2] {
+    let ask = async |arguments: &[&str]| {
+        let ended = Launch::of(arguments).flags(&["--address", address]).flags(flags).run().await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{arguments:?} {flags:?}: {ended:?}");
+        ended.stderr
+    };
+    [ask(&["health"]).await, ask(&["get", CHAT]).await]
+}
+
+#[tokio::test]
+async fn a_question_that_does_not_get_through_says_what_to_change() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let ca = files.write("ca.pem", &authority.pem());
+    let other = Authority::new();
+    let other_ca = files.write("other-ca.pem", &other.pem());
+    let stranger = other.identity("stranger.internal");
+    let stranger =
+        [files.write("stranger.pem", &stranger.cert), files.write("stranger-key.pem", &stranger.key)];
+    let [cert, key] = files.identity(&authority.identity("127.0.0.1"));
+    let tls = ["--tls-cert", &cert, "--tls-key", &key];
+    let plain = serve(&[]).await;
+    let encrypted = serve(&tls).await;
+    let choosy = serve(&[&tls[..], &["--tls-client-ca", &ca]].concat()).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = silent.local_addr().unwrap();
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let shown = ["--tls-client-cert", &stranger[0], "--tls-client-key", &stranger[1]];
+    for (address, flags, told) in [
+        (encrypted.address(), &[][..], "if that is the gRPC port of a service with TLS, add --tls-ca"),
+        (plain.admin.unwrap(), &[], "no gRPC answer from"),
+        (plain.address(), &["--tls-ca", &ca], "no TLS is spoken there; leave out --tls-ca"),
+        (
+            encrypted.address(),
+            &["--tls-ca", &other_ca],
+            "no authority in --tls-ca has signed the certificate",
+        ),
+        (
+            encrypted.address(),
+            &["--tls-ca", &ca, "--tls-domain", "contacts.internal"],
+            "the certificate of the service has another name; say which by --tls-domain",
+        ),
+        (choosy.address(), &["--tls-ca", &ca], "add --tls-client-cert and --tls-client-key"),
+        (
+            choosy.address(),
+            &[&["--tls-ca", &ca][..], &shown].concat(),
+            "the service does not accept the certificate of --tls-client-cert",
+        ),
+        (silent, &["--timeout", "1s"], "within 1s"),
+        (silent, &["--timeout", "1s", "--tls-ca", &ca], "within 1s"),
+        (gone, &[], "Connection refused"),
+        (gone, &["--tls-ca", &ca], "Connection refused"),
+    ] {
+        let address = address.to_string();
+        for said in unreachable(&address, flags).await {
+            assert!(said.contains(told) && said.contains(&address), "{flags:?}: {said}");
+            assert!(!said.contains("transport error"), "{flags:?}: {said}");
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod deadlines;
 mod encryption;
 mod lifecycle;
 mod messages;
+mod outputs;
 #[path = "../process/mod.rs"]
 mod process;
 mod proxies;
@@ -26,3 +27,4 @@ mod secrets;
 mod settings;
 mod support;
 mod tidy;
+mod variables;

@@ -28,6 +28,24 @@ async fn http_is_allowed_on_loopback_or_when_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn without_https_no_certificates_of_authorities_are_needed() {
+    let directory = TempDir::new().unwrap();
+    let nothing = directory.path().to_str().unwrap();
+    let none = |launch: Launch| {
+        let missing = format!("{nothing}/missing");
+        launch.variable("SSL_CERT_FILE", missing).variable("SSL_CERT_DIR", nothing)
+    };
+    let upstream = Upstream::start([Reply::json(200, DOCUMENTED_ABSENCE)]).await;
+    for launch in [Service::asking(&upstream), Launch::serve().flags(&["--sandbox"])] {
+        let traces = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        let service = none(launch).variable(traces.0, traces.1).start().await;
+        service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
+    }
+    let ended = none(Service::asking_at("https://127.0.0.1:9/")).run().await;
+    assert!(ended.code == 78 && ended.stderr.contains("install ca-certificates"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn there_is_no_flag_for_a_token() {
     for flag in ["--api-key", "--token", "--whatsapp-api-key"] {
         let ended = Launch::of(&["serve", flag, "x"]).run().await;
@@ -86,6 +104,45 @@ async fn a_variable_that_is_no_setting_is_warned_of() {
         assert!(warnings.iter().any(|line| line.contains(&format!(r#""variable":"{name}""#))), "{logs}");
     }
     assert!(!logs.contains(MARKED), "{logs}");
+}
+
+#[tokio::test]
+async fn what_kubernetes_says_of_a_service_of_that_name_is_no_setting() {
+    let mut launch = Launch::serve().flags(&["--sandbox"]);
+    for (service, ip, shown) in [
+        ("HYPERSENDER_GRPC", "10.96.0.12", "10.96.0.12"),
+        ("HYPERSENDER_GRPC_ADMIN", "fd00::12", "[fd00::12]"),
+        ("HYPERSENDER_GRPC_CACHE_2", "10.96.0.13", "10.96.0.13"),
+    ] {
+        let url = format!("tcp://{shown}:50051");
+        for (name, value) in [
+            ("SERVICE_HOST", ip),
+            ("SERVICE_PORT", "50051"),
+            ("SERVICE_PORT_GRPC", "50051"),
+            ("SERVICE_PORT_METRICS_HTTP", "9090"),
+            ("PORT", &url),
+            ("PORT_50051_TCP", &url),
+            ("PORT_50051_TCP_PROTO", "tcp"),
+            ("PORT_50051_TCP_PORT", "50051"),
+            ("PORT_50051_TCP_ADDR", ip),
+        ] {
+            launch = launch.variable(&format!("{service}_{name}"), value);
+        }
+    }
+    let typos = [
+        ("HYPERSENDER_GRPC_LISTEN_PORT", "50051"),
+        ("HYPERSENDER_GRPC_PORTS", "tcp://10.96.0.12:50051"),
+        ("HYPERSENDER_GRPC_ADMIN_HOST", "10.96.0.12"),
+        ("HYPERSENDER_GRPC_SERVICE_NAME", "pictures"),
+        ("HYPERSENDER_GRPC_PORT_TCP", "tcp://10.96.0.12:50051"),
+    ];
+    launch = typos.into_iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
+    let logs = launch.start().await.logs();
+    let warned: Vec<_> = logs.lines().filter(|line| line.contains("no such setting")).collect();
+    assert_eq!(warned.len(), typos.len(), "{logs}");
+    for (name, _) in typos {
+        assert!(warned.iter().any(|line| line.contains(&format!(r#""variable":"{name}""#))), "{logs}");
+    }
 }
 
 #[tokio::test]

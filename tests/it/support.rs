@@ -24,7 +24,7 @@ pub use self::{
     tls::{Authority, Identity},
     upstream::{Reply, Upstream},
 };
-pub use crate::process::{Launch, PATIENCE, patiently};
+pub use crate::process::{Launch, PATIENCE, Sink, patiently};
 
 /// The token of the service under test.
 pub const TOKEN: &str = "1|Zq9mark-test-token";

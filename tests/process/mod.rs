@@ -7,10 +7,12 @@ pub mod marks;
 mod output;
 
 use std::{
-    fs,
+    ffi::OsStr,
+    fs::{self, File},
     future::Future,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::ffi::OsStrExt,
     process::{Child, Command, Stdio},
     sync::Mutex,
     thread,
@@ -32,6 +34,26 @@ pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 /// A way to start the binary.
 pub struct Launch(Command);
+
+/// Where nothing can be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Sink {
+    /// A disk without space.
+    Full,
+    /// A pipe whose reader has left.
+    Left,
+}
+
+impl Sink {
+    pub const ALL: [Self; 2] = [Self::Full, Self::Left];
+
+    fn open(self) -> Stdio {
+        match self {
+            Self::Full => File::options().write(true).open("/dev/full").unwrap().into(),
+            Self::Left => io::pipe().unwrap().1.into(),
+        }
+    }
+}
 
 /// A running process of the binary; killed and searched when dropped.
 pub struct Process {
@@ -91,6 +113,34 @@ impl Launch {
         self
     }
 
+    /// With a variable that need not be text.
+    pub fn bytes(mut self, name: &str, value: &[u8]) -> Self {
+        self.0.env(name, OsStr::from_bytes(value));
+        self
+    }
+
+    /// With its standard output somewhere else.
+    pub fn stdout_to(mut self, sink: Sink) -> Self {
+        self.0.stdout(sink.open());
+        self
+    }
+
+    /// With its standard error somewhere else.
+    pub fn stderr_to(mut self, sink: Sink) -> Self {
+        self.0.stderr(sink.open());
+        self
+    }
+
+    /// With so many open files allowed, and no way to raise the limit.
+    pub fn open_files(self, limit: usize) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &limit.to_string()]);
+        command.arg(self.0.get_program()).args(self.0.get_args()).env_clear();
+        command.envs(self.0.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command)
+    }
+
     /// Starts the process and waits until it listens.
     pub async fn start(self) -> Process {
         let mut process = self.spawn();
@@ -115,8 +165,8 @@ impl Launch {
             address: ([127, 0, 0, 1], 0).into(),
             admin: None,
             command_line: String::from_utf8_lossy(&command_line).replace('\0', " "),
-            logs: Output::collect(child.stderr.take().unwrap()),
-            stdout: Output::collect(child.stdout.take().unwrap()),
+            logs: child.stderr.take().map_or_else(Output::none, Output::collect),
+            stdout: child.stdout.take().map_or_else(Output::none, Output::collect),
             child,
             metrics: Mutex::default(),
         }

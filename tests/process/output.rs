@@ -1,7 +1,7 @@
 //! [`Output`]: what a stream of a process says, line by line.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     thread::{self, JoinHandle},
 };
 
@@ -14,6 +14,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Of a stream that goes elsewhere.
+    pub fn none() -> Self {
+        Self::collect(io::empty())
+    }
+
     pub fn collect(stream: impl Read + Send + 'static) -> Self {
         let (sender, lines) = watch::channel(Vec::new());
         let reader = thread::spawn(move || {

@@ -1,12 +1,12 @@
-//! [`Exporter`]: OTLP over gRPC, with a word in the log when the collector does not take what it is sent.
+//! [`Exporter`]: OTLP over gRPC or HTTP, with a word in the log when the collector does not take what it is sent.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use http::Uri;
-use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithTonicConfig};
+use http::uri::Scheme;
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::transport::ClientTlsConfig;
 use tracing::{info, warn};
 
+use super::{Protocol, Settings, http::Client};
 use crate::telemetry::chain;
 
 /// A collector that is down stays so for a while, and is asked every few seconds.
@@ -30,18 +31,30 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Prepares to send to `endpoint`, within a tokio runtime.
+    /// Prepares to send as `settings` say, within a tokio runtime.
     ///
     /// # Errors
     ///
     /// When the machine's certificate store cannot be used, and the endpoint is one of TLS.
-    pub fn new(endpoint: &Uri) -> Result<Self, String> {
-        let mut otlp = OtlpExporter::builder().with_tonic().with_endpoint(endpoint.to_string());
-        if endpoint.scheme() == Some(&http::uri::Scheme::HTTPS) {
-            // Without it no authority at all would be trusted.
-            otlp = otlp.with_tls_config(ClientTlsConfig::new().with_native_roots());
-        }
-        let otlp = otlp.build().map_err(|error| chain(&error))?;
+    pub fn new(settings: &Settings) -> Result<Self, String> {
+        let Settings { endpoint, protocol, timeout, .. } = settings;
+        let otlp = match protocol {
+            Protocol::Grpc => {
+                let mut otlp = OtlpExporter::builder().with_tonic();
+                if endpoint.scheme() == Some(&Scheme::HTTPS) {
+                    // Without it no authority at all would be trusted.
+                    otlp = otlp.with_tls_config(ClientTlsConfig::new().with_native_roots());
+                }
+                otlp.with_endpoint(endpoint.to_string()).with_timeout(*timeout).build()
+            }
+            Protocol::HttpProtobuf => {
+                let client = Client::new(endpoint, *timeout).map_err(|error| chain(&error))?;
+                let otlp = OtlpExporter::builder().with_http().with_http_client(client);
+                let otlp = otlp.with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
+                otlp.with_endpoint(endpoint.to_string()).with_timeout(*timeout).build()
+            }
+        };
+        let otlp = otlp.map_err(|error| chain(&error))?;
         Ok(Self { otlp, warned: Mutex::default() })
     }
 
@@ -53,7 +66,7 @@ impl Exporter {
             Err(error) => {
                 if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                     *warned = Some(Instant::now());
-                    warn!(%error, spans, "the collector did not take traces, they are lost");
+                    warn!(error = chain(error), spans, "the collector did not take traces, they are lost");
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::source::{Names, Source, words};
 pub type Rule = fn(&Source) -> Vec<String>;
 
 /// All rules that look at one source.
-pub const EACH: [Rule; 6] = [rooms, length, unwraps, process, upstream, codes];
+pub const EACH: [Rule; 7] = [rooms, length, unwraps, chains, process, upstream, codes];
 
 /// What each room may import: what stands before it, and what else is named.
 const ROOMS: [(&str, &[&str]); 9] = [
@@ -55,6 +55,15 @@ fn unwraps(source: &Source) -> Vec<String> {
     unwraps.then(|| fault(source, "unwraps; expect states why it cannot fail")).into_iter().collect()
 }
 
+/// The text of an error alone often leaves out what happened.
+fn chains(source: &Source) -> Vec<String> {
+    let dropped = source.code.contains("%error");
+    dropped
+        .then(|| fault(source, "logs an error without its causes; see telemetry::chain"))
+        .into_iter()
+        .collect()
+}
+
 /// A fault for each word that stands in a source which is not below one of `places`.
 fn only_in(source: &Source, places: &[&str], forbidden: &[&str], why: &str) -> Vec<String> {
     let at_home = places.iter().any(|place| {
@@ -71,7 +80,9 @@ fn process(source: &Source) -> Vec<String> {
 }
 
 fn upstream(source: &Source) -> Vec<String> {
-    only_in(source, &["stack/upstream"], &["reqwest"], "only stack/upstream calls Hypersender")
+    // Collectors may be asked by HTTP, too.
+    let places = ["stack/upstream", "telemetry/traces/http"];
+    only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 
 /// `Status::not_found("...")` chooses a code, too.
@@ -199,6 +210,13 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_logged_with_its_causes() {
+        check(chains, "a.rs", "warn!(%error, \"x\");", true);
+        check(chains, "a.rs", "warn!(address, error = %error, \"x\");", true);
+        check(chains, "a.rs", "warn!(error = chain(&error), \"%error\");", false);
+    }
+
+    #[test]
     fn the_process_belongs_to_main_and_commands() {
         for code in ["std::env::var(x)", "use std::env;\nenv::args()", "process::exit(1)"] {
             check(process, "server.rs", code, true);
@@ -213,6 +231,7 @@ mod tests {
     fn only_upstream_knows_the_http_client() {
         check(upstream, "stack/retry.rs", "use reqwest::Client;", true);
         check(upstream, "stack/retry.rs", "// reqwest\nlet x = \"reqwest\";", false);
+        check(upstream, "telemetry/traces/http.rs", "use reqwest::Client;", false);
         check(upstream, "stack/upstream.rs", "use reqwest::Client;", false);
         check(upstream, "stack/upstream/wire.rs", "use reqwest::Client;", false);
         check(upstream, "sandbox.rs", "#[cfg(test)]\nmod tests { use reqwest::Client; }", false);

@@ -1,0 +1,101 @@
+//! [`OpenFiles`]: the limit of open files, and what fits within it.
+
+/// Fewest files a service can do its work with.
+const FILES_MIN: usize = 32;
+/// Files of the process itself: standard streams, event queues, signals, ports, a scrape of the metrics, a name that is being
+/// resolved, a file that is read again. A service with a sandbox has 13 of them open when it does nothing.
+const FILES_OWN: usize = 20;
+/// Files kept free of callers' connections, where there are enough.
+const FILES_RESERVED: usize = 256;
+
+/// How many files this process may open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFiles(usize);
+
+/// How many connections of callers there may be, and how many attempts on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub connections: usize,
+    pub attempts: usize,
+}
+
+impl Share {
+    /// Files beside the connections of callers. With a sandbox both ends of an attempt are here.
+    fn reserve(self, sandbox: bool) -> usize {
+        let attempts = self.attempts.saturating_mul(per_attempt(sandbox));
+        attempts.saturating_add(FILES_OWN).max(FILES_RESERVED)
+    }
+}
+
+fn per_attempt(sandbox: bool) -> usize {
+    if sandbox { 2 } else { 1 }
+}
+
+impl OpenFiles {
+    /// Raises the limit, as far as the system lets it, for what is `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// When no service could work with so few files.
+    pub fn raise(wanted: Share, sandbox: bool) -> Result<Self, String> {
+        let files = wanted.connections.saturating_add(wanted.reserve(sandbox));
+        // A system without such a limit has no fault either.
+        let files = rlimit::increase_nofile_limit(files as u64)
+            .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
+        Self(files).enough()
+    }
+
+    fn enough(self) -> Result<Self, String> {
+        let Self(files) = self;
+        if files < FILES_MIN {
+            return Err(format!(
+                "the limit of open files is {files}, and at least {FILES_MIN} are needed; raise it, for example by ulimit -n"
+            ));
+        }
+        Ok(self)
+    }
+
+    /// As much of `wanted` as fits. Beyond the limit nothing could be accepted or asked; where it is low, connections and
+    /// all else get half of it each.
+    pub fn share(self, wanted: Share, sandbox: bool) -> Share {
+        let Self(files) = self;
+        let reserve = wanted.reserve(sandbox).min(files / 2);
+        let attempts = reserve.saturating_sub(FILES_OWN) / per_attempt(sandbox);
+        Share {
+            connections: wanted.connections.min(files - reserve),
+            attempts: wanted.attempts.min(attempts.max(1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_limit_is_shared_by_connections_and_attempts() {
+        let wanted = Share { connections: 1024, attempts: 64 };
+        for (files, sandbox, connections, attempts) in [
+            (32, false, 16, 1),
+            (64, false, 32, 12),
+            (64, true, 32, 6),
+            (256, false, 128, 64),
+            (256, true, 128, 54),
+            (1024, false, 768, 64),
+            (1280, true, 1024, 64),
+            (usize::MAX, false, 1024, 64),
+        ] {
+            let share = OpenFiles(files).share(wanted, sandbox);
+            assert_eq!(share, Share { connections, attempts }, "{files} {sandbox}");
+        }
+        let many = Share { connections: 100_000, attempts: 10_000 };
+        assert_eq!(OpenFiles(20_000).share(many, false), Share { connections: 10_000, attempts: 9_980 });
+        assert_eq!(OpenFiles(200_000).share(many, false), many);
+    }
+
+    #[test]
+    fn a_limit_that_nothing_fits_in_is_an_error() {
+        assert!(OpenFiles(31).enough().unwrap_err().contains("the limit of open files is 31"));
+        assert_eq!(OpenFiles(32).enough(), Ok(OpenFiles(32)));
+    }
+}

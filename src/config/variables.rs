@@ -1,0 +1,133 @@
+//! Variables of the environment: which are set, which look like a slip of the pen, and the tokens in them.
+
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    net::IpAddr,
+};
+
+use clap::{Command, CommandFactory};
+use secrecy::SecretString;
+
+use super::{
+    Variables,
+    flags::Cli,
+    given::NOT_UTF8,
+    instances::{read_file, token_from},
+    proxy,
+};
+
+pub const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
+pub const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
+/// What `get` reads; the service may share its environment.
+const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
+const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
+const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
+
+/// A name, and what is wrong with its value.
+pub type Fault = (&'static str, String);
+
+/// The value of a variable without the blanks around it; `None` when it is not set or holds blanks alone.
+///
+/// # Errors
+///
+/// When it is not text.
+pub fn variable<'a>(variables: &'a Variables, wanted: &'static str) -> Result<Option<&'a str>, Fault> {
+    let Some((_, value)) = variables.iter().find(|(name, _)| name == wanted) else { return Ok(None) };
+    let text = value.to_str().ok_or_else(|| (wanted, NOT_UTF8.to_owned()))?.trim();
+    Ok((!text.is_empty()).then_some(text))
+}
+
+/// Whether a variable is set to anything but blanks.
+pub fn is_set(variables: &Variables, name: &'static str) -> bool {
+    !matches!(variable(variables, name), Ok(None))
+}
+
+/// The command line without the variables that hold nothing but blanks: those count as unset.
+#[must_use]
+pub fn without_empty_variables(command: Command, variables: &Variables) -> Command {
+    let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());
+    let is_empty = |name: &OsStr| {
+        let mut empty = variables.iter().filter(|(_, value)| is_blank(value));
+        empty.any(|(variable, _)| variable == name)
+    };
+    command.mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| match argument.get_env() {
+            Some(name) if is_empty(name) => argument.env(None::<&str>),
+            _ => argument,
+        })
+    })
+}
+
+/// Variables that look like settings of this service and are none: a slip of the pen, as a rule.
+#[must_use]
+pub fn unknown_variables(variables: &Variables) -> Vec<String> {
+    let command = Cli::command();
+    let arguments = command.get_subcommands().flat_map(Command::get_arguments);
+    let known = arguments.filter_map(|argument| argument.get_env());
+    let known: BTreeSet<_> = known
+        .chain([CALLER_TOKEN, CALLER_TOKEN_FILE, proxy::AUTH, proxy::AUTH_FILE].map(OsStr::new))
+        .collect();
+    let others = variables.iter().filter(|(name, _)| !known.contains(name.as_os_str()));
+    others
+        .map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()))
+        .filter(|(name, value)| name.starts_with(OWN_PREFIX) && !is_injected(name, value))
+        .map(|(name, _)| name.into_owned())
+        .collect()
+}
+
+/// Whether Kubernetes, or Docker for a link, sets this variable to tell where a service is. A Service named hypersender-grpc, or
+/// with a name that begins so, gives its variables the prefix of ours: `_SERVICE_HOST`, `_SERVICE_PORT`,
+/// `_SERVICE_PORT_<NAME>`, `_PORT`, `_PORT_<NUMBER>_<PROTOCOL>`, and that with `_PROTO`, `_PORT` and `_ADDR`.
+fn is_injected(name: &str, value: &str) -> bool {
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    let is_ip = |text: &str| text.parse::<IpAddr>().is_ok();
+    let is_protocol = |text: &str| matches!(text, "tcp" | "udp" | "sctp");
+    let is_url = value.split_once("://").is_some_and(|(protocol, address)| {
+        let (ip, port) = address.rsplit_once(':').unwrap_or_default();
+        is_protocol(protocol) && is_port(port) && is_ip(ip.trim_matches(['[', ']']))
+    });
+    // Ends in a port's number and protocol, such as _PORT_50051_TCP.
+    let is_of_port = |name: &str| {
+        let mut words = name.rsplit('_');
+        let protocol = words.next().unwrap_or_default().to_ascii_lowercase();
+        is_protocol(&protocol) && words.next().is_some_and(is_port) && words.next() == Some("PORT")
+    };
+    if name.contains("_SERVICE_PORT_") || name.ends_with("_SERVICE_PORT") {
+        return is_port(value);
+    }
+    match name.rsplit_once('_') {
+        Some((service, "HOST")) => service.ends_with("_SERVICE") && is_ip(value),
+        Some((port, "PROTO")) => is_of_port(port) && is_protocol(value),
+        Some((port, "ADDR")) => is_of_port(port) && is_ip(value),
+        Some((port, "PORT")) => is_url || is_of_port(port) && is_port(value),
+        _ => is_of_port(name) && is_url,
+    }
+}
+
+/// The token that Hypersender is asked with.
+pub fn api_key(variables: &Variables) -> Result<Option<SecretString>, Fault> {
+    token(variables, API_KEY, API_KEY_FILE)
+}
+
+/// The token that `get` shows to the service as its caller.
+pub fn caller_token(variables: &Variables) -> Result<Option<SecretString>, Fault> {
+    token(variables, CALLER_TOKEN, CALLER_TOKEN_FILE)
+}
+
+/// A token, from its variable or its file. Neither it nor the file's content stands in a fault.
+fn token(
+    variables: &Variables,
+    name: &'static str,
+    file_name: &'static str,
+) -> Result<Option<SecretString>, Fault> {
+    let (name, token) = match (variable(variables, name)?, variable(variables, file_name)?) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err((name, format!("given twice, here and by {file_name}; set one of them")));
+        }
+        (Some(value), None) => (name, token_from(value)),
+        (None, Some(path)) => (file_name, read_file(path.as_ref()).and_then(|text| token_from(&text))),
+    };
+    token.map(Some).map_err(|fault| (name, fault))
+}
