@@ -34,7 +34,8 @@ class Envoy:
         self.admin = wait_until("Envoy has an admin port", lambda: admin.exists() and admin.read_text())
         wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
         listener = self._ask("/listeners?format=json")["listener_statuses"][0]["local_address"]["socket_address"]
-        self.address = f"{listener['address']}:{listener['port_value']}"
+        self.host, self.port = listener["address"], listener["port_value"]
+        self.address = f"{self.host}:{self.port}"
 
     def _ask(self, path):
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=PATIENCE) as answer:

@@ -58,9 +58,9 @@ def _string(text):
     return prefix + bytes([rest]) + data
 
 
-def request_headers(method=METHOD, extra=()):
+def request_headers(method=METHOD, extra=(), content_type="application/grpc"):
     fields = [(":method", "POST"), (":scheme", "http"), (":path", f"/{method}"), (":authority", "localhost")]
-    fields += [("content-type", "application/grpc"), ("te", "trailers"), *extra]
+    fields += [("content-type", content_type), ("te", "trailers"), *extra]
     return b"".join(header(name, value) for name, value in fields)
 
 
@@ -171,9 +171,9 @@ class Caller(Connection):
         elif kind == SETTINGS and not flags & ACK:
             self.send(frame(SETTINGS, ACK))
 
-    def wait(self, condition):
-        """Read until `condition` holds, or the connection is over; whether it holds."""
-        end = time.monotonic() + PATIENCE
-        while not (held := condition()) and time.monotonic() < end and self.read(0.1):
+    def wait(self, condition, seconds=PATIENCE):
+        """Read until `condition` holds, the time is up or the connection is over; whether it holds."""
+        end = time.monotonic() + seconds
+        while not (held := condition()) and time.monotonic() < end and self.read(0.05):
             pass
         return bool(held or condition())
