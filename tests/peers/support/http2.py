@@ -154,6 +154,7 @@ class Caller(Connection):
         self.resets = {}
         self.last_streams = []
         self.pings = []
+        self.settled = False
         super().__init__(server, opening)
 
     def _note(self, kind, flags, stream, payload):
@@ -169,6 +170,7 @@ class Caller(Connection):
         elif kind == PING and not flags & ACK:
             self.pings.append(payload)
         elif kind == SETTINGS and not flags & ACK:
+            self.settled = True
             self.send(frame(SETTINGS, ACK))
 
     def wait(self, condition, seconds=PATIENCE):

@@ -36,8 +36,8 @@ class Relay:
             with contextlib.closing(writer), contextlib.closing(there_writer):
                 there, back = self._carry(task, reader, there_writer), self._carry(task, there_reader, writer)
                 await asyncio.gather(there, back)
-        except OSError:
-            # Either end is gone, and with it the connection.
+        except (OSError, asyncio.CancelledError):
+            # Either end is gone, or the relay is; asyncio complains of a handler that ends as cancelled.
             writer.close()
         finally:
             self._tasks.discard(task)
