@@ -16,7 +16,7 @@ from support import CLIENTS, wait_until
 from support.http2 import PREFACE, Caller, call, settings
 from support.server import Server
 
-# Seconds. A client that answers nothing may add 3 to the wait; with 5 more for a busy machine that is still far less than
+# Seconds. A client that answers nothing may add 3 to the wait; with 5 more for a busy machine that is still far below
 # the drain's own limit.
 DRAIN_WAIT, DRAIN_TIMEOUT = 1, 20
 LIMIT = DRAIN_WAIT + 3 + 5

@@ -14,58 +14,43 @@ from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
 
 from support import SERVICE
 from support.ask import ask
+from support.debian import HaproxyOfReplicas, NginxOfReplicas
 from support.envoy import Envoy
 from support.http2 import DATA, END_STREAM, REQUEST, Caller, begin, frame, message, request_headers
 from support.relay import Relay
 from support.server import Server
 
 TOKEN, WRONG = "a-token-of-a-good-caller", "a-token-that-nobody-has"
-BEARER = ("authorization", f"Bearer {TOKEN}")
 # Above what one connection may do wrong in its life.
 CALLS, AT_A_TIME = 400, 8
-ENVOY_CALLS, ENVOY_AT_A_TIME = 5000, 50
+PROXY_CALLS, PROXY_AT_A_TIME = 5000, 50
 # Seconds that a message comes after its call, unless the refusal comes before.
 LATE = 0.1
 FRAME_BYTES = 16 * 1024
 TOO_LARGE = FRAME_BYTES + 1024
 # Enough of a message to see that it is too large.
 PREFIX_BYTES = 5
+# Where there is no gRPC there is a status of HTTP alone.
+WRONG_TYPE = 415
 
+GOOD, BAD = (("authorization", f"Bearer {token}") for token in (TOKEN, WRONG))
 LARGE = message(bytes(TOO_LARGE))
 # The headers of a call, of its message what comes with them and what comes late, and how it must end.
 REFUSALS = {
     "no token": (request_headers(), b"", REQUEST, StatusCode.UNAUTHENTICATED),
-    "a wrong token": (
-        request_headers(extra=[("authorization", f"Bearer {WRONG}")]),
-        b"",
-        REQUEST,
-        StatusCode.UNAUTHENTICATED,
-    ),
-    "an unknown method": (
-        request_headers(f"{SERVICE}/Nothing", extra=[BEARER]),
-        b"",
-        REQUEST,
-        StatusCode.UNIMPLEMENTED,
-    ),
-    "an unknown service": (
-        request_headers("nobody.Knows/It", extra=[BEARER]),
-        b"",
-        REQUEST,
-        StatusCode.UNIMPLEMENTED,
-    ),
-    "a wrong token and half a message": (
-        request_headers(extra=[("authorization", f"Bearer {WRONG}")]),
-        REQUEST[:7],
-        REQUEST[7:],
-        StatusCode.UNAUTHENTICATED,
-    ),
+    "a wrong token": (request_headers(extra=[BAD]), b"", REQUEST, StatusCode.UNAUTHENTICATED),
+    "half a message": (request_headers(extra=[BAD]), REQUEST[:7], REQUEST[7:], StatusCode.UNAUTHENTICATED),
+    "an unknown method": (request_headers(f"{SERVICE}/No", extra=[GOOD]), b"", REQUEST, StatusCode.UNIMPLEMENTED),
+    "an unknown service": (request_headers("no.Such/Thing", extra=[GOOD]), b"", REQUEST, StatusCode.UNIMPLEMENTED),
     "too large a message": (
-        request_headers(extra=[BEARER]),
+        request_headers(extra=[GOOD]),
         LARGE[:PREFIX_BYTES],
         LARGE[PREFIX_BYTES:],
         StatusCode.RESOURCE_EXHAUSTED,
     ),
+    "a wrong content type": (request_headers(extra=[GOOD], content_type="text/plain"), b"", REQUEST, WRONG_TYPE),
 }
+# As clients make them.
 KINDS = {
     "a wrong token": ({"token": WRONG}, StatusCode.UNAUTHENTICATED),
     "an unknown method": ({"token": TOKEN, "method": "Nothing"}, StatusCode.UNIMPLEMENTED),
@@ -93,7 +78,8 @@ def test_a_connection_outlives_refused_calls_whose_messages_come_late(kind, guar
             caller.wait(lambda: caller.statuses.keys() >= set(streams), seconds=LATE)
             send(caller, b"".join(rest(stream, late) for stream in streams))
         caller.wait(lambda: len(caller.statuses) == CALLS)
-        assert collections.Counter(caller.statuses.values()) == {code.value[0]: CALLS}
+        number = code if code == WRONG_TYPE else code.value[0]
+        assert collections.Counter(caller.statuses.values()) == {number: CALLS}
         assert caller.outcome() == "open"
 
 
@@ -150,7 +136,7 @@ class Good:
             request = GetProfilePictureRequest(chat_id="15551230001")
             while not self._stop.is_set():
                 try:
-                    stub.GetProfilePicture(request, timeout=10, metadata=[BEARER])
+                    stub.GetProfilePicture(request, timeout=10, metadata=[GOOD])
                     self.codes["OK"] += 1
                 except grpc.RpcError as error:
                     self.codes[f"{error.code().name}: {error.details()}"] += 1
@@ -164,17 +150,18 @@ class Good:
         self._thread.join()
 
 
-def test_a_caller_without_a_token_takes_no_neighbour_with_it_behind_envoy(guarded, started, tmp_path, figure):
-    envoy = started(Envoy(tmp_path / "envoy", [guarded]))
-    good = [started(Good(envoy.address)) for _ in range(4)]
+@pytest.mark.parametrize("proxy", [Envoy, NginxOfReplicas, HaproxyOfReplicas])
+def test_a_caller_without_a_token_takes_no_neighbour_with_it_behind(proxy, guarded, started, tmp_path, figure):
+    front = started(proxy(tmp_path / "proxy", [guarded]))
+    good = [started(Good(front.address)) for _ in range(4)]
     # By hand, so that messages come a little before, with and after their refusals.
-    with Caller(envoy) as bad:
-        for turn, streams in enumerate(rounds(ENVOY_CALLS, ENVOY_AT_A_TIME)):
+    with Caller(front) as bad:
+        for turn, streams in enumerate(rounds(PROXY_CALLS, PROXY_AT_A_TIME)):
             send(bad, b"".join(begin(stream) for stream in streams))
             time.sleep(turn % 20 / 4000)
             send(bad, b"".join(rest(stream, REQUEST) for stream in streams))
             bad.wait(lambda: bad.statuses.keys() >= set(streams))
-    answers = ask("grpcio", envoy.address, tmp_path, calls=400)
+    answers = ask("grpcio", front.address, tmp_path, calls=400)
     codes = collections.Counter(answer.code.name for answer in answers)
     found = sum((caller.stop() for caller in good), collections.Counter())
     figure(f"the good callers: {dict(found)}; the bad one: {collections.Counter(bad.statuses.values())}, {codes}")

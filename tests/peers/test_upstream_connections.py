@@ -69,8 +69,12 @@ class Contacts:
 
 
 # One instance has as many connections of HTTP/1.1 as it had calls at a time, of HTTP/2 one.
-@pytest.mark.parametrize("protocol, count, calls", [("HTTP/1.1", 1, 10), ("HTTP/1.1", 40, 1), ("HTTP/2", 1, 1), ("HTTP/2", 40, 1)])
-def test_dead_connections_to_the_api_are_left_in_time(protocol, count, calls, sandbox, certificates, started, tmp_path, figure):
+@pytest.mark.parametrize(
+    "protocol, count, calls", [("HTTP/1.1", 1, 10), ("HTTP/1.1", 40, 1), ("HTTP/2", 1, 1), ("HTTP/2", 40, 1)]
+)
+def test_dead_connections_to_the_api_are_left_in_time(
+    protocol, count, calls, sandbox, certificates, started, tmp_path, figure
+):
     if protocol == "HTTP/2":
         envoy = started(EnvoyOfApi(tmp_path / "envoy", sandbox, certificates))
         relay = started(Relay(envoy.address))
@@ -98,7 +102,9 @@ def test_dead_connections_to_the_api_are_left_in_time(protocol, count, calls, sa
 
 
 @pytest.mark.parametrize("proxy", [EnvoyOfApi, NginxOfApi])
-def test_connections_that_the_api_ends_in_good_order_cost_no_call(proxy, sandbox, certificates, started, tmp_path, figure):
+def test_connections_that_the_api_ends_in_good_order_cost_no_call(
+    proxy, sandbox, certificates, started, tmp_path, figure
+):
     """Twenty cold contacts at once, over connections that end after ten requests; everything else as it comes."""
     front = started(proxy(tmp_path / "proxy", sandbox, certificates, requests=10))
     server = started(Server(tmp_path / "server", environment=sandbox.reached_at(front.address, certificates.ca)))

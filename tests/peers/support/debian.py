@@ -89,7 +89,9 @@ class NginxOfReplicas(Nginx):
         super().__init__(directory)
 
     def servers(self):
-        replicas = "\n".join(f"        server {server.address} max_fails=1 fail_timeout=1s;" for server in self.replicas)
+        replicas = "\n".join(
+            f"        server {server.address} max_fails=1 fail_timeout=1s;" for server in self.replicas
+        )
         return f"""
     upstream replicas {{
 {replicas}
@@ -136,8 +138,8 @@ class HaproxyOfReplicas(Proxy):
 
     def configuration(self):
         replicas = "\n".join(
-            f"    server replica{index} {server.address} proto h2 check check-proto h1 port {server.admin.rpartition(':')[2]}"
-            for index, server in enumerate(self.replicas)
+            f"    server {server.address} {server.address} proto h2 check check-proto h1 port {server.admin_port}"
+            for server in self.replicas
         )
         return f"""
 defaults

@@ -146,7 +146,7 @@ class Connection:
 
 
 class Caller(Connection):
-    """A connection whose answers count: the gRPC status of each stream, and what the server asks of its peer."""
+    """A connection whose answers count: the status of each stream, of HTTP where there is none of gRPC."""
 
     def __init__(self, server, opening=PREFACE + settings()):
         self._decoder = hpack.Decoder()
@@ -162,7 +162,7 @@ class Caller(Connection):
             # The server neither pads nor sets priorities, and its answers fit into a frame.
             fields = dict(self._decoder.decode(payload))
             if flags & END_STREAM:
-                self.statuses[stream] = int(fields.get("grpc-status", -1))
+                self.statuses[stream] = int(fields.get("grpc-status") or fields[":status"])
         elif kind == RST_STREAM:
             self.resets[stream] = ERRORS[int.from_bytes(payload, "big")]
         elif kind == GOAWAY:

@@ -61,6 +61,10 @@ class Server(Steered):
     def port(self):
         return int(self.address.rsplit(":", 1)[1])
 
+    @property
+    def admin_port(self):
+        return int(self.admin.rsplit(":", 1)[1])
+
     def terminate(self):
         """Begin the drain of an orchestrator."""
         self.process.send_signal(signal.SIGTERM)

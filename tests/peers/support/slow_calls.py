@@ -59,7 +59,8 @@ class Result:
 
     def __init__(self, seconds, count, calls, quick_calls, failures, slowest_s):
         self.seconds, self.count = seconds, count
-        self.calls, self.quick_calls, self.failures, self.slowest = calls, quick_calls, failures, slowest_s
+        self.calls, self.quick_calls = calls, quick_calls
+        self.failures, self.slowest = failures, slowest_s
 
     def check(self):
         """No call is lost, and there were calls enough for this to mean something."""
@@ -67,8 +68,8 @@ class Result:
         assert self.calls >= 2 * self.count, str(self)
 
     def __str__(self):
-        lost = sum(self.failures.values())
-        return f"{self.calls} slow and {self.quick_calls} quick calls in {self.seconds:.0f} s, {lost} lost, slowest {self.slowest:.2f} s"
+        calls, lost = f"{self.calls} slow and {self.quick_calls} quick calls", sum(self.failures.values())
+        return f"{calls} in {self.seconds:.0f} s, {lost} lost, slowest {self.slowest:.2f} s"
 
 
 async def main(addresses, count):
@@ -109,7 +110,8 @@ async def main(addresses, count):
     options = [("grpc.default_authority", "localhost")]
     async with grpc.aio.insecure_channel(f"ipv4:{addresses}", options=options) as channel:
         stub = ContactServiceStub(channel)
-        callers = [asyncio.create_task(caller) for caller in (*(slow(stub, at) for at in range(count)), *(quick(stub) for _ in range(QUICK)))]
+        callers = [asyncio.create_task(slow(stub, index)) for index in range(count)]
+        callers += [asyncio.create_task(quick(stub)) for _ in range(QUICK)]
         await asyncio.to_thread(sys.stdin.read)
         stop.set()
         await asyncio.gather(*callers)
