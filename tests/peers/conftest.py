@@ -9,6 +9,7 @@ FIGURES = pytest.StashKey[list]()
 
 def pytest_addoption(parser):
     parser.addoption("--drains", type=int, default=1, help="how often to drain with hostile peers attached")
+    parser.addoption("--rolls", type=int, default=2, help="how many restarts slow calls must outlive")
 
 
 def pytest_configure(config):
@@ -56,3 +57,8 @@ def replicas(started, tmp_path):
 @pytest.fixture
 def drains(request):
     return request.config.getoption("--drains")
+
+
+@pytest.fixture
+def rolls(request):
+    return request.config.getoption("--rolls")

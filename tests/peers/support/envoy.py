@@ -1,4 +1,4 @@
-"""Envoy in front of the replicas, as a mesh or an ingress has it."""
+"""Envoy: in front of the replicas, as a mesh or an ingress has it, and in front of the REST API."""
 
 import base64
 import json
@@ -13,36 +13,50 @@ from hypersender.contact.v1 import contact_service_pb2
 from . import PATIENCE, SERVICE, program, wait_until
 
 TYPE = "type.googleapis.com/envoy.extensions"
+ROUTER = {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}}
 
 
-class Envoy:
-    """A proxy with a health-checked cluster, that takes gRPC and JSON on one port. It retries nothing."""
+class Process:
+    """Envoy with a configuration that has one listener."""
 
-    def __init__(self, directory, servers):
+    def __init__(self, directory, config):
         directory.mkdir()
-        config, admin = directory / "envoy.json", directory / "admin"
-        config.write_text(json.dumps(configuration(servers)))
+        path, admin = directory / "envoy.json", directory / "admin"
+        path.write_text(json.dumps(config))
         self.log = directory / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 # A base id of its own, since there may be other Envoys on this machine.
-                [program("ENVOY_BIN"), "--use-dynamic-base-id", "--concurrency", "1", "-c", str(config)]
+                [program("ENVOY_BIN"), "--use-dynamic-base-id", "--concurrency", "1", "-c", str(path)]
                 + ["--admin-address-path", str(admin), "--log-level", "warning"],
                 stdout=log,
                 stderr=log,
             )
         self.admin = wait_until("Envoy has an admin port", lambda: admin.exists() and admin.read_text())
-        wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
-        listener = self._ask("/listeners?format=json")["listener_statuses"][0]["local_address"]["socket_address"]
-        self.address = f"{listener['address']}:{listener['port_value']}"
+        listener = wait_until("Envoy listens", lambda: self._ask("/listeners?format=json").get("listener_statuses"))
+        address = listener[0]["local_address"]["socket_address"]
+        self.host, self.port = address["address"], address["port_value"]
+        self.address = f"{self.host}:{self.port}"
 
     def _ask(self, path):
+        assert self.process.poll() is None, self.log.read_text()
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=PATIENCE) as answer:
             return json.load(answer)
 
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Envoy(Process):
+    """A proxy with a health-checked cluster, that takes gRPC and JSON on one port. It retries nothing."""
+
+    def __init__(self, directory, servers):
+        super().__init__(directory, configuration(servers))
+        wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
+
     def healthy(self):
         """How many replicas its health checks find serving."""
-        assert self.process.poll() is None, self.log.read_text()
         hosts = [
             host["health_status"]
             for cluster in self._ask("/clusters?format=json").get("cluster_statuses", [])
@@ -50,9 +64,39 @@ class Envoy:
         ]
         return sum("failed_active_health_check" not in host for host in hosts)
 
-    def close(self):
-        self.process.kill()
-        self.process.wait()
+
+class EnvoyOfApi(Process):
+    """HTTP/2 over TLS in front of a REST API; with `requests`, connections end after so many."""
+
+    def __init__(self, directory, sandbox, certificates, requests=None):
+        manager = {
+            "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "api",
+            "codec_type": "HTTP2",
+            "common_http_protocol_options": {"max_requests_per_connection": requests} if requests else {},
+            "route_config": routes("api"),
+            "http_filters": [ROUTER],
+        }
+        certificate = {
+            "certificate_chain": {"filename": str(certificates.chain)},
+            "private_key": {"filename": str(certificates.key)},
+        }
+        tls = {
+            "@type": f"{TYPE}.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {"alpn_protocols": ["h2"], "tls_certificates": [certificate]},
+        }
+        chain = {
+            "filters": [{"name": "http", "typed_config": manager}],
+            "transport_socket": {"name": "tls", "typed_config": tls},
+        }
+        host, port = sandbox.address.rsplit(":", 1)
+        endpoint = {"endpoint": {"address": socket_address(host, int(port))}}
+        cluster = {
+            "name": "api",
+            "type": "STATIC",
+            "load_assignment": {"cluster_name": "api", "endpoints": [{"lb_endpoints": [endpoint]}]},
+        }
+        super().__init__(directory, bootstrap([chain], cluster))
 
 
 def configuration(servers):
@@ -67,19 +111,8 @@ def configuration(servers):
     manager = {
         "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "peers",
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "replicas", "timeout": "0s"}}],
-                }
-            ]
-        },
-        "http_filters": [
-            {"name": "json", "typed_config": transcoder},
-            {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}},
-        ],
+        "route_config": routes("replicas"),
+        "http_filters": [{"name": "json", "typed_config": transcoder}, ROUTER],
     }
     health_check = {
         # Two failures a second apart: far within the drain wait of 5 s, and one slow answer is none yet.
@@ -105,15 +138,21 @@ def configuration(servers):
         # Never call a replica that says NOT_SERVING, not even when half of them do.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
     }
-    listener = {
-        "name": "front",
-        "address": socket_address("127.0.0.1", 0),
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
+    return bootstrap([{"filters": [{"name": "http", "typed_config": manager}]}], cluster)
+
+
+def bootstrap(chains, cluster):
+    listener = {"name": "front", "address": socket_address("127.0.0.1", 0), "filter_chains": chains}
     return {
         "admin": {"address": socket_address("127.0.0.1", 0)},
         "static_resources": {"listeners": [listener], "clusters": [cluster]},
     }
+
+
+def routes(cluster):
+    """Everything goes to `cluster`, which may take its time."""
+    route = {"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}}
+    return {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]}
 
 
 def socket_address(host, port):

@@ -3,11 +3,14 @@
 import collections
 import socket
 import struct
+import time
 
-from . import METHOD
+import hpack
+
+from . import METHOD, PATIENCE
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 ACK = END_STREAM = 0x1
 END_HEADERS = 0x4
 CANCEL = 8
@@ -55,9 +58,9 @@ def _string(text):
     return prefix + bytes([rest]) + data
 
 
-def request_headers(method=METHOD, extra=()):
+def request_headers(method=METHOD, extra=(), content_type="application/grpc"):
     fields = [(":method", "POST"), (":scheme", "http"), (":path", f"/{method}"), (":authority", "localhost")]
-    fields += [("content-type", "application/grpc"), ("te", "trailers"), *extra]
+    fields += [("content-type", content_type), ("te", "trailers"), *extra]
     return b"".join(header(name, value) for name, value in fields)
 
 
@@ -125,13 +128,54 @@ class Connection:
             if len(self.unread) < 9 + length:
                 return
             kind, stream = self.unread[3], int.from_bytes(self.unread[5:9], "big")
+            flags = self.unread[4]
             payload, self.unread = self.unread[9 : 9 + length], self.unread[9 + length :]
+            self._note(kind, flags, stream, payload)
             if kind == GOAWAY:
                 self.end = ERRORS[int.from_bytes(payload[4:8], "big")]
             elif kind == WINDOW_UPDATE:
                 self.windows[stream] += int.from_bytes(payload, "big")
 
+    def _note(self, kind, flags, stream, payload):
+        """For those who want to know more than how it ended."""
+
     def outcome(self):
         """How the server took it, in a word for a table."""
         self.read(0.1)
         return self.end or ("closed" if self.closed else "open")
+
+
+class Caller(Connection):
+    """A connection whose answers count: the status of each stream, of HTTP where there is none of gRPC."""
+
+    def __init__(self, server, opening=PREFACE + settings()):
+        self._decoder = hpack.Decoder()
+        self.statuses = {}
+        self.resets = {}
+        self.last_streams = []
+        self.pings = []
+        self.settled = False
+        super().__init__(server, opening)
+
+    def _note(self, kind, flags, stream, payload):
+        if kind == HEADERS:
+            # The server neither pads nor sets priorities, and its answers fit into a frame.
+            fields = dict(self._decoder.decode(payload))
+            if flags & END_STREAM:
+                self.statuses[stream] = int(fields.get("grpc-status") or fields[":status"])
+        elif kind == RST_STREAM:
+            self.resets[stream] = ERRORS[int.from_bytes(payload, "big")]
+        elif kind == GOAWAY:
+            self.last_streams.append(int.from_bytes(payload[:4], "big"))
+        elif kind == PING and not flags & ACK:
+            self.pings.append(payload)
+        elif kind == SETTINGS and not flags & ACK:
+            self.settled = True
+            self.send(frame(SETTINGS, ACK))
+
+    def wait(self, condition, seconds=PATIENCE):
+        """Read until `condition` holds, the time is up or the connection is over; whether it holds."""
+        end = time.monotonic() + seconds
+        while not (held := condition()) and time.monotonic() < end and self.read(0.05):
+            pass
+        return bool(held or condition())

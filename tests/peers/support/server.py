@@ -5,19 +5,25 @@ import re
 import signal
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 
 from . import PATIENCE, program, wait_until
+from .sandbox import Steered
+
+ANY_PORT = "127.0.0.1:0"
 
 
-class Server:
-    """A replica with a stand-in for the REST API. It keeps its address when it is started again."""
+class Server(Steered):
+    """A replica, with a stand-in of its own for the REST API unless `environment` names another.
 
-    def __init__(self, directory: Path, *flags):
+    It keeps its addresses when it is started again.
+    """
+
+    def __init__(self, directory: Path, *flags, environment=None):
         self.directory = directory
-        self.flags = flags
-        self.address = "127.0.0.1:0"
+        self.flags = flags if environment else ("--sandbox", *flags)
+        self.environment = environment or {}
+        self.address = self.admin = ANY_PORT
         self.process = None
         self.starts = 0
         self.start()
@@ -27,24 +33,25 @@ class Server:
         self.directory.mkdir(exist_ok=True)
         self.log = self.directory / f"log-{self.starts}"
         self.greeting = self.directory / f"greeting-{self.starts}"
-        command = [program("HYPERSENDER_GRPC_BIN"), "serve", "--sandbox", "--listen", self.address]
+        command = [program("HYPERSENDER_GRPC_BIN"), "serve", "--listen", self.address, "--admin-listen", self.admin]
         with self.log.open("wb") as stderr, self.greeting.open("wb") as stdout:
             self.process = subprocess.Popen(
                 [*command, "--log-format", "json", *self.flags],
                 stdout=stdout,
                 stderr=stderr,
                 # The settings of whoever runs the test must not reach the server.
-                env={},
+                env=self.environment,
             )
-        self.address = wait_until("the server listens", self._listening)
+        self.address, self.admin = wait_until("the server listens", self._listening)
 
     def _listening(self):
         assert self.process.poll() is None, self.log.read_text()
-        for line in self.log.read_text().splitlines(keepends=True):
-            # The last line may not be whole yet.
-            if line.endswith("\n") and json.loads(line).get("message") == "listening":
-                return json.loads(line)["address"]
-        return None
+        # The last line may not be whole yet.
+        whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        lines = {line.get("message"): line for line in map(json.loads, whole)}
+        if "listening" not in lines:
+            return None
+        return lines["listening"]["address"], lines["admin listening"]["address"]
 
     @property
     def host(self):
@@ -53,6 +60,10 @@ class Server:
     @property
     def port(self):
         return int(self.address.rsplit(":", 1)[1])
+
+    @property
+    def admin_port(self):
+        return int(self.admin.rsplit(":", 1)[1])
 
     def terminate(self):
         """Begin the drain of an orchestrator."""
@@ -74,11 +85,12 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def asked(self):
-        """The chat ids that this replica has looked up since its start."""
-        found = re.search(r"http://\S+/_sandbox/calls", self.greeting.read_text())
-        with urllib.request.urlopen(found[0], timeout=PATIENCE) as answer:
-            return json.load(answer)["by_chat_id"]
+    @property
+    def sandbox(self):
+        """Where its own stand-in listens."""
+        return wait_until(
+            "the server has greeted", lambda: re.search(r"(http://\S+)/_sandbox/calls", self.greeting.read_text())
+        )[1]
 
     def memory(self):
         """Resident bytes: now, and at most since the last `forget_peak`."""

@@ -1,0 +1,159 @@
+"""nginx and HAProxy, which come from Debian: where they are not installed their tests are skipped.
+
+PEERS_REQUIRE names those that must be there, divided by commas.
+"""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from . import wait_until
+
+# Where Debian puts servers, which not everyone has in PATH.
+SERVERS = "/usr/sbin:/usr/bin"
+
+
+def installed(name):
+    """The path of a program, or the end of the test."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SERVERS}")
+    if path is None and name in os.environ.get("PEERS_REQUIRE", "").split(","):
+        pytest.fail(f"{name} is required and not installed")
+    if path is None:
+        pytest.skip(f"{name} is not installed: `apt-get install {name}`, as .ci/run does")
+    return path
+
+
+class Proxy:
+    """A proxy of Debian's, on a port that is free."""
+
+    name = None
+
+    def __init__(self, directory):
+        directory.mkdir()
+        self.directory = directory
+        program = installed(self.name)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.host, self.port = free.getsockname()
+        self.address = f"{self.host}:{self.port}"
+        config, self.log = directory / "config", directory / "log"
+        config.write_text(self.configuration())
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([program, *self.flags(config)], stdout=log, stderr=log, env={})
+        wait_until(f"{self.name} listens", self._listening)
+
+    def _listening(self):
+        assert self.process.poll() is None, self.log.read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex((self.host, self.port)) == 0
+
+    def close(self):
+        # In good order, since a process of their own serves, which would outlive the first one.
+        self.process.terminate()
+        self.process.wait()
+
+
+class Nginx(Proxy):
+    name = "nginx"
+
+    def flags(self, config):
+        return "-p", self.directory, "-e", "stderr", "-c", config
+
+    def configuration(self):
+        folders = "\n".join(
+            f"    {kind}_temp_path {self.directory}/{kind};" for kind in "client_body proxy fastcgi uwsgi scgi".split()
+        )
+        return f"""
+daemon off;
+user {getpass.getuser()};
+worker_processes 1;
+pid {self.directory}/pid;
+error_log stderr warn;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+{folders}
+{self.servers()}
+}}
+"""
+
+
+class NginxOfReplicas(Nginx):
+    """gRPC in the clear on both sides, as an ingress has it."""
+
+    def __init__(self, directory, servers):
+        self.replicas = servers
+        super().__init__(directory)
+
+    def servers(self):
+        replicas = "\n".join(
+            f"        server {server.address} max_fails=1 fail_timeout=1s;" for server in self.replicas
+        )
+        return f"""
+    upstream replicas {{
+{replicas}
+        keepalive 16;
+    }}
+    server {{
+        listen {self.address} http2;
+        keepalive_requests 1000000;
+        location / {{ grpc_pass grpc://replicas; }}
+    }}
+"""
+
+
+class NginxOfApi(Nginx):
+    """HTTP/2 over TLS in front of a REST API, with connections that end after `requests`."""
+
+    def __init__(self, directory, sandbox, certificates, requests):
+        self.sandbox, self.certificates, self.requests = sandbox, certificates, requests
+        super().__init__(directory)
+
+    def servers(self):
+        return f"""
+    server {{
+        listen {self.address} ssl http2;
+        ssl_certificate {self.certificates.chain};
+        ssl_certificate_key {self.certificates.key};
+        keepalive_requests {self.requests};
+        location / {{ proxy_pass http://{self.sandbox.address}; }}
+    }}
+"""
+
+
+class HaproxyOfReplicas(Proxy):
+    """gRPC in the clear on both sides; health is asked for on the admin ports."""
+
+    name = "haproxy"
+
+    def __init__(self, directory, servers):
+        self.replicas = servers
+        super().__init__(directory)
+
+    def flags(self, config):
+        return "-db", "-f", config
+
+    def configuration(self):
+        replicas = "\n".join(
+            f"    server {server.address} {server.address} proto h2 check check-proto h1 port {server.admin_port}"
+            for server in self.replicas
+        )
+        return f"""
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend front
+    bind {self.address} proto h2
+    default_backend replicas
+backend replicas
+    balance roundrobin
+    option httpchk
+    http-check send meth GET uri /readyz ver HTTP/1.1 hdr host localhost
+    default-server inter 500ms fall 2 rise 1
+{replicas}
+"""
