@@ -25,7 +25,7 @@ SECONDS = 170
 
 
 def speed(directory, seconds):
-    """The goals and the whole comparison, as Markdown."""
+    """The headline, and the whole comparison with its goals, as Markdown."""
     with contextlib.ExitStack() as stack:
         start = stack.enter_context
         sandbox = start(servers.Sandbox(directory / "sandbox"))
@@ -42,7 +42,8 @@ def speed(directory, seconds):
             counts.service_hits(directory, sandbox, production=False),
             counts.misses(directory, sandbox),
         )
-    return goals.goals(results, counted, writes), tables.speed(results, filled, counted, writes)
+    comparison = [tables.speed(results, filled, counted, writes), goals.goals(results, counted, writes)]
+    return goals.headline(results, counted), "\n\n".join(comparison)
 
 
 def lacking(tools):
@@ -54,7 +55,7 @@ def main():
     what = "the comparison as tables; or what may not grow, against its limits"
     parser.add_argument("what", choices=["speed", "gate"], help=what)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long to put load on, in all")
-    note = "write the tables into README.md and benches/README.md, too"
+    note = "write the headline into README.md and the tables into benches/README.md, too"
     parser.add_argument("--note", action="store_true", help=note)
     flags = parser.parse_args()
     if packages := lacking(GATE_TOOLS if flags.what == "gate" else GATE_TOOLS | SPEED_TOOLS):

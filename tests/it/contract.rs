@@ -304,11 +304,11 @@ async fn reflection_can_be_switched_off_and_all_else_stays() {
 #[test]
 fn every_reason_is_documented_with_its_code() {
     const PROTO: &str = include_str!("../../proto/hypersender/contact/v1/contact_service.proto");
-    const README: &str = include_str!("../../README.md");
+    const ERRORS: &str = include_str!("../../docs/errors.md");
     let proto = PROTO.replace("\n  // ", " ");
     let proto: Vec<_> = proto.split("\n  //").filter_map(|entry| entry.trim().split_once(": ")).collect();
-    let rows = README.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-    let readme: Vec<_> = rows.collect();
+    let rows = ERRORS.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let table: Vec<_> = rows.collect();
     let sources = include_str!("../../src/grpc/status.rs");
     let reasons = sources.match_indices("(Code::").filter_map(|(at, start)| {
         let (code, rest) = sources[at + start.len()..].split_once(", \"")?;
@@ -321,7 +321,7 @@ fn every_reason_is_documented_with_its_code() {
     for (code, reason) in reasons {
         let named = code.chars().flat_map(|letter| [letter.is_uppercase().then_some('_'), Some(letter)]);
         let code: String = named.flatten().skip(1).collect::<String>().to_uppercase();
-        for (place, entries) in [("the proto", &proto), ("README", &readme)] {
+        for (place, entries) in [("the proto", &proto), ("docs/errors.md", &table)] {
             let words =
                 |text: &str| text.replace(|letter: char| !letter.is_alphanumeric() && letter != '_', " ");
             let has = |text: &str, word: &str| words(text).split(' ').any(|other| other == word);

@@ -179,3 +179,40 @@ async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
     }
     assert!(settings.len() > 20);
 }
+
+/// The rows of settings in `docs/operating.md`: flag, variable and default, as they are written there.
+fn documented_settings() -> Vec<(&'static str, &'static str, &'static str)> {
+    let lines = include_str!("../../docs/operating.md").lines().filter(|line| line.starts_with("| `--"));
+    let rows = lines.map(|line| {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let name = |cell: &'static str| cell.split('`').nth(1).unwrap_or(cell);
+        (name(cells[0]), name(cells[1]), cells[2])
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_documentation_has_flag_variable_and_default_of_every_setting_and_no_other() {
+    let documented = documented_settings();
+    let command = Cli::command();
+    let settings: Vec<_> = ["serve", "get", "health"]
+        .into_iter()
+        .flat_map(|name| command.find_subcommand(name).unwrap().get_arguments())
+        .filter_map(|setting| Some((format!("--{}", setting.get_long()?), setting)))
+        .collect();
+    for (flag, setting) in &settings {
+        let variable = setting.get_env().map_or("-", |name| name.to_str().unwrap());
+        let row = documented.iter().find(|row| (row.0, row.1) == (flag, variable));
+        let (_, _, told) = row.unwrap_or_else(|| panic!("no row has {flag} and {variable}"));
+        for default in setting.get_default_values().iter().filter(|default| !default.is_empty()) {
+            assert_eq!(*told, format!("`{}`", default.display()), "{flag}");
+        }
+    }
+    for (flag, variable, _) in &documented {
+        let is_setting = |(name, setting): &(String, &clap::Arg)| {
+            name == flag && setting.get_env().map_or("-", |name| name.to_str().unwrap()) == *variable
+        };
+        assert!(settings.iter().any(is_setting), "{flag} with {variable} is no setting");
+    }
+    assert!(documented.len() > 40, "the tables are not where they were");
+}

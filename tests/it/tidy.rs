@@ -1,5 +1,6 @@
-//! The rules of the house that no compiler checks, read from the sources.
+//! The rules of the house that no compiler checks, read from the sources and the documents.
 
+mod documents;
 mod rules;
 mod source;
 
