@@ -26,5 +26,4 @@ mod request;
 mod secrets;
 mod settings;
 mod support;
-mod tidy;
 mod variables;

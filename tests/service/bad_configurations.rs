@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use self::row::Row;
 use crate::support::{Authority, Launch};
 
-const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/bad_configurations/list.txt");
+const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/bad_configurations/list.txt");
 /// Marked, so that whoever repeats it is found.
 const TOKEN: (&str, &str) = ("HYPERSENDER_WHATSAPP_API_KEY", "1|Zq9mark-token");
 
