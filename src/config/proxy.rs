@@ -6,14 +6,10 @@ use super::{
     Variables,
     faults::{Faults, names},
     instances::read_file,
-    variables::{Fault, is_set, variable},
+    variables::{Fault, PROXY_AUTH, PROXY_AUTH_FILE, is_set, variable},
 };
 use crate::stack::Proxy;
 
-/// What the proxy asks its users for, as `user:password`.
-pub const AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
-/// A file with the same.
-pub const AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
 /// Where other programs look for a proxy. This one does not: they are set for a whole machine, and it holds a token.
 const OF_OTHERS: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -42,13 +38,15 @@ pub fn with_auth(
 
 /// The user and password, and where they were found.
 fn auth(variables: &Variables) -> Result<Option<(&'static str, SecretString)>, Fault> {
-    let (source, text) = match (variable(variables, AUTH)?, variable(variables, AUTH_FILE)?) {
+    let (source, text) = match (variable(variables, PROXY_AUTH)?, variable(variables, PROXY_AUTH_FILE)?) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err((AUTH, format!("given twice, here and by {AUTH_FILE}; set one of them")));
+            return Err((PROXY_AUTH, format!("given twice, here and by {PROXY_AUTH_FILE}; set one of them")));
         }
-        (Some(value), None) => (AUTH, value.to_owned()),
-        (None, Some(path)) => (AUTH_FILE, read_file(path.as_ref()).map_err(|fault| (AUTH_FILE, fault))?),
+        (Some(value), None) => (PROXY_AUTH, value.to_owned()),
+        (None, Some(path)) => {
+            (PROXY_AUTH_FILE, read_file(path.as_ref()).map_err(|fault| (PROXY_AUTH_FILE, fault))?)
+        }
     };
     Ok(Some((source, SecretString::from(text.trim_end_matches(['\r', '\n'])))))
 }

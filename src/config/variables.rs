@@ -14,7 +14,6 @@ use super::{
     flags::Cli,
     given::NOT_UTF8,
     instances::{read_file, token_from},
-    proxy,
 };
 
 pub const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
@@ -22,6 +21,10 @@ pub const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// What `get` reads; the service may share its environment.
 const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
 const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
+/// What the proxy to Hypersender asks its users for, as `user:password`.
+pub const PROXY_AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
+/// A file with the same.
+pub const PROXY_AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
 
 /// A name, and what is wrong with its value.
@@ -65,9 +68,8 @@ pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let command = Cli::command();
     let arguments = command.get_subcommands().flat_map(Command::get_arguments);
     let known = arguments.filter_map(|argument| argument.get_env());
-    let known: BTreeSet<_> = known
-        .chain([CALLER_TOKEN, CALLER_TOKEN_FILE, proxy::AUTH, proxy::AUTH_FILE].map(OsStr::new))
-        .collect();
+    let known: BTreeSet<_> =
+        known.chain([CALLER_TOKEN, CALLER_TOKEN_FILE, PROXY_AUTH, PROXY_AUTH_FILE].map(OsStr::new)).collect();
     let others = variables.iter().filter(|(name, _)| !known.contains(name.as_os_str()));
     others
         .map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()))
