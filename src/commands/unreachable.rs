@@ -42,7 +42,7 @@ fn explain_lost(target: &Target, error: &(dyn Error + 'static), hint: &str) -> S
             Some(hint) => format!("cannot connect to {address}: {hint} ({error})"),
             None => format!("cannot connect to {address}: {error}"),
         },
-        _ if sources(error).any(|error| error.is::<TimeoutExpired>()) => {
+        _ if sources(error).any(<dyn Error>::is::<TimeoutExpired>) => {
             format!("no answer from {address} within {}", format_duration(target.timeout))
         }
         _ if !is_lost(error) => format!("cannot connect to {address}: {cause}"),

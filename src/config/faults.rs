@@ -27,43 +27,43 @@ impl std::error::Error for Faults {}
 
 impl Faults {
     /// None yet, of the settings of a subcommand.
-    pub fn of(subcommand: &'static str) -> Self {
+    pub(super) fn of(subcommand: &'static str) -> Self {
         Self { subcommand, all: Vec::new() }
     }
 
     /// The settings, unless there is a fault; without any, there are settings.
-    pub fn unless_any<T>(self, settings: Option<T>) -> Result<T, Self> {
+    pub(super) fn unless_any<T>(self, settings: Option<T>) -> Result<T, Self> {
         settings.filter(|_| self.all.is_empty()).ok_or(self)
     }
 
     /// The value, or a stand-in for it that is never used, since a fault is noted.
-    pub fn take<T: Default>(&mut self, id: &str, given: Given<T>) -> T {
+    pub(super) fn take<T: Default>(&mut self, id: &str, given: Given<T>) -> T {
         self.take_any(id, Some(given)).unwrap_or_default()
     }
 
     /// The value, if there is one and it can be read.
-    pub fn take_any<T>(&mut self, id: &str, given: Option<Given<T>>) -> Option<T> {
+    pub(super) fn take_any<T>(&mut self, id: &str, given: Option<Given<T>>) -> Option<T> {
         let noted = given?.0.map_err(|fault| self.note_of(id, &fault));
         noted.ok()
     }
 
     /// Notes a fault of what is called `name`.
-    pub fn note(&mut self, name: &str, fault: &str) {
+    pub(super) fn note(&mut self, name: &str, fault: &str) {
         self.all.push(format!("{name}: {fault}"));
     }
 
     /// Whether anything is noted of a setting whose name begins so.
-    pub fn is_noted(&self, name: &str) -> bool {
+    pub(super) fn is_noted(&self, name: &str) -> bool {
         self.all.iter().any(|fault| fault.starts_with(name))
     }
 
     /// Notes a fault of the setting `id`.
-    pub fn note_of(&mut self, id: &str, fault: &str) {
+    pub(super) fn note_of(&mut self, id: &str, fault: &str) {
         self.note(&names_in(self.subcommand, id), fault);
     }
 
     /// Notes that the setting `missing` is not given, though `given`, which needs it, is.
-    pub fn require(&mut self, missing: &str, given: &str) {
+    pub(super) fn require(&mut self, missing: &str, given: &str) {
         let [missing, given] = [missing, given].map(|id| names_in(self.subcommand, id));
         self.note(&missing, &format!("not given, though {given} is"));
     }

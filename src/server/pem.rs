@@ -252,7 +252,7 @@ mod tests {
             (cert.replacen('M', "%", 1), "line 1: the block that begins here is not base64".to_owned()),
             (of("ENCRYPTED PRIVATE KEY"), "line 1: the key is encrypted; decrypt it with openssl".to_owned()),
             (
-                key.replacen("\n", "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n", 1),
+                key.replacen('\n', "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n", 1),
                 "the key is encrypted; decrypt it with openssl pkey".to_owned(),
             ),
             (cert.clone() + &of("X509 CRL"), format!("line {}: a revocation list", last + 1)),
