@@ -10,6 +10,9 @@ use crate::support::{CHAT, DOCUMENTED_ABSENCE, INSTANCE, Launch, Reply, Service,
 
 const KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
+/// The variables that belong to no flag. Each comes with a second one, with `_FILE` at its end, that names a file.
+const WITHOUT_FLAG: [&str; 3] = [KEY, "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH", "HYPERSENDER_GRPC_TOKEN"];
+const OPERATING: &str = include_str!("../../docs/operating.md");
 /// Looks like nothing else, so that it is found wherever it leaks.
 const MARKED: &str = "7|Zq9mark-token";
 
@@ -182,7 +185,7 @@ async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
 
 /// The rows of settings in `docs/operating.md`: flag, variable and default, as they are written there.
 fn documented_settings() -> Vec<(&'static str, &'static str, &'static str)> {
-    let lines = include_str!("../../docs/operating.md").lines().filter(|line| line.starts_with("| `--"));
+    let lines = OPERATING.lines().filter(|line| line.starts_with("| `--"));
     let rows = lines.map(|line| {
         let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         let name = |cell: &'static str| cell.split('`').nth(1).unwrap_or(cell);
@@ -215,4 +218,31 @@ fn the_documentation_has_flag_variable_and_default_of_every_setting_and_no_other
         assert!(settings.iter().any(is_setting), "{flag} with {variable} is no setting");
     }
     assert!(documented.len() > 40, "the tables are not where they were");
+}
+
+#[test]
+fn the_documentation_has_every_variable_without_a_flag_and_names_no_variable_that_is_not_read() {
+    for variable in WITHOUT_FLAG {
+        let row = format!("| `{variable}` | `{variable}_FILE` |");
+        assert!(OPERATING.lines().any(|line| line.starts_with(&row)), "no row begins with {row}");
+    }
+    let command = Cli::command();
+    let arguments = command.get_subcommands().flat_map(clap::Command::get_arguments);
+    let mut read: Vec<_> = arguments.filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let files = WITHOUT_FLAG.map(|variable| format!("{variable}_FILE"));
+    read.extend(WITHOUT_FLAG.into_iter().chain(files.iter().map(String::as_str)));
+    for (document, text) in [
+        ("README.md", include_str!("../../README.md")),
+        ("clients/README.md", include_str!("../../clients/README.md")),
+        ("docs/cache.md", include_str!("../../docs/cache.md")),
+        ("docs/errors.md", include_str!("../../docs/errors.md")),
+        ("docs/operating.md", OPERATING),
+        ("docs/rules.md", include_str!("../../docs/rules.md")),
+    ] {
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        // A name that ends in `_` is the beginning of many.
+        let names = words.filter(|word| word.starts_with("HYPERSENDER_") && !word.ends_with('_'));
+        let unread: Vec<_> = names.filter(|name| !read.contains(name)).collect();
+        assert_eq!(unread, Vec::<&str>::new(), "{document} names variables that nothing reads");
+    }
 }
