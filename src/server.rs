@@ -1,7 +1,8 @@
 //! The gRPC server: connections in, answers out, and a stop that loses no call.
 //!
-//! The accept loop is hand-written rather than tonic's: tonic answers an expired deadline with CANCELLED, and its
-//! graceful shutdown waits without a limit for an open health watch. The layers around a call are in `calls`.
+//! The accept loop is hand-written rather than tonic's: tonic answers an expired deadline with CANCELLED, and
+//! its graceful shutdown waits without a limit for an open health watch. The layers around a call are in
+//! `calls`.
 
 mod admin;
 mod calls;
@@ -49,10 +50,11 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Most open connections; a further one waits in the system's queue.
     pub connections: usize,
-    /// Age at which a connection gets a GOAWAY, spread by a tenth so that not all clients reconnect at once. With
-    /// `None`, connections have no greatest age.
+    /// Age at which a connection gets a GOAWAY, spread by a tenth so that not all clients reconnect at once.
+    /// With `None`, connections have no greatest age.
     pub connection_age: Option<Duration>,
-    /// How long calls are still accepted once health checks say NOT_SERVING, so that every load balancer has seen it.
+    /// How long calls are still accepted once health checks say NOT_SERVING, so that every load balancer has
+    /// seen it.
     pub drain_wait: Duration,
     /// How long the calls in flight have to finish after that.
     pub drain_timeout: Duration,
@@ -85,11 +87,12 @@ pub enum Stop {
     Prompt,
 }
 
-/// Serves connections of `listener` until `stop` resolves and the drain is over. `contacts` answers the contact
-/// service.
+/// Serves connections of `listener` until `stop` resolves and the drain is over. `contacts` answers the
+/// contact service.
 ///
-/// The drain: health checks say NOT_SERVING; calls are still accepted for the drain wait; then connections get a
-/// GOAWAY, health watches and request streams end, and the calls in flight have the drain time-out to finish.
+/// The drain: health checks say NOT_SERVING; calls are still accepted for the drain wait; then connections
+/// get a GOAWAY, health watches and request streams end, and the calls in flight have the drain time-out to
+/// finish.
 pub async fn serve<S>(
     listener: TcpListener,
     contacts: S,

@@ -1,5 +1,5 @@
-//! `serve`: the process of the service. It reads the settings, starts the runtime, puts the rooms together, and serves
-//! until a signal stops it.
+//! `serve`: the process of the service. It reads the settings, starts the runtime, puts the rooms together,
+//! and serves until a signal stops it.
 
 mod listen;
 mod signals;
@@ -132,8 +132,8 @@ What the sandbox was asked: curl http://{upstream}/_sandbox/calls
     ));
 }
 
-/// Whether the log on standard error has colours. The rules are those of clap's help: NO_COLOR, CLICOLOR, CLICOLOR_FORCE
-/// and TERM.
+/// Whether the log on standard error has colours. The rules are those of clap's help: NO_COLOR, CLICOLOR,
+/// CLICOLOR_FORCE and TERM.
 fn colour() -> bool {
     AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
@@ -146,8 +146,8 @@ fn log_panics() {
     }));
 }
 
-/// Keeps connections and attempts below the limit of open files. At that limit the service could neither accept a
-/// connection nor open one to Hypersender.
+/// Keeps connections and attempts below the limit of open files. At that limit the service could neither
+/// accept a connection nor open one to Hypersender.
 ///
 /// # Errors
 ///

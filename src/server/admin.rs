@@ -1,7 +1,7 @@
 //! [`Admin`]: the port for monitoring, in plain HTTP/1.1: `/metrics`, `/livez`, `/readyz`.
 //!
-//! It shows no secret and changes nothing, so the address that it listens on is its only protection. It is open until the
-//! last call has ended, so that a drain can be watched, and never delays the end.
+//! It shows no secret and changes nothing, so the address that it listens on is its only protection. It is
+//! open until the last call has ended, so that a drain can be watched, and never delays the end.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
-//! The way of a call through the server: the only place that knows the order of the layers around it.
+//! The way of a call through the server: the only place that knows the order of the layers around a call.
 //!
-//! Behind the last layer is the contact service. Health and reflection have fewer layers: their calls turn off at
-//! `route`, so that a health check is never refused for a missing token or for calls in progress.
+//! Behind the last layer is the contact service. Calls of health and reflection leave this way at `route`, so
+//! that a health check is never refused for a missing token or for too many calls in progress.
 
 mod callers;
 mod deadline;
@@ -62,18 +62,19 @@ where
 {
     let others = others(settings, health, leaving);
     ServiceBuilder::new()
-        // Outermost: any layer or service below may answer before the request has ended.
+        // Outermost, because any layer or service below may answer before its request has ended.
         .layer(DiscardLayer::default())
-        // Outside of everything that chooses codes, so that it counts the code that the caller sees.
+        // Around everything that chooses codes, so that it counts the code that the caller sees.
         .layer(ObserveLayer::new(metrics, traces))
-        // Before the route, so that it holds for every path: a panic below ends one call alone, and a request that
-        // is not gRPC, or has too much metadata, reaches no service.
+        // Before the route, so that it holds for every path: a request that is not gRPC, or has too much
+        // metadata, reaches no service, and a panic below ends one call alone. Inside the observer, so that
+        // both are counted.
         .layer_fn(Guard::new)
-        // Health and reflection turn off here; only calls of the contact service go on.
+        // Before the limits of the contact service. Calls of health and reflection go no further.
         .layer_fn(|inner| Route::new(inner, others.clone()))
-        // First of the limits: a caller that is not known must not use up memory or a permit.
+        // First of the limits: an unknown caller must use neither memory nor a permit.
         .layer(CallersLayer::new(settings.callers.clone(), settings.token_owner))
-        // Before the message is read, because a message that comes too slowly must end in time, too.
+        // Before the message is read, because the deadline also holds for a message that arrives slowly.
         .layer(DeadlineLayer::new(settings.deadline))
         // Before the permits: a call whose message has not arrived must not hold one.
         .layer(MessageLayer::default())
@@ -82,7 +83,7 @@ where
         .service(contacts)
 }
 
-/// The services beside the contact service.
+/// The services beside the contact service: health, and reflection where it is served.
 fn others(settings: &Settings, health: &Health, leaving: &Leaving) -> Routes {
     let mut others = Routes::new(health.service());
     if settings.reflection {

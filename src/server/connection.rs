@@ -34,19 +34,21 @@ use self::{
 use super::drain::announced;
 use crate::{domain::PeerNames, telemetry::chain};
 
-/// Time for the TLS handshake and the HTTP/2 preface together. A client that makes a call takes a few round trips.
+/// Time for the TLS handshake and the HTTP/2 preface together. A client that makes a call takes a few round
+/// trips.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most calls in progress on one connection. It is announced, so that clients queue further calls or open another
-/// connection.
+/// Most calls in progress on one connection. It is announced, so that clients queue further calls or open
+/// another connection.
 const STREAMS_MAX: u32 = 256;
-/// Most metadata of a call that h2 accepts; it is announced. It is twice the limit of a call, so that `calls::guard` can
-/// refuse a call with a gRPC status. h2 answers a call with more by HTTP status 431, or ends its connection when it is far
-/// more.
+/// Most metadata of a call that h2 accepts; it is announced. It is twice the limit of a call, so that
+/// `calls::guard` can refuse a call with a gRPC status. h2 answers a call with more by HTTP status 431, or
+/// ends its connection when it is far more.
 const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
-/// Streams that the server had to reset for faults of the peer. With more, the connection is closed (CVE-2023-44487 and
-/// similar attacks).
+/// Streams that the server had to reset for faults of the peer. With more, the connection is closed
+/// (CVE-2023-44487 and similar attacks).
 const LOCAL_RESETS_MAX: usize = 128;
-/// Streams that the peer opened and reset before the server accepted them. With more, the connection is closed.
+/// Streams that the peer opened and reset before the server accepted them. With more, the connection is
+/// closed.
 const PENDING_RESETS_MAX: usize = 128;
 /// Bytes of one stream's response that wait for the peer to open its window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -55,8 +57,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// ... and is closed when its peer does not acknowledge it within this time.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time for a peer to acknowledge the PING behind the first GOAWAY. Also the time that a connection still has for its
-/// handshake once the server stops. It is longer than any round trip, and an idle client makes a drain this much longer.
+/// Time for a peer to acknowledge the PING behind the first GOAWAY. Also the time that a connection still has
+/// for its handshake once the server stops. It is longer than any round trip, and an idle client makes a
+/// drain this much longer.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The terms of a connection, beside its socket and its service.
@@ -70,7 +73,8 @@ pub struct Terms {
     pub leaving: watch::Receiver<bool>,
 }
 
-/// Serves one connection until the peer closes it, or until the server stops and the calls of the connection have ended.
+/// Serves one connection until the peer closes it, or until the server stops and the calls of the connection
+/// have ended.
 pub async fn converse<S, A>(stream: TcpStream, service: S, terms: Terms)
 where
     S: Service<Request<Incoming>, Response = Response<A>, Error = Infallible, Future: Send>
@@ -104,8 +108,8 @@ where
     }
 }
 
-/// Resolves when the time for the handshake is over. When the server stops, the connection is not closed at once: its
-/// first call may be on its way already, and would be lost.
+/// Resolves when the time for the handshake is over. When the server stops, the connection is not closed at
+/// once: its first call may be on its way already, and would be lost.
 async fn opening_timeout(mut leaving: watch::Receiver<bool>) {
     let cut_short = async {
         announced(&mut leaving).await;
@@ -114,8 +118,8 @@ async fn opening_timeout(mut leaving: watch::Receiver<bool>) {
     let _ = timeout(OPENING_TIMEOUT, cut_short).await;
 }
 
-/// A plain or an encrypted stream. They are served by different instances of [`serve`], so that a plain one has no
-/// dispatch.
+/// A plain or an encrypted stream. They are served by different instances of [`serve`], so that a plain one
+/// has no dispatch.
 enum Either<P, E> {
     Plain(P),
     Encrypted(E),
@@ -184,8 +188,8 @@ where
     }
 }
 
-/// Resolves when the connection cannot get its last GOAWAY, because the peer stopped in the middle of a frame, and no call
-/// is in flight that would be lost.
+/// Resolves when the connection cannot get its last GOAWAY, because the peer stopped in the middle of a
+/// frame, and no call is in flight that would be lost.
 async fn stuck(end: &Ending, reader: &SlowReader) {
     loop {
         sleep(LINGER).await;
@@ -243,7 +247,8 @@ mod tests {
     const END_HEADERS: u8 = 4;
     /// The last stream of a GOAWAY that allows every stream.
     const MAX_STREAM: u32 = 0x7fff_ffff;
-    /// As long as a response with a link, and long enough for h2 to flush it on its own when it may write vectored.
+    /// The length of a response with a link. With vectored writes, h2 flushes a response of that length on
+    /// its own.
     const ANSWER_BYTES: usize = 300;
 
     /// A socket with the methods of a real one, which counts its writes.
@@ -299,7 +304,7 @@ mod tests {
         stream: DuplexStream,
         writes: Arc<AtomicUsize>,
         leaving: watch::Sender<bool>,
-        /// Whether calls are answered.
+        /// Calls are answered while this is `true`.
         open: watch::Sender<bool>,
         served: JoinHandle<()>,
     }
@@ -411,7 +416,8 @@ mod tests {
         }
     }
 
-    /// On a worker of the same scheduler as in production, which would run the connection after each call in a task.
+    /// On a worker of the same scheduler as in production, which would run the connection after each call in
+    /// a task.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn calls_that_came_together_are_answered_in_one_write() {
         const CALLS: u32 = 20;

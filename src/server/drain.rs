@@ -1,4 +1,5 @@
-//! The end of the server: [`Leaving`] announces it to connections and streams, and [`drain`] waits for their calls.
+//! The end of the server: [`Leaving`] announces it to connections and streams, and [`drain`] waits for their
+//! calls.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! [`Pem`]: a file of certificates and keys, read in full or refused.
 //!
-//! PEM parsers skip blocks of unknown kinds, and a line that two blocks share. An authority that is skipped locks its
-//! clients out, and a skipped revocation list revokes nothing. Here every block of the file is read or is a fault.
+//! PEM parsers skip blocks of unknown kinds, and a line that two blocks share. An authority that is skipped
+//! locks its clients out, and a skipped revocation list revokes nothing. Here every block of the file is read
+//! or is a fault.
 
 use std::{fs, path::Path};
 
@@ -199,7 +200,7 @@ mod tests {
         [cert.pem(), signing_key.serialize_pem()]
     }
 
-    /// How many certificates the text holds, and whether it holds a key.
+    /// The number of certificates in the text, and whether it has a key.
     fn read(text: &str) -> Result<(usize, bool), String> {
         let pem = Pem::parse(text.as_bytes().to_vec())?;
         Ok((pem.certificates().map_or(0, |all| all.len()), pem.private_key().is_ok()))

@@ -1,4 +1,4 @@
-//! The ports of the service.
+//! Listening sockets: the port of the gRPC server and the admin port.
 
 use std::{io, net::SocketAddr};
 
@@ -7,8 +7,9 @@ use tracing::warn;
 
 use crate::{config::names, telemetry::chain};
 
-/// Connections that wait to be accepted. The usual 128 are filled by one burst of clients that reconnect, or of silent
-/// peers, and the next client then waits a second for its second SYN. The system may set a lower limit.
+/// Connections that wait to be accepted. The usual 128 are filled by one burst of clients that reconnect, or
+/// of silent peers, and the next client then waits a second for its second SYN. The system may set a lower
+/// limit.
 const BACKLOG: u32 = 4096;
 
 /// Listens on `address`, which the setting `id` names.
@@ -26,8 +27,9 @@ pub fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
     })
 }
 
-/// Listens on the admin port. A service that cannot be monitored must not run by mistake, so a port in use is an error. A
-/// sandbox is not monitored, and a Prometheus on the same machine may have this very port: then a free one is taken.
+/// Listens on the admin port. A service that cannot be monitored must not run by mistake, so a port in use is
+/// an error. A sandbox is not monitored, and a Prometheus on the same machine may have this very port: then a
+/// free one is taken.
 pub fn listen_admin(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Option<TcpListener>> {
     let Some(wanted) = wanted else { return Ok(None) };
     match listen(wanted, "admin_listen") {

@@ -14,7 +14,7 @@ use crate::{
 
 /// The root of the API and the tokens for it. A sandbox is started, and stops when it is dropped.
 pub async fn start(upstream: Upstream) -> io::Result<(Url, Credentials, Option<Sandbox>)> {
-    // Its ids of tokens are compared within this process alone.
+    // The key of credential ids. They are compared within this process alone, so it is random.
     let hasher = RandomState::new();
     let credential = |token: SecretString| Credential::new(token, &hasher);
     match upstream {

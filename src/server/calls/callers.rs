@@ -1,9 +1,9 @@
 //! [`CallersLayer`]: authenticates the caller of each call.
 //!
-//! A caller is known by a bearer token or by a name in its client certificate. Both can be replaced while the server
-//! runs, and each call is checked against the callers that are known at its time. Where callers send Hypersender's token
-//! themselves, it is taken out of the call here. Authorization is not here: the service checks which instances a caller
-//! may ask, because it knows the instance.
+//! A caller is known by a bearer token or by a name in its client certificate. Both can be replaced while the
+//! server runs, and each call is checked against the callers that are known at its time. Where callers send
+//! Hypersender's token themselves, it is taken out of the call here. Authorization is not here: the service
+//! checks which instances a caller may ask, because it knows the instance.
 
 mod bearer;
 mod known;
@@ -95,15 +95,16 @@ struct Rules {
 }
 
 impl CallersLayer {
-    /// Accepts calls of `callers`, or of every client when that is `None`. `owner` says whose token Hypersender is asked
-    /// with.
+    /// Accepts calls of `callers`, or of every client when that is `None`. `owner` says whose token
+    /// Hypersender is asked with.
     pub fn new(callers: Option<Callers>, owner: TokenOwner) -> Self {
         Self(Arc::new(Rules { callers, owner, hasher: RandomState::new() }))
     }
 }
 
 impl Rules {
-    /// The caller, and the token for Hypersender that the call carries. `last` is the last proof of the connection.
+    /// The caller, and the token for Hypersender that the call carries. `last` is the last proof of the
+    /// connection.
     fn judge(
         &self,
         headers: &HeaderMap,
@@ -137,8 +138,8 @@ struct Proof {
 }
 
 impl Proof {
-    /// Whether `entry` is the same, and the known callers are, too. Compares in constant time, but for the length: a
-    /// proxy may have several callers on one connection.
+    /// Whether `entry` is the same, and the known callers are, too. Compares in constant time, but for the
+    /// length: a proxy may have several callers on one connection.
     fn is_repeated(&self, entry: &HeaderValue, known: &Arc<Known>) -> bool {
         ptr::eq(self.known.as_ptr(), Arc::as_ptr(known))
             && bool::from(self.entry.as_bytes().ct_eq(entry.as_bytes()))
@@ -240,7 +241,8 @@ mod tests {
         Callers::new(source).unwrap()
     }
 
-    /// Who the service behind the layer is called by and with which token, as `name/token`, or the status of a refusal.
+    /// The caller and the token that the service behind the layer gets, as `name/token`, or the status of a
+    /// refusal.
     async fn call(layer: CallersLayer, entries: &[&'static str], names: &[&str]) -> Result<String, Status> {
         let service = layer.layer(service_fn(|request: Request<()>| async move {
             assert!(!request.headers().contains_key(AUTHORIZATION));

@@ -1,7 +1,8 @@
 //! [`DeadlineLayer`]: the deadline of each call.
 //!
-//! `grpc-timeout` is read here and not by tonic, which answers an expired deadline with CANCELLED. This server answers
-//! DEADLINE_EXCEEDED, and a little before the caller's own timer runs out: later, the caller would not read it.
+//! `grpc-timeout` is read here and not by tonic, which answers an expired deadline with CANCELLED. This
+//! server answers DEADLINE_EXCEEDED, and a little before the caller's own timer runs out: later, the caller
+//! would not read it.
 
 use std::{
     convert::Infallible,
@@ -23,8 +24,8 @@ use crate::{
 
 /// The longest that a unary call may take, however much time its caller states.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
-/// A call ends this much before its deadline: a tenth of its time, within these bounds. The margin must cover a round
-/// trip to the caller and the resolution of a timer.
+/// The margin between the deadline of a look-up and the end that the caller states: a tenth of the time,
+/// within these bounds. It must cover a round trip to the caller and the resolution of a timer.
 const AHEAD_MIN: Duration = Duration::from_millis(2);
 const AHEAD_MAX: Duration = Duration::from_millis(20);
 
@@ -76,8 +77,9 @@ where
         let end = start + time.saturating_sub(ahead);
         let stated = CallEnd::of(start, stated);
         request.extensions_mut().insert(CallTime { deadline: Deadline::at(end), end: stated });
-        // A look-up keeps to the deadline itself, and may still answer from the cache then. The timer here ends half of
-        // the margin later. It is for calls that have no look-up yet, because their message arrives slowly.
+        // A look-up keeps to the deadline itself, and may still answer from the cache then. The timer here
+        // ends half of the margin later. It is for calls that have no look-up yet, because their message
+        // arrives slowly.
         Timed { call: self.inner.call(request), end: end + ahead / 2, stated, timer: None }
     }
 }

@@ -1,13 +1,14 @@
 //! [`DiscardLayer`]: reads the rest of a request that was answered before its end.
 //!
-//! A call can be refused before its message has arrived: the caller is unknown, the path is wrong, the message is too
-//! large. Its request body is dropped then, and h2 resets the stream while DATA frames are still on their way. h2
-//! remembers 50 reset streams of a connection for a second and ignores DATA for those. DATA for any other closed stream
-//! counts as a fault of the peer, and after 128 such faults h2 ends the connection with all its calls. Some clients also
-//! report the reset in place of the status that came before it.
+//! A call can be refused before its message has arrived: the caller is unknown, the path is wrong, the
+//! message is too large. Its request body is dropped then, and h2 resets the stream while DATA frames are
+//! still on their way. h2 remembers 50 reset streams of a connection for a second and ignores DATA for those.
+//! DATA for any other closed stream counts as a fault of the peer, and after 128 such faults h2 ends the
+//! connection with all its calls. Some clients also report the reset in place of the status before it.
 //!
-//! Here a body that is dropped before its end is read on and discarded, within bounds of bytes, time and memory. The
-//! answer leaves at once, and the stream ends without a reset. A body that was read to its end costs nothing.
+//! Here a body that is dropped before its end is read on and discarded, within bounds of bytes, time and
+//! memory. The answer leaves at once, and the stream ends without a reset. A body that was read to its end
+//! costs nothing.
 
 use std::{
     convert::Infallible,
@@ -26,14 +27,17 @@ use tower::{Layer, Service};
 
 use super::memory::{CALL_BYTES, MemoryBudget, Reservation};
 
-/// Bytes of one request that are discarded: the largest message that gRPC accepts by default. The stream of a client that
-/// sends more is reset. Nearly every client ends or resets its request once it has read the answer. Node.js continues to
-/// send; bytes that it could not send before a reset count against the memory of its connection until that is closed.
+/// Bytes of one request that are discarded: the largest message that gRPC accepts by default. The stream of a
+/// client that sends more is reset. Nearly every client ends or resets its request once it has read the
+/// answer. Node.js continues to send; bytes that it could not send before a reset count against the memory of
+/// its connection until that is closed.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Time for the end of one request to come. A client that has its message sends it within a round trip. A stream whose
-/// end does not come is reset, so that it does not count against its connection's limit of streams for longer.
+/// Time for the rest of one request to arrive. A client that has its message ready sends it within a round
+/// trip. A stream that does not end in time is reset, so that it does not count against the stream limit of
+/// its connection for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Memory of requests that are discarded, over all connections: enough for 4,096. Beyond it the oldest one is reset.
+/// Memory of requests that are discarded, over all connections: enough for 4,096. With more, the oldest one
+/// is reset.
 const DISCARDED_BYTES_MAX: usize = 4_096 * CALL_BYTES;
 
 /// Gives services request bodies that are read to their end even when they are dropped before.
@@ -131,7 +135,8 @@ where
             return;
         }
         let mut rest = Rest { body, bytes_left: BYTES_MAX };
-        // The end may have arrived already, or the peer may have reset the stream. Then there is nothing to wait for.
+        // The end may have arrived already, or the peer may have reset the stream. Then there is nothing to
+        // wait for.
         if rest.poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             return;
         }
@@ -201,7 +206,8 @@ mod tests {
         sender
     }
 
-    /// How long the body is read on while the client sends `piece` bytes every `pace`, and how many bytes it sends.
+    /// How long the body is read on while the client sends `piece` bytes every `pace`, and how many bytes it
+    /// sends.
     async fn read_for(layer: &DiscardLayer, piece: usize, pace: Duration) -> (Duration, usize) {
         let mut sender = refuse(layer);
         let (begin, mut sent) = (Instant::now(), 0);

@@ -1,7 +1,8 @@
-//! [`Guard`]: the checks for every request, whatever its path: it is a gRPC call, and its metadata has a bounded size.
-//! A panic behind it ends one call alone.
+//! [`Guard`]: the checks for every request, whatever its path: it is a gRPC call, and its metadata has a
+//! bounded size. A panic behind it ends one call alone.
 //!
-//! tower-http's `CatchPanicLayer` is not used: it boxes the body of each response, which is an allocation for each hit.
+//! tower-http's `CatchPanicLayer` is not used: it boxes the body of each response, which is an allocation for
+//! each hit.
 
 use std::{
     any::Any,
@@ -63,7 +64,8 @@ where
         if let Some(refusal) = refusal(&request) {
             return Either::Left(ready(Ok(refusal)));
         }
-        // A service may do much of its work before it returns a future. A panic there would end the connection.
+        // A service may do much of its work before it returns a future. A panic there would end the
+        // connection.
         match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
             Ok(call) => Either::Right(AssertUnwindSafe(call).catch_unwind().map(answered)),
             Err(panic) => Either::Left(ready(answered(Err(panic)))),
@@ -75,13 +77,13 @@ fn answered(outcome: Outcome) -> Answered {
     outcome.unwrap_or_else(|_| {
         // The panic hook has logged where it happened.
         error!("a call panicked");
-        // The request is gone, and its time-out with it. A defect has no wait that would have to fit into that.
+        // The panic has dropped the request with its time-out. The status needs neither: it has no wait.
         Ok(status(&LookupError::Internal, CallEnd::UNSTATED).into_http())
     })
 }
 
-/// The response to a request that no service gets. A request that is not a gRPC call ("Requests" in the protocol over
-/// HTTP/2) gets an HTTP status.
+/// The response to a request that no service gets. A request that is not a gRPC call ("Requests" in the
+/// protocol over HTTP/2) gets an HTTP status.
 fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
         let mut response = in_http(StatusCode::METHOD_NOT_ALLOWED);
@@ -92,7 +94,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
         return Some(in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
-    // The time of the call does not matter: the pushback of this error is always -1.
+    // The time that the call states does not matter: the pushback of this error is always -1.
     is_too_large.then(|| status(&LookupError::MetadataTooLarge, CallEnd::UNSTATED).into_http())
 }
 

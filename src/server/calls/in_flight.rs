@@ -1,7 +1,8 @@
-//! [`InFlightLayer`]: a limit to the calls in progress over all connections; a further call is refused at once.
+//! [`InFlightLayer`]: a limit to the calls in progress over all connections; a further call is refused at
+//! once.
 //!
-//! It stands in front of the contact service alone: a refused health check would take the replica out of the mesh.
-//! tower's `ConcurrencyLimit` makes calls wait for a permit, which would be a queue without a limit.
+//! It stands in front of the contact service alone: a refused health check would take the replica out of the
+//! mesh. tower's `ConcurrencyLimit` makes calls wait for a permit, which would be a queue without a limit.
 
 use std::{
     convert::Infallible,

@@ -1,7 +1,8 @@
-//! [`MemoryBudget`]: a limit to the memory of calls that wait. Beyond it, the call that has waited longest is evicted.
+//! [`MemoryBudget`]: a limit to the memory of calls that wait. When it is exceeded, the call that has waited
+//! longest is evicted.
 //!
-//! It bounds bytes rather than calls: a call of which nothing has arrived takes 4 KiB, one with a large message many
-//! times that.
+//! It bounds bytes rather than calls: a call of which nothing has arrived takes 4 KiB, one with a large
+//! message many times that.
 
 use std::{
     collections::BTreeMap,
@@ -87,8 +88,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Sets the memory to that of a call with so many bytes of its message. When the budget is exceeded, the calls that
-    /// have waited longest are evicted, this one among them.
+    /// Sets the memory to that of a call with so many bytes of its message. When the budget is exceeded, the
+    /// calls that have waited longest are evicted, this one among them.
     pub fn resize(&self, message_bytes: usize) {
         let bytes = CALL_BYTES + message_bytes;
         let waiting = &mut *self.budget.lock();

@@ -1,8 +1,9 @@
 //! [`MessageLayer`]: reads the one request message of a call before anything else is done for the call.
 //!
-//! Usually the message has arrived together with the call. Otherwise the call waits, and its memory counts against a
-//! budget. Beyond the budget the call that has waited longest is refused: a client that does send its messages waits for
-//! milliseconds only. A message that is too large is refused as soon as its prefix announces that.
+//! Usually the message has arrived together with the call. Otherwise the call waits, and its memory counts
+//! against a budget. When the budget is exceeded, the call that has waited longest is refused: a client that
+//! does send its messages waits for milliseconds only. A message that is too large is refused as soon as its
+//! prefix announces that.
 
 use std::{
     convert::Infallible,
@@ -119,7 +120,8 @@ struct Arriving<B> {
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
-    /// The message with its prefix. When the body ends early, all that has arrived: the service refuses that.
+    /// The message with its prefix. When the body ends early, it is the part that has arrived, which the
+    /// service refuses.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, LookupError>> {
         loop {
             if self.has_broken_off {
@@ -188,7 +190,8 @@ mod tests {
         Routed { method: ContactMethod::GetProfilePicture, body }
     }
 
-    /// The message that the service behind the layer gets when `frames` arrive one by one, or the code of a refusal.
+    /// The message that the service behind the layer gets when `frames` arrive one by one, or the code of a
+    /// refusal.
     async fn call(frames: &[&[u8]]) -> Result<Vec<u8>, Code> {
         let service = MessageLayer::default().layer(service_fn(|request: Request<RequestMessage>| async {
             Ok(Response::new(Body::new(Full::new(request.into_body().bytes))))

@@ -1,4 +1,5 @@
-//! [`ObserveLayer`]: counts every call of every service by method and code, and traces it where traces are exported.
+//! [`ObserveLayer`]: counts every call of every service by method and code, and traces it where traces are
+//! exported.
 //!
 //! A call ends with its response body, because the code of a streamed response is in its trailers.
 
@@ -58,7 +59,8 @@ struct Observation {
 }
 
 impl Observation {
-    /// Ends the call with the number of its code; without one, its caller left.
+    /// Ends the call with the number of its code; `None` when the response has no code that can be read. A
+    /// call that is dropped before counts as cancelled.
     fn end(self, code: Option<usize>) {
         self.count.end(code);
         if let Some(span) = self.span {

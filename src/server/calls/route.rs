@@ -1,7 +1,7 @@
 //! [`Route`]: whether a call is for the contact service, and for which of its methods.
 //!
-//! The methods of the contact service are found by comparing paths, the one with the most calls first. tonic's router
-//! would cost a cached answer a tenth of its time; it gets the other calls alone.
+//! The methods of the contact service are found by comparing paths, the one with the most calls first.
+//! tonic's router would cost a cached answer a tenth of its time; it gets the other calls alone.
 
 use std::{
     convert::Infallible,

@@ -1,9 +1,9 @@
 //! [`Batch`]: calls that arrive together are answered together.
 //!
-//! hyper's own executor gives each call a task. Then almost every response has a write to the socket of its own, which is
-//! most of the cost of a hit. Here calls wait until the connection has read everything that has arrived. Then each call is
-//! polled once, in the task of the connection. Calls that end there, as every hit does, leave in one write. A call that
-//! has to wait goes on in a task of its own.
+//! hyper's own executor gives each call a task. Then almost every response has a write to the socket of its
+//! own, which is most of the cost of a hit. Here calls wait until the connection has read everything that has
+//! arrived. Then each call is polled once, in the task of the connection. Calls that end there, as every hit
+//! does, leave in one write. A call that has to wait goes on in a task of its own.
 
 use std::{
     collections::VecDeque,
@@ -26,8 +26,9 @@ type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub struct Batch(Arc<Mutex<Vec<Call>>>);
 
-/// The executor given to hyper. It holds the batch weakly, because hyper keeps a clone of it in every call: otherwise calls
-/// that have not begun when the connection ends would keep each other alive for ever, with their permits.
+/// The executor given to hyper. It holds the batch weakly, because hyper keeps a clone of it in every call:
+/// otherwise calls that have not begun when the connection ends would keep each other alive for ever, with
+/// their permits.
 #[derive(Clone)]
 pub struct BatchExecutor(Weak<Mutex<Vec<Call>>>);
 
@@ -48,8 +49,9 @@ impl Batch {
         BatchExecutor(Arc::downgrade(&self.0))
     }
 
-    /// Drives `connection`, which has the executor of this batch, and begins its calls. Must run on a tokio runtime.
-    /// Calls that have not begun when the connection ends are dropped with the batch: they have no caller any more.
+    /// Drives `connection`, which has the executor of this batch, and begins its calls. Must run on a tokio
+    /// runtime. Calls that have not begun when the connection ends are dropped with the batch: they have no
+    /// caller any more.
     pub async fn drive<C: Future>(&self, mut connection: Pin<&mut C>) -> C::Output {
         let mut calls = VecDeque::new();
         poll_fn(|context| {
@@ -113,8 +115,8 @@ mod tests {
         }
     }
 
-    /// Drives a connection that reads `calls` in its first poll, and ends in the next one. Returns how often it was
-    /// polled. All of that happens in one poll of the batch.
+    /// Drives a connection that reads `calls` in its first poll, and ends in the next one. Returns how often
+    /// it was polled. All of that happens in one poll of the batch.
     fn drive(calls: Vec<Call>) -> usize {
         let batch = Batch::default();
         let (executor, mut calls, mut polls) = (batch.executor(), Some(calls), 0);

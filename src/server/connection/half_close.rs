@@ -1,9 +1,9 @@
 //! [`HalfClose`]: a byte stream that is closed without losing the bytes that were written last.
 //!
-//! A TCP socket that is closed with unread bytes in it sends a reset. A reset makes the peer's system discard the bytes
-//! that the peer has not read yet: a GOAWAY, or the response that says why the connection ends. So the sending half is
-//! closed first. Then everything that still arrives is read and dropped until the peer closes its half, within bounds of
-//! time and bytes (a lingering close).
+//! A TCP socket that is closed with unread bytes in it sends a reset. A reset makes the peer's system discard
+//! the bytes that the peer has not read yet: a GOAWAY, or the response that says why the connection ends. So
+//! the sending half is closed first. Then everything that still arrives is read and dropped until the peer
+//! closes its half, within bounds of time and bytes (a lingering close).
 
 use std::{
     io,
@@ -17,9 +17,11 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Time for the peer to close its half. A drain waits for it, after the 2 s for the acknowledgement of its last PING.
+/// Time for the peer to close its half. A drain waits for it, after the 2 s for the acknowledgement of its
+/// last PING.
 pub const LINGER: Duration = Duration::from_millis(900);
-/// Bytes that are read and dropped meanwhile. A peer that sends more does not read the bytes that were written.
+/// Bytes that are read and dropped meanwhile. A peer that sends more does not read the bytes that were
+/// written.
 const DROPPED_BYTES_MAX: usize = 4 << 20;
 
 /// A stream whose `shutdown` ends once the peer has closed its half too, or had [`LINGER`] to do so.

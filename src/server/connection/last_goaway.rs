@@ -1,15 +1,16 @@
-//! [`LastGoaway`]: filters the frames that h2 reads around the last GOAWAY of a connection, so that no call in flight is
-//! lost.
+//! [`LastGoaway`]: filters the frames that h2 reads around the last GOAWAY of a connection, so that no call
+//! in flight is lost.
 //!
-//! A connection ends in two steps (RFC 9113, 6.8). The first GOAWAY allows every stream, and a PING follows it. Once the
-//! peer acknowledges the PING, a second GOAWAY names the last stream that is answered. Frames of later streams, which the
-//! peer sent before it read the second GOAWAY, are to be ignored. h2 ignores HEADERS, DATA and RST_STREAM of such a stream,
-//! but takes a WINDOW_UPDATE for a protocol error, and ends the connection with all its calls. gRPC's C core sends such
-//! frames: its acknowledgement leaves before the calls that it has queued. Those WINDOW_UPDATEs are removed here.
+//! A connection ends in two steps (RFC 9113, 6.8). The first GOAWAY allows every stream, and a PING follows
+//! it. Once the peer acknowledges the PING, a second GOAWAY names the last stream that is answered. Frames of
+//! later streams, which the peer sent before it read the second GOAWAY, are to be ignored. h2 ignores
+//! HEADERS, DATA and RST_STREAM of such a stream, but takes a WINDOW_UPDATE for a protocol error, and ends
+//! the connection with all its calls. gRPC's C core sends such frames: its acknowledgement leaves before the
+//! calls that it has queued. Those WINDOW_UPDATEs are removed here.
 //!
-//! h2 waits for the acknowledgement without a limit, and a client that reads its connection only during calls does not send
-//! one. [`Ending::acknowledge`] inserts it. A call that the peer sends after that has an id above the last stream of the
-//! second GOAWAY, so the peer knows that it may retry the call.
+//! h2 waits for the acknowledgement without a limit, and a client that reads its connection only during calls
+//! does not send one. [`Ending::acknowledge`] inserts it. A call that the peer sends after that has an id
+//! above the last stream of the second GOAWAY, so the peer knows that it may retry the call.
 
 use std::{
     io,
@@ -36,8 +37,8 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// The largest frame that the server accepts. h2 ends the connection for a larger one.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
-/// The acknowledgement of the PING that h2 sends behind the first GOAWAY. The payload is a constant of h2; the tests of
-/// `connection` compare it with the PING on the wire.
+/// The acknowledgement of the PING that h2 sends behind the first GOAWAY. The payload is a constant of h2;
+/// the tests of `connection` compare it with the PING on the wire.
 const ACKNOWLEDGEMENT: [u8; 17] =
     [0, 0, 8, PING, ACK, 0, 0, 0, 0, 0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
@@ -58,8 +59,8 @@ impl Ending {
         self.0.begun.store(true, Relaxed);
     }
 
-    /// Inserts the acknowledgement of the PING, as soon as the peer is at the end of a frame. Takes effect when the
-    /// connection is polled next.
+    /// Inserts the acknowledgement of the PING, as soon as the peer is at the end of a frame. Takes effect
+    /// when the connection is polled next.
     pub fn acknowledge(&self) {
         self.0.acknowledged.store(true, Relaxed);
     }
@@ -72,8 +73,8 @@ impl Ending {
 
 /// The preface and the frames of a peer, as h2 reads them.
 ///
-/// Until the end of the connection begins, bytes pass through as they arrive, and only the boundaries of frames are
-/// followed, which costs a dozen instructions a frame. From then on, frames are passed on whole.
+/// Until the end of the connection begins, bytes pass through as they arrive, and only the boundaries of
+/// frames are followed, which costs a dozen instructions a frame. From then on, frames are passed on whole.
 #[derive(Debug)]
 pub struct LastGoaway<S> {
     stream: S,
@@ -303,8 +304,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LastGoaway<S> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
-    // Vectored writes are not offered: with them, h2 flushes for each response of 256 bytes or more, and responses with a
-    // link are longer. Without them, h2 copies up to 1,024 bytes into a buffer that it writes once nothing more is ready.
+    // Vectored writes are not offered: with them, h2 flushes for each response of 256 bytes or more, and
+    // responses with a link are longer. Without them, h2 copies up to 1,024 bytes into a buffer that it
+    // writes once nothing more is ready.
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
@@ -413,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn until_the_last_goaway_everything_passes() {
         let mut connection = Connection::new().await;
-        // As if it were acknowledged before it was sent: it has no meaning yet.
+        // An acknowledgement before the PING was sent has no meaning.
         connection.passes(&ACKNOWLEDGEMENT).await;
         connection.passes(&window_update(9)).await;
         connection.ending.begin();

@@ -1,7 +1,7 @@
 //! [`Prefaced`]: a byte stream whose peer has sent the HTTP/2 preface (RFC 9113, 3.4) in time.
 //!
-//! hyper waits for the preface without a limit, so silent connections would accumulate. The preface is read here, and hyper
-//! reads it again. A peer that speaks HTTP/1 gets a response in its own protocol.
+//! hyper waits for the preface without a limit, so silent connections would accumulate. The preface is read
+//! here, and hyper reads it again. A peer that speaks HTTP/1 gets a response in its own protocol.
 
 use std::{
     io::{self, Cursor},
@@ -39,7 +39,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
         while read < start.len() {
             let more = stream.read(&mut start[read..]).await?;
             read += more;
-            // Decided at the first byte that differs: a peer that speaks HTTP/1 may send fewer bytes than the preface has.
+            // Decided at the first byte that differs: a peer that speaks HTTP/1 may send fewer bytes than the
+            // preface has.
             if more == 0 || start[..read] != PREFACE[..read] {
                 if begins_http_1(&start[..read]) {
                     refuse_http_1(&mut stream).await?;
@@ -51,8 +52,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
     }
 }
 
-/// Whether `start`, which is no preface, is the beginning of a request line: a method in capitals, and a blank behind it
-/// if that has arrived. A TLS handshake, random bytes or an incomplete preface get no response.
+/// Whether `start`, which is no preface, is the beginning of a request line: a method in capitals, and a
+/// blank behind it if that has arrived. A TLS handshake, random bytes or an incomplete preface get no
+/// response.
 fn begins_http_1(start: &[u8]) -> bool {
     let method = start.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     let of_preface = start.iter().zip(PREFACE).take_while(|(byte, expected)| byte == expected).count();

@@ -1,7 +1,7 @@
 //! [`SlowReader`]: detects that the peer of a connection does not read its responses.
 //!
-//! A peer that opens no window keeps the responses to its calls in the memory of this server. Neither HTTP/2 nor hyper
-//! limits that time.
+//! A peer that opens no window keeps the responses to its calls in the memory of this server. Neither HTTP/2
+//! nor hyper limits that time.
 
 use std::{
     convert::Infallible,
@@ -22,12 +22,12 @@ use pin_project_lite::pin_project;
 use tokio::time::sleep;
 use tower::Service;
 
-/// A chunk that has waited for this long, or up to twice as long, is not going to be read: calls end within 30 s, and no
-/// working network delays a chunk for longer.
+/// A chunk that has waited for this long, or up to twice as long, is not going to be read: no caller waits
+/// for so long, and a network that needs so long is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Counts the chunks of responses that wait for their peer. Those that began to wait in this period are counted apart from
-/// those of the last period. Clones share the counts.
+/// Counts the chunks of responses that wait for their peer. Those that began to wait in this period are
+/// counted apart from those of the last period. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct SlowReader(Arc<Periods>);
 
@@ -64,11 +64,12 @@ impl SlowReader {
     }
 }
 
-/// A service in the form that hyper needs. The chunks of its responses are counted while they wait for their peer.
+/// A service in the form that hyper needs. The chunks of its responses are counted while they wait for their
+/// peer.
 #[derive(Debug)]
 pub struct Watched<S> {
-    /// hyper calls it from the one task of the connection. A lock without contention costs less than a clone for each
-    /// call.
+    /// hyper calls it from the one task of the connection. A lock without contention costs less than a clone
+    /// for each call.
     service: Mutex<S>,
     reader: SlowReader,
 }
@@ -140,8 +141,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
     }
 }
 
-/// A chunk of a response, which waits for its peer until it is dropped. h2 drops it once it is written, which is the only
-/// sign of that. The end of the response body is none: hyper drops the body once the window has one byte.
+/// A chunk of a response, which waits for its peer until it is dropped. h2 drops it once it is written, and
+/// gives no other sign of that. The end of the response body is not such a sign: hyper drops the body once
+/// the window has one byte.
 #[derive(Debug)]
 pub struct Chunk {
     data: Bytes,

@@ -1,5 +1,5 @@
-//! [`Scripted`]: the server of this process, with all its layers. In place of the contact service it has one that does
-//! what a call scripts.
+//! [`Scripted`]: the server of this process, with all its layers. In place of the contact service it has one
+//! that does what a call scripts.
 
 use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 

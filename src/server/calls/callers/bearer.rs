@@ -17,8 +17,8 @@ pub fn only_entry(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Unknown> 
     }
 }
 
-/// The bearer token in an entry (RFC 6750, 2.1). The case of the scheme does not matter. A token is visible ASCII without
-/// blanks, which is wider than the RFC allows: Hypersender's tokens contain a `|`.
+/// The bearer token in an entry (RFC 6750, 2.1). The case of the scheme does not matter. A token is visible
+/// ASCII without blanks, which is wider than the RFC allows: Hypersender's tokens contain a `|`.
 ///
 /// # Errors
 ///

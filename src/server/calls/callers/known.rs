@@ -31,8 +31,8 @@ impl TokenHash {
 }
 
 impl Known {
-    /// Most callers. The first token of a connection, and each one that differs from the last, is compared with all of
-    /// them, which takes about 50 us for so many.
+    /// Most callers. The first token of a connection, and each one that differs from the last, is compared
+    /// with all of them, which takes about 50 us for so many.
     pub const CALLERS_MAX: usize = 1000;
 
     /// Adds a caller by its token.
@@ -61,26 +61,26 @@ impl Known {
         Ok(())
     }
 
-    /// Whether any of them is known by a token.
+    /// Whether a caller is known by a token.
     #[must_use]
     pub fn has_tokens(&self) -> bool {
         !self.tokens.is_empty()
     }
 
-    /// How many there are.
+    /// The number of callers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tokens.len() + self.certificates.len()
     }
 
-    /// Whether there are none.
+    /// Whether no caller is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The caller of this token. Compares with every token, even after one has matched, so that the time does not depend
-    /// on the token.
+    /// The caller of this token. Compares with every token, even after one has matched, so that the time does
+    /// not depend on the token.
     ///
     /// # Errors
     ///
@@ -100,7 +100,8 @@ impl Known {
     ///
     /// # Errors
     ///
-    /// [`Unknown::CertificateUnknown`] when they belong to no caller, [`Unknown::CertificateAmbiguous`] when to several.
+    /// [`Unknown::CertificateUnknown`] when they belong to no caller, [`Unknown::CertificateAmbiguous`] when
+    /// to several.
     pub fn by_certificate(&self, names: &PeerNames) -> Result<&Caller, Unknown> {
         let mut callers = names.0.iter().filter_map(|name| self.certificates.get(&certificate_name(name)));
         let caller = callers.next().ok_or(Unknown::CertificateUnknown)?;
@@ -111,8 +112,8 @@ impl Known {
     }
 }
 
-/// The form in which a name is compared: a URI byte by byte (SPIFFE requires that), a DNS or common name without regard
-/// to case.
+/// The form in which a name is compared: a URI byte by byte (SPIFFE requires that), a DNS or common name
+/// without regard to case.
 fn certificate_name(name: &str) -> String {
     if name.contains(':') { name.to_owned() } else { name.to_ascii_lowercase() }
 }
