@@ -2,6 +2,7 @@
 //! and serves until a signal stops it.
 
 mod listen;
+mod open_files;
 mod signals;
 mod upstream;
 
@@ -12,11 +13,7 @@ use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use self::listen::{listen, listen_admin};
-use super::{
-    fail_config,
-    open_files::{OpenFiles, Share},
-    tell,
-};
+use super::{fail_config, tell};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables, unused_proxy_variables},
     domain::TokenOwner,
@@ -44,7 +41,7 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
         warn!(variables = others, "set for a proxy and not used; see {}", names("upstream_proxy"));
     }
     // Before the runtime, which opens files itself.
-    let limited = within_open_files(&mut settings);
+    let limited = open_files::keep_within(&mut settings);
     let runtime = limited.and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let served = runtime.and_then(|runtime| {
         let served = runtime.block_on(serve(settings));
@@ -144,27 +141,4 @@ fn log_panics() {
         let place = panicked.location().map(ToString::to_string);
         error!(place, "panicked");
     }));
-}
-
-/// Keeps connections and attempts below the limit of open files. At that limit the service could neither
-/// accept a connection nor open one to Hypersender.
-///
-/// # Errors
-///
-/// When the limit is too low for any service.
-fn within_open_files(settings: &mut Settings) -> io::Result<()> {
-    let sandbox = matches!(settings.upstream, Upstream::Sandbox);
-    let (connections, attempts) =
-        (&mut settings.server.connections, &mut settings.stack.concurrency.attempts);
-    let wanted = Share { connections: *connections, attempts: *attempts };
-    let share = OpenFiles::raise(wanted, sandbox).map_err(io::Error::other)?.share(wanted, sandbox);
-    if share != wanted {
-        let Share { connections, attempts } = share;
-        warn!(
-            connections,
-            attempts, "fewer connections or attempts than set: the limit of open files is low"
-        );
-    }
-    (*connections, *attempts) = (share.connections, share.attempts);
-    Ok(())
 }
