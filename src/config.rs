@@ -101,3 +101,18 @@ impl SandboxFlags {
         faults.unless_any(listen)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn flags_that_are_left_out_set_the_defaults_of_the_server() {
+        let cli = Cli::try_parse_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
+        let Command::Serve(flags) = cli.command else { panic!("the subcommand is serve") };
+        let (settings, _) = flags.check(&Variables::new()).unwrap();
+        assert_eq!(format!("{:?}", settings.server), format!("{:?}", server::Settings::default()));
+    }
+}

@@ -25,7 +25,7 @@ pub const PREFIX_BYTES: usize = 5;
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// The future of a unary call: refused at once, or handled by `F`.
-pub type Call<F> = Either<Ready<Answered>, Handling<F>>;
+pub type Call<F> = Either<Ready<Answered>, Unanswered<F>>;
 
 /// Answers a unary call. `body` is read as the request message `M`; the future of `handle` resolves to the
 /// response message, or to the error whose status the caller gets.
@@ -39,7 +39,7 @@ where
 {
     let end = call_end(request.headers(), request.extensions());
     match read(request.headers(), body).and_then(handle) {
-        Ok(handler) => Either::Right(Handling { handler, end }),
+        Ok(handler) => Either::Right(Unanswered { handler, end }),
         Err(error) => Either::Left(ready(Ok(status(&error, end).into_http()))),
     }
 }
@@ -47,14 +47,14 @@ where
 pin_project! {
     /// A unary call whose handler has not answered yet.
     #[derive(Debug)]
-    pub struct Handling<F> {
+    pub struct Unanswered<F> {
         #[pin]
         handler: F,
         end: CallEnd,
     }
 }
 
-impl<F, R> Future for Handling<F>
+impl<F, R> Future for Unanswered<F>
 where
     F: Future<Output = Result<R, LookupError>>,
     R: Message,
