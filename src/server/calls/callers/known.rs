@@ -48,7 +48,7 @@ impl Known {
         Ok(())
     }
 
-    /// Adds a caller by a name in its certificate; see [`certificate_name`] for when two names are the same.
+    /// Adds a caller by a name in its certificate. URIs are the same byte by byte, other names whatever their case.
     ///
     /// # Errors
     ///
