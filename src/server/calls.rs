@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// Puts the layers around `contacts`, outermost first. Every call is counted into `metrics`, and traced where
-/// there are `traces`; reflection ends when `leaving` announces the stop.
+/// there are `traces`; requests of health and reflection end when `leaving` announces the stop.
 pub fn calls<S, B>(
     contacts: S,
     settings: &Settings,
@@ -85,9 +85,9 @@ where
 
 /// The services beside the contact service: health, and reflection where it is served.
 fn others(settings: &Settings, health: &Health, leaving: &Leaving) -> Routes {
-    let mut others = Routes::new(health.service());
+    let end_streams = EndStreamsLayer::new(leaving.clone());
+    let mut others = Routes::new(end_streams.named_layer(health.service()));
     if settings.reflection {
-        let end_streams = EndStreamsLayer::new(leaving.clone());
         let (current, alpha) = reflection();
         others =
             others.add_service(end_streams.named_layer(current)).add_service(end_streams.named_layer(alpha));

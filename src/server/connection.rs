@@ -173,8 +173,8 @@ where
         }
         tokio::select! {
             ended = batch.drive(connection) => ended,
-            () = stuck(&end, &reader) => {
-                debug!("closed a connection whose peer stopped in the middle of a frame");
+            () = idle(&reader) => {
+                debug!("closed a connection whose peer does not let it end");
                 Ok(())
             }
         }
@@ -188,12 +188,13 @@ where
     }
 }
 
-/// Resolves when the connection cannot get its last GOAWAY, because the peer stopped in the middle of a
-/// frame, and no call is in flight that would be lost.
-async fn stuck(end: &Ending, reader: &SlowReader) {
+/// Resolves when no call is in flight that would be lost, some time after the last GOAWAY was due. As a rule the connection
+/// has ended by then. One has not when its peer stopped in the middle of a frame, so that nothing can be put behind it,
+/// or does not read, so that nothing can be written.
+async fn idle(reader: &SlowReader) {
     loop {
         sleep(LINGER).await;
-        if end.is_mid_frame() && reader.is_idle() {
+        if reader.is_idle() {
             return;
         }
     }
@@ -527,6 +528,18 @@ mod tests {
                 peer.served.await.unwrap();
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_nothing_is_closed_when_the_server_leaves() {
+        let mut peer = Peer::connect().await;
+        // Until the acknowledgements of its PINGs fill the connection, so that no GOAWAY can be written.
+        let pings = frame(PING, 0, 0, &[0; 8]).repeat(1024);
+        while timeout(Duration::from_millis(1), peer.stream.write_all(&pings)).await.is_ok() {}
+        let begin = Instant::now();
+        peer.leaving.send_replace(true);
+        peer.served.await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

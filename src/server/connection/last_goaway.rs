@@ -50,7 +50,6 @@ pub struct Ending(Arc<Steps>);
 struct Steps {
     begun: AtomicBool,
     acknowledged: AtomicBool,
-    mid_frame: AtomicBool,
 }
 
 impl Ending {
@@ -63,11 +62,6 @@ impl Ending {
     /// when the connection is polled next.
     pub fn acknowledge(&self) {
         self.0.acknowledged.store(true, Relaxed);
-    }
-
-    /// Whether the peer stopped in the middle of a frame, so that no acknowledgement can be inserted.
-    pub fn is_mid_frame(&self) -> bool {
-        self.0.mid_frame.load(Relaxed)
     }
 }
 
@@ -252,7 +246,6 @@ impl<S: AsyncRead + Unpin> LastGoaway<S> {
     fn read_frames(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // First the rest of the frame in which the end began: h2 has read its head already, or a part of it.
         let to_boundary = self.passed.to_boundary();
-        self.ending.0.mid_frame.store(to_boundary > 0 || self.passed.is_in_header_block, Relaxed);
         if to_boundary > 0 {
             return self.pass(context, buffer, to_boundary);
         }
@@ -447,10 +440,8 @@ mod tests {
             connection.ending.begin();
             connection.ending.acknowledge();
             assert_eq!(connection.read(), b"", "{split}");
-            assert!(connection.ending.is_mid_frame(), "{split}");
             let rest = [&sent[split..], &ACKNOWLEDGEMENT].concat();
             assert_eq!(connection.send(&sent[split..], usize::MAX).await, rest, "{split}");
-            assert!(!connection.ending.is_mid_frame(), "{split}");
         }
     }
 
