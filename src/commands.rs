@@ -3,7 +3,6 @@
 mod channel;
 mod get;
 mod health;
-mod open_files;
 mod sandbox;
 mod serve;
 mod unreachable;

@@ -16,7 +16,7 @@ mod target;
 mod traces;
 mod variables;
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr};
 
 use secrecy::SecretString;
 use url::Url;
@@ -29,10 +29,7 @@ pub use self::{
     target::{ClientTls, Get, Target},
     variables::{unknown_variables, without_empty_variables},
 };
-use crate::{
-    domain::{Instance, TokenOwner},
-    server, stack, telemetry,
-};
+use crate::{domain::Instance, server, stack, telemetry};
 
 /// All that `serve` needs.
 #[derive(Debug)]
@@ -41,26 +38,14 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where whoever watches the process finds it; `None` opens no such port.
     pub admin_listen: Option<SocketAddr>,
-    /// Who may call; everyone, when nobody is named.
-    pub callers: Option<server::Callers>,
-    /// Whose token Hypersender is asked with.
-    pub token_owner: TokenOwner,
     /// Who is asked.
     pub upstream: Upstream,
     /// One attempt.
     pub attempt: stack::UpstreamSettings,
     /// The layers.
     pub stack: stack::Settings,
-    /// Time for calls that state none.
-    pub deadline: Duration,
-    /// Calls in progress at a time.
-    pub in_flight: usize,
-    /// Whether the contract is told.
-    pub reflection: bool,
-    /// How to take connections and to stop.
+    /// The server and the layers around its calls.
     pub server: server::Settings,
-    /// Encryption, if there is any.
-    pub tls: Option<server::Tls>,
     /// Where traces go, if they go anywhere.
     pub traces: Option<telemetry::TraceSettings>,
 }
@@ -114,5 +99,20 @@ impl SandboxFlags {
         let mut faults = Faults::of("sandbox");
         let listen = faults.take_any("listen", Some(self.listen));
         faults.unless_any(listen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn flags_that_are_left_out_set_the_defaults_of_the_server() {
+        let cli = Cli::try_parse_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
+        let Command::Serve(flags) = cli.command else { panic!("the subcommand is serve") };
+        let (settings, _) = flags.check(&Variables::new()).unwrap();
+        assert_eq!(format!("{:?}", settings.server), format!("{:?}", server::Settings::default()));
     }
 }

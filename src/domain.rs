@@ -9,6 +9,7 @@ mod deadline;
 mod error;
 mod link;
 mod lookup;
+mod peer_names;
 
 pub use caller::{Allowed, Caller};
 pub use contact::{ChatId, Instance};
@@ -19,3 +20,4 @@ pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Purpose, Scope, Ttl,
 };
+pub use peer_names::PeerNames;

@@ -1,5 +1,6 @@
 //! The contract: generated types, the services made of them, and the codes a caller sees.
 
+mod contact_method;
 mod health;
 mod methods;
 mod reflection;
@@ -8,15 +9,25 @@ mod status;
 mod timeout;
 mod unary;
 
+use std::convert::Infallible;
+
+use http::Response;
+use tonic::body::Body;
+
 pub use self::{
+    contact_method::{ContactMethod, GET_PROFILE_PICTURE, RequestMessage},
     health::Health,
     methods::methods,
     reflection::reflection,
-    service::{Contacts, Credentials, GET_PROFILE_PICTURE},
+    service::{Contacts, Credentials},
     status::{DOMAIN, status},
     timeout::{call_end, grpc_timeout},
     unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };
+
+/// The result of every service around and behind a call. A failed call is a response, too: its status is in the
+/// headers or the trailers.
+pub type Answered = Result<Response<Body>, Infallible>;
 
 /// Code generated from `proto/hypersender/contact/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -186,7 +186,7 @@ fn shown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::Unknown, server::PeerNames};
+    use crate::domain::{PeerNames, Unknown};
 
     const ALL: Proofs = Proofs { tokens: true, certificates: true };
     const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";

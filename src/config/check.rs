@@ -1,6 +1,9 @@
 //! From values as given to settings that hold, or to all of their faults.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Settings, Tokens, Upstream, Variables, authorities,
@@ -24,19 +27,8 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
         format: faults.take_any("log_format", flags.logs.log_format),
         filter: faults.take("log", flags.logs.log).into(),
     };
-    let listen = faults.take_any("listen", Some(flags.server.listen.clone()));
-    let admin_listen = faults.take("admin_listen", flags.server.admin_listen.clone());
-    let deadline = faults.take("deadline", flags.server.deadline.clone());
-    let reflection = faults.take("reflection", flags.server.reflection.clone());
-    let in_flight = faults.take("in_flight", flags.server.in_flight.clone());
     let token_owner = faults.take_any("credentials", Some(flags.hypersender.credentials.clone()));
-    let proofs = Proofs {
-        tokens: token_owner != Some(TokenOwner::Caller),
-        certificates: flags.server.tls_client_ca.is_some(),
-    };
-    let callers_file = faults.take_any("callers_file", flags.server.callers_file.clone());
-    let callers = callers_file.and_then(|file| callers(file, proofs, &mut faults));
-    let (server, tls) = server(flags.server, &mut faults);
+    let (ports, server) = server(flags.server, token_owner, &mut faults);
     let proxy = faults.take_any("upstream_proxy", flags.hypersender.upstream_proxy.clone());
     let attempt = stack::UpstreamSettings {
         attempt_timeout: faults.take("attempt_timeout", flags.attempts.attempt_timeout.clone()),
@@ -47,40 +39,49 @@ pub fn serve(flags: ServeFlags, variables: &Variables) -> Result<(Settings, tele
     let upstream = upstream(flags.hypersender, token_owner, variables, &mut faults);
     let stack = stack(flags.cache, flags.attempts, flags.limits, &mut faults);
     let traces = traces(variables, &mut faults);
-    match (listen, token_owner, upstream) {
-        (Some(listen), Some(token_owner), Some(upstream)) => {
-            let settings = Settings {
-                listen,
-                admin_listen,
-                callers,
-                token_owner,
-                upstream,
-                attempt,
-                stack,
-                deadline,
-                in_flight,
-                reflection,
-                server,
-                tls,
-                traces,
-            };
+    match (ports, upstream) {
+        (Some((listen, admin_listen)), Some(upstream)) => {
+            let settings = Settings { listen, admin_listen, upstream, attempt, stack, server, traces };
             faults.unless_any(Some((settings, log)))
         }
         _ => faults.unless_any(None),
     }
 }
 
-fn server(flags: ServerFlags, faults: &mut Faults) -> (server::Settings, Option<Tls>) {
+/// The two ports, and the settings of the server.
+fn server(
+    flags: ServerFlags,
+    token_owner: Option<TokenOwner>,
+    faults: &mut Faults,
+) -> (Option<(SocketAddr, Option<SocketAddr>)>, server::Settings) {
+    let listen = faults.take_any("listen", Some(flags.listen));
+    let admin_listen = faults.take("admin_listen", flags.admin_listen);
+    let deadline = faults.take("deadline", flags.deadline);
+    let reflection = faults.take("reflection", flags.reflection);
+    let in_flight = faults.take("in_flight", flags.in_flight);
+    let proofs = Proofs {
+        tokens: token_owner != Some(TokenOwner::Caller),
+        certificates: flags.tls_client_ca.is_some(),
+    };
+    let callers_file = faults.take_any("callers_file", flags.callers_file);
+    let callers = callers_file.and_then(|file| callers(file, proofs, faults));
     let age = faults.take("connection_age", flags.connection_age);
+    let files =
+        [("tls_cert", flags.tls_cert), ("tls_key", flags.tls_key), ("tls_client_ca", flags.tls_client_ca)];
     let settings = server::Settings {
+        callers,
+        // Without it, its fault is noted.
+        token_owner: token_owner.unwrap_or_default(),
+        deadline,
+        in_flight,
+        reflection,
         connections: faults.take("connections", flags.connections),
         connection_age: (!age.is_zero()).then_some(age),
         drain_wait: faults.take("drain_wait", flags.drain_wait),
         drain_timeout: faults.take("drain_timeout", flags.drain_timeout),
+        tls: tls(files, faults),
     };
-    let files =
-        [("tls_cert", flags.tls_cert), ("tls_key", flags.tls_key), ("tls_client_ca", flags.tls_client_ca)];
-    (settings, tls(files, faults))
+    (listen.map(|listen| (listen, admin_listen)), settings)
 }
 
 /// Encryption, from the files of certificate, key and client authorities.

@@ -17,9 +17,10 @@ pub struct Credential {
 }
 
 /// Whose token Hypersender is asked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenOwner {
     /// This server's own.
+    #[default]
     Server,
     /// That of whoever calls, which came with the call.
     Caller,

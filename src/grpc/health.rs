@@ -36,14 +36,23 @@ pub struct Health {
 }
 
 impl Health {
-    /// SERVING for the whole server and for the contact service, beside the service that tells it.
-    pub async fn serving() -> (Self, HealthServer<impl HealthApi>) {
+    /// SERVING for the whole server and for the contact service.
+    pub async fn serving() -> Self {
         let (reporter, watches_end) = (HealthReporter::new(), watch::Sender::new(false));
-        let known = HealthService::from_health_reporter(reporter.clone());
-        let api = Api { known, watches_end: watches_end.subscribe() };
         let health = Self { reporter, services: ["", SERVICE], serving: Arc::default(), watches_end };
         health.set(ServingStatus::Serving).await;
-        (health, HealthServer::new(api).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        health
+    }
+
+    /// The gRPC service that answers health checks with the status set here.
+    #[must_use]
+    pub fn service(&self) -> HealthServer<impl HealthApi + use<>> {
+        HealthServer::new(self.api()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn api(&self) -> Api {
+        let known = HealthService::from_health_reporter(self.reporter.clone());
+        Api { known, watches_end: self.watches_end.subscribe() }
     }
 
     /// Whether health checks are told SERVING.
@@ -118,16 +127,10 @@ mod tests {
 
     use super::*;
 
-    /// The service behind the server, whose watches a test can read without a connection.
-    fn api(health: &Health) -> Api {
-        let known = HealthService::from_health_reporter(health.reporter.clone());
-        Api { known, watches_end: health.watches_end.subscribe() }
-    }
-
     #[tokio::test]
     async fn a_watch_stays_open_until_watches_end_whether_the_service_is_known_or_not() {
-        let (health, _) = Health::serving().await;
-        let api = api(&health);
+        let health = Health::serving().await;
+        let api = health.api();
         for (service, serving, leaving) in [
             ("", Told::Serving, Some(Told::NotServing)),
             (SERVICE, Told::Serving, Some(Told::NotServing)),
@@ -147,9 +150,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_watch_of_an_unknown_service_ends_with_the_others() {
-        let (health, _) = Health::serving().await;
+        let health = Health::serving().await;
         let request = Request::new(HealthCheckRequest { service: "unknown".to_owned() });
-        let mut watch = api(&health).watch(request).await.unwrap().into_inner();
+        let mut watch = health.api().watch(request).await.unwrap().into_inner();
         assert!(watch.next().await.is_some());
         health.end_watches().await;
         assert!(watch.next().await.is_none());

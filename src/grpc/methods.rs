@@ -41,15 +41,20 @@ fn read(service: &str, method: &MethodDescriptorProto) -> Method {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::service::{GET_PROFILE_PICTURE, SERVICE};
+    use crate::grpc::{ContactMethod, service::SERVICE};
 
     #[test]
     fn what_is_served_is_in_the_contract() {
-        let methods = methods();
-        let path = |method: &Method| format!("/{}/{}", method.service, method.name);
-        assert!(
-            methods.iter().any(|method| method.service == SERVICE && path(method) == GET_PROFILE_PICTURE)
-        );
+        let of_service = methods().into_iter().filter(|method| method.service == SERVICE);
+        let mut contract: Vec<_> =
+            of_service.map(|method| format!("/{}/{}", method.service, method.name)).collect();
+        let mut served = ContactMethod::ALL.map(ContactMethod::path);
+        contract.sort_unstable();
+        served.sort_unstable();
+        assert_eq!(contract, served, "each method of the contract has a path of its own");
+        for method in ContactMethod::ALL {
+            assert_eq!(ContactMethod::at(method.path()), Some(method));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! [`Contacts`]: `GetProfilePicture`. It converts the request, looks up, and converts the answer.
+//! [`Contacts`]: the methods of the contact service. Each converts the request, looks up, and converts the answer.
 
 use std::{
     collections::HashMap,
@@ -9,17 +9,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use futures_util::future::{Either, Ready, ready};
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tower::{Service, ServiceExt, util::Oneshot};
 
-use super::{contact, status::status, timeout::call_end, unary};
+use super::{
+    contact,
+    contact_method::{ContactMethod, RequestMessage},
+    unary,
+};
 use crate::{
     domain::{
-        Answer, CacheControl, CacheInfo, CacheStatus, CallEnd, CallTime, Caller, ChatId, Credential, Finding,
+        Answer, CacheControl, CacheInfo, CacheStatus, CallTime, Caller, ChatId, Credential, Finding,
         Instance, Key, Lookup, LookupError, Ttl,
     },
     telemetry::trace_answer,
@@ -27,8 +29,6 @@ use crate::{
 
 /// Full name of the service.
 pub const SERVICE: &str = "hypersender.contact.v1.ContactService";
-/// Path of the method, by which HTTP/2 calls it.
-pub const GET_PROFILE_PICTURE: &str = "/hypersender.contact.v1.ContactService/GetProfilePicture";
 
 /// Which token each instance is asked with, when the call itself does not carry the one.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,7 @@ impl Credentials {
     }
 }
 
-/// Answers the method at [`GET_PROFILE_PICTURE`] over a stack that looks up.
+/// Answers every [`ContactMethod`] over a stack that looks up.
 #[derive(Clone, Debug)]
 pub struct Contacts<S> {
     lookup: S,
@@ -74,68 +74,66 @@ impl<S> Contacts<S> {
         Self { lookup, credentials: Arc::new(credentials) }
     }
 
-    /// The look-up a request asks for; who asks and until when was found out where the request came in.
-    fn read(&self, request: &Request<Bytes>) -> Result<Lookup, LookupError> {
-        let message: contact::GetProfilePictureRequest = unary::read(request.headers(), request.body())?;
+    /// The look-up that `message` asks for. The layers of the server have put the caller and the deadline into
+    /// `call`, the extensions of the request.
+    fn picture_of(
+        &self,
+        message: &contact::GetProfilePictureRequest,
+        call: &Extensions,
+    ) -> Result<Lookup, LookupError> {
         let chat = ChatId::parse(&message.chat_id)?;
         let control = cache_control(message.cache_control.unwrap_or_default())?;
-        let (instance, credential) = self.credentials.resolve(&message.instance, request.extensions())?;
-        let time = request.extensions().get::<CallTime>();
+        let (instance, credential) = self.credentials.resolve(&message.instance, call)?;
+        let time = call.get::<CallTime>();
         let deadline = time.map(|time| time.deadline.clone()).ok_or(LookupError::Internal)?;
         Ok(Lookup::new(instance, credential, chat, control, deadline))
     }
 }
 
-type Answered = Result<Response<Body>, Infallible>;
-
-impl<S> Service<Request<Bytes>> for Contacts<S>
+impl<S> Service<Request<RequestMessage>> for Contacts<S>
 where
     S: Service<Lookup, Response = Answer, Error = LookupError> + Clone,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Ready<Answered>, Answering<Oneshot<S, Lookup>>>;
+    type Future = unary::Call<PictureLookup<Oneshot<S, Lookup>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let end = call_end(request.headers(), request.extensions());
-        match self.read(&request) {
-            Ok(lookup) => {
+    fn call(&mut self, request: Request<RequestMessage>) -> Self::Future {
+        let RequestMessage { method, bytes } = request.body();
+        match method {
+            ContactMethod::GetProfilePicture => unary::call(&request, bytes, |message| {
+                let lookup = self.picture_of(&message, request.extensions())?;
                 let key = lookup.key.clone();
-                Either::Right(Answering { key, end, lookup: self.lookup.clone().oneshot(lookup) })
-            }
-            Err(error) => Either::Left(ready(Ok(status(&error, end).into_http()))),
+                Ok(PictureLookup { key, lookup: self.lookup.clone().oneshot(lookup) })
+            }),
         }
     }
 }
 
 pin_project! {
-    /// A call whose look-up goes on.
+    /// A look-up in progress, which resolves to the response message of `GetProfilePicture`.
     #[derive(Debug)]
-    pub struct Answering<F> {
+    pub struct PictureLookup<F> {
         key: Key,
-        end: CallEnd,
         #[pin]
         lookup: F,
     }
 }
 
-impl<F> Future for Answering<F>
+impl<F> Future for PictureLookup<F>
 where
     F: Future<Output = Result<Answer, LookupError>>,
 {
-    type Output = Answered;
+    type Output = Result<contact::GetProfilePictureResponse, LookupError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.lookup.poll(context)).inspect(|answer| trace_answer(&answer.cache));
-        Poll::Ready(Ok(match answer.and_then(|answer| write(this.key, answer)) {
-            Ok(answer) => unary::reply(&answer),
-            Err(error) => status(&error, *this.end).into_http(),
-        }))
+        Poll::Ready(answer.and_then(|answer| write(this.key, answer)))
     }
 }
 

@@ -1,25 +1,74 @@
 //! One message in, one message out: the gRPC protocol over HTTP/2 for methods without streams.
 //!
-//! tonic's own way treats both as streams of one, with eight blocks of memory more for a call, and it tells callers of a bad
-//! message in the decoder's words.
+//! tonic's own way treats both as streams of one message, which takes eight allocations more for a call, and it
+//! describes a bad message to callers in the decoder's words.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{BufMut, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
+use futures_util::future::{Either, Ready, ready};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use prost::Message;
 use tonic::{Status, body::Body};
 
-use crate::domain::LookupError;
+use super::{Answered, status::status, timeout::call_end};
+use crate::domain::{CallEnd, LookupError};
 
 /// What stands before each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the protocol).
 pub const PREFIX_BYTES: usize = 5;
 /// The largest message that is taken; the longest valid one has about 200 bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// The future of a unary call: refused at once, or handled by `F`.
+pub type Call<F> = Either<Ready<Answered>, Unanswered<F>>;
+
+/// Answers a unary call. `body` is read as the request message `M`; the future of `handle` resolves to the
+/// response message, or to the error whose status the caller gets.
+pub fn call<M, F, B>(
+    request: &Request<B>,
+    body: &[u8],
+    handle: impl FnOnce(M) -> Result<F, LookupError>,
+) -> Call<F>
+where
+    M: Message + Default,
+{
+    let end = call_end(request.headers(), request.extensions());
+    match read(request.headers(), body).and_then(handle) {
+        Ok(handler) => Either::Right(Unanswered { handler, end }),
+        Err(error) => Either::Left(ready(Ok(status(&error, end).into_http()))),
+    }
+}
+
+pin_project! {
+    /// A unary call whose handler has not answered yet.
+    #[derive(Debug)]
+    pub struct Unanswered<F> {
+        #[pin]
+        handler: F,
+        end: CallEnd,
+    }
+}
+
+impl<F, R> Future for Unanswered<F>
+where
+    F: Future<Output = Result<R, LookupError>>,
+    R: Message,
+{
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        let this = self.project();
+        Poll::Ready(Ok(match ready!(this.handler.poll(context)) {
+            Ok(message) => reply(&message),
+            Err(error) => status(&error, *this.end).into_http(),
+        }))
+    }
+}
 
 /// Reads the body of a request.
 ///
@@ -27,7 +76,7 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 ///
 /// [`LookupError::CompressionUnsupported`] when `headers` announce any, and [`LookupError::MessageInvalid`] when the body is
 /// not exactly one message of this type.
-pub fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, LookupError> {
+fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, LookupError> {
     if headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity") {
         return Err(LookupError::CompressionUnsupported);
     }
@@ -44,7 +93,7 @@ pub fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M,
 /// # Panics
 ///
 /// When the message has 4 GiB or more: the protocol has no way to send it.
-pub fn reply(message: &impl Message) -> Response<Body> {
+fn reply(message: &impl Message) -> Response<Body> {
     let length = message.encoded_len();
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
     bytes.put_u8(0);

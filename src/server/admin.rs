@@ -1,7 +1,7 @@
-//! [`Admin`]: the port for whoever watches the process, in plain HTTP: `/metrics`, `/livez`, `/readyz`.
+//! [`Admin`]: the port for monitoring, in plain HTTP/1.1: `/metrics`, `/livez`, `/readyz`.
 //!
-//! It tells no secret and changes nothing, and needs no protection beyond the address it listens on. It is there until
-//! the last call has ended, so that a drain can be watched, and never holds up the end.
+//! It shows no secret and changes nothing, so the address that it listens on is its only protection. It is
+//! open until the last call has ended, so that a drain can be watched, and never delays the end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,15 +27,15 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::ACCEPT_PAUSE;
+use super::door::ACCEPT_PAUSE;
 use crate::{
     grpc::Health,
     telemetry::{Metrics, MetricsForm, chain},
 };
 
-/// A few scrapers and probes at a time; more wait in the queue.
+/// Enough for a few scrapers and probes at a time; further connections wait in the system's queue.
 const CONNECTIONS_MAX: usize = 64;
-/// For one request and its answer; a connection carries no second one.
+/// Time for one request and its response. A connection carries no second request.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The open admin port; closed when it is dropped.
@@ -45,7 +45,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Answers on `listener`, in a task of its own.
+    /// Serves `listener` in a task of its own.
     #[must_use]
     pub fn start(listener: TcpListener, metrics: Metrics, health: Health) -> Self {
         let metrics = Arc::new(metrics);

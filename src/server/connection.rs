@@ -1,8 +1,17 @@
-//! One connection: from its first byte, which must come soon, to its GOAWAY.
+//! One connection: the handshake within a time limit, HTTP/2 and its limits, and the GOAWAY at its end.
+
+mod batch;
+mod half_close;
+mod last_goaway;
+mod preface;
+mod slow_reader;
+mod tls;
 
 use std::{convert::Infallible, io, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -11,60 +20,70 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tower::{Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt};
 use tracing::debug;
 
-use super::{
+pub use self::tls::{Tls, TlsFault, TlsSettings};
+use self::{
     batch::Batch,
     half_close::{HalfClose, LINGER},
     last_goaway::{Ending, LastGoaway},
-    observe::Answer,
     preface::Prefaced,
-    tls::{PeerNames, Tls},
-    unread::Unread,
+    slow_reader::SlowReader,
 };
-use crate::telemetry::chain;
+use super::drain::announced;
+use crate::{domain::PeerNames, telemetry::chain};
 
-/// Time for the TLS handshake and the HTTP/2 preface together. A peer that takes longer has nothing to ask.
+/// Time for the TLS handshake and the HTTP/2 preface together. A client that makes a call takes a few round
+/// trips.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Calls in progress on one connection; announced, so that clients queue what is beyond it or open another connection.
+/// Most calls in progress on one connection. It is announced, so that clients queue further calls or open
+/// another connection.
 const STREAMS_MAX: u32 = 256;
-/// All metadata of a call that h2 takes; announced. Twice what a call may have, so that `Edge` can refuse a call in terms of
-/// gRPC. h2 answers a call with more by HTTP status 431, or ends its connection when it is far more.
+/// Most metadata of a call that h2 accepts; it is announced. It is twice the limit of a call, so that
+/// `calls::guard` can refuse a call with a gRPC status. h2 answers a call with more by HTTP status 431, or
+/// ends its connection when it is far more.
 const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
-/// Streams that the peer's own faults made us reset, beyond which the connection is closed (CVE-2023-44487 and its like).
+/// Streams that the server had to reset for faults of the peer. With more, the connection is closed
+/// (CVE-2023-44487 and similar attacks).
 const LOCAL_RESETS_MAX: usize = 128;
-/// Streams that the peer opened and reset before we looked at them, beyond which the connection is closed.
+/// Streams that the peer opened and reset before the server accepted them. With more, the connection is
+/// closed.
 const PENDING_RESETS_MAX: usize = 128;
-/// Answers that wait for one stream's peer to open its window.
+/// Bytes of one stream's response that wait for the peer to open its window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// An idle connection is asked this often whether its peer is there ...
+/// An idle connection gets a PING this often ...
 const PING_INTERVAL: Duration = Duration::from_secs(60);
-/// ... and closed when it does not say so within this.
+/// ... and is closed when its peer does not acknowledge it within this time.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time for a peer to acknowledge the PING behind the first GOAWAY, and for a connection that has not begun to do so once the
-/// server is leaving: more than the longest round trip, and what an idle client adds to a drain.
+/// Time for a peer to acknowledge the PING behind the first GOAWAY. Also the time that a connection still has
+/// for its handshake once the server stops. It is longer than any round trip, and an idle client makes a
+/// drain this much longer.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a connection must know beside its socket and its service.
+/// The terms of a connection, beside its socket and its service.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// Encryption, if there is any.
+    /// Encryption; with `None`, the connection is plain text.
     pub tls: Option<Tls>,
-    /// When the connection gets a GOAWAY for its age; calls in flight then finish in their own time.
+    /// Age at which the connection gets a GOAWAY. Calls in flight then have as long as they need.
     pub age_max: Option<Duration>,
-    /// Whether the server is stopping.
+    /// Turns `true` when the server stops.
     pub leaving: watch::Receiver<bool>,
 }
 
-/// Serves one connection until the peer closes it, or until the server is leaving and its calls have ended.
-pub async fn converse<S>(stream: TcpStream, service: S, terms: Terms)
+/// Serves one connection until the peer closes it, or until the server stops and the calls of the connection
+/// have ended.
+pub async fn converse<S, A>(stream: TcpStream, service: S, terms: Terms)
 where
-    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request<Incoming>, Response = Response<A>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    A: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    // Small answers must not wait for more of them. A socket that refuses is closing anyway.
+    // Nagle's algorithm would delay small responses. A socket that refuses the option is closing already.
     let _ = stream.set_nodelay(true);
     let opening = async {
         match &terms.tls {
@@ -83,30 +102,31 @@ where
     match opened {
         Ok((Either::Plain(stream), _)) => serve(stream, service, terms).await,
         Ok((Either::Encrypted(stream), names)) => {
-            serve(stream, service.map_request(named(names)), terms).await;
+            serve(stream, service.map_request(with_names(names)), terms).await;
         }
         Err(error) => debug!(error = chain(&error), "closed a connection that did not begin"),
     }
 }
 
-/// Resolves when a connection has had its time to begin. That the server is leaving does not cut it short at once: the first
-/// call may be on its way already, and would be lost.
+/// Resolves when the time for the handshake is over. When the server stops, the connection is not closed at
+/// once: its first call may be on its way already, and would be lost.
 async fn opening_timeout(mut leaving: watch::Receiver<bool>) {
     let cut_short = async {
-        told(&mut leaving).await;
+        announced(&mut leaving).await;
         sleep(LEAVING_TIMEOUT).await;
     };
     let _ = timeout(OPENING_TIMEOUT, cut_short).await;
 }
 
-/// The two kinds of connection, each with its own fast path.
+/// A plain or an encrypted stream. They are served by different instances of [`serve`], so that a plain one
+/// has no dispatch.
 enum Either<P, E> {
     Plain(P),
     Encrypted(E),
 }
 
-/// Tells each request who its peer is, by the client certificate.
-fn named<B>(names: Option<PeerNames>) -> impl Fn(Request<B>) -> Request<B> + Clone {
+/// Adds the names in the client certificate to each request.
+fn with_names<B>(names: Option<PeerNames>) -> impl Fn(Request<B>) -> Request<B> + Clone {
     move |mut request| {
         if let Some(names) = &names {
             request.extensions_mut().insert(names.clone());
@@ -115,17 +135,20 @@ fn named<B>(names: Option<PeerNames>) -> impl Fn(Request<B>) -> Request<B> + Clo
     }
 }
 
-async fn serve<IO, S>(stream: IO, service: S, mut terms: Terms)
+async fn serve<IO, S, A>(stream: IO, service: S, mut terms: Terms)
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request<Incoming>, Response = Response<A>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    A: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let (batch, unread, end) = (Batch::default(), Unread::default(), Ending::default());
+    let (batch, reader, end) = (Batch::default(), SlowReader::default(), Ending::default());
     let stream = LastGoaway::new(stream, end.clone());
-    let connection = http2::Builder::new(batch.intake())
+    let connection = http2::Builder::new(batch.executor())
         .timer(TokioTimer::new())
-        // gRPC has no use for it.
+        // gRPC clients do not read it.
         .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
@@ -134,7 +157,7 @@ where
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), unread.watch(service));
+        .serve_connection(TokioIo::new(stream), reader.watch(service));
     tokio::pin!(connection);
     let conversation = async {
         tokio::select! {
@@ -150,46 +173,42 @@ where
         }
         tokio::select! {
             ended = batch.drive(connection) => ended,
-            () = stuck(&end, &unread) => {
-                debug!("closed a connection whose peer stopped in the middle of a frame");
+            () = idle(&reader) => {
+                debug!("closed a connection whose peer does not let it end");
                 Ok(())
             }
         }
     };
     tokio::select! {
         ended = conversation => if let Err(error) = ended {
-            // Not its sources: they repeat what the peer may write into its GOAWAY.
+            // Without its sources: they repeat the text that the peer wrote into its GOAWAY.
             debug!(error = error.to_string(), "connection ended in an error");
         },
-        () = unread.too_long() => debug!("closed a connection whose peer does not read its answers"),
+        () = reader.detected() => debug!("closed a connection whose peer does not read its answers"),
     }
 }
 
-/// Resolves when the connection cannot get its last GOAWAY, since the peer stopped in the middle of a frame, and has no call
-/// in flight that would be lost.
-async fn stuck(end: &Ending, unread: &Unread) {
+/// Resolves when no call is in flight that would be lost, some time after the last GOAWAY was due. As a rule the connection
+/// has ended by then. One has not when its peer stopped in the middle of a frame, so that nothing can be put behind it,
+/// or does not read, so that nothing can be written.
+async fn idle(reader: &SlowReader) {
     loop {
         sleep(LINGER).await;
-        if end.is_mid_frame() && unread.is_idle() {
+        if reader.is_idle() {
             return;
         }
     }
 }
 
-/// Resolves when the connection is old, or the server is leaving.
+/// Resolves when the connection has reached its greatest age, or the server stops.
 async fn ending(terms: &mut Terms) {
     match terms.age_max {
-        None => told(&mut terms.leaving).await,
+        None => announced(&mut terms.leaving).await,
         Some(age) => tokio::select! {
             () = sleep(age) => {}
-            () = told(&mut terms.leaving) => {}
+            () = announced(&mut terms.leaving) => {}
         },
     }
-}
-
-/// Resolves once the server is leaving, or gone.
-async fn told(leaving: &mut watch::Receiver<bool>) {
-    let _ = leaving.wait_for(|leaving| *leaving).await;
 }
 
 #[cfg(test)]
@@ -214,10 +233,9 @@ mod tests {
         time::Instant,
     };
     use tonic::body::Body;
-    use tower::{Layer, service_fn};
+    use tower::service_fn;
 
     use super::*;
-    use crate::{server::ObserveLayer, telemetry::Metrics};
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const DATA: u8 = 0;
@@ -228,12 +246,13 @@ mod tests {
     const END_STREAM: u8 = 1;
     const ACK: u8 = 1;
     const END_HEADERS: u8 = 4;
-    /// What a GOAWAY says that allows every stream.
+    /// The last stream of a GOAWAY that allows every stream.
     const MAX_STREAM: u32 = 0x7fff_ffff;
-    /// As long as an answer with a link, and longer than what h2 writes on its own when it may write vectored.
+    /// The length of a response with a link. With vectored writes, h2 flushes a response of that length on
+    /// its own.
     const ANSWER_BYTES: usize = 300;
 
-    /// A socket that offers all a real one does, and counts its writes.
+    /// A socket with the methods of a real one, which counts its writes.
     struct Counted {
         stream: DuplexStream,
         writes: Arc<AtomicUsize>,
@@ -281,12 +300,12 @@ mod tests {
         }
     }
 
-    /// A peer that sends frames as it is told to, and the connection it has.
+    /// A peer that sends scripted frames, and its connection.
     struct Peer {
         stream: DuplexStream,
         writes: Arc<AtomicUsize>,
         leaving: watch::Sender<bool>,
-        /// Whether calls are answered.
+        /// Calls are answered while this is `true`.
         open: watch::Sender<bool>,
         served: JoinHandle<()>,
     }
@@ -303,7 +322,7 @@ mod tests {
 
     fn headers(stream: u32) -> Vec<u8> {
         let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "localhost")];
-        // Literals that no table remembers (RFC 7541, 6.2.2).
+        // Literals without indexing (RFC 7541, 6.2.2).
         let string = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
         let field = |(name, value)| [vec![0], string(name), string(value)].concat();
         let fields: Vec<_> = fields.into_iter().flat_map(field).collect();
@@ -319,7 +338,7 @@ mod tests {
     }
 
     impl Peer {
-        /// A connection whose settings are exchanged, to a service that answers at once.
+        /// A connection after the exchange of settings, to a service that answers at once.
         async fn connect() -> Self {
             Self::with_settings(&[]).await
         }
@@ -334,13 +353,12 @@ mod tests {
                     Ok(answer())
                 }
             });
-            let service = ObserveLayer::new(Metrics::new(&[]).calls.clone(), None).layer(service);
             let (stream, socket) = duplex(1 << 20);
             let writes = Arc::new(AtomicUsize::new(0));
             let counted = Counted { stream: socket, writes: writes.clone() };
             let (leaving, listening) = watch::channel(false);
             let terms = Terms { tls: None, age_max: None, leaving: listening };
-            // In a task, as in the server: there the scheduler has a say in when the connection is polled.
+            // In a task as in the server, so that the scheduler decides when the connection is polled.
             let served = tokio::spawn(async move {
                 let stream = Prefaced::read(HalfClose::new(counted)).await.unwrap();
                 serve(stream, service, terms).await;
@@ -352,12 +370,12 @@ mod tests {
             peer
         }
 
-        /// All of it arrives together.
+        /// Sends bytes that arrive together.
         async fn send(&mut self, bytes: &[u8]) {
             self.stream.write_all(bytes).await.unwrap();
         }
 
-        /// Reads up to the first frame of a kind and with flags that are `wanted`; its payload.
+        /// Reads up to the first frame whose kind and flags are `wanted`, and returns its payload.
         async fn until(&mut self, wanted: impl Fn(u8, u8) -> bool) -> Vec<u8> {
             loop {
                 let mut head = [0; 9];
@@ -371,7 +389,7 @@ mod tests {
             }
         }
 
-        /// Reads up to the next GOAWAY; the last stream it allows.
+        /// Reads up to the next GOAWAY, and returns the last stream that it allows.
         async fn goaway(&mut self) -> u32 {
             let payload = self.until(|kind, _| kind == GOAWAY).await;
             u32::from_be_bytes(payload[..4].try_into().unwrap())
@@ -392,14 +410,15 @@ mod tests {
             let mut peer = Peer::with_settings(&[&[0, 4][..], &window.to_be_bytes()].concat()).await;
             let begin = Instant::now();
             peer.send(&call(1)).await;
-            // Before the server closes it for a ping that is not answered.
+            // Before the server closes the connection for a PING without acknowledgement.
             let ended = timeout(PING_INTERVAL + PING_TIMEOUT / 2, &mut peer.served).await;
             assert_eq!(ended.is_ok(), closed, "a window of {window}");
             assert!(begin.elapsed() >= Duration::from_secs(30), "a window of {window}");
         }
     }
 
-    /// On a worker of the scheduler that production has: it would run the connection after each call that is a task.
+    /// On a worker of the same scheduler as in production, which would run the connection after each call in
+    /// a task.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn calls_that_came_together_are_answered_in_one_write() {
         const CALLS: u32 = 20;
@@ -410,7 +429,7 @@ mod tests {
             let calls: Vec<_> = (0..CALLS).flat_map(|index| call(first(round) + 2 * index)).collect();
             peer.send(&calls).await;
             peer.answers(CALLS as usize).await;
-            // The first write may have been for settings.
+            // The first write may be an acknowledgement of settings.
             let writes = peer.writes.load(SeqCst) - before;
             assert!(writes <= 1 + usize::from(round == 0), "{writes} writes for {CALLS} answers");
         }
@@ -449,7 +468,7 @@ mod tests {
             peer.send(&call(1)).await;
             peer.leaving.send_replace(true);
             let ping = peer.until(|kind, flags| kind == PING && flags != ACK).await;
-            // gRPC's C core writes the acknowledgement before the calls that it had queued.
+            // gRPC's C core writes the acknowledgement before the calls that it has queued.
             peer.send(&[frame(PING, ACK, 0, &ping), crossing.clone()].concat()).await;
             assert_eq!(peer.goaway().await, 1, "{crossing:?}");
             peer.open.send_replace(true);
@@ -467,7 +486,7 @@ mod tests {
         assert_eq!(peer.goaway().await, MAX_STREAM);
         assert_eq!(peer.goaway().await, 0);
         assert_eq!(begin.elapsed().as_secs(), LEAVING_TIMEOUT.as_secs());
-        // Beyond the last stream, so that the peer knows it was not answered.
+        // Above the last stream, so that the peer knows that it was not processed.
         peer.send(&call(1)).await;
         peer.served.await.unwrap();
         assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
@@ -509,6 +528,18 @@ mod tests {
                 peer.served.await.unwrap();
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_nothing_is_closed_when_the_server_leaves() {
+        let mut peer = Peer::connect().await;
+        // Until the acknowledgements of its PINGs fill the connection, so that no GOAWAY can be written.
+        let pings = frame(PING, 0, 0, &[0; 8]).repeat(1024);
+        while timeout(Duration::from_millis(1), peer.stream.write_all(&pings)).await.is_ok() {}
+        let begin = Instant::now();
+        peer.leaving.send_replace(true);
+        peer.served.await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! [`Pem`]: a file of certificates and keys, read in full or refused.
 //!
-//! Parsers skip what they do not know, and a line that two blocks share: an authority that is lost so locks its clients out,
-//! or a revocation goes unseen. Here every block of the file is accounted for.
+//! PEM parsers skip blocks of unknown kinds, and a line that two blocks share. An authority that is skipped
+//! locks its clients out, and a skipped revocation list revokes nothing. Here every block of the file is read
+//! or is a fault.
 
 use std::{fs, path::Path};
 
@@ -16,7 +17,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// A chain of thousands of certificates is shorter; beyond it is some other file.
+/// A chain of thousands of certificates is shorter. A larger file is some other file, and is refused.
 const BYTES_MAX: u64 = 16 << 20;
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
@@ -39,7 +40,7 @@ impl Pem {
     ///
     /// # Errors
     ///
-    /// Why it cannot be read, or which of its lines is at fault; nothing of its content.
+    /// Why it cannot be read, or which of its lines is at fault, without any of its content.
     pub fn read(path: &Path) -> Result<Self, String> {
         let cannot = |error: std::io::Error| format!("cannot read the file ({error})");
         if fs::metadata(path).map_err(cannot)?.len() > BYTES_MAX {
@@ -67,7 +68,7 @@ impl Pem {
                     return Err(format!("line {line}: a request for a certificate, not a certificate"));
                 }
                 Err(()) if label.contains("ENCRYPTED") => return Err(format!("line {line}: {ENCRYPTED}")),
-                // What openssl writes before a key; the key holds it, too.
+                // openssl writes these parameters before a key. The key contains them, too.
                 Err(()) if label.ends_with(" PARAMETERS") => {}
                 Ok(_) | Err(()) => {
                     return Err(format!("line {line}: neither a certificate nor a private key begins here"));
@@ -199,7 +200,7 @@ mod tests {
         [cert.pem(), signing_key.serialize_pem()]
     }
 
-    /// How many certificates the text holds, and whether it holds a key.
+    /// The number of certificates in the text, and whether it has a key.
     fn read(text: &str) -> Result<(usize, bool), String> {
         let pem = Pem::parse(text.as_bytes().to_vec())?;
         Ok((pem.certificates().map_or(0, |all| all.len()), pem.private_key().is_ok()))

@@ -42,6 +42,13 @@ fn the_sources_keep_the_rules() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// A test that put layers together by hand could pass while production has another order.
+#[test]
+fn tests_have_the_layers_of_production() {
+    let faults: Vec<_> = sources("tests").iter().flat_map(rules::layers).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 /// Also those of files that are tests as a whole.
 #[test]
 fn no_file_is_too_long() {

@@ -8,7 +8,7 @@ use super::source::{Names, Source, words};
 pub type Rule = fn(&Source) -> Vec<String>;
 
 /// All rules that look at one source.
-pub const EACH: [Rule; 7] = [rooms, length, unwraps, chains, process, upstream, codes];
+pub const EACH: [Rule; 8] = [rooms, length, unwraps, chains, process, upstream, codes, layers];
 
 /// What each room may import: what stands before it, and what else is named.
 const ROOMS: [(&str, &[&str]); 9] = [
@@ -83,6 +83,14 @@ fn upstream(source: &Source) -> Vec<String> {
     // Collectors may be asked by HTTP, too.
     let places = ["stack/upstream", "telemetry/traces/http"];
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
+}
+
+/// Layers are put together in two places, which know their order: around a look-up, and around a call.
+pub fn layers(source: &Source) -> Vec<String> {
+    let orders = ["stack.rs", "server/calls.rs"].contains(&source.name.as_str());
+    let found = !orders && source.has_word("ServiceBuilder");
+    let why = "has ServiceBuilder, but only stack.rs and server/calls.rs order layers";
+    found.then(|| fault(source, why)).into_iter().collect()
 }
 
 /// `Status::not_found("...")` chooses a code, too.
@@ -235,6 +243,16 @@ mod tests {
         check(upstream, "stack/upstream.rs", "use reqwest::Client;", false);
         check(upstream, "stack/upstream/wire.rs", "use reqwest::Client;", false);
         check(upstream, "sandbox.rs", "#[cfg(test)]\nmod tests { use reqwest::Client; }", false);
+    }
+
+    #[test]
+    fn only_two_files_order_layers() {
+        check(layers, "commands/serve.rs", "tower::ServiceBuilder::new()", true);
+        check(layers, "server/calls/route.rs", "use tower::{Layer, ServiceBuilder};", true);
+        check(layers, "stack/cache.rs", "use tower::ServiceBuilder;", true);
+        check(layers, "stack.rs", "tower::ServiceBuilder::new()", false);
+        check(layers, "server/calls.rs", "use tower::ServiceBuilder;", false);
+        check(layers, "server.rs", "// ServiceBuilder\nlet x = \"ServiceBuilder\";", false);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest,
 };
 
-use self::scripted::{LARGE, Scripted};
+use self::scripted::{LARGE, SCRIPT, Scripted};
 use crate::support::{
     CHAT, Call, Client, Launch, Peer, Reply, Service, Upstream, about, framed, link, patiently, read,
 };
@@ -33,11 +33,16 @@ fn numbered(number: u32) -> Bytes {
     framed(&number.to_be_bytes())
 }
 
-/// Begins calls that are told apart, from `first` on.
-async fn begin(peer: &mut Peer, path: &str, first: u32, count: u32) -> Vec<Call> {
+/// Begins a call that the server answers by `script`.
+async fn call(peer: &mut Peer, script: &str, number: u32) -> Call {
+    peer.call_with(GET_PROFILE_PICTURE, &[(SCRIPT, script)], numbered(number)).await
+}
+
+/// Begins calls with different messages, from `first` on.
+async fn begin(peer: &mut Peer, script: &str, first: u32, count: u32) -> Vec<Call> {
     let mut calls = Vec::new();
     for number in first..first + count {
-        calls.push(peer.call(path, numbered(number)).await);
+        calls.push(call(peer, script, number).await);
     }
     calls
 }
@@ -57,8 +62,8 @@ async fn what_can_be_answered_does_not_wait_for_what_cannot() {
     let mut peer = Peer::connect(server.address).await;
     let (mut waiting, mut ready) = (Vec::new(), Vec::new());
     for number in 0..100 {
-        waiting.extend(begin(&mut peer, "/wait", number, 1).await);
-        ready.extend(begin(&mut peer, "/now", 1_000 + number, 1).await);
+        waiting.extend(begin(&mut peer, "wait", number, 1).await);
+        ready.extend(begin(&mut peer, "now", 1_000 + number, 1).await);
     }
     assert_answered(ready, 1_000).await;
     server.waiting(100).await;
@@ -78,10 +83,10 @@ async fn thousands_of_calls_are_answered_each_with_its_own() {
             let mut calls = FuturesUnordered::new();
             let mut answered = 0;
             for number in 0..CALLS {
-                let path = ["/now", "/now", "/soon", "/late"][random.random_range(0..4)];
-                let call = peer.call(path, numbered(number)).await;
+                let script = ["now", "now", "soon", "late"][random.random_range(0..4)];
+                let call = call(&mut peer, script, number).await;
                 calls.push(
-                    async move { assert_eq!(call.answered().await.message, numbered(number), "{path}") },
+                    async move { assert_eq!(call.answered().await.message, numbered(number), "{script}") },
                 );
                 // Bursts of all lengths: more than this are not in flight at a time.
                 while calls.len() > random.random_range(0..200) {
@@ -99,11 +104,11 @@ async fn thousands_of_calls_are_answered_each_with_its_own() {
 async fn a_cancelled_call_ends_alone() {
     let server = Scripted::start().await;
     let mut peer = Peer::connect(server.address).await;
-    let mut calls = begin(&mut peer, "/wait", 0, 10).await;
+    let mut calls = begin(&mut peer, "wait", 0, 10).await;
     server.waiting(10).await;
     calls.pop().unwrap().cancel();
     server.waiting(9).await;
-    let ready = begin(&mut peer, "/now", 100, 10).await;
+    let ready = begin(&mut peer, "now", 100, 10).await;
     assert_answered(ready, 100).await;
     server.release();
     assert_answered(calls, 0).await;
@@ -113,9 +118,9 @@ async fn a_cancelled_call_ends_alone() {
 async fn calls_end_with_their_connection_and_no_other() {
     let server = Scripted::start().await;
     let mut stays = Peer::connect(server.address).await;
-    let staying = begin(&mut stays, "/wait", 0, 5).await;
+    let staying = begin(&mut stays, "wait", 0, 5).await;
     let mut leaves = Peer::connect(server.address).await;
-    let _leaving = begin(&mut leaves, "/wait", 100, 50).await;
+    let _leaving = begin(&mut leaves, "wait", 100, 50).await;
     server.waiting(55).await;
     leaves.close().await;
     server.waiting(5).await;
@@ -178,21 +183,21 @@ async fn calls_whose_connection_ends_before_they_begin_give_their_places_back() 
 async fn a_panic_ends_one_call_alone() {
     let server = Scripted::start().await;
     let mut peer = Peer::connect(server.address).await;
-    for (path, expected) in [
-        ("/panic/call", Ok(Code::Internal)),
-        ("/panic/first", Ok(Code::Internal)),
-        ("/panic/later", Ok(Code::Internal)),
+    for (script, expected) in [
+        ("panic/call", Ok(Code::Internal)),
+        ("panic/first", Ok(Code::Internal)),
+        ("panic/later", Ok(Code::Internal)),
         // Nothing can be said after the beginning of an answer.
-        ("/panic/body", Err(Reason::CANCEL)),
-        ("/panic/body-later", Err(Reason::CANCEL)),
+        ("panic/body", Err(Reason::CANCEL)),
+        ("panic/body-later", Err(Reason::CANCEL)),
     ] {
         // Written together, since nothing is waited for in between.
-        let before = begin(&mut peer, "/now", 0, 5).await;
-        let panics = begin(&mut peer, path, 5, 1).await.remove(0);
-        let after = begin(&mut peer, "/now", 6, 5).await;
+        let before = begin(&mut peer, "now", 0, 5).await;
+        let panics = begin(&mut peer, script, 5, 1).await.remove(0);
+        let after = begin(&mut peer, "now", 6, 5).await;
         let told = panics.answer().await.map(|answer| answer.code());
         let told = told.map_err(|error| error.reason().expect("a reset of the stream"));
-        assert_eq!(told, expected, "{path}");
+        assert_eq!(told, expected, "{script}");
         assert_answered(before, 0).await;
         assert_answered(after, 6).await;
     }
@@ -202,7 +207,7 @@ async fn a_panic_ends_one_call_alone() {
 async fn calls_in_flight_outlive_the_age_of_their_connection() {
     let server = Scripted::start_with(Some(Duration::from_millis(100))).await;
     let mut peer = Peer::connect(server.address).await;
-    let calls = begin(&mut peer, "/wait", 0, 20).await;
+    let calls = begin(&mut peer, "wait", 0, 20).await;
     server.waiting(20).await;
     peer.told_to_go().await;
     server.release();
@@ -214,7 +219,7 @@ async fn calls_in_flight_outlive_the_age_of_their_connection() {
 async fn calls_in_flight_are_answered_by_a_server_that_stops() {
     let server = Scripted::start().await;
     let mut peer = Peer::connect(server.address).await;
-    let calls = begin(&mut peer, "/wait", 0, 20).await;
+    let calls = begin(&mut peer, "wait", 0, 20).await;
     server.waiting(20).await;
     let stopping = server.stop();
     peer.told_to_go().await;
@@ -228,20 +233,20 @@ async fn calls_in_flight_are_answered_by_a_server_that_stops() {
 async fn answers_wait_for_a_window_and_nothing_else_does() {
     let server = Scripted::start().await;
     let mut closed = Peer::with_window(server.address, 0).await;
-    let calls = begin(&mut closed, "/now", 0, 50).await;
+    let calls = begin(&mut closed, "now", 0, 50).await;
     let mut begun = Vec::new();
     for call in calls {
         begun.push(call.begun().await.unwrap());
     }
     // An answer that is all headers needs no window.
-    let refused = begin(&mut closed, "/panic/first", 50, 1).await.remove(0);
+    let refused = begin(&mut closed, "panic/first", 50, 1).await.remove(0);
     assert_eq!(refused.answered().await.code(), Code::Internal);
     let mut other = Peer::connect(server.address).await;
-    let ready = begin(&mut other, "/now", 100, 50).await;
+    let ready = begin(&mut other, "now", 100, 50).await;
     assert_answered(ready, 100).await;
 
     closed.open(65_535);
-    let later = begin(&mut closed, "/now", 200, 50).await;
+    let later = begin(&mut closed, "now", 200, 50).await;
     for (number, response) in (0..).zip(begun) {
         let answer = read(response).await.unwrap();
         assert_eq!((answer.message.as_slice(), answer.code()), (&numbered(number)[..], Code::Ok));
@@ -254,9 +259,9 @@ async fn an_answer_larger_than_its_window_comes_piece_by_piece() {
     const WINDOW: u32 = 1_000;
     let server = Scripted::start().await;
     let mut peer = Peer::with_window(server.address, WINDOW).await;
-    let large = begin(&mut peer, "/large", 0, 1).await.remove(0).begun().await.unwrap();
-    let stalled = begin(&mut peer, "/large", 0, 1).await.remove(0).begun().await.unwrap();
-    let beside = begin(&mut peer, "/now", 100, 10).await;
+    let large = begin(&mut peer, "large", 0, 1).await.remove(0).begun().await.unwrap();
+    let stalled = begin(&mut peer, "large", 0, 1).await.remove(0).begun().await.unwrap();
+    let beside = begin(&mut peer, "now", 100, 10).await;
     let (mut body, mut bytes) = (large.into_body(), 0);
     while let Some(data) = patiently("a piece", body.data()).await {
         let data = data.unwrap();
@@ -266,7 +271,7 @@ async fn an_answer_larger_than_its_window_comes_piece_by_piece() {
     }
     assert_eq!(bytes, LARGE);
     assert_answered(beside, 100).await;
-    let beside = begin(&mut peer, "/now", 200, 10).await;
+    let beside = begin(&mut peer, "now", 200, 10).await;
     assert_answered(beside, 200).await;
     assert_eq!(read(stalled).await.unwrap().message.len(), LARGE);
 }
@@ -278,10 +283,11 @@ async fn a_call_whose_time_is_up_ends_beside_those_that_are_answered() {
     let mut ended = Vec::new();
     let mut ready = Vec::new();
     for number in 0..10 {
-        ended.push(peer.call_with("/wait", &[("grpc-timeout", "200m")], numbered(number)).await);
-        ready.extend(begin(&mut peer, "/now", 100 + number, 1).await);
+        let fields = [(SCRIPT, "wait"), ("grpc-timeout", "200m")];
+        ended.push(peer.call_with(GET_PROFILE_PICTURE, &fields, numbered(number)).await);
+        ready.extend(begin(&mut peer, "now", 100 + number, 1).await);
     }
-    let waits = begin(&mut peer, "/wait", 0, 1).await;
+    let waits = begin(&mut peer, "wait", 0, 1).await;
     assert_answered(ready, 100).await;
     for call in ended {
         assert_eq!(call.fault().await, (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));

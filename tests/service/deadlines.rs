@@ -18,18 +18,19 @@ use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use hypersender_grpc::{
-    domain::{Again, Answer, Credential, Instance, Lookup, LookupError, TokenOwner},
-    grpc::{Contacts, Credentials, GET_PROFILE_PICTURE},
-    server::{CallersLayer, DeadlineLayer, MessageLayer, OverloadLayer},
+    domain::{Again, Answer, Credential, Instance, Lookup, LookupError},
+    grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health},
+    server::{self, Leaving},
     stack::{
         BreakerSettings, CacheSettings, Clock, ConcurrencySettings, RateSettings, RetrySettings, Settings,
         stack,
     },
+    telemetry::Metrics,
 };
 use prost::Message;
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::{ServiceExt, service_fn};
 
 use crate::support::{CHAT, Fault, INSTANCE, Pushback, Reply, Service, TOKEN, Upstream, about, patiently};
 
@@ -99,12 +100,10 @@ where
         default_instance: Some(Instance::parse(INSTANCE).unwrap()),
         ..Credentials::default()
     };
-    let front = ServiceBuilder::new()
-        .layer(CallersLayer::new(None, TokenOwner::Server))
-        .layer(DeadlineLayer::new(UNSTATED))
-        .layer(MessageLayer::default())
-        .layer(OverloadLayer::new(calls));
-    let service = front.service(Contacts::new(lookup, credentials));
+    let settings = server::Settings { deadline: UNSTATED, in_flight: calls, ..server::Settings::default() };
+    let (health, metrics) = (Health::serving().await, Metrics::new(&[]).calls.clone());
+    let contacts = Contacts::new(lookup, credentials);
+    let service = server::calls(contacts, &settings, &health, metrics, None, &Leaving::new());
     let start = Instant::now();
     let response = service.oneshot(call(GET_PROFILE_PICTURE, stated, body)).await.unwrap();
     (fault(response.headers()), start.elapsed())

@@ -1,4 +1,5 @@
-//! [`Scripted`]: the server of this process, with a service in it that does what the path of a call says.
+//! [`Scripted`]: the server of this process, with all its layers. In place of the contact service it has one
+//! that does what a call scripts.
 
 use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
@@ -8,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hypersender_grpc::{
-    grpc::Health,
-    server::{self, DeadlineLayer, Edge, Leaving, MessageLayer, ObserveLayer, Settings, Stop},
+    grpc::{Health, RequestMessage},
+    server::{self, Settings, Stop},
     telemetry::Metrics,
 };
 use tokio::{
@@ -19,18 +20,21 @@ use tokio::{
     time::sleep,
 };
 use tonic::body::Body;
-use tower::{Layer, ServiceBuilder, service_fn};
+use tower::service_fn;
 
 use crate::support::{PATIENCE, patiently};
 
-/// Bytes of the answer at `/large`, which no window has at the start.
+/// Bytes of the answer for `large`, which no window has at the start.
 pub const LARGE: usize = 300_000;
 
-/// A running server. It answers with the message of the call
+/// The header in which a call says how it is to be answered.
+pub const SCRIPT: &str = "script";
+
+/// A running server. It answers a call with the message of the call
 ///
-/// - at `/now` in the first poll, at `/soon` in a later one, at `/late` after some milliseconds;
-/// - at `/wait` once it is told to;
-/// - and panics below `/panic`.
+/// - for the script `now` in the first poll, for `soon` in a later one, for `late` after some milliseconds;
+/// - for `wait` once it is released;
+/// - and panics for each script that begins with `panic`.
 pub struct Scripted {
     pub address: SocketAddr,
     script: Arc<Script>,
@@ -41,7 +45,7 @@ pub struct Scripted {
 #[derive(Default)]
 struct Script {
     released: watch::Sender<bool>,
-    /// Calls at `/wait` that have begun and have not been dropped.
+    /// Calls with the script `wait` that have begun and have not been dropped.
     waiting: watch::Sender<usize>,
 }
 
@@ -54,24 +58,26 @@ impl Scripted {
     pub async fn start_with(connection_age: Option<Duration>) -> Self {
         let script = Arc::new(Script::default());
         let scripted = script.clone();
-        let service = ServiceBuilder::new()
-            .layer(DeadlineLayer::new(PATIENCE))
-            .layer(MessageLayer::default())
-            .service(service_fn(move |request: Request<Bytes>| {
-                // Before there is a future.
-                assert_ne!(request.uri().path(), "/panic/call", "on purpose");
-                answer(scripted.clone(), request)
-            }));
-        let service = ObserveLayer::new(Metrics::new(&[]).calls.clone(), None).layer(Edge::new(service));
+        let contacts = service_fn(move |request: Request<RequestMessage>| {
+            // Before there is a future.
+            assert_ne!(script_of(&request), "panic/call", "on purpose");
+            answer(scripted.clone(), request)
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (health, _) = Health::serving().await;
+        let health = Health::serving().await;
+        let metrics = Metrics::new(&[]).calls.clone();
         let (stop, stopped) = oneshot::channel();
         // A test that fails drops the sender.
         let stopped = async { stopped.await.unwrap_or(Stop::Prompt) };
-        let settings =
-            Settings { connections: 64, connection_age, drain_wait: Duration::ZERO, drain_timeout: PATIENCE };
-        let served = server::serve(listener, None, service, health, Leaving::new(), stopped, settings);
+        let settings = Settings {
+            deadline: PATIENCE,
+            connection_age,
+            drain_wait: Duration::ZERO,
+            drain_timeout: PATIENCE,
+            ..Settings::default()
+        };
+        let served = server::serve(listener, contacts, settings, health, metrics, None, stopped);
         Self { address, script, stop, task: tokio::spawn(served) }
     }
 
@@ -127,37 +133,41 @@ impl Drop for Waiting {
     }
 }
 
-async fn answer(script: Arc<Script>, request: Request<Bytes>) -> Result<Response<Body>, Infallible> {
-    let path = request.uri().path().to_owned();
-    let message = request.into_body();
-    Ok(match path.as_str() {
-        "/now" => reply(message),
-        "/soon" => {
+fn script_of(request: &Request<RequestMessage>) -> &str {
+    request.headers()[SCRIPT].to_str().unwrap()
+}
+
+async fn answer(script: Arc<Script>, request: Request<RequestMessage>) -> Result<Response<Body>, Infallible> {
+    let scripted = script_of(&request).to_owned();
+    let message = request.into_body().bytes;
+    Ok(match scripted.as_str() {
+        "now" => reply(message),
+        "soon" => {
             yield_now().await;
             reply(message)
         }
-        "/late" => {
+        "late" => {
             sleep(Duration::from_millis(u64::from(message[message.len() - 1] % 8))).await;
             reply(message)
         }
-        "/wait" => {
+        "wait" => {
             let waiting = Waiting::begin(script);
             waiting.0.released.subscribe().wait_for(|released| *released).await.unwrap();
             reply(message)
         }
-        "/large" => reply(vec![b'1'; LARGE].into()),
-        "/panic/first" => panic!("on purpose"),
-        "/panic/later" => {
+        "large" => reply(vec![b'1'; LARGE].into()),
+        "panic/first" => panic!("on purpose"),
+        "panic/later" => {
             yield_now().await;
             panic!("on purpose")
         }
-        "/panic/body" => Response::new(Body::new(StreamBody::new(panic_at_once()))),
-        "/panic/body-later" => {
+        "panic/body" => Response::new(Body::new(StreamBody::new(panic_at_once()))),
+        "panic/body-later" => {
             let first = stream::iter([Ok(Frame::data(message))]);
             let later = stream::once(yield_now()).flat_map(|()| panic_at_once());
             Response::new(Body::new(StreamBody::new(first.chain(later))))
         }
-        path => panic!("nothing is scripted for {path}"),
+        other => panic!("{other} is not a script"),
     })
 }
 

@@ -1,8 +1,9 @@
-//! [`CallersLayer`]: who calls, before anything is done for the call.
+//! [`CallersLayer`]: authenticates the caller of each call.
 //!
-//! A caller is known by a bearer token or by a name in its client certificate; both can be exchanged while the server
-//! runs, and each call is judged by what is known at its time. Where callers bring Hypersender's token themselves, it is
-//! taken out of the call here. What a caller may ask is for the service to check, which knows what is asked.
+//! A caller is known by a bearer token or by a name in its client certificate. Both can be replaced while the
+//! server runs, and each call is checked against the callers that are known at its time. Where callers send
+//! Hypersender's token themselves, it is taken out of the call here. Authorization is not here: the service
+//! checks which instances a caller may ask, because it knows the instance.
 
 mod bearer;
 mod known;
@@ -26,16 +27,15 @@ use tracing::debug;
 
 use self::bearer::{bearer, only_entry};
 pub use self::known::{Known, TokenHash};
-use super::tls::PeerNames;
 use crate::{
-    domain::{Caller, Credential, LookupError, TokenOwner, Unknown},
-    grpc::{call_end, status},
+    domain::{Caller, Credential, LookupError, PeerNames, TokenOwner, Unknown},
+    grpc::{Answered, call_end, status},
 };
 
-/// Where the callers are read from: who is known, or every fault.
+/// Reads the callers, or returns every fault.
 type Source = Box<dyn Fn() -> Result<Known, Vec<String>> + Send + Sync>;
 
-/// The callers that are known now, and how to read them anew. Clones are the same.
+/// The callers that are known now, and how to read them again. Clones share them.
 #[derive(Clone)]
 pub struct Callers(Arc<State>);
 
@@ -57,11 +57,11 @@ impl Callers {
         Ok(Self(Arc::new(State { source: Box::new(source), known })))
     }
 
-    /// Reads them anew, for every call from now on, and returns how many there are. Blocks while it reads.
+    /// Reads them again, for every call from now on, and returns how many there are. Blocks while it reads.
     ///
     /// # Errors
     ///
-    /// Those of the source; whoever was known before then stays so.
+    /// Those of the source. The callers that were known before stay known then.
     pub fn reload(&self) -> Result<usize, Vec<String>> {
         let known = Arc::new((self.0.source)()?);
         let count = known.len();
@@ -69,7 +69,7 @@ impl Callers {
         Ok(count)
     }
 
-    /// Who is known now.
+    /// The callers that are known now.
     #[must_use]
     pub fn known(&self) -> Arc<Known> {
         self.0.known.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -82,8 +82,8 @@ impl fmt::Debug for Callers {
     }
 }
 
-/// Finds out who calls, and puts a [`Caller`] into the extensions of the request; with [`TokenOwner::Caller`] also the
-/// [`Credential`] that the call carries. A call that fails in this ends here.
+/// Puts the [`Caller`] of each call into the extensions of its request; with [`TokenOwner::Caller`] also the
+/// [`Credential`] that the call carries. A call without either is refused.
 #[derive(Clone, Debug)]
 pub struct CallersLayer(Arc<Rules>);
 
@@ -95,15 +95,16 @@ struct Rules {
 }
 
 impl CallersLayer {
-    /// Lets in `callers`, or everyone when there are none to be known. `owner` says whose token Hypersender is asked with.
-    #[must_use]
+    /// Accepts calls of `callers`, or of every client when that is `None`. `owner` says whose token
+    /// Hypersender is asked with.
     pub fn new(callers: Option<Callers>, owner: TokenOwner) -> Self {
         Self(Arc::new(Rules { callers, owner, hasher: RandomState::new() }))
     }
 }
 
 impl Rules {
-    /// Who calls, and the token for Hypersender that came along. `last` is what the connection proved before.
+    /// The caller, and the token for Hypersender that the call carries. `last` is the last proof of the
+    /// connection.
     fn judge(
         &self,
         headers: &HeaderMap,
@@ -128,7 +129,7 @@ impl Rules {
     }
 }
 
-/// A token that was found to be known. A connection repeats it with every call, and is spared the search then.
+/// A token that was found to be known. A connection repeats it with every call; then the search is saved.
 #[derive(Clone)]
 struct Proof {
     entry: HeaderValue,
@@ -137,15 +138,15 @@ struct Proof {
 }
 
 impl Proof {
-    /// Whether `entry` is the same, and so are those who are known. Tells nothing but the length by its time: a proxy may
-    /// have several callers on one connection.
+    /// Whether `entry` is the same, and the known callers are, too. Compares in constant time, but for the
+    /// length: a proxy may have several callers on one connection.
     fn is_repeated(&self, entry: &HeaderValue, known: &Arc<Known>) -> bool {
         ptr::eq(self.known.as_ptr(), Arc::as_ptr(known))
             && bool::from(self.entry.as_bytes().ct_eq(entry.as_bytes()))
     }
 }
 
-/// A token, where there is one, decides: one that is not known is never made good by a certificate.
+/// If there is a token, it decides: a certificate never makes up for a token that is not known.
 fn find(
     known: &Arc<Known>,
     headers: &HeaderMap,
@@ -178,7 +179,7 @@ impl<S> Layer<S> for CallersLayer {
     }
 }
 
-/// A service that knows who calls it; each connection has a clone of it.
+/// A service whose callers are known. Each connection has a clone of it.
 #[derive(Clone)]
 pub struct KnownCallers<S> {
     inner: S,
@@ -192,7 +193,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Ready<Result<Response<Body>, Infallible>>, S::Future>;
+    type Future = Either<Ready<Answered>, S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -201,7 +202,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.rules.judge(request.headers(), request.extensions().get(), &mut self.last) {
             Ok((caller, credential)) => {
-                // Nobody behind this layer has a use for it.
+                // The token must not reach anything behind this layer.
                 request.headers_mut().remove(AUTHORIZATION);
                 request.extensions_mut().insert(caller);
                 if let Some(credential) = credential {
@@ -240,7 +241,8 @@ mod tests {
         Callers::new(source).unwrap()
     }
 
-    /// Who the service behind the layer is called by and with which token, as `name/token`, or the status of a refusal.
+    /// The caller and the token that the service behind the layer gets, as `name/token`, or the status of a
+    /// refusal.
     async fn call(layer: CallersLayer, entries: &[&'static str], names: &[&str]) -> Result<String, Status> {
         let service = layer.layer(service_fn(|request: Request<()>| async move {
             assert!(!request.headers().contains_key(AUTHORIZATION));

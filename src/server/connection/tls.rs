@@ -1,6 +1,6 @@
-//! [`Tls`]: encryption of connections, and who the peer is by its certificate.
+//! [`Tls`]: encryption of connections, and the names in the certificate of the peer.
 //!
-//! Certificates are read again on demand; connections that are open keep what they began with.
+//! Certificates are read again on demand. Open connections keep the ones that they began with.
 
 use std::{
     fmt, io,
@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::pem::Pem;
+use crate::{domain::PeerNames, server::pem::Pem};
 
-/// Where the certificates are.
+/// The files of certificates and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct TlsSettings {
     /// Certificate chain of the server, PEM.
     pub cert: PathBuf,
     /// Its private key, PEM.
@@ -26,31 +26,25 @@ pub struct Settings {
     pub client_ca: Option<PathBuf>,
 }
 
-/// The names in a client certificate: its DNS and URI names, or its common name when it has neither.
-///
-/// An extension of each request that came over a connection whose client showed a certificate.
+/// A fault of a file of certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerNames(pub Arc<[String]>);
-
-/// What is wrong with a file of certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The field of [`Settings`] that names the file.
+pub struct TlsFault {
+    /// The field of [`TlsSettings`] that names the file.
     pub setting: &'static str,
-    /// What is wrong, and with which file. Nothing of the file's content.
+    /// The path of the file and its fault, without any of its content.
     pub text: String,
 }
 
-impl Fault {
+impl TlsFault {
     fn new(setting: &'static str, path: &Path, error: &dyn fmt::Display) -> Self {
         Self { setting, text: format!("{}: {error}", path.display()) }
     }
 }
 
-/// Encrypts connections with certificates that can be exchanged while it runs.
+/// Encrypts connections. The certificates can be replaced while the server runs.
 #[derive(Clone)]
 pub struct Tls {
-    settings: Arc<Settings>,
+    settings: Arc<TlsSettings>,
     config: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
@@ -59,8 +53,8 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// What is wrong with which file.
-    pub fn new(settings: Settings) -> Result<Self, Fault> {
+    /// The fault of a file.
+    pub fn new(settings: TlsSettings) -> Result<Self, TlsFault> {
         let config = RwLock::new(Arc::new(read(&settings)?));
         Ok(Self { settings: Arc::new(settings), config: Arc::new(config) })
     }
@@ -69,18 +63,18 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// What is wrong with which file; those that were read before then stay in use.
-    pub fn reload(&self) -> Result<(), Fault> {
+    /// The fault of a file. The certificates that were read before stay in use then.
+    pub fn reload(&self) -> Result<(), TlsFault> {
         let config = Arc::new(read(&self.settings)?);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
 
-    /// Shakes hands.
+    /// The TLS handshake.
     ///
     /// # Errors
     ///
-    /// When the peer does not, or shows no certificate that is asked for.
+    /// When it fails, for example because the peer shows no certificate where one is required.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<PeerNames>)> {
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
         let stream = TlsAcceptor::from(config).accept(stream).await?;
@@ -96,16 +90,16 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn read(settings: &Settings) -> Result<ServerConfig, Fault> {
-    let Settings { cert, key, client_ca } = settings;
+fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsFault> {
+    let TlsSettings { cert, key, client_ca } = settings;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| Fault::new("cert", cert, &error))?;
+        .map_err(|error| TlsFault::new("cert", cert, &error))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let fault = |error: &dyn fmt::Display| Fault::new("client_ca", path, error);
+            let fault = |error: &dyn fmt::Display| TlsFault::new("client_ca", path, error);
             let mut roots = RootCertStore::empty();
             let certificates = pem("client_ca", path)?.certificates();
             for certificate in certificates.map_err(|error| fault(&error))? {
@@ -117,21 +111,22 @@ fn read(settings: &Settings) -> Result<ServerConfig, Fault> {
     };
     let chain = pem("cert", cert)?;
     let private = pem("key", key)?;
-    let of_cert = |error: String| Fault::new("cert", cert, &error);
-    let private_der = private.private_key().map_err(|error| Fault::new("key", key, &error))?;
+    let of_cert = |error: String| TlsFault::new("cert", cert, &error);
+    let private_der = private.private_key().map_err(|error| TlsFault::new("key", key, &error))?;
     let chain_der = chain.certificates().map_err(of_cert)?;
     if !chain.is_of(&private).map_err(of_cert)? {
         let text = format!("not the certificate of the key in {}", key.display());
-        return Err(Fault::new("cert", cert, &text));
+        return Err(TlsFault::new("cert", cert, &text));
     }
-    let mut config =
-        builder.with_single_cert(chain_der, private_der).map_err(|error| Fault::new("cert", cert, &error))?;
+    let mut config = builder
+        .with_single_cert(chain_der, private_der)
+        .map_err(|error| TlsFault::new("cert", cert, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
-fn pem(setting: &'static str, path: &Path) -> Result<Pem, Fault> {
-    Pem::read(path).map_err(|error| Fault::new(setting, path, &error))
+fn pem(setting: &'static str, path: &Path) -> Result<Pem, TlsFault> {
+    Pem::read(path).map_err(|error| TlsFault::new(setting, path, &error))
 }
 
 fn names(certificate: &CertificateDer<'_>) -> Option<PeerNames> {

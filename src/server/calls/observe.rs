@@ -1,6 +1,7 @@
-//! [`ObserveLayer`]: counts every call of every service, by method and code, and traces it where somebody wants that.
+//! [`ObserveLayer`]: counts every call of every service by method and code, and traces it where traces are
+//! exported.
 //!
-//! Around all that chooses codes, so that it sees the one the caller sees.
+//! A call ends with its response body, because the code of a streamed response is in its trailers.
 
 use std::{
     convert::Infallible,
@@ -16,7 +17,10 @@ use pin_project_lite::pin_project;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::telemetry::{CallInProgress, CallMetrics, CallSpan, Traces};
+use crate::{
+    grpc::Answered,
+    telemetry::{CallInProgress, CallMetrics, CallSpan, Traces},
+};
 
 /// Counts and traces calls.
 #[derive(Clone, Debug)]
@@ -27,7 +31,6 @@ pub struct ObserveLayer {
 
 impl ObserveLayer {
     /// Counts into `calls`, and makes spans for `traces`.
-    #[must_use]
     pub fn new(calls: Arc<CallMetrics>, traces: Option<Traces>) -> Self {
         Self { calls, traces }
     }
@@ -48,7 +51,7 @@ pub struct Observed<S> {
     by: ObserveLayer,
 }
 
-/// What is to be told of a call when it ends.
+/// The parts of a call's telemetry that are completed when the call ends.
 #[derive(Debug)]
 struct Observation {
     count: CallInProgress,
@@ -56,7 +59,8 @@ struct Observation {
 }
 
 impl Observation {
-    /// The code is told by its number.
+    /// Ends the call with the number of its code; `None` when the response has no code that can be read. A
+    /// call that is dropped before counts as cancelled.
     fn end(self, code: Option<usize>) {
         self.count.end(code);
         if let Some(span) = self.span {
@@ -65,7 +69,7 @@ impl Observation {
     }
 }
 
-/// Does a part of the work for a call, as part of its span.
+/// Runs `work` within the span of the call.
 fn part_of<T>(call: Option<&Observation>, work: impl FnOnce() -> T) -> T {
     let _entered = call.and_then(|call| call.span.as_ref()).map(CallSpan::enter);
     work()
@@ -75,9 +79,9 @@ impl<S, B> Service<Request<B>> for Observed<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
-    type Response = Response<Answer>;
+    type Response = Response<ObservedBody>;
     type Error = Infallible;
-    type Future = Answering<S::Future>;
+    type Future = ObservedCall<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -87,32 +91,32 @@ where
         let path = request.uri().path();
         let span = self.by.traces.as_ref().and_then(|traces| traces.call(path, request.headers()));
         let call = Some(Observation { count: self.by.calls.begin(path), span });
-        Answering { answer: part_of(call.as_ref(), || self.inner.call(request)), call }
+        ObservedCall { response: part_of(call.as_ref(), || self.inner.call(request)), call }
     }
 }
 
 pin_project! {
-    /// A call that has no answer yet.
+    /// A call that has no response yet.
     #[derive(Debug)]
-    pub struct Answering<F> {
+    pub struct ObservedCall<F> {
         #[pin]
-        answer: F,
+        response: F,
         call: Option<Observation>,
     }
 }
 
-impl<F> Future for Answering<F>
+impl<F> Future for ObservedCall<F>
 where
-    F: Future<Output = Result<Response<Body>, Infallible>>,
+    F: Future<Output = Answered>,
 {
-    type Output = Result<Response<Answer>, Infallible>;
+    type Output = Result<Response<ObservedBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(response) = ready!(part_of(this.call.as_ref(), || this.answer.poll(context)));
+        let Ok(response) = ready!(part_of(this.call.as_ref(), || this.response.poll(context)));
         let call = this.call.take();
-        let mut response = response.map(|body| Answer { body, call });
-        // An answer that is a status and nothing else has it among its headers.
+        let mut response = response.map(|body| ObservedBody { body, call });
+        // A response without a body has its status in the headers.
         if response.body().is_end_stream() {
             let code = code(response.headers());
             response.body_mut().end(code);
@@ -121,14 +125,14 @@ where
     }
 }
 
-/// A body whose trailers tell the code, and whose call ends with it.
+/// A response body. Its trailers hold the code of the call, which ends with it.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ObservedBody {
     body: Body,
     call: Option<Observation>,
 }
 
-impl Answer {
+impl ObservedBody {
     fn end(&mut self, code: Option<usize>) {
         if let Some(call) = self.call.take() {
             call.end(code);
@@ -136,7 +140,7 @@ impl Answer {
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ObservedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -145,7 +149,7 @@ impl http_body::Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        // A stream's messages may still have to be looked up.
+        // The messages of a stream may still have to be looked up, which belongs to the span.
         let frame = ready!(part_of(this.call.as_ref(), || Pin::new(&mut this.body).poll_frame(context)));
         match &frame {
             Some(Ok(frame)) => {
@@ -168,7 +172,7 @@ impl http_body::Body for Answer {
     }
 }
 
-/// The number of the code; none when it is missing or cannot be read.
+/// The number of the code; `None` when it is missing or cannot be read.
 fn code(headers: &HeaderMap) -> Option<usize> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
@@ -202,8 +206,8 @@ mod tests {
         assert!(text.contains(&format!("grpc_server_handling_seconds_count{{{labels}}} 1\n")), "{text}");
     }
 
-    /// A body of `frames`, which hangs after them unless it ends.
-    async fn call(metrics: &Metrics, path: &'static str, response: Response<Body>) -> Answer {
+    /// The observed body of `response`, for a call of `path`.
+    async fn call(metrics: &Metrics, path: &'static str, response: Response<Body>) -> ObservedBody {
         let mut response = Some(response);
         let service = service_fn(move |_: Request<()>| ready(Ok(response.take().unwrap())));
         let service = ObserveLayer::new(metrics.calls.clone(), None).layer(service);
@@ -211,7 +215,7 @@ mod tests {
         service.oneshot(request).await.unwrap().into_body()
     }
 
-    async fn read(mut body: Answer) {
+    async fn read(mut body: ObservedBody) {
         while std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_some() {}
     }
 

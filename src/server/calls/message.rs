@@ -1,8 +1,9 @@
-//! [`MessageLayer`]: a call's one message, whole before anything else is done for the call.
+//! [`MessageLayer`]: reads the one request message of a call before anything else is done for the call.
 //!
-//! As a rule it has come together with the call. Where it has not, the call waits, in a place of its own; of too many that
-//! wait, the one that has waited longest is refused: whoever sends its messages waits for milliseconds. What is too large is
-//! refused as soon as it says so.
+//! Usually the message has arrived together with the call. Otherwise the call waits, and its memory counts
+//! against a budget. When the budget is exceeded, the call that has waited longest is refused: a client that
+//! does send its messages waits for milliseconds only. A message that is too large is refused as soon as its
+//! prefix announces that.
 
 use std::{
     convert::Infallible,
@@ -20,22 +21,25 @@ use http_body::Body as HttpBody;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::room::{CALL_BYTES, Room};
+use super::{
+    memory::{CALL_BYTES, MemoryBudget},
+    route::Routed,
+};
 use crate::{
     domain::LookupError,
-    grpc::{MESSAGE_BYTES_MAX, PREFIX_BYTES, call_end, status},
+    grpc::{Answered, PREFIX_BYTES, RequestMessage, call_end, status},
 };
 
-/// For services whose methods take one message. Streams of requests need another.
+/// For services whose methods take one request message, and no stream of them.
 #[derive(Clone, Debug)]
-pub struct MessageLayer(Arc<Room>);
+pub struct MessageLayer(Arc<MemoryBudget>);
 
-/// Memory for calls that wait, over all connections: enough for 11,000 of which nothing has come yet.
-const ROOM_BYTES: usize = 11_000 * CALL_BYTES;
+/// Memory of calls that wait, over all connections: enough for 11,000 of which nothing has arrived yet.
+const WAITING_BYTES_MAX: usize = 11_000 * CALL_BYTES;
 
 impl Default for MessageLayer {
     fn default() -> Self {
-        Self(Arc::new(Room::of(ROOM_BYTES)))
+        Self(Arc::new(MemoryBudget::of(WAITING_BYTES_MAX)))
     }
 }
 
@@ -43,56 +47,60 @@ impl<S> Layer<S> for MessageLayer {
     type Service = Messages<S>;
 
     fn layer(&self, inner: S) -> Messages<S> {
-        Messages { inner, room: self.0.clone() }
+        Messages { inner, budget: self.0.clone() }
     }
 }
 
-/// A service that is called once the message is there.
+/// A service that is called once the whole message has arrived.
 #[derive(Clone, Debug)]
 pub struct Messages<S> {
     inner: S,
-    room: Arc<Room>,
+    budget: Arc<MemoryBudget>,
 }
 
-type Answered = Result<Response<Body>, Infallible>;
-
-impl<S, B> Service<Request<B>> for Messages<S>
+impl<S, B> Service<Request<Routed<B>>> for Messages<S>
 where
-    S: Service<Request<Bytes>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestMessage>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    /// A message that is there already takes no block of memory for its future.
+    /// A message that has arrived already needs no allocation for its future.
     type Future = Either<S::Future, BoxFuture<'static, Answered>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (parts, body) = request.into_parts();
-        let mut message = Arriving { body, read: Vec::new(), is_broken_off: false };
-        // Nobody is woken by this look: what is not there yet is asked for again.
-        if let Poll::Ready(Ok(message)) = message.poll(&mut Context::from_waker(Waker::noop())) {
-            return Either::Left(self.inner.call(Request::from_parts(parts, message)));
+    fn call(&mut self, request: Request<Routed<B>>) -> Self::Future {
+        let (parts, Routed { method, body }) = request.into_parts();
+        let bytes_max = method.request_bytes_max();
+        let mut message = Arriving { body, bytes_max, read: Vec::new(), has_broken_off: false };
+        // Without a waker: a message that has not arrived is polled again by the future below.
+        if let Poll::Ready(Ok(bytes)) = message.poll(&mut Context::from_waker(Waker::noop())) {
+            return Either::Left(
+                self.inner.call(Request::from_parts(parts, RequestMessage { method, bytes })),
+            );
         }
         let end = call_end(&parts.headers, &parts.extensions);
-        let (mut inner, mut place) = (self.inner.clone(), self.room.enter());
+        let (mut inner, mut reservation) = (self.inner.clone(), self.budget.reserve());
         Either::Right(Box::pin(async move {
             let message = poll_fn(|context| {
                 let arrived = message.poll(context);
-                place.hold(message.read.capacity());
+                reservation.resize(message.read.capacity());
                 match arrived {
-                    Poll::Pending => place.needed(context).map(|()| Err(LookupError::Overloaded)),
+                    Poll::Pending => reservation.poll_evicted(context).map(|()| Err(LookupError::Overloaded)),
                     arrived @ Poll::Ready(_) => arrived,
                 }
             });
             match message.await {
-                Ok(message) => {
-                    drop(place);
-                    inner.call(Request::from_parts(parts, message)).await
+                Ok(bytes) => {
+                    drop(reservation);
+                    inner.call(Request::from_parts(parts, RequestMessage { method, bytes })).await
                 }
                 Err(error) => Ok(status(&error, end).into_http()),
             }
@@ -100,22 +108,26 @@ where
     }
 }
 
-/// A message of which `read` has come, in a copy: a piece of a frame would keep the frame.
+/// A message that has arrived in part.
 struct Arriving<B> {
     body: B,
+    /// The largest message, without its prefix.
+    bytes_max: usize,
+    /// A copy of the part that has arrived. A slice of a frame would keep the whole frame in memory.
     read: Vec<u8>,
-    /// Whether the peer has left before the end.
-    is_broken_off: bool,
+    /// Whether the peer left before the end of the message.
+    has_broken_off: bool,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
-    /// The message and its prefix, or all that came when it ended before.
+    /// The message with its prefix. When the body ends early, it is the part that has arrived, which the
+    /// service refuses.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, LookupError>> {
         loop {
-            if self.is_broken_off {
+            if self.has_broken_off {
                 return Poll::Pending;
             }
-            if is_too_large(&self.read) {
+            if self.is_too_large(&self.read) {
                 return Poll::Ready(Err(LookupError::MessageTooLarge));
             }
             if self.body.is_end_stream() {
@@ -125,37 +137,39 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(whole)
-                        if self.read.is_empty() && self.body.is_end_stream() && !is_too_large(&whole) =>
+                        if self.read.is_empty()
+                            && self.body.is_end_stream()
+                            && !self.is_too_large(&whole) =>
                     {
                         return Poll::Ready(Ok(whole));
                     }
-                    Ok(piece) => self.take(&piece),
+                    Ok(part) => self.take(&part),
                     // Trailers are not part of a message.
                     Err(_) => {}
                 },
                 Poll::Ready(None) => return Poll::Ready(Ok(mem::take(&mut self.read).into())),
-                // There is nobody to answer. hyper drops the call then, which is counted as one whose caller left.
-                Poll::Ready(Some(Err(_))) => self.is_broken_off = true,
+                // There is no caller to answer any more. hyper drops the call, which is counted as cancelled.
+                Poll::Ready(Some(Err(_))) => self.has_broken_off = true,
             }
         }
     }
 
-    fn take(&mut self, piece: &[u8]) {
-        self.read.extend_from_slice(piece);
-        let whole = PREFIX_BYTES + announced(&self.read).min(MESSAGE_BYTES_MAX);
+    fn take(&mut self, part: &[u8]) {
+        self.read.extend_from_slice(part);
+        let whole = PREFIX_BYTES + announced(&self.read).min(self.bytes_max);
         self.read.reserve_exact(whole.saturating_sub(self.read.len()));
+    }
+
+    /// Whether `read` is longer than the largest message, or its prefix announces a longer one.
+    fn is_too_large(&self, read: &[u8]) -> bool {
+        announced(read) > self.bytes_max || read.len() > PREFIX_BYTES + self.bytes_max
     }
 }
 
-/// How long the message is going to be, as far as it says.
+/// The length of the message that the prefix announces; 0 while the prefix has not arrived.
 fn announced(read: &[u8]) -> usize {
     let length = read.get(1..PREFIX_BYTES).and_then(|length| length.try_into().ok());
     length.map_or(0, |length| u32::from_be_bytes(length) as usize)
-}
-
-/// Whether `read` is more than a call may send, or announces it.
-fn is_too_large(read: &[u8]) -> bool {
-    announced(read) > MESSAGE_BYTES_MAX || read.len() > PREFIX_BYTES + MESSAGE_BYTES_MAX
 }
 
 #[cfg(test)]
@@ -170,24 +184,30 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     use super::*;
+    use crate::grpc::{ContactMethod, MESSAGE_BYTES_MAX};
 
-    /// What the service behind the layer is called with when `frames` come one after the other, or the code of a refusal.
+    fn routed<B>(body: B) -> Routed<B> {
+        Routed { method: ContactMethod::GetProfilePicture, body }
+    }
+
+    /// The message that the service behind the layer gets when `frames` arrive one by one, or the code of a
+    /// refusal.
     async fn call(frames: &[&[u8]]) -> Result<Vec<u8>, Code> {
-        let service = MessageLayer::default().layer(service_fn(|request: Request<Bytes>| async {
-            Ok(Response::new(Body::new(Full::new(request.into_body()))))
+        let service = MessageLayer::default().layer(service_fn(|request: Request<RequestMessage>| async {
+            Ok(Response::new(Body::new(Full::new(request.into_body().bytes))))
         }));
         let (mut sender, body) = Channel::<Bytes>::new(1);
         let frames: Vec<_> = frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
         tokio::spawn(async move {
             for frame in frames {
                 yield_now().await;
-                // Whoever refuses the first frame does not wait for the second.
+                // A layer that refuses the first frame does not read the second.
                 let _ = sender.send_data(frame).await;
             }
         });
-        // In stopped time: it ends at once when nobody is going to be woken.
-        let answer = timeout(Duration::from_secs(1), service.oneshot(Request::new(body))).await;
-        let Ok(response) = answer.expect("whoever waits for a message is woken when it comes");
+        // On a paused clock the time-out fires at once when no task is going to be woken.
+        let answer = timeout(Duration::from_secs(1), service.oneshot(Request::new(routed(body)))).await;
+        let Ok(response) = answer.expect("a call that waits for its message is woken when it arrives");
         match Status::from_header_map(response.headers()) {
             Some(status) => Err(status.code()),
             None => Ok(response.into_body().collect().await.unwrap().to_bytes().to_vec()),
@@ -203,39 +223,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_is_there_already_is_not_waited_for() {
+    async fn a_message_that_has_arrived_already_is_not_waited_for() {
         let mut service = MessageLayer::default()
-            .layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
-        let future = service.call(Request::new(Full::from("\0\0\0\0\0")));
+            .layer(service_fn(|_: Request<RequestMessage>| async { Ok(Response::new(Body::empty())) }));
+        let future = service.call(Request::new(routed(Full::from("\0\0\0\0\0"))));
         assert!(matches!(future, Either::Left(_)));
     }
 
     #[tokio::test]
-    async fn of_too_many_that_wait_the_one_that_waited_longest_leaves() {
-        /// The code of a call that fails. It has less time than the wait that the refusal tells.
+    async fn of_too_many_calls_that_wait_the_one_that_waited_longest_is_refused() {
+        /// The code of a call that fails. The call has less time left than the wait in the refusal.
         async fn code(call: impl Future<Output = Answered>) -> Option<Code> {
             let Ok(response) = call.await;
             let status = Status::from_header_map(response.headers())?;
             assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
             Some(status.code())
         }
-        let layer = MessageLayer(Arc::new(Room::of(2 * CALL_BYTES)));
+        let layer = MessageLayer(Arc::new(MemoryBudget::of(2 * CALL_BYTES)));
         let mut service =
-            layer.layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
+            layer.layer(service_fn(|_: Request<RequestMessage>| async { Ok(Response::new(Body::empty())) }));
         let mut announce = || {
             let (sender, body) = Channel::<Bytes>::new(1);
-            (sender, service.call(Request::builder().header("grpc-timeout", "500m").body(body).unwrap()))
+            (
+                sender,
+                service.call(Request::builder().header("grpc-timeout", "500m").body(routed(body)).unwrap()),
+            )
         };
         let [(_first, first), (second_ends, second), (third_ends, third)] =
             [announce(), announce(), announce()];
         assert_eq!(code(first).await, Some(Code::Unavailable));
         drop(second_ends);
         assert_eq!(code(second).await, None);
-        // There is room again.
+        // The budget has memory for two again.
         let (_fourth, fourth) = announce();
         drop(third_ends);
         assert_eq!(code(third).await, None);
-        // Its message takes the room of two.
+        // Its message takes the memory of two calls.
         let (mut fifth_sends, fifth) = announce();
         fifth_sends.send_data(vec![0; CALL_BYTES].into()).await.unwrap();
         let fifth = tokio::spawn(fifth);
@@ -248,13 +271,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_leaves_before_the_end_gets_no_answer() {
         let mut service = MessageLayer::default()
-            .layer(service_fn(|_: Request<Bytes>| async { Ok(Response::new(Body::empty())) }));
+            .layer(service_fn(|_: Request<RequestMessage>| async { Ok(Response::new(Body::empty())) }));
         let gone = StreamBody::new(stream::iter([Ok(Frame::data(Bytes::from_static(b"\0"))), Err("reset")]));
-        assert!(timeout(Duration::from_secs(1), service.call(Request::new(gone))).await.is_err());
+        assert!(timeout(Duration::from_secs(1), service.call(Request::new(routed(gone)))).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_too_large_is_refused_as_soon_as_it_says_so() {
+    async fn a_message_that_is_too_large_is_refused_as_soon_as_it_is_announced() {
         let whole = [&[0, 0, 0, 0x40, 0][..], &[b'1'; MESSAGE_BYTES_MAX]].concat();
         assert_eq!(call(&[&whole]).await, Ok(whole.clone()));
         assert_eq!(call(&[&whole, b"1"]).await, Err(Code::ResourceExhausted));

@@ -1,9 +1,9 @@
-//! [`Batch`]: calls that came in together are answered together.
+//! [`Batch`]: calls that arrive together are answered together.
 //!
-//! Given a task each, as hyper's own executor does, calls are answered one by one, with a write to the socket for almost
-//! every answer, which is most of what a hit costs. Here they wait until the connection has read all that has come. Then
-//! each is polled once, on the connection's own task. What ends there, as every hit does, leaves in one write; what has to
-//! wait goes on in a task of its own.
+//! hyper's own executor gives each call a task. Then almost every response has a write to the socket of its
+//! own, which is most of the cost of a hit. Here calls wait until the connection has read everything that has
+//! arrived. Then each call is polled once, in the task of the connection. Calls that end there, as every hit
+//! does, leave in one write. A call that has to wait goes on in a task of its own.
 
 use std::{
     collections::VecDeque,
@@ -16,22 +16,23 @@ use std::{
 
 use hyper::rt::Executor;
 
-/// Calls between two writes. More would keep a peer waiting that could read one part while the next is worked on.
+/// Most calls between two writes. With more, the peer would wait for responses that are complete already.
 const CALLS_MAX: usize = 32;
 
-/// A call as hyper hands it over: it sends its own answer.
+/// A call as hyper hands it to its executor: it sends its own response.
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The calls of one connection that have not begun.
 #[derive(Default)]
 pub struct Batch(Arc<Mutex<Vec<Call>>>);
 
-/// Takes calls from hyper, as long as their [`Batch`] is there. Each call has a copy of it, so it does not keep the batch:
-/// calls that have not begun when the connection ends would keep each other for ever, with their places.
+/// The executor given to hyper. It holds the batch weakly, because hyper keeps a clone of it in every call:
+/// otherwise calls that have not begun when the connection ends would keep each other alive for ever, with
+/// their permits.
 #[derive(Clone)]
-pub struct Intake(Weak<Mutex<Vec<Call>>>);
+pub struct BatchExecutor(Weak<Mutex<Vec<Call>>>);
 
-impl<F> Executor<F> for Intake
+impl<F> Executor<F> for BatchExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -44,17 +45,18 @@ where
 
 impl Batch {
     /// The executor for the connection that is to be driven.
-    pub fn intake(&self) -> Intake {
-        Intake(Arc::downgrade(&self.0))
+    pub fn executor(&self) -> BatchExecutor {
+        BatchExecutor(Arc::downgrade(&self.0))
     }
 
-    /// Drives `connection`, whose executor is the intake, and begins the calls it hands over. Must run on a tokio runtime.
-    /// Calls that have not begun when the connection ends are dropped with the batch: nobody is there to answer.
+    /// Drives `connection`, which has the executor of this batch, and begins its calls. Must run on a tokio
+    /// runtime. Calls that have not begun when the connection ends are dropped with the batch: they have no
+    /// caller any more.
     pub async fn drive<C: Future>(&self, mut connection: Pin<&mut C>) -> C::Output {
         let mut calls = VecDeque::new();
         poll_fn(|context| {
             loop {
-                // Reads what has come, and writes what has been answered since.
+                // Reads the calls that have arrived, and writes the responses since the last poll.
                 if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                     return Poll::Ready(ended);
                 }
@@ -71,15 +73,15 @@ impl Batch {
 }
 
 fn lock(calls: &Mutex<Vec<Call>>) -> MutexGuard<'_, Vec<Call>> {
-    // The list is whole after any panic: each change to it is one call.
+    // The list is consistent after any panic: each change to it is one call of a method.
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Polls a call for the first time.
 fn begin(mut call: Call) {
-    // It is polled anew by its own task, so nobody need wake this one.
+    // Without a waker: a call that is pending is polled again by a task of its own.
     let mut context = Context::from_waker(Waker::noop());
-    // A panic ends the call alone, which hyper then resets. It was reported where it happened.
+    // A panic ends this call alone: hyper then resets its stream. The panic hook has logged it.
     if let Ok(Poll::Pending) = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut context))) {
         tokio::spawn(call);
     }
@@ -113,18 +115,18 @@ mod tests {
         }
     }
 
-    /// Drives a connection that takes `calls` in when it is first polled, and ends when there was nothing new since.
-    /// Returns how often it was polled; all of it happens in one poll of the whole.
+    /// Drives a connection that reads `calls` in its first poll, and ends in the next one. Returns how often
+    /// it was polled. All of that happens in one poll of the batch.
     fn drive(calls: Vec<Call>) -> usize {
         let batch = Batch::default();
-        let (intake, mut calls, mut polls) = (batch.intake(), Some(calls), 0);
+        let (executor, mut calls, mut polls) = (batch.executor(), Some(calls), 0);
         let connection = poll_fn(|_| {
             polls += 1;
             match calls.take() {
                 None => Poll::Ready(()),
                 Some(calls) => {
                     for call in calls {
-                        intake.execute(call);
+                        executor.execute(call);
                     }
                     Poll::Pending
                 }
@@ -179,18 +181,18 @@ mod tests {
     #[tokio::test]
     async fn calls_that_have_not_begun_end_with_their_connection() {
         let batch = Batch::default();
-        let place = Arc::new(());
+        let permit = Arc::new(());
         let mut connection = pin!(poll_fn(|_| {
-            let (own, place) = (batch.intake(), place.clone());
-            batch.intake().execute(async move {
-                let _held = (own, place);
+            let (own, permit) = (batch.executor(), permit.clone());
+            batch.executor().execute(async move {
+                let _held = (own, permit);
                 pending::<()>().await;
             });
             Poll::Ready(())
         }));
         batch.drive(connection.as_mut()).await;
-        assert_eq!(Arc::strong_count(&place), 2);
+        assert_eq!(Arc::strong_count(&permit), 2);
         drop(batch);
-        assert_eq!(Arc::strong_count(&place), 1, "a call that nobody drives is kept for ever");
+        assert_eq!(Arc::strong_count(&permit), 1, "a call that is never polled is kept for ever");
     }
 }

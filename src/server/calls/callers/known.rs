@@ -1,16 +1,13 @@
-//! [`Known`]: the callers that are known, and what they prove it by.
+//! [`Known`]: the callers that are known, each with its token or certificate.
 //!
-//! Of the tokens that are known only hashes are held.
+//! Of the tokens only hashes are held.
 
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use crate::{
-    domain::{Caller, Unknown},
-    server::tls::PeerNames,
-};
+use crate::domain::{Caller, PeerNames, Unknown};
 
 /// The callers that are known.
 #[derive(Debug, Default)]
@@ -34,15 +31,15 @@ impl TokenHash {
 }
 
 impl Known {
-    /// Most callers. A token that its connection has not just shown is compared with every one of them, which takes some
-    /// 50 us for so many.
+    /// Most callers. The first token of a connection, and each one that differs from the last, is compared
+    /// with all of them, which takes about 50 us for so many.
     pub const CALLERS_MAX: usize = 1000;
 
-    /// Adds a caller by its token, or returns the one that has the same.
+    /// Adds a caller by its token.
     ///
     /// # Errors
     ///
-    /// The other caller.
+    /// The caller that has the same token.
     pub fn add_token(&mut self, hash: TokenHash, caller: Caller) -> Result<(), Caller> {
         if let Some((_, other)) = self.tokens.iter().find(|(known, _)| *known == hash) {
             return Err(other.clone());
@@ -51,11 +48,11 @@ impl Known {
         Ok(())
     }
 
-    /// Adds a caller by a name in its certificate; see [`certificate_name`] for what counts as the same name.
+    /// Adds a caller by a name in its certificate. URIs are the same byte by byte, other names whatever their case.
     ///
     /// # Errors
     ///
-    /// The other caller of that name.
+    /// The caller that has the same name.
     pub fn add_certificate(&mut self, name: &str, caller: Caller) -> Result<(), Caller> {
         if let Some(other) = self.certificates.get(&certificate_name(name)) {
             return Err(other.clone());
@@ -64,29 +61,30 @@ impl Known {
         Ok(())
     }
 
-    /// Whether any of them is known by a token.
+    /// Whether a caller is known by a token.
     #[must_use]
     pub fn has_tokens(&self) -> bool {
         !self.tokens.is_empty()
     }
 
-    /// How many there are.
+    /// The number of callers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tokens.len() + self.certificates.len()
     }
 
-    /// Whether there are none.
+    /// Whether no caller is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The caller whose token this is. Looks at every token, whichever fits, so that the time tells nothing.
+    /// The caller of this token. Compares with every token, even after one has matched, so that the time does
+    /// not depend on the token.
     ///
     /// # Errors
     ///
-    /// [`Unknown::TokenUnknown`] when it is nobody's.
+    /// [`Unknown::TokenUnknown`] when no caller has it.
     pub fn by_token(&self, token: &str) -> Result<&Caller, Unknown> {
         let given = TokenHash::of(token);
         let mut found = u64::MAX;
@@ -98,11 +96,12 @@ impl Known {
         found.map(|(_, caller)| caller).ok_or(Unknown::TokenUnknown)
     }
 
-    /// The caller that one of these names, and no other, belongs to.
+    /// The one caller that these names belong to.
     ///
     /// # Errors
     ///
-    /// [`Unknown::CertificateUnknown`] when they are nobody's, [`Unknown::CertificateAmbiguous`] when they are several ones'.
+    /// [`Unknown::CertificateUnknown`] when they belong to no caller, [`Unknown::CertificateAmbiguous`] when
+    /// to several.
     pub fn by_certificate(&self, names: &PeerNames) -> Result<&Caller, Unknown> {
         let mut callers = names.0.iter().filter_map(|name| self.certificates.get(&certificate_name(name)));
         let caller = callers.next().ok_or(Unknown::CertificateUnknown)?;
@@ -113,7 +112,8 @@ impl Known {
     }
 }
 
-/// A name as it is compared: a URI to the byte (as SPIFFE wants it), any other, as DNS does, without regard to case.
+/// The form in which a name is compared: a URI byte by byte (SPIFFE requires that), a DNS or common name
+/// without regard to case.
 fn certificate_name(name: &str) -> String {
     if name.contains(':') { name.to_owned() } else { name.to_ascii_lowercase() }
 }

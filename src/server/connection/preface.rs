@@ -1,7 +1,7 @@
 //! [`Prefaced`]: a byte stream whose peer has sent the HTTP/2 preface (RFC 9113, 3.4) in time.
 //!
-//! hyper waits for the preface without a bound, so that silent connections would pile up. It is read here, and handed to
-//! hyper again. A peer that speaks HTTP/1 is told so in its own protocol.
+//! hyper waits for the preface without a limit, so silent connections would accumulate. The preface is read
+//! here, and hyper reads it again. A peer that speaks HTTP/1 gets a response in its own protocol.
 
 use std::{
     io::{self, Cursor},
@@ -11,16 +11,16 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// What an HTTP/2 connection begins with.
+/// The first bytes of an HTTP/2 connection.
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The status says that the major version of HTTP is not supported (RFC 9110, 15.6.6).
+/// Status 505: the major version of HTTP is not supported (RFC 9110, 15.6.6).
 const HTTP_1_HEAD: &str =
     "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n";
 const HTTP_1_TEXT: &str = "This port speaks gRPC, over HTTP/2 only; try grpcurl. Metrics and health checks for HTTP/1.1 \
     (/metrics, /livez, /readyz) are on the port set by --admin-listen (HYPERSENDER_GRPC_ADMIN_LISTEN).\n";
 
-/// The stream, with the preface to be read again first.
+/// The stream. The preface is read from it once more before the rest.
 #[derive(Debug)]
 pub struct Prefaced<S> {
     preface: Cursor<&'static [u8]>,
@@ -28,18 +28,19 @@ pub struct Prefaced<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
-    /// Reads the preface. A peer that speaks HTTP/1 gets an answer, and the stream is shut down.
+    /// Reads the preface. A peer that speaks HTTP/1 gets a response, and the stream is shut down.
     ///
     /// # Errors
     ///
-    /// When the stream ends before the preface, or another protocol is spoken.
+    /// When the stream ends before the preface, or the peer speaks another protocol.
     pub async fn read(mut stream: S) -> io::Result<Self> {
         let mut start = [0; PREFACE.len()];
         let mut read = 0;
         while read < start.len() {
             let more = stream.read(&mut start[read..]).await?;
             read += more;
-            // Said at the first byte that differs, so that whoever speaks HTTP/1 is not kept waiting.
+            // Decided at the first byte that differs: a peer that speaks HTTP/1 may send fewer bytes than the
+            // preface has.
             if more == 0 || start[..read] != PREFACE[..read] {
                 if begins_http_1(&start[..read]) {
                     refuse_http_1(&mut stream).await?;
@@ -51,8 +52,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
     }
 }
 
-/// Whether `start`, which is no preface, is the beginning of a request line: a method in capitals, and a blank behind it
-/// as far as that has come. A TLS handshake, random bytes or a preface that broke off get no answer.
+/// Whether `start`, which is no preface, is the beginning of a request line: a method in capitals, and a
+/// blank behind it if that has arrived. A TLS handshake, random bytes or an incomplete preface get no
+/// response.
 fn begins_http_1(start: &[u8]) -> bool {
     let method = start.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     let of_preface = start.iter().zip(PREFACE).take_while(|(byte, expected)| byte == expected).count();
@@ -102,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream from which `bytes` can be read, and what was written to it once it is shut down.
+    /// Reads a stream of `bytes`. Returns the bytes behind `Prefaced`, and the response that the peer got.
     async fn read(bytes: &[u8]) -> (io::Result<Vec<u8>>, String) {
         let (mut peer, stream) = duplex(4096);
         peer.write_all(bytes).await.unwrap();

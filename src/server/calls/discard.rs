@@ -1,13 +1,14 @@
 //! [`DiscardLayer`]: reads the rest of a request that was answered before its end.
 //!
-//! A call can be refused before its message has arrived: the caller is unknown, the path is wrong, the message is too
-//! large. Its request body is dropped then, and h2 resets the stream while DATA frames are still on their way. h2
-//! remembers 50 reset streams of a connection for a second and ignores DATA for those. DATA for any other closed stream
-//! counts as a fault of the peer, and after 128 such faults h2 ends the connection with all its calls. Some clients also
-//! report the reset in place of the status that came before it.
+//! A call can be refused before its message has arrived: the caller is unknown, the path is wrong, the
+//! message is too large. Its request body is dropped then, and h2 resets the stream while DATA frames are
+//! still on their way. h2 remembers 50 reset streams of a connection for a second and ignores DATA for those.
+//! DATA for any other closed stream counts as a fault of the peer, and after 128 such faults h2 ends the
+//! connection with all its calls. Some clients also report the reset in place of the status before it.
 //!
-//! Here a body that is dropped before its end is read on and discarded, within bounds of bytes, time and memory. The
-//! answer leaves at once, and the stream ends without a reset. A body that was read to its end costs nothing.
+//! Here a body that is dropped before its end is read on and discarded, within bounds of bytes, time and
+//! memory. The answer leaves at once, and the stream ends without a reset. A body that was read to its end
+//! costs nothing.
 
 use std::{
     convert::Infallible,
@@ -24,44 +25,47 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::{runtime::Handle, time::timeout};
 use tower::{Layer, Service};
 
-use super::room::{CALL_BYTES, Place, Room};
+use super::memory::{CALL_BYTES, MemoryBudget, Reservation};
 
-/// Bytes of one request that are discarded: the largest message that gRPC takes unless told otherwise. The stream of a client
-/// that sends more is reset. Nearly every client ends or resets its request once it has read the answer. Node.js sends on, and
-/// counts what it could not send before a reset against the memory of its connection, for good.
+/// Bytes of one request that are discarded: the largest message that gRPC accepts by default. The stream of a
+/// client that sends more is reset. Nearly every client ends or resets its request once it has read the
+/// answer. Node.js continues to send; bytes that it could not send before a reset count against the memory of
+/// its connection until that is closed.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Time for the end of one request to come. A client that has its message sends it within a round trip. A stream whose
-/// end does not come is reset, so that it does not count against its connection's limit of streams for longer.
+/// Time for the rest of one request to arrive. A client that has its message ready sends it within a round
+/// trip. A stream that does not end in time is reset, so that it does not count against the stream limit of
+/// its connection for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Memory for requests that are discarded, over all connections: enough for 4,096. Beyond it the oldest is reset.
-const ROOM_BYTES: usize = 4_096 * CALL_BYTES;
+/// Memory of requests that are discarded, over all connections: enough for 4,096. With more, the oldest one
+/// is reset.
+const DISCARDED_BYTES_MAX: usize = 4_096 * CALL_BYTES;
 
 /// Gives services request bodies that are read to their end even when they are dropped before.
 #[derive(Clone, Debug)]
-pub struct DiscardLayer(Arc<Room>);
+pub struct DiscardLayer(Arc<MemoryBudget>);
 
 impl Default for DiscardLayer {
     fn default() -> Self {
-        Self(Arc::new(Room::of(ROOM_BYTES)))
+        Self(Arc::new(MemoryBudget::of(DISCARDED_BYTES_MAX)))
     }
 }
 
 impl<S> Layer<S> for DiscardLayer {
-    type Service = Discarding<S>;
+    type Service = Discard<S>;
 
-    fn layer(&self, inner: S) -> Discarding<S> {
-        Discarding { inner, room: self.0.clone() }
+    fn layer(&self, inner: S) -> Discard<S> {
+        Discard { inner, budget: self.0.clone() }
     }
 }
 
 /// A service that may answer before the end of a request.
 #[derive(Clone, Debug)]
-pub struct Discarding<S> {
+pub struct Discard<S> {
     inner: S,
-    room: Arc<Room>,
+    budget: Arc<MemoryBudget>,
 }
 
-impl<S, B, A> Service<Request<B>> for Discarding<S>
+impl<S, B, A> Service<Request<B>> for Discard<S>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<A>, Error = Infallible>,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -75,8 +79,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        let room = self.room.clone();
-        self.inner.call(request.map(|body| RequestBody { body: Some(body), has_ended: false, room }))
+        let budget = self.budget.clone();
+        self.inner.call(request.map(|body| RequestBody { body: Some(body), has_ended: false, budget }))
     }
 }
 
@@ -88,9 +92,9 @@ where
 {
     /// Taken when this is dropped, and at no other time.
     body: Option<B>,
-    /// Whether nothing is left to be read: the end has come, or the peer has left.
+    /// Whether nothing is left to be read: the request has ended, or the peer has left.
     has_ended: bool,
-    room: Arc<Room>,
+    budget: Arc<MemoryBudget>,
 }
 
 impl<B> Body for RequestBody<B>
@@ -107,7 +111,7 @@ where
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-        // Noted once, because h2 takes its connection's lock to answer.
+        // Stored, because each question to h2 locks its connection.
         this.has_ended = !matches!(frame, Some(Ok(_))) || body.is_end_stream();
         Poll::Ready(frame)
     }
@@ -131,37 +135,38 @@ where
             return;
         }
         let mut rest = Rest { body, bytes_left: BYTES_MAX };
-        // The end may have arrived already, or the peer may have reset the stream. Then there is nothing to wait for.
+        // The end may have arrived already, or the peer may have reset the stream. Then there is nothing to
+        // wait for.
         if rest.poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             return;
         }
-        // Without a runtime the connection is gone, too.
+        // Without a runtime the connection does not exist any more.
         let Ok(runtime) = Handle::try_current() else { return };
-        let place = self.room.enter();
-        runtime.spawn(timeout(PATIENCE, discard(rest, place)));
+        let reservation = self.budget.reserve();
+        runtime.spawn(timeout(PATIENCE, discard(rest, reservation)));
     }
 }
 
-/// Reads `rest` to its end, or until others need its place.
-async fn discard<B>(mut rest: Rest<B>, mut place: Place)
+/// Reads `rest` to its end, or until it is evicted.
+async fn discard<B>(mut rest: Rest<B>, mut reservation: Reservation)
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    poll_fn(|context| match place.needed(context) {
+    poll_fn(|context| match reservation.poll_evicted(context) {
         Poll::Ready(()) => Poll::Ready(()),
         Poll::Pending => rest.poll(context),
     })
     .await;
 }
 
-/// What is still to come of a request.
+/// The part of a request that has not arrived yet.
 struct Rest<B> {
     body: B,
     bytes_left: usize,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Rest<B> {
-    /// Ready when there is nothing more to read: the end has come, the peer has left, or it sends too much.
+    /// Ready when nothing more is to be read: the request has ended, the peer has left, or it sends too much.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while let Some(Ok(frame)) = ready!(Pin::new(&mut self.body).poll_frame(context)) {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
@@ -201,7 +206,8 @@ mod tests {
         sender
     }
 
-    /// How long the body is read on while the client sends `piece` every `pace`.
+    /// How long the body is read on while the client sends `piece` bytes every `pace`, and how many bytes it
+    /// sends.
     async fn read_for(layer: &DiscardLayer, piece: usize, pace: Duration) -> (Duration, usize) {
         let mut sender = refuse(layer);
         let (begin, mut sent) = (Instant::now(), 0);
@@ -223,7 +229,7 @@ mod tests {
         assert!(!layer.0.is_empty());
         drop(sender);
         sleep(Duration::from_millis(1)).await;
-        assert!(layer.0.is_empty(), "the place is free after the end");
+        assert!(layer.0.is_empty(), "the memory is free after the end");
     }
 
     #[tokio::test(start_paused = true)]
@@ -239,12 +245,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_too_many_requests_the_oldest_is_given_up() {
-        let layer = DiscardLayer(Arc::new(Room::of(2 * CALL_BYTES)));
+        let layer = DiscardLayer(Arc::new(MemoryBudget::of(2 * CALL_BYTES)));
         let mut senders = [refuse(&layer), refuse(&layer), refuse(&layer)];
         yield_now().await;
         let mut is_read = Vec::new();
         for sender in &mut senders {
-            // The second piece finds room once the first is read.
+            // The channel takes the second part once the first one is read.
             let _ = sender.send_data(Bytes::from_static(b"1")).await;
             is_read.push(sender.send_data(Bytes::from_static(b"2")).await.is_ok());
         }
@@ -255,18 +261,18 @@ mod tests {
     async fn a_request_that_has_arrived_takes_no_task() {
         let tasks = || Handle::current().metrics().num_alive_tasks();
         let before = tasks();
-        let room = DiscardLayer::default().0;
+        let budget = DiscardLayer::default().0;
         let body = |text: &'static str| RequestBody {
             body: Some(Full::new(Bytes::from_static(text.as_bytes()))),
             has_ended: false,
-            room: room.clone(),
+            budget: budget.clone(),
         };
         drop(body(""));
         drop(body("not looked at"));
         let read = body("read").collect().await.unwrap().to_bytes();
         assert_eq!(read, "read");
         assert_eq!(tasks(), before);
-        assert!(room.is_empty());
+        assert!(budget.is_empty());
     }
 
     #[tokio::test]

@@ -1,14 +1,16 @@
-//! [`LastGoaway`]: what h2 reads around the last GOAWAY of a connection, so that no call in flight is lost.
+//! [`LastGoaway`]: filters the frames that h2 reads around the last GOAWAY of a connection, so that no call
+//! in flight is lost.
 //!
-//! A connection ends in two steps (RFC 9113, 6.8): a GOAWAY that allows every stream, with a PING behind it, and once the
-//! peer acknowledges the PING, a GOAWAY with the last stream that is answered. What the peer sent before it read the second
-//! one belongs to streams that are ignored. h2 does that for HEADERS, DATA and RST_STREAM, but takes a WINDOW_UPDATE of such
-//! a stream for a protocol error, and ends the connection with all its calls. gRPC's C core sends just that: its
-//! acknowledgement goes out before the calls that it had queued. Those WINDOW_UPDATEs are withheld here.
+//! A connection ends in two steps (RFC 9113, 6.8). The first GOAWAY allows every stream, and a PING follows
+//! it. Once the peer acknowledges the PING, a second GOAWAY names the last stream that is answered. Frames of
+//! later streams, which the peer sent before it read the second GOAWAY, are to be ignored. h2 ignores
+//! HEADERS, DATA and RST_STREAM of such a stream, but takes a WINDOW_UPDATE for a protocol error, and ends
+//! the connection with all its calls. gRPC's C core sends such frames: its acknowledgement leaves before the
+//! calls that it has queued. Those WINDOW_UPDATEs are removed here.
 //!
-//! h2 waits for the acknowledgement for ever, and a client that reads its connection only during calls does not send it.
-//! [`Ending::acknowledge`] puts one in the peer's place: a call that the peer then still sends has an id above that of the
-//! last GOAWAY, so the peer knows that it may repeat it.
+//! h2 waits for the acknowledgement without a limit, and a client that reads its connection only during calls
+//! does not send one. [`Ending::acknowledge`] inserts it. A call that the peer sends after that has an id
+//! above the last stream of the second GOAWAY, so the peer knows that it may retry the call.
 
 use std::{
     io,
@@ -33,14 +35,14 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// The largest frame that the server allows its peer; h2 ends the connection for a larger one.
+/// The largest frame that the server accepts. h2 ends the connection for a larger one.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
-/// The PING that h2 sends behind the first GOAWAY, as its acknowledgement. The payload is h2's own, which the tests of
-/// `connection` hold against what it sends.
+/// The acknowledgement of the PING that h2 sends behind the first GOAWAY. The payload is a constant of h2;
+/// the tests of `connection` compare it with the PING on the wire.
 const ACKNOWLEDGEMENT: [u8; 17] =
     [0, 0, 8, PING, ACK, 0, 0, 0, 0, 0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
-/// How far the end of a connection has come. Clones are the same.
+/// The progress of the end of a connection. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Ending(Arc<Steps>);
 
@@ -48,57 +50,51 @@ pub struct Ending(Arc<Steps>);
 struct Steps {
     begun: AtomicBool,
     acknowledged: AtomicBool,
-    mid_frame: AtomicBool,
 }
 
 impl Ending {
-    /// To be called when the first GOAWAY is asked for.
+    /// Must be called just before the first GOAWAY is requested.
     pub fn begin(&self) {
         self.0.begun.store(true, Relaxed);
     }
 
-    /// Acknowledges the PING in the peer's place, as soon as the peer is at the end of a frame. Takes effect when the
-    /// connection is polled next.
+    /// Inserts the acknowledgement of the PING, as soon as the peer is at the end of a frame. Takes effect
+    /// when the connection is polled next.
     pub fn acknowledge(&self) {
         self.0.acknowledged.store(true, Relaxed);
-    }
-
-    /// Whether the peer stopped in the middle of a frame, so that nothing can be put behind it.
-    pub fn is_mid_frame(&self) -> bool {
-        self.0.mid_frame.load(Relaxed)
     }
 }
 
 /// The preface and the frames of a peer, as h2 reads them.
 ///
-/// Until the end of the connection begins, bytes pass through as they come and only the boundaries of frames are followed,
-/// which costs a dozen instructions a frame. From then on frames are passed on whole.
+/// Until the end of the connection begins, bytes pass through as they arrive, and only the boundaries of
+/// frames are followed, which costs a dozen instructions a frame. From then on, frames are passed on whole.
 #[derive(Debug)]
 pub struct LastGoaway<S> {
     stream: S,
     ending: Ending,
     passed: Passed,
-    /// Read while the connection ends, and not looked at yet: less than a frame, as a rule.
+    /// Bytes read while the connection ends and not checked yet: usually less than a frame.
     unseen: BytesMut,
-    /// Looked at, for h2 to read.
+    /// Frames that are checked, for h2 to read.
     seen: BytesMut,
-    /// The highest stream that h2 knows, once the last GOAWAY has been caused.
+    /// The highest stream that h2 knows when it sends the last GOAWAY; `None` before.
     last_stream: Option<u32>,
-    /// Whether h2 is going to end the connection for what the peer sent: there is nothing more to look at.
+    /// Whether h2 is going to end the connection for a fault of the peer. Then no more frames are checked.
     is_broken: bool,
 }
 
-/// Where in the peer's frames the bytes end that h2 has read.
+/// The position within the peer's frames up to which h2 has read.
 #[derive(Debug)]
 struct Passed {
-    /// The head of the next frame, as far as it has come.
+    /// The head of the next frame, as far as it has arrived.
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
-    /// What is still to come of the payload of the last frame.
+    /// Bytes of the payload of the last frame that have not arrived.
     payload_bytes: usize,
     /// The highest stream that the peer has opened.
     opened: u32,
-    /// Whether the next frame must be a CONTINUATION: anything else would end the connection.
+    /// Whether the next frame must be a CONTINUATION: h2 ends the connection for any other.
     is_in_header_block: bool,
 }
 
@@ -111,7 +107,7 @@ fn stream_id(head: &[u8]) -> u32 {
 }
 
 impl Passed {
-    /// Before the preface, which is followed like the payload of a frame.
+    /// The position before the preface, which is followed like the payload of a frame.
     fn preface() -> Self {
         Self {
             head: [0; HEAD_BYTES],
@@ -122,7 +118,7 @@ impl Passed {
         }
     }
 
-    /// Follows the frames in `bytes`, which come after those of the last call.
+    /// Follows the frames in `bytes`, which continue the bytes of the last call.
     fn follow(&mut self, mut bytes: &[u8]) {
         loop {
             let payload = self.payload_bytes.min(bytes.len());
@@ -163,7 +159,7 @@ impl Passed {
         }
     }
 
-    /// How many bytes to the next boundary are known to come; none at a boundary.
+    /// Bytes up to the next boundary, as far as they are known; 0 at a boundary.
     fn to_boundary(&self) -> usize {
         match self.head_bytes {
             0 => self.payload_bytes,
@@ -186,7 +182,7 @@ impl<S> LastGoaway<S> {
         }
     }
 
-    /// Moves the frames that are whole from `unseen` to `seen`, without those that h2 would stumble over.
+    /// Moves whole frames from `unseen` to `seen`, without those that h2 would take for a protocol error.
     fn look(&mut self) {
         while !self.is_broken
             && let Some(head) = self.unseen.first_chunk::<HEAD_BYTES>()
@@ -208,7 +204,7 @@ impl<S> LastGoaway<S> {
                 continue;
             }
             if *frame == ACKNOWLEDGEMENT {
-                // A second one, from a peer that was slow, has nothing to acknowledge.
+                // A second acknowledgement, from a slow peer, would be one too many for h2.
                 if self.last_stream.is_some() {
                     continue;
                 }
@@ -221,7 +217,7 @@ impl<S> LastGoaway<S> {
         }
     }
 
-    /// Acknowledges the PING in the peer's place, if that is wanted and the peer has not done it.
+    /// Inserts the acknowledgement of the PING, if that is requested and the peer has not sent it.
     fn acknowledge(&mut self) {
         if self.last_stream.is_none() && self.ending.0.acknowledged.load(Relaxed) {
             self.last_stream = Some(self.passed.opened);
@@ -231,7 +227,7 @@ impl<S> LastGoaway<S> {
 }
 
 impl<S: AsyncRead + Unpin> LastGoaway<S> {
-    /// Reads bytes that h2 gets as they are, and no more than `limit`.
+    /// Reads at most `limit` bytes, which h2 gets unchanged.
     fn pass(
         &mut self,
         context: &mut Context<'_>,
@@ -248,9 +244,8 @@ impl<S: AsyncRead + Unpin> LastGoaway<S> {
 
     /// Reads while the connection ends.
     fn read_frames(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // The frame in which the end began: its head has been passed on already, or a part of it.
+        // First the rest of the frame in which the end began: h2 has read its head already, or a part of it.
         let to_boundary = self.passed.to_boundary();
-        self.ending.0.mid_frame.store(to_boundary > 0 || self.passed.is_in_header_block, Relaxed);
         if to_boundary > 0 {
             return self.pass(context, buffer, to_boundary);
         }
@@ -269,7 +264,7 @@ impl<S: AsyncRead + Unpin> LastGoaway<S> {
             let mut part = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
             if part.filled().is_empty() {
-                // What is left is a part of a frame, for h2 to complain of.
+                // An incomplete frame is left. h2 reads it and reports the error.
                 if self.unseen.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
@@ -302,8 +297,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LastGoaway<S> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
-    // Vectored writes are not offered: h2 would then flush for each answer of 256 bytes or more, and answers with a link
-    // are longer. Without them it copies up to 1,024 bytes into the buffer that it writes when there is no more to add.
+    // Vectored writes are not offered: with them, h2 flushes for each response of 256 bytes or more, and
+    // responses with a link are longer. Without them, h2 copies up to 1,024 bytes into a buffer that it
+    // writes once nothing more is ready.
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
@@ -336,7 +332,7 @@ mod tests {
         frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 1])
     }
 
-    /// A peer, and what h2 would read of what it sends.
+    /// A peer, and the stream that h2 would read.
     struct Connection {
         peer: DuplexStream,
         read: LastGoaway<DuplexStream>,
@@ -344,7 +340,7 @@ mod tests {
     }
 
     impl Connection {
-        /// One whose preface has been read.
+        /// A connection whose preface has been read.
         async fn new() -> Self {
             let (peer, stream) = duplex(1 << 20);
             let ending = Ending::default();
@@ -353,7 +349,7 @@ mod tests {
             connection
         }
 
-        /// Sends `bytes` in pieces of `piece` bytes; what h2 reads of it.
+        /// Sends `bytes` in pieces of `piece` bytes, and returns the bytes that h2 reads.
         async fn send(&mut self, bytes: &[u8], piece: usize) -> Vec<u8> {
             let mut read = Vec::new();
             for piece in bytes.chunks(piece) {
@@ -363,7 +359,7 @@ mod tests {
             read
         }
 
-        /// What there is to read for h2 now.
+        /// The bytes that h2 can read now.
         fn read(&mut self) -> Vec<u8> {
             let mut read = Vec::new();
             while let Some(bytes) = self.read.read_buf(&mut read).now_or_never()
@@ -412,7 +408,7 @@ mod tests {
     #[tokio::test]
     async fn until_the_last_goaway_everything_passes() {
         let mut connection = Connection::new().await;
-        // As if it were acknowledged before it was sent: it has no meaning yet.
+        // An acknowledgement before the PING was sent has no meaning.
         connection.passes(&ACKNOWLEDGEMENT).await;
         connection.passes(&window_update(9)).await;
         connection.ending.begin();
@@ -438,16 +434,14 @@ mod tests {
     async fn nothing_is_put_into_the_middle_of_a_frame_or_of_a_header_block() {
         let block = [frame(HEADERS, 0, 1, b"fi"), frame(CONTINUATION, END_HEADERS, 1, b"elds")].concat();
         for (sent, split) in [(headers(1), 4), (headers(1), 12), (block.clone(), 11), (block, 15)] {
-            // The frame began before the end of the connection, so that h2 has a part of it.
+            // The frame began before the end of the connection, so that h2 has read a part of it.
             let mut connection = Connection::new().await;
             connection.passes(&sent[..split]).await;
             connection.ending.begin();
             connection.ending.acknowledge();
             assert_eq!(connection.read(), b"", "{split}");
-            assert!(connection.ending.is_mid_frame(), "{split}");
             let rest = [&sent[split..], &ACKNOWLEDGEMENT].concat();
             assert_eq!(connection.send(&sent[split..], usize::MAX).await, rest, "{split}");
-            assert!(!connection.ending.is_mid_frame(), "{split}");
         }
     }
 

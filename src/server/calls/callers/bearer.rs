@@ -1,4 +1,4 @@
-//! The token in `authorization`.
+//! The bearer token in the `authorization` of a call.
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
@@ -8,7 +8,7 @@ use crate::domain::Unknown;
 ///
 /// # Errors
 ///
-/// [`Unknown::TokenMalformed`] when there are two: none of them is the right one.
+/// [`Unknown::TokenMalformed`] when there are several: none of them can be preferred.
 pub fn only_entry(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Unknown> {
     let mut entries = headers.get_all(AUTHORIZATION).iter();
     match (entries.next(), entries.next()) {
@@ -17,8 +17,8 @@ pub fn only_entry(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Unknown> 
     }
 }
 
-/// The bearer token in an entry (RFC 6750, 2.1). The scheme is in any case; a token is visible ASCII without blanks, which
-/// is wider than the RFC: Hypersender's hold a `|`.
+/// The bearer token in an entry (RFC 6750, 2.1). The case of the scheme does not matter. A token is visible
+/// ASCII without blanks, which is wider than the RFC allows: Hypersender's tokens contain a `|`.
 ///
 /// # Errors
 ///

@@ -1,5 +1,8 @@
-//! [`Edge`]: what holds for every request before it reaches a service: it is a gRPC call, its metadata has a bounded size,
-//! and a panic ends one call alone.
+//! [`Guard`]: the checks for every request, whatever its path: it is a gRPC call, and its metadata has a
+//! bounded size. A panic behind it ends one call alone.
+//!
+//! tower-http's `CatchPanicLayer` is not used: it boxes the body of each response, which is an allocation for
+//! each hit.
 
 use std::{
     any::Any,
@@ -22,31 +25,30 @@ use tracing::error;
 
 use crate::{
     domain::{CallEnd, LookupError},
-    grpc::status,
+    grpc::{Answered, status},
 };
 
 /// All metadata of a call, counted as in RFC 9113, section 6.5.2. A call with more is refused.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
-/// What each field counts beside its name and its value (RFC 9113, section 6.5.2).
+/// Bytes that each field counts beside its name and its value (RFC 9113, section 6.5.2).
 const FIELD_BYTES: usize = 32;
 
-/// A service behind the edge.
+/// A service that gets gRPC calls alone.
 #[derive(Clone, Debug)]
-pub struct Edge<S>(S);
+pub struct Guard<S>(S);
 
-impl<S> Edge<S> {
-    /// Puts the edge in front of `inner`.
+impl<S> Guard<S> {
+    /// Puts the checks in front of `inner`.
     pub fn new(inner: S) -> Self {
         Self(inner)
     }
 }
 
-type Answered = Result<Response<Body>, Infallible>;
 type Caught<F> = CatchUnwind<AssertUnwindSafe<F>>;
-/// Either an answer or what a panic said.
+/// Either a response or the payload of a panic.
 type Outcome = Result<Answered, Box<dyn Any + Send>>;
 
-impl<S, B> Service<Request<B>> for Edge<S>
+impl<S, B> Service<Request<B>> for Guard<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
@@ -62,7 +64,8 @@ where
         if let Some(refusal) = refusal(&request) {
             return Either::Left(ready(Ok(refusal)));
         }
-        // A service may do much of its work before it returns a future. Its panic would end the connection.
+        // A service may do much of its work before it returns a future. A panic there would end the
+        // connection.
         match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
             Ok(call) => Either::Right(AssertUnwindSafe(call).catch_unwind().map(answered)),
             Err(panic) => Either::Left(ready(answered(Err(panic)))),
@@ -72,15 +75,15 @@ where
 
 fn answered(outcome: Outcome) -> Answered {
     outcome.unwrap_or_else(|_| {
-        // Where and why is in the panic's own line.
+        // The panic hook has logged where it happened.
         error!("a call panicked");
-        // The request is gone, and with it what it states; a defect tells no wait that would have to fit.
+        // The panic has dropped the request with its time-out. The status needs neither: it has no wait.
         Ok(status(&LookupError::Internal, CallEnd::UNSTATED).into_http())
     })
 }
 
-/// The answer to a request that no service gets. One that is no gRPC call (the protocol over HTTP/2, "Requests") is answered
-/// in terms of HTTP.
+/// The response to a request that no service gets. A request that is not a gRPC call ("Requests" in the
+/// protocol over HTTP/2) gets an HTTP status.
 fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
         let mut response = in_http(StatusCode::METHOD_NOT_ALLOWED);
@@ -91,7 +94,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
         return Some(in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
-    // Its pushback is -1 whatever time the call has.
+    // The time that the call states does not matter: the pushback of this error is always -1.
     is_too_large.then(|| status(&LookupError::MetadataTooLarge, CallEnd::UNSTATED).into_http())
 }
 
@@ -101,7 +104,7 @@ fn in_http(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// The size of the metadata, with the path and the host, which are as long as the client likes.
+/// The size of the metadata, with the path and the host: their length is chosen by the client, too.
 fn metadata_bytes<B>(request: &Request<B>) -> usize {
     let fields = request.headers().iter();
     let fields = fields.map(|(name, value)| FIELD_BYTES + name.as_str().len() + value.len());
@@ -131,9 +134,9 @@ mod tests {
     where
         F: Future<Output = Response<Body>>,
     {
-        let edge = Edge::new(service_fn(move |_: Request<Body>| service().map(Ok)));
+        let guard = Guard::new(service_fn(move |_: Request<Body>| service().map(Ok)));
         let request = Request::post("/").header(CONTENT_TYPE, content_type).body(Body::empty()).unwrap();
-        let response = edge.oneshot(request).await.unwrap();
+        let response = guard.oneshot(request).await.unwrap();
         (response.status(), Status::from_header_map(response.headers()).map(|status| status.code()))
     }
 
@@ -161,9 +164,9 @@ mod tests {
             (Method::OPTIONS, StatusCode::METHOD_NOT_ALLOWED),
             (Method::from_bytes(b"post").unwrap(), StatusCode::METHOD_NOT_ALLOWED),
         ] {
-            let edge = Edge::new(service_fn(|_: Request<Body>| async { Ok(Response::new(Body::empty())) }));
+            let guard = Guard::new(service_fn(|_: Request<Body>| async { Ok(Response::new(Body::empty())) }));
             let request = Request::builder().method(&method).header(CONTENT_TYPE, "application/grpc");
-            let response = edge.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let response = guard.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
             assert_eq!(response.status(), expected, "{method}");
             let allowed = response.headers().get(ALLOW).map(HeaderValue::as_bytes);
             assert_eq!(allowed.is_some(), expected == StatusCode::METHOD_NOT_ALLOWED, "{method}");

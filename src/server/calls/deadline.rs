@@ -1,7 +1,8 @@
-//! [`DeadlineLayer`]: until when a call is worth answering.
+//! [`DeadlineLayer`]: the deadline of each call.
 //!
-//! `grpc-timeout` is read here and not by tonic, which answers an expiry with CANCELLED. We answer DEADLINE_EXCEEDED, and
-//! a little before the caller's own clock runs out: after that nobody would read it.
+//! `grpc-timeout` is read here and not by tonic, which answers an expired deadline with CANCELLED. This
+//! server answers DEADLINE_EXCEEDED, and a little before the caller's own timer runs out: later, the caller
+//! would not read it.
 
 use std::{
     convert::Infallible,
@@ -18,25 +19,24 @@ use tower::{Layer, Service};
 
 use crate::{
     domain::{CallEnd, CallTime, Deadline, LookupError},
-    grpc::{grpc_timeout, status},
+    grpc::{Answered, grpc_timeout, status},
 };
 
-/// The longest a unary call may take, whatever its caller would allow.
+/// The longest that a unary call may take, however much time its caller states.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
-/// An answer leaves this much before the deadline: a tenth of the time, within these bounds. It must cover the way to
-/// the caller and back, and the resolution of a timer.
+/// The margin between the deadline of a look-up and the end that the caller states: a tenth of the time,
+/// within these bounds. It must cover a round trip to the caller and the resolution of a timer.
 const AHEAD_MIN: Duration = Duration::from_millis(2);
 const AHEAD_MAX: Duration = Duration::from_millis(20);
 
-/// Gives each call its [`CallTime`], as an extension of the request, and ends the call when it has passed.
+/// Gives each call its [`CallTime`], as an extension of the request, and ends the call at its deadline.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     unstated: Duration,
 }
 
 impl DeadlineLayer {
-    /// Calls that state no time-out get `unstated`.
-    #[must_use]
+    /// A call that states no time-out gets `unstated`.
     pub fn new(unstated: Duration) -> Self {
         Self { unstated }
     }
@@ -56,8 +56,6 @@ pub struct Deadlines<S> {
     inner: S,
     unstated: Duration,
 }
-
-type Answered = Result<Response<Body>, Infallible>;
 
 impl<S, B> Service<Request<B>> for Deadlines<S>
 where
@@ -79,8 +77,9 @@ where
         let end = start + time.saturating_sub(ahead);
         let stated = CallEnd::of(start, stated);
         request.extensions_mut().insert(CallTime { deadline: Deadline::at(end), end: stated });
-        // Whoever looks up keeps to the deadline itself and may still have something stored to answer with. Only a call that
-        // does not even get there, since its message is slow to come, ends here.
+        // A look-up keeps to the deadline itself, and may still answer from the cache then. The timer here
+        // ends half of the margin later. It is for calls that have no look-up yet, because their message
+        // arrives slowly.
         Timed { call: self.inner.call(request), end: end + ahead / 2, stated, timer: None }
     }
 }
@@ -93,7 +92,7 @@ pin_project! {
         call: F,
         end: Instant,
         stated: CallEnd,
-        // Set when the call has to wait, which a hit does not.
+        // Set when the call has to wait. A hit does not wait.
         timer: Option<Pin<Box<Sleep>>>,
     }
 }

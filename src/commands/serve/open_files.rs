@@ -1,26 +1,57 @@
-//! [`OpenFiles`]: the limit of open files, and what fits within it.
+//! The limit of open files: [`keep_within`] raises it as far as possible, and lowers the settings that exceed
+//! it.
 
-/// Fewest files a service can do its work with.
+use std::io;
+
+use tracing::warn;
+
+use crate::config::{Settings, Upstream};
+
+/// The lowest limit that a service can work with.
 const FILES_MIN: usize = 32;
-/// Files of the process itself: standard streams, event queues, signals, ports, a scrape of the metrics, a name that is being
-/// resolved, a file that is read again. A service with a sandbox has 13 of them open when it does nothing.
+/// Files of the process itself: standard streams, event queues, signals, ports, a scrape of the metrics, a
+/// name that is being resolved, a file that is read again. An idle service with a sandbox has 13 of them
+/// open.
 const FILES_OWN: usize = 20;
-/// Files kept free of callers' connections, where there are enough.
+/// Files that connections of callers do not get, where the limit is high enough.
 const FILES_RESERVED: usize = 256;
 
-/// How many files this process may open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenFiles(usize);
+/// Keeps connections and attempts below the limit of open files. At that limit the service could neither
+/// accept a connection nor open one to Hypersender.
+///
+/// # Errors
+///
+/// When the limit is too low for any service.
+pub fn keep_within(settings: &mut Settings) -> io::Result<()> {
+    let sandbox = matches!(settings.upstream, Upstream::Sandbox);
+    let (connections, attempts) =
+        (&mut settings.server.connections, &mut settings.stack.concurrency.attempts);
+    let wanted = Share { connections: *connections, attempts: *attempts };
+    let share = OpenFiles::raise(wanted, sandbox).map_err(io::Error::other)?.share(wanted, sandbox);
+    if share != wanted {
+        let Share { connections, attempts } = share;
+        warn!(
+            connections,
+            attempts, "fewer connections or attempts than set: the limit of open files is low"
+        );
+    }
+    (*connections, *attempts) = (share.connections, share.attempts);
+    Ok(())
+}
 
-/// How many connections of callers there may be, and how many attempts on the wire.
+/// The number of files that this process may open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    pub connections: usize,
-    pub attempts: usize,
+struct OpenFiles(usize);
+
+/// The most connections of callers, and the most attempts on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    connections: usize,
+    attempts: usize,
 }
 
 impl Share {
-    /// Files beside the connections of callers. With a sandbox both ends of an attempt are here.
+    /// Files beside the connections of callers. With a sandbox, both ends of an attempt are in this process.
     fn reserve(self, sandbox: bool) -> usize {
         let attempts = self.attempts.saturating_mul(per_attempt(sandbox));
         attempts.saturating_add(FILES_OWN).max(FILES_RESERVED)
@@ -32,14 +63,14 @@ fn per_attempt(sandbox: bool) -> usize {
 }
 
 impl OpenFiles {
-    /// Raises the limit, as far as the system lets it, for what is `wanted`.
+    /// Raises the limit as far as `wanted` needs it and the system allows it.
     ///
     /// # Errors
     ///
-    /// When no service could work with so few files.
-    pub fn raise(wanted: Share, sandbox: bool) -> Result<Self, String> {
+    /// When the limit is too low for any service.
+    fn raise(wanted: Share, sandbox: bool) -> Result<Self, String> {
         let files = wanted.connections.saturating_add(wanted.reserve(sandbox));
-        // A system without such a limit has no fault either.
+        // An error means that the system has no such limit.
         let files = rlimit::increase_nofile_limit(files as u64)
             .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
         Self(files).enough()
@@ -55,9 +86,9 @@ impl OpenFiles {
         Ok(self)
     }
 
-    /// As much of `wanted` as fits. Beyond the limit nothing could be accepted or asked; where it is low, connections and
-    /// all else get half of it each.
-    pub fn share(self, wanted: Share, sandbox: bool) -> Share {
+    /// The part of `wanted` that fits. Where the limit is low, connections of callers get one half of it, and
+    /// everything else gets the other.
+    fn share(self, wanted: Share, sandbox: bool) -> Share {
         let Self(files) = self;
         let reserve = wanted.reserve(sandbox).min(files / 2);
         let attempts = reserve.saturating_sub(FILES_OWN) / per_attempt(sandbox);

@@ -1,6 +1,8 @@
-//! [`OverloadLayer`]: how many calls are in progress over all connections; more are refused at once.
+//! [`InFlightLayer`]: a limit to the calls in progress over all connections; a further call is refused at
+//! once.
 //!
-//! In front of the contact service alone: a health check is never refused, since it would take the replica out.
+//! It stands in front of the contact service alone: a refused health check would take the replica out of the
+//! mesh. tower's `ConcurrencyLimit` makes calls wait for a permit, which would be a queue without a limit.
 
 use std::{
     convert::Infallible,
@@ -18,70 +20,67 @@ use tower::{Layer, Service};
 
 use crate::{
     domain::LookupError,
-    grpc::{call_end, status},
+    grpc::{Answered, call_end, status},
 };
 
-/// Places for calls, shared by all services it is put around.
+/// Permits for calls, shared by all services that the layer is put around.
 #[derive(Clone, Debug)]
-pub struct OverloadLayer(Arc<Semaphore>);
+pub struct InFlightLayer(Arc<Semaphore>);
 
-impl OverloadLayer {
+impl InFlightLayer {
     /// At most `calls` at a time.
-    #[must_use]
     pub fn new(calls: usize) -> Self {
         Self(Arc::new(Semaphore::new(calls)))
     }
 }
 
-impl<S> Layer<S> for OverloadLayer {
-    type Service = Overload<S>;
+impl<S> Layer<S> for InFlightLayer {
+    type Service = InFlight<S>;
 
-    fn layer(&self, inner: S) -> Overload<S> {
-        Overload { inner, places: self.0.clone() }
+    fn layer(&self, inner: S) -> InFlight<S> {
+        InFlight { inner, permits: self.0.clone() }
     }
 }
 
 /// A service with a limit to its calls in progress.
 #[derive(Clone, Debug)]
-pub struct Overload<S> {
+pub struct InFlight<S> {
     inner: S,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-type Answered = Result<Response<Body>, Infallible>;
-
-impl<S, B> Service<Request<B>> for Overload<S>
+impl<S, B> Service<Request<B>> for InFlight<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Ready<Answered>, Placed<S::Future>>;
+    type Future = Either<Ready<Answered>, Permitted<S::Future>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let end = call_end(request.headers(), request.extensions());
             return Either::Left(ready(Ok(status(&LookupError::Overloaded, end).into_http())));
         };
-        Either::Right(Placed { call: self.inner.call(request), place })
+        Either::Right(Permitted { call: self.inner.call(request), permit })
     }
 }
 
 pin_project! {
-    /// A call in progress, in its place.
+    /// A call in progress, with the permit that it holds until it is dropped.
     #[derive(Debug)]
-    pub struct Placed<F> {
+    pub struct Permitted<F> {
         #[pin]
         call: F,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     }
 }
 
-impl<F: Future> Future for Placed<F> {
+impl<F: Future> Future for Permitted<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {

@@ -1,8 +1,9 @@
-//! [`HalfClose`]: a byte stream that is closed without destroying what was written last.
+//! [`HalfClose`]: a byte stream that is closed without losing the bytes that were written last.
 //!
-//! A TCP socket that is closed with unread bytes in it sends a reset, and a reset makes the peer's system throw away what
-//! the peer has not read yet: a GOAWAY, or the answer that says why the connection ends. So the sending half is closed
-//! first, and what still comes is read and dropped until the peer closes its half, within bounds.
+//! A TCP socket that is closed with unread bytes in it sends a reset. A reset makes the peer's system discard
+//! the bytes that the peer has not read yet: a GOAWAY, or the response that says why the connection ends. So
+//! the sending half is closed first. Then everything that still arrives is read and dropped until the peer
+//! closes its half, within bounds of time and bytes (a lingering close).
 
 use std::{
     io,
@@ -16,16 +17,18 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Time for the peer to close its half. A drain waits for it, beside the 2 s for an answer to its last PING.
+/// Time for the peer to close its half. A drain waits for it, after the 2 s for the acknowledgement of its
+/// last PING.
 pub const LINGER: Duration = Duration::from_millis(900);
-/// Bytes read and dropped meanwhile; a peer that sends more has no interest in what was written.
+/// Bytes that are read and dropped meanwhile. A peer that sends more does not read the bytes that were
+/// written.
 const DROPPED_BYTES_MAX: usize = 4 << 20;
 
 /// A stream whose `shutdown` ends once the peer has closed its half too, or had [`LINGER`] to do so.
 #[derive(Debug)]
 pub struct HalfClose<S> {
     stream: S,
-    /// Set once the sending half is closed.
+    /// `Some` once the sending half is closed.
     closing: Option<Closing>,
 }
 
@@ -76,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HalfClose<S> {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     closing.dropped += buffer.filled().len();
                 }
-                // The peer has closed its half, or the connection is gone: nothing is left to protect.
+                // The peer has closed its half, or the connection is broken: nothing can be lost any more.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => return Pin::new(&mut closing.end).poll(context).map(Ok),
             }

@@ -1,0 +1,67 @@
+//! The signals of a running service: SIGTERM and SIGINT stop it, SIGHUP reads files again.
+
+use std::{io, process};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::{info, warn};
+
+use crate::server::{Callers, Stop, Tls};
+
+/// Reads the callers file and the certificates again at each SIGHUP.
+pub fn reload_on_hangup(callers: Option<Callers>, tls: Option<Tls>) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let (callers, tls) = (callers.clone(), tls.clone());
+            // It reads files, and logs the result itself.
+            let _ = tokio::task::spawn_blocking(move || reload(callers.as_ref(), tls.as_ref())).await;
+        }
+    });
+    Ok(())
+}
+
+fn reload(callers: Option<&Callers>, tls: Option<&Tls>) {
+    match callers.map(Callers::reload) {
+        None => {}
+        Some(Ok(callers)) => info!(callers, "read the callers file again"),
+        Some(Err(faults)) => {
+            for fault in faults {
+                warn!(fault, "kept the callers that were read before");
+            }
+        }
+    }
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok(())) => info!("read the certificates again"),
+        Some(Err(fault)) => warn!(fault = fault.text, "kept the certificates that were read before"),
+    }
+    if callers.is_none() && tls.is_none() {
+        info!("nothing to read again");
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.
+pub fn stop() -> io::Result<impl Future<Output = Stop>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        let first = next(&mut terminate, &mut interrupt).await;
+        // The receiver is dropped once the server has stopped; then the process is ending anyway.
+        let _ = stop.send(first);
+        next(&mut terminate, &mut interrupt).await;
+        warn!("stopped at once by a second signal");
+        process::exit(1);
+    });
+    Ok(async { stopped.await.unwrap_or(Stop::Prompt) })
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> Stop {
+    tokio::select! {
+        _ = terminate.recv() => Stop::Orderly,
+        _ = interrupt.recv() => Stop::Prompt,
+    }
+}

@@ -1,0 +1,242 @@
+//! [`SlowReader`]: detects that the peer of a connection does not read its responses.
+//!
+//! A peer that opens no window keeps the responses to its calls in the memory of this server. Neither HTTP/2
+//! nor hyper limits that time.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::sleep;
+use tower::Service;
+
+/// A chunk that has waited for this long, or up to twice as long, is not going to be read: no caller waits
+/// for so long, and a network that needs so long is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Counts the chunks of responses that wait for their peer. Those that began to wait in this period are
+/// counted apart from those of the last period. Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub struct SlowReader(Arc<Periods>);
+
+#[derive(Debug, Default)]
+struct Periods {
+    /// The index of this period's count.
+    current: AtomicUsize,
+    waiting: [AtomicUsize; 2],
+}
+
+impl SlowReader {
+    /// Wraps `service`, so that the chunks of its responses are counted.
+    pub fn watch<S>(&self, service: S) -> Watched<S> {
+        Watched { service: Mutex::new(service), reader: self.clone() }
+    }
+
+    /// Whether no call is in flight and no chunk waits for the peer: each holds a clone.
+    pub fn is_idle(&self) -> bool {
+        // This one, and the one of the watched service.
+        Arc::strong_count(&self.0) <= 2
+    }
+
+    /// Resolves when a chunk has waited for too long.
+    pub async fn detected(&self) {
+        let Periods { current, waiting } = &*self.0;
+        loop {
+            sleep(PATIENCE).await;
+            let next = 1 - current.load(Relaxed);
+            if waiting[next].load(Relaxed) > 0 {
+                return;
+            }
+            current.store(next, Relaxed);
+        }
+    }
+}
+
+/// A service in the form that hyper needs. The chunks of its responses are counted while they wait for their
+/// peer.
+#[derive(Debug)]
+pub struct Watched<S> {
+    /// hyper calls it from the one task of the connection. A lock without contention costs less than a clone
+    /// for each call.
+    service: Mutex<S>,
+    reader: SlowReader,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Watched<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+{
+    type Response = Response<WatchedBody<B>>;
+    type Error = Infallible;
+    type Future = WatchedCall<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // All services and layers here are always ready: an excess of calls is refused, not delayed.
+        let call = self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request);
+        WatchedCall { call, reader: self.reader.clone() }
+    }
+}
+
+pin_project! {
+    /// A call that has no response yet.
+    #[derive(Debug)]
+    pub struct WatchedCall<F> {
+        #[pin]
+        call: F,
+        reader: SlowReader,
+    }
+}
+
+impl<F, B> Future for WatchedCall<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<WatchedBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(response) = ready!(this.call.poll(context));
+        Poll::Ready(Ok(response.map(|body| WatchedBody { body, reader: this.reader.clone() })))
+    }
+}
+
+/// The part of a response that hyper has not read yet.
+#[derive(Debug)]
+pub struct WatchedBody<B> {
+    body: B,
+    reader: SlowReader,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
+    type Data = Chunk;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, B::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|data| Chunk::begin(data, this.reader.clone())))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A chunk of a response, which waits for its peer until it is dropped. h2 drops it once it is written, and
+/// gives no other sign of that. The end of the response body is not such a sign: hyper drops the body once
+/// the window has one byte.
+#[derive(Debug)]
+pub struct Chunk {
+    data: Bytes,
+    reader: SlowReader,
+    /// The index of the period in which it began to wait.
+    since: usize,
+}
+
+impl Chunk {
+    fn begin(data: Bytes, reader: SlowReader) -> Self {
+        let since = reader.0.current.load(Relaxed);
+        reader.0.waiting[since].fetch_add(1, Relaxed);
+        Self { data, reader, since }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.reader.0.waiting[self.since].fetch_sub(1, Relaxed);
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, channel::Channel};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn watched(reader: &SlowReader) -> (http_body_util::channel::Sender<Bytes>, WatchedBody<Channel<Bytes>>) {
+        let (sender, body) = Channel::new(8);
+        (sender, WatchedBody { body, reader: reader.clone() })
+    }
+
+    async fn is_detected(reader: &SlowReader) -> bool {
+        timeout(PATIENCE * 3, reader.detected()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chunk_that_finds_no_window_is_detected() {
+        let reader = SlowReader::default();
+        let (mut sender, mut body) = watched(&reader);
+        sender.send_data(Bytes::from_static(b"chunk")).await.unwrap();
+        let chunk = body.frame().await.unwrap().unwrap();
+        // hyper may drop the body before its peer has read the chunk.
+        drop(body);
+        assert!(is_detected(&reader).await);
+        drop(chunk);
+        assert!(!is_detected(&reader).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_waits_for_its_next_chunk_is_left_alone() {
+        let reader = SlowReader::default();
+        let (mut sender, mut body) = watched(&reader);
+        sender.send_data(Bytes::from_static(b"chunk")).await.unwrap();
+        body.frame().await.unwrap().unwrap();
+        assert!(timeout(Duration::from_secs(1), body.frame()).await.is_err());
+        assert!(!is_detected(&reader).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_chunk_after_chunk_may_take_its_time() {
+        let reader = SlowReader::default();
+        let (mut sender, mut body) = watched(&reader);
+        let reading = async {
+            for _ in 0..10 {
+                sender.send_data(Bytes::from_static(b"chunk")).await.unwrap();
+                let chunk = body.frame().await.unwrap().unwrap();
+                sleep(PATIENCE / 2).await;
+                drop(chunk);
+            }
+        };
+        assert!(
+            timeout(PATIENCE * 10, async {
+                tokio::select! { () = reading => false, () = reader.detected() => true }
+            })
+            .await
+            .is_ok_and(|too_long| !too_long)
+        );
+    }
+}
