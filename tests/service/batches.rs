@@ -13,7 +13,6 @@ use futures_util::{
 };
 use h2::Reason;
 use hypersender_grpc::grpc::GET_PROFILE_PICTURE;
-use prost::Message;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::Code;
@@ -25,7 +24,7 @@ use tonic_reflection::pb::v1::{
 
 use self::scripted::{LARGE, Scripted};
 use crate::support::{
-    CHAT, Call, Client, Launch, Peer, Reply, Service, Upstream, about, framed, link, patiently, read,
+    CHAT, Call, Client, Peer, Reply, Service, Upstream, about, framed, link, patiently, question, read,
 };
 
 /// A message that no other call has.
@@ -129,7 +128,7 @@ async fn whoever_leaves_gives_the_place_back() {
     let flags = ["--in-flight", "1", "--deadline", "30s", "--attempt-timeout", "15s"];
     let service = Service::asking(&upstream).flags(&flags).start().await;
     // No chat at all: refused at once, but not before there is a place.
-    let (question, nothing) = (framed(&about(CHAT).encode_to_vec()), framed(b""));
+    let (question, nothing) = (question(), framed(b""));
     let mut neighbour = Peer::connect(service.address()).await;
     for closes in [false, true] {
         let mut peer = Peer::connect(service.address()).await;
@@ -157,8 +156,8 @@ async fn whoever_leaves_gives_the_place_back() {
 
 #[tokio::test]
 async fn calls_whose_connection_ends_before_they_begin_give_their_places_back() {
-    let service = Launch::serve().flags(&["--sandbox", "--in-flight", "4"]).start().await;
-    let question = framed(&about(CHAT).encode_to_vec());
+    let service = Service::start(&["--in-flight", "4"]).await;
+    let question = question();
     for _ in 0..20 {
         let mut peer = Peer::connect(service.address()).await;
         // None waits for another: all of this comes in one read.

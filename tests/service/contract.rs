@@ -2,14 +2,14 @@
 
 use hypersender_grpc::{
     domain::LookupError,
-    grpc::contact::{CacheControl, GetProfilePictureRequest, GetProfilePictureResponse},
+    grpc::contact::{CacheControl, GetProfilePictureRequest},
 };
-use tonic::{Code, Request, Status, client::Grpc};
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use crate::support::{CHAT, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about, patiently};
-
-const CONTACTS: &str = "hypersender.contact.v1.ContactService";
+use crate::support::{
+    CHAT, CONTACTS, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about, patiently,
+};
 
 /// A request that is refused: with this reason, for this field, without a word of it, and without a call.
 async fn check_refused(service: &Service, request: GetProfilePictureRequest, reason: &str, field: &str) {
@@ -128,15 +128,6 @@ async fn only_what_is_cached_is_told_without_asking() {
     assert_eq!((fault.pushback, upstream.calls()), (Pushback::Never, 0));
 }
 
-/// A call of a method by its path.
-async fn call(service: &Service, path: &'static str) -> Result<GetProfilePictureResponse, Status> {
-    let mut client = Grpc::new(service.channel().await);
-    client.ready().await.unwrap();
-    let codec = tonic_prost::ProstCodec::<GetProfilePictureRequest, GetProfilePictureResponse>::default();
-    let path = http::uri::PathAndQuery::from_static(path);
-    client.unary(Request::new(about(CHAT)), path, codec).await.map(tonic::Response::into_inner)
-}
-
 #[tokio::test]
 async fn what_is_not_in_the_contract_is_unimplemented() {
     let upstream = Upstream::start([Reply::status(404)]).await;
@@ -147,11 +138,11 @@ async fn what_is_not_in_the_contract_is_unimplemented() {
         "/hypersender.contact.v1.NoService/GetProfilePicture",
         "/",
     ] {
-        assert_eq!(call(&service, path).await.unwrap_err().code(), Code::Unimplemented, "{path}");
+        assert_eq!(service.call(path).await.unwrap_err().code(), Code::Unimplemented, "{path}");
     }
     assert_eq!(upstream.calls(), 0);
     let path = "/hypersender.contact.v1.ContactService/GetProfilePicture";
-    assert_eq!(call(&service, path).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(service.call(path).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
@@ -181,7 +172,7 @@ macro_rules! reflects {
             server_reflection_request::MessageRequest as Ask,
             server_reflection_response::MessageResponse as Told,
         };
-        let service = Launch::serve().flags(&["--sandbox"]).start().await;
+        let service = Service::start(&[]).await;
         let mut client = ServerReflectionClient::new(service.channel().await);
         let symbols = $names.map(|name| Ask::FileContainingSymbol(name.to_owned()));
         let asks = [Ask::ListServices(String::new())].into_iter().chain(symbols);
@@ -235,7 +226,7 @@ macro_rules! reflects_on {
             server_reflection_request::MessageRequest as Ask,
             server_reflection_response::MessageResponse as Told,
         };
-        let service = Launch::serve().flags(&["--sandbox"]).start().await;
+        let service = Service::start(&[]).await;
         let mut client = ServerReflectionClient::new(service.channel().await);
         let (ask, asked) = requests();
         let mut answers = client.server_reflection_info(asked).await.unwrap().into_inner();
@@ -287,7 +278,7 @@ async fn reflection_goes_on_after_a_name_that_it_does_not_know() {
 
 #[tokio::test]
 async fn reflection_can_be_switched_off_and_all_else_stays() {
-    let service = Launch::serve().flags(&["--sandbox", "--reflection", "false"]).start().await;
+    let service = Service::start(&["--reflection", "false"]).await;
     macro_rules! code {
         ($version:ident) => {{
             use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;

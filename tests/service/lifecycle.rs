@@ -6,9 +6,8 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{CHAT, Launch, Reply, Service, Upstream, about, link, patiently};
+use crate::support::{CHAT, CONTACTS, Reply, Service, Upstream, about, link, patiently};
 
-const CONTACTS: &str = "hypersender.contact.v1.ContactService";
 /// Calls may take as long as the parts of a stop that a test waits for.
 const PATIENT: &[&str] = &["--deadline", "30s", "--attempt-timeout", "15s"];
 
@@ -146,7 +145,7 @@ async fn a_second_signal_ends_the_process_at_once() {
 async fn a_port_that_is_taken_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ended = Launch::serve().flags(&["--sandbox", "--listen", &address]).run().await;
+    let ended = Service::sandboxed().flags(&["--listen", &address]).run().await;
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.stderr.contains(&format!("cannot listen on {address}")), "{ended:?}");
 }

@@ -21,7 +21,7 @@ async fn opened(address: &str) {
 #[tokio::test]
 async fn a_greeting_that_nobody_can_read_keeps_no_service_from_serving() {
     for sink in Sink::ALL {
-        let mut service = Launch::serve().flags(&["--sandbox"]).stdout_to(sink).start().await;
+        let mut service = Service::sandboxed().stdout_to(sink).start().await;
         let address = service.address().to_string();
         let asked = Launch::of(&["get", CHAT, "--address", &address]).run().await;
         assert_eq!(asked.code, 0, "{sink:?}: {asked:?}");
@@ -41,7 +41,7 @@ async fn a_log_that_nobody_can_read_keeps_no_service_from_serving() {
     for sink in Sink::ALL {
         for format in ["text", "json"] {
             let address = free_address().await;
-            let launch = Launch::serve().flags(&["--sandbox", "--listen", &address, "--log-format", format]);
+            let launch = Service::sandboxed().flags(&["--listen", &address, "--log-format", format]);
             let mut service = launch.stdout_to(sink).stderr_to(sink).spawn();
             opened(&address).await;
             let asked = Launch::of(&["get", CHAT, "--address", &address]).run().await;
@@ -54,7 +54,7 @@ async fn a_log_that_nobody_can_read_keeps_no_service_from_serving() {
 
 #[tokio::test]
 async fn an_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_none() {
-    let service: Service = Launch::serve().flags(&["--sandbox"]).start().await;
+    let service: Service = Service::start(&[]).await;
     let address = service.address().to_string();
     let get = ["get", CHAT, "--address", &address];
     let health = ["health", "--address", &address];
@@ -101,15 +101,12 @@ async fn colours_are_where_they_are_wanted() {
         let address = free_address().await;
         let serve = ["serve", "--sandbox", "--listen", &address, "--admin-listen", "off"];
         let launch = Launch::of(&serve).flags(&["--log-format", "text"]);
-        let set = |launch: Launch| {
-            variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
-        };
-        let mut service = set(launch).spawn();
+        let mut service = launch.variables(variables).spawn();
         service.printed("More numbers to try").await;
         service.signal("INT").await;
         assert_eq!(service.exit_code().await, 0);
         assert_eq!(service.logs().contains(ESCAPE), coloured, "{variables:?}: {}", service.logs());
-        let mistake = set(Launch::of(&["serve", "--nonsense"])).run().await;
+        let mistake = Launch::of(&["serve", "--nonsense"]).variables(variables).run().await;
         assert_eq!(mistake.stderr.contains(ESCAPE), coloured, "{variables:?}: {mistake:?}");
     }
 }

@@ -122,7 +122,7 @@ async fn the_faults_of_a_question_are_told_at_once_and_by_name() {
 
 #[tokio::test]
 async fn a_service_is_found_by_its_name() {
-    let service: Service = Launch::serve().flags(&["--sandbox"]).start().await;
+    let service: Service = Service::start(&[]).await;
     let address = format!("localhost:{}", service.address().port());
     for launch in [
         Launch::of(&["health", "--address", &address]),
