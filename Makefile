@@ -63,7 +63,8 @@ generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
 
-lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the proto gives
+# The pages that cargo doc makes are for those who work on the service, so they have the private items, too.
+lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	for package in bare load; do \
@@ -71,7 +72,10 @@ lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the prot
 		cargo clippy --locked --all-targets --manifest-path benches/$$package/Cargo.toml --target-dir $(BENCHES) \
 			-- -D warnings || exit; \
 	done
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+		cargo doc --locked --no-deps --document-private-items
 	$(TOOLS)/bin/buf lint proto
+	.ci/check-breaking $(TOOLS)/bin/buf
 	! gofmt -l clients/go tests/peers benches/go | grep .
 	go -C clients/go vet ./...
 	go -C tests/peers vet ./...
