@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
 mod documents;
+mod reasons;
 mod rules;
 mod source;
 

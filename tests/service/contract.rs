@@ -291,33 +291,3 @@ async fn reflection_can_be_switched_off_and_all_else_stays() {
     service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
     service.health().await.check(HealthCheckRequest::default()).await.unwrap();
 }
-
-#[test]
-fn every_reason_is_documented_with_its_code() {
-    const PROTO: &str = include_str!("../../proto/hypersender/contact/v1/contact_service.proto");
-    const ERRORS: &str = include_str!("../../docs/errors.md");
-    let proto = PROTO.replace("\n  // ", " ");
-    let proto: Vec<_> = proto.split("\n  //").filter_map(|entry| entry.trim().split_once(": ")).collect();
-    let rows = ERRORS.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-    let table: Vec<_> = rows.collect();
-    let sources = include_str!("../../src/grpc/status.rs");
-    let reasons = sources.match_indices("(Code::").filter_map(|(at, start)| {
-        let (code, rest) = sources[at + start.len()..].split_once(", \"")?;
-        let (reason, _) = rest.split_once('"')?;
-        let is_reason = code.chars().all(char::is_alphanumeric);
-        is_reason.then(|| (code.to_owned(), reason.to_owned()))
-    });
-    let reasons: Vec<_> = reasons.collect();
-    assert!(reasons.len() > 20, "{reasons:?}");
-    for (code, reason) in reasons {
-        let named = code.chars().flat_map(|letter| [letter.is_uppercase().then_some('_'), Some(letter)]);
-        let code: String = named.flatten().skip(1).collect::<String>().to_uppercase();
-        for (place, entries) in [("the proto", &proto), ("docs/errors.md", &table)] {
-            let words =
-                |text: &str| text.replace(|letter: char| !letter.is_alphanumeric() && letter != '_', " ");
-            let has = |text: &str, word: &str| words(text).split(' ').any(|other| other == word);
-            let found = entries.iter().any(|(codes, text)| has(codes, &code) && has(text, &reason));
-            assert!(found, "{place} does not tell of {reason} with {code}");
-        }
-    }
-}
