@@ -1,4 +1,4 @@
-//! The rules of the house that no compiler checks, read from the sources and the documents.
+//! The rules of the house that no compiler checks. The tests read the sources and the documents.
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 
 use self::source::Source;
 
-/// Every source below `directory`, its path told from there.
+/// Every source below `directory`, with its path from there.
 fn sources(directory: &str) -> Vec<Source> {
     fn collect(root: &Path, directory: &Path, sources: &mut Vec<Source>) {
         for entry in fs::read_dir(directory).unwrap() {
@@ -43,7 +43,7 @@ fn the_sources_keep_the_rules() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// Also those of files that are tests as a whole.
+/// This rule holds for files that contain only tests, too.
 #[test]
 fn no_file_is_too_long() {
     let sources = [sources("src"), sources("tests")].concat();

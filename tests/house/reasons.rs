@@ -1,4 +1,5 @@
-//! The reasons of errors: the code, the proto and `docs/errors.md` have the same ones, with the same gRPC codes.
+//! The reasons of errors: the code, the proto and `docs/errors.md` have the same ones, with the same gRPC
+//! codes.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Calls on one connection are begun together, and none of them is felt by another: not one that waits, panics, is
-//! cancelled, has no window, or came when the connection was told to go.
+//! Calls on one connection are begun together, and none of them is felt by another: not one that waits,
+//! panics, is cancelled, has no window, or came when the connection was told to go.
 
 mod scripted;
 

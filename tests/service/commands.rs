@@ -1,11 +1,11 @@
-//! The subcommands, as a person at a terminal uses them.
+//! The subcommands in the hands of a person at a terminal.
 
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::support::{Launch, Reply, Service, Upstream, link};
 
-/// Runs the binary to its end; exit code, standard output, standard error.
+/// Runs the binary to its end and returns the exit code, standard output and standard error.
 async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
     let ended = Launch::of(arguments).variables(variables).run().await;
     (ended.code, ended.stdout, ended.stderr)

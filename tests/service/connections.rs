@@ -1,4 +1,4 @@
-//! What a connection may do: begin in time, speak gRPC, send messages of a bounded size, and grow old.
+//! The limits of a connection: the time to begin, the protocol, the size of messages, and the age.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 
 use super::support::{CHAT, Fault, PATIENCE, Pushback, Reply, Service, Upstream, about, patiently, question};
 
-/// Whether the service has closed the connection, within what it allows a peer to begin.
+/// Whether the service closes the connection after the time in which a peer must begin.
 async fn closed(connection: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     matches!(timeout(PATIENCE, connection.read_to_end(&mut rest)).await, Ok(Ok(_) | Err(_)))
@@ -32,7 +32,7 @@ async fn a_low_limit_of_open_files_leaves_room_for_connections() {
         let launch = Service::sandboxed().flags(&["--rate", "0"]).open_files(limit);
         let service = launch.start().await;
         let clients = patiently("connections", join_all((0..connections).map(|_| service.client()))).await;
-        // Each on a connection of its own, and each for a contact of its own.
+        // Each call has its own connection and its own contact.
         let calls = clients.into_iter().zip(15_551_230_100_u64..).map(|(mut client, chat)| async move {
             client.get_profile_picture(about(&chat.to_string())).await.map(drop).map_err(|error| error.code())
         });
@@ -66,7 +66,7 @@ async fn an_http_1_client_is_told_what_the_port_speaks() {
         let mut peer = TcpStream::connect(service.address()).await.unwrap();
         peer.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // To its end: a reset in place of it would be an error.
+        // The answer is read to its end, so that a reset would be an error.
         patiently("an answer", peer.read_to_string(&mut answer)).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
         assert!(answer.contains("gRPC") && answer.contains("--admin-listen"), "{answer}");
@@ -92,7 +92,7 @@ fn path(service: &Service) -> String {
     format!("http://{}/hypersender.contact.v1.ContactService/GetProfilePicture", service.address())
 }
 
-/// What the service answers to bytes that no generated client would send.
+/// Sends headers and bytes that no generated client sends.
 async fn post(service: &Service, headers: &[(&str, &str)], body: &'static [u8]) -> Response<()> {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let mut request = Request::post(path(service));
@@ -151,7 +151,8 @@ async fn calls_beyond_the_limit_are_refused_at_once_and_health_never_is() {
     waiting.abort();
 }
 
-/// A connection that tells what it never sent from what was lost, as gRPC's own clients do (gRFC A6, transparent retries).
+/// Opens a connection that distinguishes unsent requests from lost ones, like the clients of gRPC (gRFC A6,
+/// transparent retries).
 async fn connect(service: &Service) -> SendRequest<Full<Bytes>> {
     let stream = TokioIo::new(TcpStream::connect(service.address()).await.unwrap());
     let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();

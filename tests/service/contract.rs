@@ -1,4 +1,4 @@
-//! What the contract promises whatever upstream says: refusals, reflection, health.
+//! The parts of the contract that do not depend on upstream: refusals, reflection, health.
 
 use hypersender_grpc::{
     domain::LookupError,
@@ -11,7 +11,8 @@ use crate::support::{
     CHAT, CONTACTS, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about, patiently,
 };
 
-/// A request that is refused: with this reason, for this field, without a word of it, and without a call.
+/// Checks that a request is refused with this reason for this field, that the status does not quote it, and
+/// that upstream is not asked.
 async fn check_refused(service: &Service, request: GetProfilePictureRequest, reason: &str, field: &str) {
     let values = [request.chat_id.clone(), request.instance.clone()];
     let status = service.client().await.get_profile_picture(request).await.unwrap_err();
@@ -19,7 +20,7 @@ async fn check_refused(service: &Service, request: GetProfilePictureRequest, rea
     assert_eq!((fault.code, fault.reason.as_str()), (Code::InvalidArgument, reason), "{values:?}");
     assert_eq!((fault.fields, fault.pushback), (vec![field.to_owned()], Pushback::Never), "{values:?}");
     let told = format!("{} {}", status.message(), String::from_utf8_lossy(status.details()));
-    // What every refusal says may be what somebody wrote.
+    // A short value may occur in the fixed text of the refusal.
     let said = |value: &str| value.len() < 3 || LookupError::ChatIdInvalid.to_string().contains(value);
     for value in values.iter().filter(|value| !said(value)) {
         assert!(!told.contains(value), "{value:?} stands in {told:?}");
@@ -147,7 +148,7 @@ async fn what_is_not_in_the_contract_is_unimplemented() {
 
 #[tokio::test]
 async fn health_is_told_for_the_server_and_the_service() {
-    // Trouble upstream is none of its business.
+    // Health does not depend on upstream.
     let upstream = Upstream::start([Reply::cut()]).await;
     let service = Service::asking(&upstream).start().await;
     service.client().await.get_profile_picture(about(CHAT)).await.unwrap_err();
@@ -164,7 +165,7 @@ async fn health_is_told_for_the_server_and_the_service() {
     assert_eq!(first.status(), ServingStatus::ServiceUnknown);
 }
 
-/// Both versions of reflection are the same but for the types of their messages.
+/// Tests one version of reflection. Both versions differ only in the types of their messages.
 macro_rules! reflects {
     ($version:ident, $names:expr) => {{
         use tonic_reflection::pb::$version::{
@@ -218,7 +219,8 @@ async fn reflection_knows_the_services_and_the_details_of_errors() {
     reflects!(v1alpha, names);
 }
 
-/// What is asked one after the other on one stream, and the code of each answer that is an error response.
+/// Sends requests one after the other on one stream of one version of reflection, and checks the code of each
+/// error response.
 macro_rules! reflects_on {
     ($version:ident) => {{
         use tonic_reflection::pb::$version::{
@@ -264,7 +266,7 @@ macro_rules! reflects_on {
     }};
 }
 
-/// A stream of requests that go out as they are sent.
+/// A sender, and the stream of the requests that it sends.
 fn requests<T>() -> (tokio::sync::mpsc::UnboundedSender<T>, impl futures_util::Stream<Item = T>) {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     (sender, futures_util::stream::poll_fn(move |context| receiver.poll_recv(context)))

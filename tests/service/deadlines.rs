@@ -1,4 +1,5 @@
-//! `grpc-timeout` in all its forms, and which limit ends a call: the caller's, the service's own, or that of a fetch.
+//! `grpc-timeout` in all its forms, and which limit ends a call: the caller's, the service's own, or that of
+//! a fetch.
 //!
 //! Long times are tokio's, which a test can stop; then everything but the sockets is the real service.
 

@@ -1,6 +1,8 @@
-//! The service from outside: the built binary, a scripted Hypersender and real sockets. Each file tests one behaviour.
+//! The service from outside: the built binary, a scripted Hypersender and real sockets. Each file tests one
+//! behaviour.
 //!
-//! No test measures time. Every wait ends with an event, and `support::PATIENCE` only stops a test that hangs.
+//! No test measures time. Every wait ends with an event, and `support::PATIENCE` only stops a test that
+//! hangs.
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 

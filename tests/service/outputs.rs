@@ -1,4 +1,4 @@
-//! Output that cannot be written, and signals: how every subcommand goes on or ends.
+//! Output that cannot be written, and signals: the effect on each subcommand.
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -8,7 +8,7 @@ async fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
-/// Waits for a port whose owner cannot say that it is open.
+/// Waits until a port is open, for a process whose output cannot be read.
 async fn opened(address: &str) {
     patiently("an open port", async {
         while TcpStream::connect(address).await.is_err() {
@@ -62,7 +62,7 @@ async fn an_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_none()
     for (arguments, sink, code) in [
         (&get[..], Sink::Full, 1),
         (&get, Sink::Left, 0),
-        // The exit code is the answer.
+        // The exit code of `health` is its answer.
         (&health, Sink::Full, 0),
         (&health, Sink::Left, 0),
         (&["--help"], Sink::Full, 1),
@@ -113,7 +113,7 @@ async fn colours_are_where_they_are_wanted() {
 
 #[tokio::test]
 async fn a_signal_ends_the_sandbox_well_and_cuts_a_question_short() {
-    // Accepts connections, in the system's queue, and answers none.
+    // The operating system accepts connections for this listener, and no request is answered.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap().to_string();
     for (name, code) in [("TERM", 143), ("INT", 130)] {
@@ -125,7 +125,8 @@ async fn a_signal_ends_the_sandbox_well_and_cuts_a_question_short() {
             let mut asking = Launch::of(arguments).flags(&["--address", &address, "--timeout", "1h"]).spawn();
             let _connection = patiently("a connection", silent.accept()).await.unwrap();
             asking.signal(name).await;
-            // A signal that nothing listens for would kill it, and would be ignored as the first process of a container.
+            // The default action of a signal would kill the process without an exit code. For the first
+            // process of a container there is no default action.
             assert_eq!(asking.exit_code().await, code, "{arguments:?} {name}");
         }
     }

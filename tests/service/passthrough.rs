@@ -1,4 +1,5 @@
-//! Passthrough: each call uses its own token, and no caller sees an answer that was fetched with another token.
+//! Passthrough: each call uses its own token, and no caller sees an answer that was fetched with another
+//! token.
 
 use std::{
     collections::HashMap,
@@ -146,8 +147,8 @@ async fn a_token_that_hypersender_rejects_is_the_callers_matter() {
     for (entry, chat, code) in [
         ("Bearer Zq9mark-nobody", CHAT, Code::Unauthenticated),
         ("Bearer Zq9mark-foreign", CHAT, Code::PermissionDenied),
-        // The call for another contact learns that the token is rejected. From then on the token's cached answers are
-        // unreachable, too.
+        // The call for another contact learns that the token is rejected. From then on the token's cached
+        // answers are unreachable, too.
         ("Bearer Zq9mark-fading", "15551230002", Code::Unauthenticated),
         ("Bearer Zq9mark-fading", CHAT, Code::Unauthenticated),
     ] {

@@ -1,4 +1,5 @@
-//! Calls that are answered before the end of their request: the connection and the other calls on it continue.
+//! Calls that are answered before the end of their request: the connection and the other calls on it
+//! continue.
 
 use std::fs;
 
@@ -21,8 +22,8 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 const KNOWN: (&str, &str) = ("authorization", TOKEN);
 
-/// A service with one caller. It logs at level `info`, because the debug log of h2 for thousands of calls would dominate
-/// the running time.
+/// A service with one caller. It logs at level `info`, because the debug log of h2 for thousands of calls
+/// would dominate the running time.
 async fn serve() -> (Service, NamedTempFile) {
     let file = NamedTempFile::new().unwrap();
     fs::write(file.path(), format!("[callers.crm]\ntoken_sha256 = \"{TOKEN_HASH}\"\ninstances = [\"*\"]\n"))
@@ -43,8 +44,9 @@ struct Refusal<'a> {
     first: &'a [&'a [u8]],
 }
 
-/// Makes 400 calls, 20 at a time, on a connection with another call in progress. This is far more than the 128 faults that
-/// h2 tolerates and the 50 resets that it remembers. The rest of each request follows its answer.
+/// Makes 400 calls, 20 at a time, on a connection with another call in progress. This is far more than the
+/// 128 faults that h2 tolerates and the 50 resets that it remembers. The rest of each request follows its
+/// answer.
 async fn check(service: &Service, refusal: Refusal<'_>) {
     const ROUNDS: usize = 20;
     const CALLS: usize = 20;

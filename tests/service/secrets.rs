@@ -1,5 +1,6 @@
-//! Tokens, numbers and links never get into logs, metrics or status texts, at any log level. The end of every process in
-//! any test includes a search for them. In this file, Hypersender and callers send them wherever they can.
+//! Tokens, numbers and links never get into logs, metrics or status texts, at any log level. The end of every
+//! process in any test includes a search for them. In this file, Hypersender and callers send them wherever
+//! they can.
 
 use std::{sync::Arc, time::Duration};
 

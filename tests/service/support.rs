@@ -1,4 +1,5 @@
-//! The tools that every test shares: the service as a process, Hypersender as a script, clients, and errors taken apart.
+//! The tools that every test shares: the service as a process, Hypersender as a script, clients, and errors
+//! taken apart.
 
 mod collector;
 mod fault;

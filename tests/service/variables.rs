@@ -1,4 +1,4 @@
-//! Variables and flags: read by the same rules for every subcommand and every type.
+//! Variables and flags: the same rules hold for every subcommand and every type.
 
 use std::fs;
 
@@ -132,7 +132,7 @@ async fn a_service_is_found_by_its_name() {
         let ended = launch.run().await;
         assert_eq!(ended.code, 0, "{ended:?}");
     }
-    // A name that there can never be (RFC 6761).
+    // This name never exists (RFC 6761).
     let ended = Launch::of(&["health", "--address", "contacts.invalid:1"]).run().await;
     assert_eq!(ended.code, 1, "{ended:?}");
     let told = "error: cannot connect to contacts.invalid:1: the name does not resolve";

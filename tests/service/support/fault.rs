@@ -29,8 +29,8 @@ pub enum Pushback {
 }
 
 impl From<&Status> for Fault {
-    /// Also checks the properties of every failed call: the reason is in this service's domain, and the trailer and the
-    /// details contain the same delay.
+    /// Also checks the properties of every failed call: the reason is in this service's domain, and the
+    /// trailer and the details contain the same delay.
     fn from(status: &Status) -> Self {
         marks::assert_none_in(status);
         let details = status.get_error_details();

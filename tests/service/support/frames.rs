@@ -1,5 +1,5 @@
-//! HTTP/2 frames by hand (RFC 9113), and [`Frames`]: a client that writes them. A library sends nothing more on a stream
-//! that has been reset, and it never breaks the protocol.
+//! HTTP/2 frames by hand (RFC 9113), and [`Frames`]: a client that writes them. A library sends nothing more
+//! on a stream that has been reset, and it never breaks the protocol.
 
 use std::{collections::BTreeMap, io, net::SocketAddr};
 

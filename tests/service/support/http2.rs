@@ -1,5 +1,5 @@
-//! [`Http2`]: Hypersender over HTTP/2. It writes each frame by hand, so that it can end streams and connections in the
-//! ways in which servers do.
+//! [`Http2`]: Hypersender over HTTP/2. It writes each frame by hand, so that it can end streams and
+//! connections in the ways in which servers do.
 
 use std::{
     sync::{
@@ -33,8 +33,8 @@ const STATUS_OK: u8 = 0x88;
 pub enum Habit {
     /// It answers all requests.
     Answers,
-    /// It answers this number of requests on a connection, sends GOAWAY with the last one's identifier, and ignores the
-    /// others, like nginx with `keepalive_requests`.
+    /// It answers this number of requests on a connection, sends GOAWAY with the last one's identifier, and
+    /// ignores the others, like nginx with `keepalive_requests`.
     GoesAwayAfter(usize),
     /// It refuses this number of requests, counted over all connections, and answers the others.
     Refuses(usize),

@@ -1,4 +1,5 @@
-//! [`Peer`]: a gRPC client that controls its connection: it sets windows, resets calls and sends messages in pieces.
+//! [`Peer`]: a gRPC client that controls its connection: it sets windows, resets calls and sends messages in
+//! pieces.
 
 use std::net::SocketAddr;
 

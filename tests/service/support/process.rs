@@ -1,7 +1,8 @@
-//! [`Launch`]: starts the built binary with the environment that a test gives it and nothing of the test's own.
+//! [`Launch`]: starts the built binary with the environment that a test gives it and nothing of the test's
+//! own.
 //!
-//! A process that serves logs at every level. When it ends, its output, its command line and its metrics are searched
-//! for the [`marks`] of secrets. The test fails if one is found.
+//! A process that serves logs at every level. When it ends, its output, its command line and its metrics are
+//! searched for the [`marks`] of secrets. The test fails if one is found.
 
 pub mod marks;
 mod output;
@@ -207,7 +208,8 @@ impl Process {
         patiently(text, line).await.unwrap_or_else(|| panic!("never logged {text}"))
     }
 
-    /// Waits until the process ends by itself, and returns its exit code. All of its output has been read by then.
+    /// Waits until the process ends by itself, and returns its exit code. All of its output has been read by
+    /// then.
     pub async fn exit_code(&mut self) -> i32 {
         patiently("the end of the logs", self.logs.ended()).await;
         patiently("the end of the output", self.stdout.ended()).await;
@@ -247,7 +249,8 @@ impl Process {
     /// A description of the first secret that was found, and of its place.
     fn leak(&self) -> Option<String> {
         let (logs, metrics) = (self.logs(), self.metrics.lock().unwrap());
-        // Standard output counts only for `serve`: `get` prints the answer there, and the help names numbers to try.
+        // Standard output counts only for `serve`: `get` prints the answer there, and the help names numbers
+        // to try.
         let serves = self.command_line.contains(" serve ");
         let printed = if serves { without_greeting(&self.stdout()) } else { String::new() };
         let leaks = [

@@ -38,8 +38,8 @@ impl Proxy {
         self.port
     }
 
-    /// The requests, one for each connection: the head of a CONNECT, or the user, the password and the host of a SOCKS
-    /// request, separated by spaces.
+    /// The requests, one for each connection: the head of a CONNECT, or the user, the password and the host
+    /// of a SOCKS request, separated by spaces.
     pub fn told(&self) -> Vec<String> {
         self.told.lock().unwrap().clone()
     }

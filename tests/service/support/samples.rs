@@ -50,7 +50,8 @@ impl Service {
     }
 }
 
-/// The name and the labels of a sample that counts calls. Only metrics with a label for the code have a `code`.
+/// The name and the labels of a sample that counts calls. Only metrics with a label for the code have a
+/// `code`.
 pub fn calls(metric: &str, kind: &str, service: &str, method: &str, code: Option<&str>) -> String {
     let code = code.map_or_else(String::new, |code| format!(",grpc_code=\"{code}\""));
     format!("{metric}{{grpc_type=\"{kind}\",grpc_service=\"{service}\",grpc_method=\"{method}\"{code}}}")

@@ -25,8 +25,8 @@ use super::{
 
 /// The generated client.
 pub type Client = ContactServiceClient<Channel>;
-/// The generated client over a transport without time-outs. The transport of tonic ends a call with CANCELLED when its
-/// time is up, so that the status of the service would not be seen.
+/// The generated client over a transport without time-outs. The transport of tonic ends a call with CANCELLED
+/// when its time is up, so that the status of the service would not be seen.
 pub type BareClient = ContactServiceClient<HyperClient<HttpConnector, Body>>;
 
 /// A running service.

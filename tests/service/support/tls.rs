@@ -1,4 +1,5 @@
-//! [`Authority`]: a certificate authority that signs for a scripted Hypersender, for the service and for its callers.
+//! [`Authority`]: a certificate authority that signs for a scripted Hypersender, for the service and for its
+//! callers.
 
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// The certificate of the authority as a file for `SSL_CERT_FILE`. A process with it trusts no other authority.
+    /// The certificate of the authority as a file for `SSL_CERT_FILE`. A process with it trusts no other
+    /// authority.
     pub fn file(&self) -> NamedTempFile {
         let file = NamedTempFile::new().unwrap();
         std::fs::write(file.path(), self.pem()).unwrap();
@@ -93,7 +95,8 @@ impl Authority {
     }
 }
 
-/// Connects to a service. The client trusts `authority`, presents `identity` if there is one, and offers `protocols`.
+/// Connects to a service. The client trusts `authority`, presents `identity` if there is one, and offers
+/// `protocols`.
 pub async fn connect(
     service: &Service,
     authority: &Authority,

@@ -187,8 +187,8 @@ impl Upstream {
             released: watch::Sender::default(),
             connections: AtomicUsize::new(0),
         });
-        // With TLS the URL contains a name, because certificates are for names. Without TLS it does not: the name may
-        // also have an IPv6 address, on which no server listens.
+        // With TLS the URL contains a name, because certificates are for names. Without TLS it does not: the
+        // name may also have an IPv6 address, on which no server listens.
         let root = match tls {
             Some(_) => format!("https://localhost:{}", address.port()),
             None => format!("http://{address}"),

@@ -7,8 +7,8 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The lines so far. A separate thread reads them, so that all of them arrive even if the runtime of the test is blocked
-/// or has been dropped.
+/// The lines so far. A separate thread reads them, so that all of them arrive even if the runtime of the test
+/// is blocked or has been dropped.
 pub struct Output {
     lines: watch::Receiver<Vec<String>>,
     reader: Option<JoinHandle<()>>,
@@ -38,8 +38,8 @@ impl Output {
         self.lines.borrow().len()
     }
 
-    /// Waits for a `wanted` line and returns it. The first `skipped` lines do not count. Returns `None` when the stream
-    /// ends without such a line.
+    /// Waits for a `wanted` line and returns it. The first `skipped` lines do not count. Returns `None` when
+    /// the stream ends without such a line.
     pub async fn line(&self, skipped: usize, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let find = |lines: &Vec<String>| lines.iter().skip(skipped).find(|line| wanted(line)).cloned();
         let mut lines = self.lines.clone();
