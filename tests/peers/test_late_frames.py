@@ -1,4 +1,4 @@
-"""Frames that cross the last GOAWAY of the server belong to calls that are repeated, and end no other call."""
+"""Frames that cross the last GOAWAY of the server belong to repeated calls and end no other call."""
 
 import time
 

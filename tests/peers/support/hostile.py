@@ -1,8 +1,8 @@
 """Peers that mean harm, or are broken in ways that look like it.
 
 Each attack takes the server, an event that ends it, and a counter for the ends of its connections. Python
-limits its speed. The tests show that the cost of a hostile frame is bounded, not the number of frames that the
-server can handle.
+limits its speed. The tests show that the cost of a hostile frame is bounded, not how many frames the server
+can handle.
 """
 
 import collections
