@@ -1,48 +1,11 @@
 //! Documents: every cited rule exists, and every link between documents has a target.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::text::texts;
 
 /// The file with the numbered rules.
 const RULES: &str = "docs/rules.md";
-/// The folders and files that cite rules or hold documents. `target` is not among them.
-const PLACES: [&str; 10] =
-    ["README.md", "Cargo.toml", "benches", "build.rs", "clients", "deploy", "docs", "proto", "src", "tests"];
-
-/// A file of text.
-struct Text {
-    /// Its path from the root of the repository.
-    path: PathBuf,
-    text: String,
-}
-
-/// Every file below [`PLACES`] with one of these `extensions`. Folders that tools fill, such as `.venv`, are
-/// not read.
-fn texts(extensions: &[&str]) -> Vec<Text> {
-    fn collect(path: PathBuf, extensions: &[&str], texts: &mut Vec<Text>) {
-        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
-        if whole.is_dir() {
-            let names = fs::read_dir(whole).unwrap().map(|entry| entry.unwrap().file_name());
-            let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
-            names.retain(|name| !name.starts_with('.') && name != "node_modules");
-            names.sort();
-            for name in names {
-                collect(path.join(name), extensions, texts);
-            }
-        } else if extensions.iter().any(|wanted| path.extension().is_some_and(|found| found == *wanted)) {
-            texts.push(Text { text: fs::read_to_string(whole).unwrap(), path });
-        }
-    }
-    let mut texts = Vec::new();
-    for place in PLACES {
-        collect(place.into(), extensions, &mut texts);
-    }
-    texts
-}
-
 /// The numbers of the rules in a document, in order, from headings such as `### Rule 6. Title`.
 fn defined(document: &str) -> Vec<usize> {
     let headings = document.lines().filter_map(|line| line.strip_prefix("### Rule "));

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
+mod columns;
 mod documents;
 mod reasons;
 mod rules;
 mod source;
+mod text;
 
 use std::{fs, path::Path};
 
