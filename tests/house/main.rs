@@ -4,6 +4,7 @@
 
 mod columns;
 mod documents;
+mod matches;
 mod reasons;
 mod rules;
 mod source;
@@ -41,6 +42,7 @@ fn the_sources_keep_the_rules() {
     sources.retain(|source| !tests.iter().any(|test| source.module.starts_with(test)));
     let mut faults: Vec<String> = rules::EACH.iter().flat_map(|rule| sources.iter().flat_map(rule)).collect();
     faults.extend(rules::circles(&sources));
+    faults.extend(self::sources("tests").iter().flat_map(rules::builders));
     faults.extend(rules::reach(&sources));
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{Names, Source, words};
+use super::{
+    matches,
+    source::{Names, Source, words},
+};
 
 /// A rule about one source.
 pub type Rule = fn(&Source) -> Vec<String>;
 
 /// All rules about one source.
-pub const EACH: [Rule; 7] = [rooms, length, unwraps, chains, process, upstream, codes];
+pub const EACH: [Rule; 9] = [rooms, length, unwraps, chains, process, upstream, codes, builders, variants];
 
 /// The rooms that each room may import.
 const ROOMS: [(&str, &[&str]); 9] = [
@@ -97,6 +100,20 @@ fn codes(source: &Source) -> Vec<String> {
         faults.push(fault(source, format!("makes a status, but {why}")));
     }
     faults
+}
+
+/// Two files order layers. Tests use the stacks of these files, so that they test the production order.
+pub fn builders(source: &Source) -> Vec<String> {
+    let may = ["stack.rs", "server/calls.rs"].contains(&source.name.as_str());
+    let orders = !may && source.has_word("ServiceBuilder");
+    orders.then(|| fault(source, "orders layers; stack.rs and server/calls.rs do")).into_iter().collect()
+}
+
+fn variants(source: &Source) -> Vec<String> {
+    let found = matches::wildcards(source).into_iter();
+    found
+        .map(|pattern| fault(source, format!("matches {pattern} and has a wildcard for other errors")))
+        .collect()
 }
 
 /// No source outside a module imports from the module's children.
@@ -245,6 +262,21 @@ mod tests {
         check(codes, "grpc/service.rs", "StatusCode::OK; ExitCode::SUCCESS; x: Status", false);
         check(codes, "grpc/service.rs", "ServingStatus::Serving", false);
         check(codes, "grpc/status.rs", "Status::new(Code::Internal, x)", false);
+    }
+
+    #[test]
+    fn only_two_files_order_layers() {
+        check(builders, "commands/serve.rs", "tower::ServiceBuilder::new()", true);
+        check(builders, "stack/cache.rs", "use tower::ServiceBuilder;", true);
+        check(builders, "stack.rs", "tower::ServiceBuilder::new()", false);
+        check(builders, "server/calls.rs", "use tower::{Service, ServiceBuilder};", false);
+        check(builders, "server.rs", "// ServiceBuilder\nlet x = MyServiceBuilder;", false);
+    }
+
+    #[test]
+    fn a_match_over_errors_names_every_variant() {
+        check(variants, "stack/retry.rs", "match x { LookupError::Internal => 1, _ => 2 }", true);
+        check(variants, "stack/retry.rs", "match x { LookupError::Internal => 1, E::A => 2 }", false);
     }
 
     fn sources(files: &[(&str, &str)]) -> Vec<Source> {
