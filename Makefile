@@ -1,5 +1,5 @@
-# What a developer and CI run. Needs Rust, Go and Python 3.11 or newer; everything else comes by its pinned version,
-# into the target directory or Go's module cache.
+# The commands of developers and of CI. They need Rust, Go and Python 3.11 or newer. All other tools are
+# installed in pinned versions, in the target directory or in the module cache of Go.
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -31,7 +31,7 @@ test: test-rust test-go test-python test-peers ## Run every test
 test-rust: ## Run the tests of the service
 	cargo test --locked
 
-# The server is started by the tests and invisible to Go's test cache: -count=1 turns the cache off.
+# The tests start the server, which the test cache of Go does not see. -count=1 turns the cache off.
 test-go: binary ## Run the Go client against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) go -C clients/go test -count=1 ./...
 
@@ -42,19 +42,19 @@ test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies,
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
-bench: bench-cache bench-speed ## Measure everything: five minutes, once it is built
+bench: bench-cache bench-speed ## Run all measurements: five minutes after the build
 
-bench-cache: ## Measure what the cache keeps and what it costs in memory
+bench-cache: ## Measure the hit ratio of the cache and its memory
 	cargo bench --locked --bench eviction --bench memory
 
 # The server that answers in Python needs the packages of the Python client.
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
 
-bench-gate: measured ## Hold what a hit costs against its limits, as far as that hardly varies
+bench-gate: measured ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate
 
-generate: $(TOOLS)/stamp ## Remake the generated code of both clients
+generate: $(TOOLS)/stamp ## Generate the code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
 	rm -rf clients/python/hypersender
 	$(TOOLS)/bin/python -m grpc_tools.protoc -I proto \
@@ -63,7 +63,8 @@ generate: $(TOOLS)/stamp ## Remake the generated code of both clients
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
 
-lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the proto gives
+# The pages of cargo doc are for developers of the service, so that they contain private items, too.
+lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	for package in bare load; do \
@@ -71,7 +72,10 @@ lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the prot
 		cargo clippy --locked --all-targets --manifest-path benches/$$package/Cargo.toml --target-dir $(BENCHES) \
 			-- -D warnings || exit; \
 	done
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+		cargo doc --locked --no-deps --document-private-items
 	$(TOOLS)/bin/buf lint proto
+	.ci/check-breaking $(TOOLS)/bin/buf
 	! gofmt -l clients/go tests/peers benches/go | grep .
 	go -C clients/go vet ./...
 	go -C tests/peers vet ./...
@@ -80,19 +84,19 @@ lint: $(TOOLS)/stamp ## Check form, and that the generated code is what the prot
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
 
-check-metrics: binary ## Have promtool (Debian package prometheus) judge what /metrics says
+check-metrics: binary ## Check /metrics with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
 
 binary:
 	cargo build --locked
 
-# Each with the release profile of its own package.
+# Each package has its own release profile.
 measured:
 	cargo build --locked --release
 	cargo build --locked --release --manifest-path benches/bare/Cargo.toml --target-dir $(BENCHES)
 	cargo build --locked --release --manifest-path benches/load/Cargo.toml --target-dir $(BENCHES)
 
-# What else there is to compare with.
+# The servers for orientation.
 compared:
 	GOBIN=$(BENCHES)/go go -C benches/go install .
 
@@ -105,7 +109,8 @@ $(VENV)/stamp: clients/python/requirements-test.txt
 	$(VENV)/bin/pip install --quiet -r $<
 	touch $@
 
-# Reinstalled as it is, dependencies untouched; the check fails when a pin is outside the bounds of pyproject.toml.
+# The package is installed again without its dependencies. The check fails if a pinned version is outside the
+# bounds of pyproject.toml.
 $(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml $(wildcard clients/python/hypersender/*/*/*.py*)
 	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
 	$(VENV)/bin/pip check
@@ -116,7 +121,7 @@ $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-te
 	$(PEERS_VENV)/bin/pip install --quiet -r $<
 	touch $@
 
-# npm is run by its own path, since the wheel brings its program without what it needs beside it.
+# npm is run by the path of its script, because the program in the wheel lacks its libraries.
 $(PEERS_NODE)/stamp: $(PEERS_VENV)/stamp $(wildcard tests/peers/node/* tests/peers/node/.npmrc)
 	rm -rf $(PEERS_NODE)
 	cp -r tests/peers/node $(PEERS_NODE)

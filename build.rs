@@ -1,6 +1,7 @@
 //! Turns the proto into Rust code and a descriptor set, both in `OUT_DIR`, without a `protoc` on the machine.
 //!
-//! protox compiles the proto; `tonic-prost-build` (the prost half of tonic-build since tonic 0.14) writes the code.
+//! protox compiles the proto, and `tonic-prost-build` (the prost half of tonic-build since tonic 0.14) writes
+//! the code.
 
 use std::{env, error::Error, fs, path::Path};
 
@@ -14,12 +15,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new([PROTO_ROOT])?;
     compiler.include_imports(true).include_source_info(true).open_file(PROTO_FILE)?;
 
-    // Raw bytes, not prost's own types: prost would drop the options it does not know, and reflection shows them.
+    // The descriptors are raw bytes, because prost's types drop unknown options, which reflection shows.
     let descriptors = Path::new(&env::var("OUT_DIR")?).join("contact_descriptor.bin");
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
-        // Its one method is served by `grpc::Contacts`.
+        // `grpc::Contacts` serves the only method.
         .build_server(false)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

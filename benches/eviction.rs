@@ -1,6 +1,7 @@
-//! What the order of eviction is worth: the share of hits of this cache beside exact LRU and moka, on made-up traces.
+//! The value of the order of eviction: the hit ratio of this cache, of exact LRU and of moka on artificial
+//! traces.
 //!
-//! Ends with a failure when this cache is worse than LRU by more than a point.
+//! The benchmark fails if the hit ratio of this cache is more than a point below that of LRU.
 
 use std::{num::NonZeroUsize, process::ExitCode};
 
@@ -14,18 +15,18 @@ const KEYS: usize = 100_000;
 /// Room for one key in ten.
 const ENTRIES: usize = KEYS / 10;
 const EXPONENT: f64 = 0.9;
-/// Points of hit ratio that this cache may be worse than LRU.
+/// The points by which the hit ratio of this cache may be below that of LRU.
 const BEHIND_MAX: f64 = 1.0;
 const SEED: u64 = 25;
 
-/// A way to make the next key.
+/// A function that returns the next key.
 type Trace = fn(&mut dyn Rng, &[f64], usize) -> usize;
 
 const TRACES: [(&str, Trace); 3] = [
     ("Zipf 0.9", |random, zipf, _| popular(random, zipf)),
-    // Every third request is for a key that never comes again: somebody goes through a list.
+    // Every third request is for a key that never comes again, like in a walk through a list.
     ("with one-off keys", |random, zipf, at| if at % 3 == 0 { KEYS + at } else { popular(random, zipf) }),
-    // Popularity moves on: what an order that only counts would miss.
+    // Popularity changes. An order that only counts requests does not follow it.
     ("drifting", |random, zipf, at| (popular(random, zipf) + at / 100) % KEYS),
 ];
 
@@ -47,8 +48,8 @@ fn main() -> ExitCode {
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The share of requests for the first key, the first two, and so on: the n-th is asked for 1/n^0.9 as often as the
-/// first.
+/// The share of requests for the first key, for the first two keys, and so on. The n-th key gets 1/n^0.9 of
+/// the requests of the first one.
 #[expect(clippy::cast_precision_loss, reason = "there are few keys")]
 fn zipf() -> Vec<f64> {
     let mut sum = 0.0;
@@ -69,7 +70,7 @@ fn popular(random: &mut dyn Rng, zipf: &[f64]) -> usize {
     zipf.partition_point(|sum| *sum < share).min(KEYS - 1)
 }
 
-/// Through the whole stack: what upstream is not asked for is a hit.
+/// The hit ratio of the whole stack. A look-up without a request to upstream is a hit.
 fn ours(trace: &[usize]) -> f64 {
     let callers = upstream::callers(CacheSettings { entries: ENTRIES, ..CacheSettings::default() }, 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it starts");
@@ -94,7 +95,7 @@ fn moka(trace: &[usize]) -> f64 {
         if !hit {
             cache.insert(**number, ());
         }
-        // It puts off its housekeeping, which a trace without pauses would leave behind.
+        // moka delays its housekeeping, which a trace without pauses would never run.
         cache.run_pending_tasks();
         hit
     };

@@ -1,7 +1,7 @@
-//! Memory of the cache: resident bytes per entry, beside what the cache believes, and whether its bounds hold.
+//! Memory of the cache: the resident bytes per entry, the estimate of the cache, and whether its bounds hold.
 //!
-//! Each row runs in a process of its own, since what one row frees the next would use again. Ends with a failure when
-//! a bound is broken.
+//! Each row runs in a separate process, because a row would reuse the memory that an earlier one freed. The
+//! benchmark fails if a bound does not hold.
 
 use std::{
     env, fs,
@@ -14,17 +14,18 @@ use tokio::task::JoinSet;
 
 mod upstream;
 
-// The service's own.
+// The allocator of the service.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keys that are looked up, once each.
+/// The number of keys. Each one is looked up once.
 const KEYS: usize = 1_000_000;
-/// Callers that share them, at once, on as many threads as the service would have.
+/// The number of concurrent callers, on as many threads as the service has.
 const CALLERS: usize = 32;
-/// Most resident bytes per entry at that number, payload included.
+/// The most resident bytes per entry at that number, with the payload.
 const ENTRY_BYTES_MAX: usize = 400;
-/// How much more than its bound may be resident, in percent: the cache counts what it keeps, not how it is scattered.
+/// The percentage by which the resident memory may exceed the bound. The cache counts its content, not the
+/// fragmentation.
 const BYTES_OVER_MAX: usize = 15;
 
 struct Row {
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
     );
     let program = env::current_exe().expect("this program has a path");
     let run = |row: &Row| Command::new(&program).arg(row.name).status().is_ok_and(|status| status.success());
-    // All of them, also when one fails.
+    // All rows run, even if one fails.
     let kept = ROWS.iter().map(run).filter(|kept| *kept).count();
     if kept == ROWS.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -59,7 +60,7 @@ fn run(row: &Row) -> ExitCode {
     let settings = CacheSettings { entries: row.entries, bytes: row.bytes, ..CacheSettings::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("it starts");
     let callers = Arc::new(upstream::callers(settings, CALLERS));
-    // What the first call sets up belongs to no entry.
+    // The memory that the first call allocates belongs to no entry.
     runtime.block_on(callers.call(0));
     let before = resident();
     runtime.block_on(async {
@@ -93,7 +94,7 @@ fn run(row: &Row) -> ExitCode {
 
 /// Resident memory of this process, in bytes.
 fn resident() -> usize {
-    /// proc(5) counts in pages; this is their size on the machines this runs on.
+    /// The size of a page, the unit of proc(5), on the machines of the benchmark.
     const PAGE_BYTES: usize = 4096;
     let statm = fs::read_to_string("/proc/self/statm").expect("this bench needs Linux");
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());

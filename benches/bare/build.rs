@@ -1,4 +1,4 @@
-//! Turns the service's proto into Rust code, with every setting of the generator as it comes.
+//! Generates Rust code from the proto of the service, with the default settings of the generator.
 
 use std::error::Error;
 

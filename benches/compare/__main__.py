@@ -1,4 +1,4 @@
-"""Compares the service with a bare tonic server, alive beside it. `make bench-speed` and `make bench-gate` run this."""
+"""Compares the service with a bare tonic server, for `make bench-speed` and `make bench-gate`."""
 
 import argparse
 import contextlib
@@ -20,7 +20,8 @@ BENCHES = Path(__file__).resolve().parent.parent
 # Programs, and the Debian packages that have them.
 GATE_TOOLS = {"strace": "strace", "taskset": "util-linux", "valgrind": "valgrind"}
 SPEED_TOOLS = {"h2load": "nghttp2-client", "nginx": "nginx-light"}
-# Seconds of load in all; with the start of the servers, the filling and the counting it stays below five minutes.
+# Seconds of load in total. With the start of the servers, the fill of the cache and the counts, a run takes
+# less than five minutes.
 SECONDS = 170
 
 

@@ -1,4 +1,4 @@
-"""A gRPC server in Python's asyncio: stock settings, one constant answer. It prints the address it listens on."""
+"""A gRPC server in Python's asyncio with default settings and a constant answer. It prints its address."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypersender.contact.v1 import contact_service_pb2 as contact
 from hypersender.contact.v1 import contact_service_pb2_grpc as contact_grpc
 
-# The size of every answer, as a message; as that of ../bare.
+# The size of the message of every answer, like in ../bare.
 REPLY_BYTES = 217
 
 

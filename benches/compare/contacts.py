@@ -1,4 +1,4 @@
-"""Whom the load asks for, and how long the answers are."""
+"""The contacts that the load asks for, and the length of the answers."""
 
 import time
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from servers import REPLY_BYTES
 
 # Length of the prefix of a gRPC message.
 PREFIX_BYTES = 5
-# What a hit's message has beside the link, some seconds after it was fetched.
+# The bytes of a message without the link, some seconds after the fetch.
 REST_BYTES = 128
-# The length of a link that is longer takes one byte more to tell.
+# The length of a longer link takes one byte more.
 LONG_LINK_BYTES = 127
-# Times are told in bytes that depend on the time, give or take.
+# The number of bytes of a timestamp depends on the time.
 TIMES_BYTES = 4
 
 
@@ -27,24 +27,24 @@ class Contacts:
         return ("--contacts", self.count, "--first", self.first)
 
     def fetch(self, service, sandbox):
-        """Has the service fetch each of them once, and returns what that took."""
+        """Makes the service fetch each contact once, and returns the cost."""
         sandbox.answer_with(link(self.reply_bytes))
         return load.run(service, *self.flags, "--calls", self.count, "--in-flight", 64)
 
     def check(self, result):
-        """The answers were as long as they were to be."""
+        """Checks the length of the answers."""
         length = result["reply_bytes"] - PREFIX_BYTES
         assert abs(length - self.reply_bytes) <= TIMES_BYTES, f"{length} bytes, not {self.reply_bytes}"
 
 
 USUAL = Contacts(15_560_000_000, 100_000, REPLY_BYTES)
 LONGER = tuple(Contacts(15_570_000_000 + size * 10_000, 1_000, size) for size in (300, 450, 600))
-# What real links make.
+# The length of answers with real links.
 REAL = LONGER[1]
 
 
 def some(count):
-    """The first of the usual ones."""
+    """The first contacts of the usual ones."""
     return Contacts(USUAL.first, count, USUAL.reply_bytes)
 
 

@@ -1,4 +1,4 @@
-"""What hardly varies: instructions and allocations, counted by valgrind, and calls of the system, counted by strace."""
+"""Counts that hardly vary: instructions and allocations, by valgrind, and system calls, by strace."""
 
 import functools
 import re
@@ -10,23 +10,24 @@ import load
 from contacts import USUAL, Contacts, link, some
 from servers import PATIENCE, Bare, Service, wait_until
 
-# Calls in the lesser of two runs, whose difference leaves out what a connection and an idle server take.
+# Calls in the smaller of two runs. The difference of the runs excludes the cost of connections and of an idle
+# server.
 CALLS = 1_000
-# Contacts that they go round, so that not every look-up is of the one that was looked up before.
+# The number of contacts in a run, so that a look-up is not for the contact of the look-up before.
 ASKED = some(500)
 WRITES_CALLS = 20_000
 
-# How the two sides come by memory: Rust through mimalloc, or through the C library.
+# The allocators of the two sides: mimalloc, or the C library.
 ALLOCATIONS = re.compile(
     r"(mi_(malloc|zalloc|calloc|realloc)\w*|malloc|calloc|realloc|posix_memalign|aligned_alloc)(@|$)"
 )
-# Within the allocator, where one calls the other.
+# Calls within the allocator.
 ALLOCATORS = re.compile(r"_?mi_|malloc|calloc|realloc|posix_memalign|aligned_alloc|_int_|tcache|ptmalloc|sysmalloc")
 
 
 @dataclass(frozen=True)
 class Count:
-    """Of a run, or of one of its calls."""
+    """The counts of a run, or of one of its calls."""
 
     instructions: float
     allocations: float
@@ -39,7 +40,7 @@ class Count:
 
 
 class Callgrind:
-    """A server under valgrind, which counts what it executes."""
+    """A server under valgrind, which counts its instructions."""
 
     def __init__(self, make, directory):
         self.out = directory.with_suffix(".callgrind")
@@ -48,13 +49,13 @@ class Callgrind:
         self.dumps = 0
 
     def per_hit(self, *flags):
-        """What a call takes that is one of many such."""
+        """The cost of one of many equal calls."""
         # The first run fills the cache.
         _, once, twice = [self._counted(calls, ASKED, *flags) for calls in (CALLS, CALLS, 2 * CALLS)]
         return (twice - once) / CALLS
 
     def per_miss(self, *flags):
-        """The same of calls that the cache cannot answer."""
+        """The same for calls that the cache cannot answer."""
         first, counts = USUAL.first, []
         for calls in (CALLS, CALLS, 2 * CALLS):
             counts.append(self._counted(calls, Contacts(first, calls, USUAL.reply_bytes), *flags))
@@ -83,7 +84,7 @@ class Callgrind:
 
 
 def read(dump):
-    """Instructions, and calls of allocators from outside of them, in a dump."""
+    """The instructions in a dump, and the calls of an allocator from other code."""
     names, caller, callee, allocations = {}, None, None, 0
 
     def name(text):
@@ -130,7 +131,7 @@ def service_hits(directory, sandbox, *, production=True):
 
 
 def misses(directory, sandbox):
-    """What a call takes that the cache cannot answer."""
+    """The cost of a call that the cache cannot answer."""
     sandbox.answer_with(link(USUAL.reply_bytes))
     make = functools.partial(Service, sandbox=sandbox)
     with Callgrind(make, directory / "misses-counted") as counting:
@@ -141,7 +142,7 @@ WRITES = "sendto,sendmsg,writev"
 
 
 def writes(server, contacts):
-    """Calls of the system that write to sockets, for each answer, with 4 x 32 calls in flight."""
+    """The system calls that write to sockets, for each answer, with 4 x 32 calls in flight."""
     out = server.directory.with_suffix(".strace")
     command = ["strace", "-c", "-f", "-e", f"trace={WRITES}", "-o", str(out), "-p", str(server.process.pid)]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

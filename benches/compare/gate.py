@@ -1,4 +1,4 @@
-"""Holds what a hit costs against limits.toml, as far as it does not depend on what else the machine does."""
+"""Compares the cost of a hit with limits.toml, in counts that do not depend on the load of the machine."""
 
 import contextlib
 import tomllib
@@ -11,7 +11,7 @@ LIMITS = HERE / "limits.toml"
 
 
 def check(directory):
-    """The exit code: whether anything is over its limit."""
+    """Returns the exit code: 1 if a count is over its limit."""
     measured = measure(directory)
     limits = tomllib.loads(LIMITS.read_text())
     assert measured.keys() == limits.keys(), f"{LIMITS} has other names than are measured"

@@ -1,4 +1,4 @@
-"""What a hit is meant to cost beside the bare tonic server, and what it does."""
+"""The goals for the cost of a hit, as ratios to the bare tonic server, and the measured ratios."""
 
 import datetime
 import textwrap
@@ -13,7 +13,7 @@ CPU = "CPU per call"
 
 
 def beside(results, shape, title):
-    """What the service does beside the bare server, as a ratio with its interval."""
+    """The ratio of the service to the bare server, with its interval."""
     values = {title: value for title, value, _ in QUANTITIES}
     return ratio(results[shape.name][Service.name], results[shape.name][Bare.name], values[title])
 
@@ -37,7 +37,7 @@ def headline(results, counted):
 
 
 def goals(results, counted, writes):
-    """A table of what must be reached, what is aimed at, and what was measured."""
+    """A table of the requirements, the goals and the measurements."""
     values = {title: value for title, value, _ in QUANTITIES}
     bare, service, plain, _ = counted
 

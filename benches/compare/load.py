@@ -1,4 +1,4 @@
-"""Load on a server, from a core of its own."""
+"""Load on a server, from a separate core."""
 
 import json
 import re
@@ -12,18 +12,18 @@ from servers import LOAD_CORE, PATIENCE, TOKEN, pinned, program
 
 PATH = "/hypersender.contact.v1.ContactService/GetProfilePicture"
 HEADERS = ("content-type: application/grpc", "te: trailers", f"authorization: Bearer {TOKEN}")
-# Whom h2load asks for.
+# The contact that h2load asks for.
 CONTACT = "15560000000"
 
 
 def run(server, *flags):
-    """What came of a run of the program in benches/load, and the seconds of CPU that the server took for it."""
+    """The result of a run of the program in benches/load, and the CPU seconds of the server."""
     command = [program("LOAD_BIN"), "--address", server.address, "--token", TOKEN, *map(str, flags)]
     return measured(server, lambda: json.loads(finished(pinned(LOAD_CORE, command))))
 
 
 def by_h2load(server, calls, *flags):
-    """The same by h2load, which asks for one contact only and looks at no answer."""
+    """The same with h2load, which asks for one contact only and ignores the answers."""
     log = server.directory / "h2load"
     log.unlink(missing_ok=True)
     command = ["h2load", "-n", str(calls), *flags, "-d", str(request(server.directory)), "--log-file", str(log)]
@@ -43,7 +43,7 @@ def by_h2load(server, calls, *flags):
 def measured(server, load):
     before = server.cpu()
     result = load()
-    # What the system has not yet written down of a thread is less than one of its ticks.
+    # The CPU time of a thread lacks less than one tick of the operating system.
     time.sleep(0.01)
     assert result["empty"] == 0, f"{server.name}: {result['empty']} of {result['calls']} calls failed"
     return result | {"cpu_us": (server.cpu() - before) * 1e6 / result["calls"]}
@@ -57,7 +57,7 @@ def finished(command):
 
 
 def request(directory):
-    """A file with a request, as gRPC puts it into DATA."""
+    """A file with a request message and its prefix, for DATA frames."""
     chat = CONTACT.encode()
     message = struct.pack("BB", 0x12, len(chat)) + chat
     path = Path(directory) / "request"
@@ -66,7 +66,7 @@ def request(directory):
 
 
 def check(server):
-    """One call by nghttp2's own client, to see the whole answer: its gRPC status, or the page of a plain server."""
+    """Checks one call with the client of nghttp2: the gRPC status, or the page of a plain server."""
     command = ["nghttp", "-v", "-t", "5", "-d", str(request(server.directory))]
     command += [part for header in HEADERS for part in ("-H", header)]
     command.append(f"http://{server.address}{PATH}")

@@ -1,4 +1,4 @@
-"""Puts what was measured into the pages that tell of it, between two marks."""
+"""Writes the measurements into the documents, between two marks."""
 
 BEGIN, END = "<!-- written by make bench-speed -->", "<!-- until here -->"
 

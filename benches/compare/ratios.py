@@ -1,4 +1,4 @@
-"""Numbers of many rounds, in the middle and with an interval."""
+"""Medians of many rounds, with their intervals."""
 
 import math
 import statistics
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Middle:
-    """A median, and the bounds between which the true one lies in 95 of 100 cases."""
+    """A median, and the interval that contains the true median in 95 of 100 cases."""
 
     value: float
     low: float
@@ -18,14 +18,14 @@ class Middle:
 
 
 def middle(values):
-    """By order statistics, which ask nothing of how the values are spread; of fewer than six they are the extremes."""
+    """By order statistics, for any distribution. With fewer than six values, the bounds are the extremes."""
     values = sorted(values)
     rank = _rank(len(values))
     return Middle(statistics.median(values), values[rank], values[-1 - rank])
 
 
 def _rank(count):
-    """The largest k such that k or fewer of `count` fair coins show heads in 2.5 of 100 cases at most, or 0."""
+    """The largest k for which `count` fair coins show at most k heads in at most 2.5 of 100 cases, or 0."""
     below, rank = 0.0, 0
     for heads in range(count):
         below += math.comb(count, heads) / 2**count

@@ -1,4 +1,4 @@
-"""Load in short slices, in an order of its own in each round, so that what disturbs the machine disturbs all alike."""
+"""Load in short slices in random order, so that a disturbance of the machine affects all servers alike."""
 
 import collections
 import random
@@ -10,11 +10,11 @@ from contacts import LONGER, USUAL, Contacts
 
 # Seconds of one slice.
 SLICE = 0.35
-# The peers are here for orientation, and cost time.
+# The number of rounds with the other servers, which are only for orientation.
 PEERS_EACH = 3
-# Calls of a slice by h2load, which takes no fraction of a second.
+# The calls of a slice by h2load, which accepts only whole seconds.
 H2LOAD_CALLS = 15_000
-# The second process of the reference's kind.
+# The second process of the reference.
 AGAIN = "A/A"
 
 
@@ -22,7 +22,7 @@ AGAIN = "A/A"
 class Shape:
     name: str
     flags: tuple
-    # Whether the number of calls a second is the server's doing.
+    # Whether the server limits the number of calls per second.
     closed: bool = True
     contacts: Contacts = USUAL
 
@@ -48,22 +48,22 @@ LONG = tuple(Shape(f"{contacts.reply_bytes} bytes", SHAPES[0].flags, contacts=co
 
 @dataclass(frozen=True)
 class Filled:
-    """What it took to fill the cache."""
+    """The cost of filling the cache."""
 
     entries: int
     cpu_us: float
 
 
 def fill(service, sandbox):
-    """Has the service fetch every contact once, and returns what the usual ones took."""
-    # First those whose number is small, with what the first calls set up.
+    """Makes the service fetch every contact once, and returns the cost for the usual ones."""
+    # The contacts for the few calls come first. They include the cost of the first calls.
     for contacts in LONGER:
         contacts.fetch(service, sandbox)
     return Filled(USUAL.count, USUAL.fetch(service, sandbox)["cpu_us"])
 
 
 def measure(reference, again, service, peers, seconds):
-    """The results of every slice: `[shape][server][round]`. The peers are in some rounds only."""
+    """The results of every slice, `[shape][server][round]`. Some rounds lack the other servers."""
     names = {server: server.name for server in (reference, service, *peers)} | {again: AGAIN}
     for server in names:
         load.check(server)
@@ -86,7 +86,7 @@ def measure(reference, again, service, peers, seconds):
 
 
 def shuffled(present, reference, service):
-    """One shape after the other, since a pair is to be close in time; shapes, and servers in them, in any order."""
+    """The slices of one shape after the other, so that a pair is close in time, in random order."""
     groups = [[(shape, server) for server in present] for shape in SHAPES]
     groups.append([(BY_H2LOAD, reference), (BY_H2LOAD, service)])
     groups[0] += [(shape, service) for shape in LONG]

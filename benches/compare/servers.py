@@ -1,4 +1,4 @@
-"""The servers that are compared, each a process on a core of its own."""
+"""The compared servers. Each one is a process, on another core than the load."""
 
 import contextlib
 import hashlib
@@ -15,20 +15,20 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TOKEN = "bench-token"
-# Of the answer as a message; `bare` and its like say the same.
+# The size of the message of an answer, like in `bare` and the other servers.
 REPLY_BYTES = 217
-# Load and servers never share one.
+# The cores. Load and servers never share one.
 SERVERS_CORE, LOAD_CORE = 0, 1
-# Where Debian has nginx, not everyone looks.
+# The folder of nginx in Debian may be missing in PATH.
 PATH = f"{os.environ['PATH']}:/usr/sbin"
-# Seconds; far above what any step takes, so that only a process that hangs reaches it.
+# Seconds. Every step takes far less, so that only a process that hangs reaches it.
 PATIENCE = 60
 
 CALLERS = f"""[callers.bench]
 token_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
 instances = ["*"]
 """
-# Limits protect Hypersender, which is not there. All else is as it is in production.
+# The limits protect Hypersender, which is not used here. All other settings are like in production.
 NO_UPSTREAM_LIMITS = "--rate 0 --burst 0 --breaker-failures 0 --upstream-concurrency 1024".split()
 
 
@@ -53,7 +53,7 @@ def wait_until(what, condition):
 
 
 class Server:
-    """A process that says where it listens by the first line it prints. `under` is what runs it, such as valgrind."""
+    """A process whose first line of output is its address. `under` is a command such as valgrind."""
 
     name = None
 
@@ -63,7 +63,7 @@ class Server:
         self.output, self.log = directory / "output", directory / "log"
         command = [*under, *command] if core is None else pinned(core, [*under, *command])
         with self.output.open("wb") as stdout, self.log.open("wb") as stderr:
-            # The settings of whoever runs this must not reach a server.
+            # The settings of the person who runs this must not reach a server.
             self.process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=env or {})
         try:
             self.address = wait_until(f"{type(self).__name__} listens", self._checked)
@@ -80,7 +80,7 @@ class Server:
         return line if end else None
 
     def cpu(self):
-        """Seconds that its threads have run."""
+        """The CPU seconds of its threads."""
         threads = Path(f"/proc/{self.process.pid}/task").iterdir()
         return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
@@ -118,12 +118,12 @@ class Aio(Server):
 
 
 class Nginx(Server):
-    """What HTTP/2 alone costs in C, without gRPC: one page, as long as the others' answer."""
+    """The cost of HTTP/2 in C without gRPC: one page with the length of the other answers."""
 
     name = "nginx"
 
     def __init__(self, directory):
-        # It cannot be asked for a free port and tell which it got.
+        # nginx cannot choose a free port and print it.
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         config = directory.with_suffix(".conf")
@@ -136,7 +136,7 @@ class Nginx(Server):
 
 
 class Sandbox(Server):
-    """The stand-in for the REST API, alone: what it costs is not the service's."""
+    """The sandbox as a separate process, so that its cost does not count for the service."""
 
     def __init__(self, directory):
         super().__init__(directory, [program("HYPERSENDER_GRPC_BIN"), "sandbox", "--listen", "127.0.0.1:0"], core=None)
@@ -160,7 +160,7 @@ class Sandbox(Server):
 
 
 class Service(Server):
-    """The service. With `production` as it is run: callers that must prove who they are, and metrics to be scraped."""
+    """The service. `production` adds a callers file and the admin port."""
 
     name = "this service"
 
@@ -183,7 +183,7 @@ class Service(Server):
         return found and found[1]
 
     def lookups(self):
-        """How many look-ups there were, by how the cache answered."""
+        """The number of look-ups by cache status."""
         with urllib.request.urlopen(f"http://{self._address('admin listening')}/metrics", timeout=PATIENCE) as answer:
             found = re.findall(r'hypersender_cache_lookups_total\{status="(\w+)"\} (\d+)', answer.read().decode())
         return {status: int(count) for status, count in found}

@@ -14,7 +14,7 @@ NAMES = (REFERENCE, AGAIN, Service.name, Go.name, Aio.name, Nginx.name)
 # Columns of text.
 WIDTH = 120
 CALLS_A_SECOND = "Calls a second"
-# What is compared: its title, its value of a slice, and how it is written.
+# The compared values: title, value of a slice, and format.
 QUANTITIES = (
     (CALLS_A_SECOND, lambda result: result["calls"] / result["seconds"], "{:,.0f}"),
     ("CPU per call", lambda result: result["cpu_us"], "{:.1f} us"),

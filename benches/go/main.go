@@ -1,5 +1,5 @@
-// Command go is a gRPC server in Go with stock settings and one constant answer, to compare the service with. It prints
-// the address it listens on.
+// Command go is a gRPC server in Go with default settings and a constant answer, for the comparison with the
+// service. It prints its address.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
 )
 
-// The size of every answer, as a message; as that of ../bare.
+// The size of the message of every answer, like in ../bare.
 const replyBytes = 217
 
 type constant struct {

@@ -1,4 +1,4 @@
-//! A stack whose upstream answers at once and counts, with every limit but the cache's off.
+//! A stack without limits except those of the cache. Its upstream answers at once and counts its calls.
 
 use std::{
     hash::RandomState,
@@ -26,10 +26,10 @@ use tower::{Service, ServiceExt, service_fn};
 const CHAT_BYTES: usize = 13;
 /// A UUID.
 const INSTANCE: &str = "0198c5a4-7d52-7c3e-9a41-5d0f3b6e2a17";
-/// So that a look-up and its answer carry 196 bytes: a UUID, a chat and a link.
+/// The link. A look-up and its answer have 196 bytes: a UUID, a chat and this link.
 pub const LINK_BYTES: usize = 196 - INSTANCE.len() - CHAT_BYTES;
 
-/// Callers of one stack.
+/// The callers of one stack.
 pub struct Callers<S> {
     stack: S,
     cache: Arc<PictureCache>,
@@ -38,7 +38,7 @@ pub struct Callers<S> {
     credential: Credential,
 }
 
-/// At most `most` callers at a time of a stack with this cache.
+/// A stack with this cache and at most `most` concurrent callers.
 pub fn callers(
     settings: CacheSettings,
     most: usize,
@@ -89,7 +89,7 @@ impl<S: Service<Lookup, Response = Answer, Error = LookupError> + Clone> Callers
         &self.cache
     }
 
-    /// How often upstream was asked.
+    /// The number of calls of upstream.
     pub fn asked(&self) -> usize {
         self.asked.load(Relaxed)
     }

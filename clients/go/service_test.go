@@ -173,7 +173,7 @@ func dial(t *testing.T, address string) contactv1.ContactServiceClient {
 	return contactv1.NewContactServiceClient(connection)
 }
 
-// startSandbox starts the server with its stand-in for the REST API, returns its address, and stops it after the test.
+// startSandbox starts the server in front of its sandbox, returns its address, and stops it after the test.
 func startSandbox(t *testing.T) string {
 	binary := os.Getenv("HYPERSENDER_GRPC_BIN")
 	if _, err := os.Stat(binary); err != nil || !filepath.IsAbs(binary) {

@@ -1,12 +1,13 @@
-//! The flight in every order that its steps can take: the source of `stack/flight` itself, built on shuttle's tokio and
-//! dashmap, which let a scheduler choose who goes on at each lock, wait and spawn.
+//! The flight in every order of its steps. The source of `stack/flight` is compiled with shuttle's tokio and
+//! dashmap, whose scheduler chooses the next task at each lock, wait and spawn.
 //!
-//! What shuttle does not see: std's atomics and the waiters' own lock, which have no other step inside them, and time,
-//! which runs out when a test says so. A failure prints its schedule, which `shuttle::replay` plays again.
+//! Shuttle does not control std's atomics and the lock of the waiters, which contain no such step, and it
+//! does not control time: a time-out ends when a test says so. A failure prints its schedule, which
+//! `shuttle::replay` repeats.
 
 #![expect(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]
 
-// `tokio` and `dashmap` in the flight's source mean these.
+// In the source of the flight, `tokio` and `dashmap` are these two.
 extern crate self as tokio;
 extern crate shuttle_dashmap as dashmap;
 
@@ -38,18 +39,19 @@ use self::{
     world::{Fetch, Outcome, Plan, World},
 };
 
-/// Orders that are tried of each test, by each of two ways to choose them.
+/// The number of orders of each test that are tried with each of the two schedulers.
 const SCHEDULES: usize = 4_000;
-/// Changes of mind of the second way, which runs one task as far as it goes: most races need no more than three.
+/// The number of task changes by the second scheduler, which otherwise runs a task as long as possible. Most
+/// races need three at most.
 const CHANGES: usize = 3;
 const SEED: u64 = 13;
 
 thread_local! {
-    /// The fetches of this schedule that were not waited for. Shuttle runs all tasks of a test in its thread.
+    /// The fetches of this schedule. Shuttle runs all tasks of a test in one thread.
     static FETCHES: RefCell<Vec<JoinHandle<()>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `tokio::spawn`, for the flight: what it spawns can be waited for, and ended from outside.
+/// The `tokio::spawn` of the flight. A test can wait for a spawned fetch and can abort it.
 pub fn spawn(fetch: impl Future<Output = ()> + Send + 'static) {
     let fetch = shuttle::future::spawn(fetch);
     FETCHES.with_borrow_mut(|fetches| fetches.push(fetch));
@@ -62,12 +64,13 @@ fn abort_fetches() {
 
 async fn until_fetches_end() {
     while let Some(fetch) = FETCHES.with_borrow_mut(Vec::pop) {
-        // One that was aborted has ended too.
+        // An aborted fetch has ended, too.
         let _ = fetch.await;
     }
 }
 
-/// Runs `scenario` in a world with room for `flights` fetches, under many schedules, and says how many.
+/// Runs `scenario` with many schedules in a world with room for `flights` fetches, and prints the number of
+/// schedules.
 fn explore<S, F>(name: &str, flights: usize, plan: Plan, scenario: S)
 where
     S: Fn(Flight<Fetch>, World) -> F + Clone + Send + Sync + 'static,
@@ -86,19 +89,20 @@ where
     };
     let random = run(Box::new(RandomScheduler::new_from_seed(SEED, SCHEDULES)));
     let changes = run(Box::new(PctScheduler::new_from_seed(SEED, CHANGES, SCHEDULES)));
-    // Past the capture of the test harness, so that it is seen in a run that passes.
+    // This bypasses the capture of the test harness, so that a passing run prints it, too.
     let mut log = std::io::stderr();
     writeln!(log, "flight: {name}: {} schedules", random + changes).unwrap();
 }
 
-/// What must hold when every caller is gone: its fetch ends, no flight is left in the map, the count is back at zero.
+/// Checks the state after all callers have left: the fetches end, the map has no flight, and the count is
+/// zero.
 async fn nothing_is_left(flight: Flight<Fetch>, world: World) {
     time::clear_triggers();
     until_fetches_end().await;
     assert!(!world.had_side_by_side(), "two fetches of one chat ran at once");
     let (max, asked) = (world.flights_max(), world.asked());
     world.close_gate();
-    // The chats of the scenario are among them: a flight that was left behind would be joined.
+    // These calls include the chats of the scenario. They would join a flight that was left behind.
     let chats: Vec<_> = (0..max).collect();
     let waiting = callers(&flight, &world, &chats, true);
     world.until_running(max).await;
@@ -112,7 +116,8 @@ async fn nothing_is_left(flight: Flight<Fetch>, world: World) {
     until_fetches_end().await;
 }
 
-/// A caller: looks into the store first, as the cache does, and asks when nothing is there or when it is to `renew` it.
+/// A caller. Like the cache, it looks into the store first, and it asks if the store is empty or if it must
+/// `renew` the answer.
 async fn call(flight: Flight<Fetch>, world: World, chat: usize, renew: bool) -> Outcome {
     let seen = world.stored(chat);
     if let Some(number) = seen
@@ -144,11 +149,11 @@ async fn outcomes(callers: Vec<JoinHandle<Outcome>>) -> Vec<Outcome> {
 
 async fn cancel(caller: JoinHandle<Outcome>) {
     caller.abort();
-    // It ends at its next wait, or with an outcome if there is none.
+    // The task ends at its next wait, or with an outcome if no wait follows.
     let _ = caller.await;
 }
 
-/// Lets others go first, more or less of them.
+/// Lets other tasks run first, in a random number of steps.
 async fn pause() {
     for _ in 0..shuttle::rand::thread_rng().gen_range(0..12) {
         yield_now().await;
@@ -195,7 +200,7 @@ fn who_was_told_may_ask_again_at_once() {
     explore("one caller twice", 2, Plan::Answer, |flight, world| async move {
         for times in 1..=2 {
             assert!(call(flight.clone(), world.clone(), 0, true).await.is_ok());
-            // It would be one, had the second call joined the flight that told the first.
+            // It would be 1 if the second call joined the flight that answered the first one.
             assert_eq!(world.asked(), times);
         }
     });
@@ -238,7 +243,7 @@ fn however_a_fetch_ends_every_waiter_is_told() {
 fn who_joined_a_flight_that_was_refused_starts_another() {
     explore("a refused flight", 2, Plan::RefuseAtFirst, |flight, world| async move {
         let outcomes = outcomes(callers(&flight, &world, &[0, 0, 0], true)).await;
-        // Whoever started it is told, for nobody would have done better in its place.
+        // The caller that started the flight gets the refusal, since no other caller has more time.
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1);
     });
 }

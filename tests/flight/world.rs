@@ -1,4 +1,5 @@
-//! [`World`]: a store and a [`Fetch`] that fills it, which notices when two fetches of a chat run side by side.
+//! [`World`]: a store and a [`Fetch`] that fills it. It notices when two fetches of the same chat run at the
+//! same time.
 
 use std::{
     hash::RandomState,
@@ -21,7 +22,7 @@ use crate::flight::Flight;
 
 pub type Outcome = Result<Answer, LookupError>;
 
-/// What fetches do; the first of them alone, where it says so.
+/// The behaviour of the fetches, or of the first fetch only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
     Answer,
@@ -29,7 +30,7 @@ pub enum Plan {
     RefuseAtFirst,
 }
 
-/// What callers and fetches share.
+/// The state that callers and fetches share.
 #[derive(Clone, Debug)]
 pub struct World(Arc<Shared>);
 
@@ -39,16 +40,17 @@ struct Shared {
     start: Instant,
     instance: Instance,
     credential: Credential,
-    /// Std's: shuttle's lock is a place to change tasks, and in the middle of a panic all of them would seem to panic.
+    /// A lock of std. With shuttle's lock the scheduler could change tasks during a panic, and every other
+    /// task would seem to panic, too.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     plan: Plan,
-    /// How often upstream was asked; the answers are numbered by it.
+    /// The number of requests to upstream. It numbers the answers.
     asked: usize,
-    /// The number of the answer that is stored, by chat.
+    /// For each chat, the number of the stored answer.
     stored: [Option<usize>; CHATS],
     running: [bool; CHATS],
     side_by_side: bool,
@@ -56,13 +58,13 @@ struct State {
 }
 
 const CHATS: usize = 4;
-/// In a fair order everything that can happen has happened by then.
+/// The bound of a wait. In a fair order, every possible event has happened after this number of yields.
 const YIELDS_MAX: usize = 10_000;
-/// Longer than any test takes, shorter than the life of a flight.
+/// The deadline of the callers: longer than any test takes and shorter than the life of a flight.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl World {
-    /// A world, and a flight in it with room for `max` fetches.
+    /// A world and its flight, which has room for `max` fetches.
     pub fn with_flights(max: usize, plan: Plan) -> (Flight<Fetch>, Self) {
         let world = Self(Arc::new(Shared {
             flights_max: max,
@@ -93,12 +95,12 @@ impl World {
         self.state().stored[chat]
     }
 
-    /// Whether two fetches of one chat ever ran at once.
+    /// Whether two fetches of the same chat have run at the same time.
     pub fn had_side_by_side(&self) -> bool {
         self.state().side_by_side
     }
 
-    /// From now on fetches answer, but stop short of it until the gate opens.
+    /// From now on, fetches wait before their answer until the gate opens.
     pub fn close_gate(&self) {
         let mut state = self.state();
         state.plan = Plan::Answer;
@@ -109,7 +111,7 @@ impl World {
         self.state().gate_closed = false;
     }
 
-    /// Waits for as many fetches to stop at the gate.
+    /// Waits until this number of fetches is running.
     pub async fn until_running(&self, count: usize) {
         for _ in 0..YIELDS_MAX {
             if self.state().running.iter().filter(|running| **running).count() == count {
@@ -120,7 +122,7 @@ impl World {
         panic!("fetches that should run do not: a flight is left in the map or in the count");
     }
 
-    /// A patient caller's question, who saw the answer of number `seen` and wants another.
+    /// The look-up of a caller that has seen the answer number `seen` and wants a newer one.
     pub fn lookup(&self, chat: usize, seen: Option<usize>) -> Lookup {
         let id = ChatId::parse(&format!("{chat:05}")).unwrap();
         let Shared { instance, credential, start, .. } = &*self.0;
@@ -163,14 +165,14 @@ impl World {
         };
         yield_now().await;
         match plan {
-            // Past the panic hook: it is no failure of the test.
+            // This bypasses the panic hook, since the panic is no failure of the test.
             Plan::PanicAtFirst if number == 1 => resume_unwind(Box::new("planned")),
             Plan::RefuseAtFirst if number == 1 => {
                 return Err(LookupError::RateLimited { wait: Duration::from_secs(1) });
             }
             _ => {}
         }
-        // Open or not, it goes on some time: else a fetch too many would hang the test instead of failing it.
+        // The wait is bounded, so that a superfluous fetch makes the test fail and not hang.
         for _ in 0..YIELDS_MAX {
             if !self.state().gate_closed {
                 break;
@@ -183,7 +185,7 @@ impl World {
     }
 }
 
-/// A fetch in progress, however it ends.
+/// A fetch in progress. Dropping it ends the fetch.
 struct Running {
     world: World,
     chat: usize,
@@ -195,7 +197,8 @@ impl Drop for Running {
     }
 }
 
-/// Asks and stores, unless a newer answer than the caller saw has come in between: what `cache::Fill` does.
+/// Asks upstream and stores the answer, like `cache::Fill`. It does not ask if the store has a newer answer
+/// than the one that the caller has seen.
 #[derive(Clone, Debug)]
 pub struct Fetch(World);
 

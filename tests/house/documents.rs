@@ -1,55 +1,19 @@
-//! Documents and the code agree: every rule that is cited exists, and every link between documents has a target.
+//! Documents: every cited rule exists, and every link between documents has a target.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
-/// Where the numbered rules are.
+use super::text::texts;
+
+/// The file with the numbered rules.
 const RULES: &str = "docs/rules.md";
-/// Folders and files that cite rules or hold documents. `target` stays out.
-const PLACES: [&str; 10] =
-    ["README.md", "Cargo.toml", "benches", "build.rs", "clients", "deploy", "docs", "proto", "src", "tests"];
-
-/// A file of text.
-struct Text {
-    /// Its path from the root of the repository.
-    path: PathBuf,
-    text: String,
-}
-
-/// Every file below [`PLACES`] whose name ends in one of `extensions`. Folders that tools fill, such as `.venv`, are not read.
-fn texts(extensions: &[&str]) -> Vec<Text> {
-    fn collect(path: PathBuf, extensions: &[&str], texts: &mut Vec<Text>) {
-        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
-        if whole.is_dir() {
-            let names = fs::read_dir(whole).unwrap().map(|entry| entry.unwrap().file_name());
-            let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
-            names.retain(|name| !name.starts_with('.') && name != "node_modules");
-            names.sort();
-            for name in names {
-                collect(path.join(name), extensions, texts);
-            }
-        } else if extensions.iter().any(|wanted| path.extension().is_some_and(|found| found == *wanted)) {
-            texts.push(Text { text: fs::read_to_string(whole).unwrap(), path });
-        }
-    }
-    let mut texts = Vec::new();
-    for place in PLACES {
-        collect(place.into(), extensions, &mut texts);
-    }
-    texts
-}
-
-/// The numbers of the rules in a document, in its order: those of the headings `### Rule 6. ...`.
+/// The numbers of the rules in a document, in order, from headings such as `### Rule 6. Title`.
 fn defined(document: &str) -> Vec<usize> {
     let headings = document.lines().filter_map(|line| line.strip_prefix("### Rule "));
     headings.map(|heading| heading.split('.').next().unwrap().parse().unwrap()).collect()
 }
 
-/// The rules that a text cites, such as `rule 6` and `rules 5 to 7`, each with its line. A citation may go on in the next
-/// line of a comment.
+/// The rules that a text cites, such as `rule 6` and `rules 5 to 7`, each with its line. A citation may
+/// continue in the next line of a comment.
 fn cited(text: &str) -> Vec<(usize, usize)> {
     let lines = text.lines().enumerate();
     let mut words = lines
@@ -85,7 +49,7 @@ fn cited(text: &str) -> Vec<(usize, usize)> {
     cited
 }
 
-/// The number at the beginning of `word`, unless it goes on as another number does: `3.4`.
+/// The number at the beginning of `word`. A longer number such as `3.4` does not count.
 fn number(word: &str) -> Option<usize> {
     let digits = word.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(word.len());
     let (number, rest) = word.split_at(digits);
@@ -135,12 +99,12 @@ fn every_link_between_documents_has_a_target() {
     assert_eq!(dead, Vec::<String>::new());
 }
 
-/// A document without what stands in its fences.
+/// The lines of a document that are outside code fences.
 fn prose(document: &str) -> impl Iterator<Item = &str> {
     document.split("```").step_by(2).flat_map(str::lines)
 }
 
-/// Where the links of a document lead.
+/// The targets of the links in a document.
 fn linked(document: &str) -> Vec<&str> {
     prose(document)
         .flat_map(|line| line.split("](").skip(1))
@@ -148,7 +112,7 @@ fn linked(document: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The headings of a document, as a link spells them.
+/// The anchors of the headings in a document.
 fn headings(document: &str) -> BTreeSet<String> {
     let headings = prose(document).filter(|line| line.starts_with('#'));
     let spelt = headings.map(|heading| {

@@ -1,16 +1,20 @@
-//! The rules of the house that no compiler checks, read from the sources and the documents.
+//! The rules of the house that no compiler checks. The tests read the sources and the documents.
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
+mod columns;
 mod documents;
+mod matches;
+mod reasons;
 mod rules;
 mod source;
+mod text;
 
 use std::{fs, path::Path};
 
 use self::source::Source;
 
-/// Every source below `directory`, its path told from there.
+/// Every source below `directory`, with its path from there.
 fn sources(directory: &str) -> Vec<Source> {
     fn collect(root: &Path, directory: &Path, sources: &mut Vec<Source>) {
         for entry in fs::read_dir(directory).unwrap() {
@@ -38,18 +42,12 @@ fn the_sources_keep_the_rules() {
     sources.retain(|source| !tests.iter().any(|test| source.module.starts_with(test)));
     let mut faults: Vec<String> = rules::EACH.iter().flat_map(|rule| sources.iter().flat_map(rule)).collect();
     faults.extend(rules::circles(&sources));
+    faults.extend(self::sources("tests").iter().flat_map(rules::builders));
     faults.extend(rules::reach(&sources));
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// A test that put layers together by hand could pass while production has another order.
-#[test]
-fn tests_have_the_layers_of_production() {
-    let faults: Vec<_> = sources("tests").iter().flat_map(rules::layers).collect();
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-/// Also those of files that are tests as a whole.
+/// This rule holds for files that contain only tests, too.
 #[test]
 fn no_file_is_too_long() {
     let sources = [sources("src"), sources("tests")].concat();

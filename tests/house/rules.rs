@@ -1,23 +1,26 @@
-//! The rules themselves. Each tells the faults of a source; some need all of them at once.
+//! The rules. Each one returns the faults of one source, or of all sources together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{Names, Source, words};
+use super::{
+    matches,
+    source::{Names, Source, words},
+};
 
-/// A rule that looks at one source.
+/// A rule about one source.
 pub type Rule = fn(&Source) -> Vec<String>;
 
-/// All rules that look at one source.
-pub const EACH: [Rule; 8] = [rooms, length, unwraps, chains, process, upstream, codes, layers];
+/// All rules about one source.
+pub const EACH: [Rule; 9] = [rooms, length, unwraps, chains, process, upstream, codes, builders, variants];
 
-/// What each room may import: what stands before it, and what else is named.
+/// The rooms that each room may import.
 const ROOMS: [(&str, &[&str]); 9] = [
     ("domain", &[]),
     ("telemetry", &["domain"]),
     ("stack", &["domain", "telemetry"]),
     ("grpc", &["domain", "telemetry", "stack"]),
     ("server", &["domain", "telemetry", "stack", "grpc"]),
-    // Its help text is that of the sandbox, too.
+    // The help text contains the sandbox's numbers.
     ("config", &["domain", "telemetry", "stack", "grpc", "server", "sandbox"]),
     ("commands", &["domain", "telemetry", "stack", "grpc", "server", "config", "sandbox"]),
     ("main", &["domain", "telemetry", "stack", "grpc", "server", "config", "commands"]),
@@ -44,7 +47,7 @@ fn rooms(source: &Source) -> Vec<String> {
     wrong.map(|other| fault(source, format!("{room} may not import {other}"))).collect()
 }
 
-/// A file that is longer has a second noun in it.
+/// A longer file contains a second noun.
 pub fn length(source: &Source) -> Vec<String> {
     let long = source.lines >= LINES_MAX;
     long.then(|| fault(source, format!("has {} lines before its tests", source.lines))).into_iter().collect()
@@ -55,7 +58,7 @@ fn unwraps(source: &Source) -> Vec<String> {
     unwraps.then(|| fault(source, "unwraps; expect states why it cannot fail")).into_iter().collect()
 }
 
-/// The text of an error alone often leaves out what happened.
+/// The text of an error without its sources often lacks the cause.
 fn chains(source: &Source) -> Vec<String> {
     let dropped = source.code.contains("%error");
     dropped
@@ -64,7 +67,7 @@ fn chains(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// A fault for each word that stands in a source which is not below one of `places`.
+/// A fault for each `forbidden` word in a source outside `places`.
 fn only_in(source: &Source, places: &[&str], forbidden: &[&str], why: &str) -> Vec<String> {
     let at_home = places.iter().any(|place| {
         let rest = source.name.strip_prefix(place);
@@ -80,17 +83,9 @@ fn process(source: &Source) -> Vec<String> {
 }
 
 fn upstream(source: &Source) -> Vec<String> {
-    // Collectors may be asked by HTTP, too.
+    // The exporter of traces needs an HTTP client, too.
     let places = ["stack/upstream", "telemetry/traces/http"];
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
-}
-
-/// Layers are put together in two places, which know their order: around a look-up, and around a call.
-pub fn layers(source: &Source) -> Vec<String> {
-    let orders = ["stack.rs", "server/calls.rs"].contains(&source.name.as_str());
-    let found = !orders && source.has_word("ServiceBuilder");
-    let why = "has ServiceBuilder, but only stack.rs and server/calls.rs order layers";
-    found.then(|| fault(source, why)).into_iter().collect()
 }
 
 /// `Status::not_found("...")` chooses a code, too.
@@ -107,7 +102,21 @@ fn codes(source: &Source) -> Vec<String> {
     faults
 }
 
-/// Nobody outside reaches past the parent.
+/// Two files order layers. Tests use the stacks of these files, so that they test the production order.
+pub fn builders(source: &Source) -> Vec<String> {
+    let may = ["stack.rs", "server/calls.rs"].contains(&source.name.as_str());
+    let orders = !may && source.has_word("ServiceBuilder");
+    orders.then(|| fault(source, "orders layers; stack.rs and server/calls.rs do")).into_iter().collect()
+}
+
+fn variants(source: &Source) -> Vec<String> {
+    let found = matches::wildcards(source).into_iter();
+    found
+        .map(|pattern| fault(source, format!("matches {pattern} and has a wildcard for other errors")))
+        .collect()
+}
+
+/// No source outside a module imports from the module's children.
 pub fn reach(sources: &[Source]) -> Vec<String> {
     let (modules, passed_on) = (modules(sources), passed_on(sources));
     let mut faults = Vec::new();
@@ -115,7 +124,7 @@ pub fn reach(sources: &[Source]) -> Vec<String> {
         for path in source.paths.iter().map(|named| &named.path) {
             let past = (2..=path.len()).any(|length| {
                 let (module, parent) = (&path[..length], &path[..length - 1]);
-                // A parent may pass on a function that is called like the module.
+                // A parent may re-export a function with the name of the module.
                 let namesake = module == path && passed_on.contains_key(path);
                 modules.contains(module) && !source.module.starts_with(parent) && !namesake
             });
@@ -127,7 +136,7 @@ pub fn reach(sources: &[Source]) -> Vec<String> {
     faults
 }
 
-/// Siblings never use each other in a circle.
+/// Siblings must not import each other in a circle.
 pub fn circles(sources: &[Source]) -> Vec<String> {
     let modules = modules(sources);
     let passed_on = passed_on(sources);
@@ -160,7 +169,7 @@ fn modules(sources: &[Source]) -> BTreeSet<Names> {
     sources.iter().map(|source| source.module.clone()).collect()
 }
 
-/// Where a parent passes on what a child has: from the name in the parent to that in the child.
+/// The re-exports of parents: from the name in the parent to the name in the child.
 fn passed_on(sources: &[Source]) -> BTreeMap<Names, Names> {
     let all = sources.iter().flat_map(|source| {
         let named = source.paths.iter().filter(|named| named.passed_on);
@@ -246,16 +255,6 @@ mod tests {
     }
 
     #[test]
-    fn only_two_files_order_layers() {
-        check(layers, "commands/serve.rs", "tower::ServiceBuilder::new()", true);
-        check(layers, "server/calls/route.rs", "use tower::{Layer, ServiceBuilder};", true);
-        check(layers, "stack/cache.rs", "use tower::ServiceBuilder;", true);
-        check(layers, "stack.rs", "tower::ServiceBuilder::new()", false);
-        check(layers, "server/calls.rs", "use tower::ServiceBuilder;", false);
-        check(layers, "server.rs", "// ServiceBuilder\nlet x = \"ServiceBuilder\";", false);
-    }
-
-    #[test]
     fn only_status_chooses_codes() {
         check(codes, "grpc/service.rs", "Code::Internal", true);
         check(codes, "grpc/service.rs", "tonic::Code::Internal", true);
@@ -263,6 +262,21 @@ mod tests {
         check(codes, "grpc/service.rs", "StatusCode::OK; ExitCode::SUCCESS; x: Status", false);
         check(codes, "grpc/service.rs", "ServingStatus::Serving", false);
         check(codes, "grpc/status.rs", "Status::new(Code::Internal, x)", false);
+    }
+
+    #[test]
+    fn only_two_files_order_layers() {
+        check(builders, "commands/serve.rs", "tower::ServiceBuilder::new()", true);
+        check(builders, "stack/cache.rs", "use tower::ServiceBuilder;", true);
+        check(builders, "stack.rs", "tower::ServiceBuilder::new()", false);
+        check(builders, "server/calls.rs", "use tower::{Service, ServiceBuilder};", false);
+        check(builders, "server.rs", "// ServiceBuilder\nlet x = MyServiceBuilder;", false);
+    }
+
+    #[test]
+    fn a_match_over_errors_names_every_variant() {
+        check(variants, "stack/retry.rs", "match x { LookupError::Internal => 1, _ => 2 }", true);
+        check(variants, "stack/retry.rs", "match x { LookupError::Internal => 1, E::A => 2 }", false);
     }
 
     fn sources(files: &[(&str, &str)]) -> Vec<Source> {
@@ -294,7 +308,7 @@ mod tests {
         let [one, other] = [("a/b.rs", "use super::c::C;"), ("a/c.rs", "use super::b::B;")];
         assert!(found(&[("a.rs", ""), one, other]));
         assert!(!found(&[("a.rs", ""), one, ("a/c.rs", "use super::B;")]));
-        // What the parent passes on is the child's all the same.
+        // A name that the parent re-exports counts as the child's.
         let parent = ("a.rs", "pub use self::{b::B, c::C};");
         assert!(found(&[parent, ("a/b.rs", "use super::C;"), ("a/c.rs", "use super::B;")]));
         assert!(!found(&[parent, ("a/b.rs", "use super::C;"), ("a/c.rs", "")]));

@@ -1,4 +1,4 @@
-//! [`Source`]: a file as the rules see it, without comments, texts and tests, and with its paths spelt out.
+//! [`Source`]: a source file without comments, string literals and tests, and with all of its paths.
 
 /// A path from the root of the crate: `["stack", "cache", "Serve"]`.
 pub type Names = Vec<String>;
@@ -6,25 +6,26 @@ pub type Names = Vec<String>;
 /// One file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Its path below `src`, such as `stack/cache.rs`.
+    /// The path below `src`, such as `stack/cache.rs`.
     pub name: String,
-    /// Lines before its tests.
+    /// The number of lines before the tests.
     pub lines: usize,
-    /// Its code before its tests.
+    /// The code before the tests.
     pub code: String,
-    /// The module it is.
+    /// The path of the module.
     pub module: Names,
-    /// What it names of this crate by `crate::`, `self::` or `super::`, and what of its children it passes on.
+    /// The paths into this crate that begin with `crate::`, `self::` or `super::`, and the re-exports of
+    /// children.
     pub paths: Vec<Named>,
-    /// The children it declares for tests alone.
+    /// The child modules that are declared for tests only.
     pub tests: Vec<Names>,
 }
 
-/// A path that stands in a source.
+/// A path in a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
     pub path: Names,
-    /// Whether it stands in a `pub use`, so that others find it here.
+    /// Whether the path is in a `pub use`, which makes it available here.
     pub passed_on: bool,
 }
 
@@ -40,13 +41,13 @@ impl Source {
         Self { name: name.to_owned(), lines: code.lines().count(), code, module, paths, tests }
     }
 
-    /// Whether the code has `word`, and not as a part of another one.
+    /// Whether the code contains `word` as a whole word.
     pub fn has_word(&self, word: &str) -> bool {
         words(&self.code, word).next().is_some()
     }
 }
 
-/// The code up to the tests in it, without children that are for tests alone, and those children.
+/// The code before the tests, without the declarations of children for tests only, and those children.
 fn without_tests(code: &str, module: &[String]) -> (String, Vec<Names>) {
     let mut parts = code.split("#[cfg(test)]");
     let mut kept = parts.next().unwrap_or_default().to_owned();
@@ -68,7 +69,7 @@ fn is_name(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// Where `word` begins in `code`, not counting parts of longer names.
+/// The positions of `word` in `code`. Parts of longer names do not count.
 pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         let before = code[..at].chars().next_back();
@@ -80,7 +81,7 @@ pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
     })
 }
 
-/// The code without comments and without what stands in quotes; lines stay where they are.
+/// The code without comments and without the content of quotes. The line breaks stay.
 fn bare(text: &str) -> String {
     let mut bare = String::new();
     let mut rest = text;
@@ -105,7 +106,7 @@ fn bare(text: &str) -> String {
     bare
 }
 
-/// Bytes of the text in quotes at the beginning of `rest`.
+/// The number of bytes of the string literal at the beginning of `rest`.
 fn quoted(rest: &str) -> usize {
     let mut escaped = false;
     for (at, character) in rest.char_indices().skip(1) {
@@ -117,7 +118,7 @@ fn quoted(rest: &str) -> usize {
     rest.len()
 }
 
-/// The same for `r"..."` and `r#"..."#`; 0 when there is none.
+/// The same for `r"..."` and `r#"..."#`, or 0.
 fn raw(rest: &str) -> usize {
     let hashes = rest[1..].chars().take_while(|&character| character == '#').count();
     if !rest[1 + hashes..].starts_with('"') {
@@ -128,7 +129,7 @@ fn raw(rest: &str) -> usize {
     rest[begin..].find(&end).map_or(rest.len(), |at| begin + at + end.len())
 }
 
-/// The same for a character in quotes; 0 for a lifetime.
+/// The same for a character literal, or 0 for a lifetime.
 fn character(rest: &str) -> usize {
     let mut characters = rest.char_indices().skip(1);
     match (characters.next(), characters.next()) {
@@ -140,7 +141,7 @@ fn character(rest: &str) -> usize {
     }
 }
 
-/// How a path of this crate begins. The last one is a parent's way to pass on what a child has.
+/// The beginnings of paths into this crate. The last one is the beginning of a re-export.
 const ROOTS: [&str; 5] = ["crate::", "hypersender_grpc::", "self::", "super::", "pub use "];
 
 fn paths(code: &str, module: &[String]) -> Vec<Named> {
@@ -151,7 +152,8 @@ fn paths(code: &str, module: &[String]) -> Vec<Named> {
     for (at, root) in begins {
         let tree = if root == "super::" { &code[at..] } else { &code[at + root.len()..] };
         let has_root = |tree: &str| ROOTS.iter().any(|root| tree.starts_with(root));
-        // What lies within a tree is read with it; what has a root of its own begins there.
+        // A path inside a tree is read with the tree. A re-export with another beginning is read at that
+        // beginning.
         if at < end || (root == "pub use " && has_root(tree)) {
             continue;
         }
@@ -164,7 +166,8 @@ fn paths(code: &str, module: &[String]) -> Vec<Named> {
     all
 }
 
-/// Collects the paths of a tree such as `a::{b, c::{self, d}}`, each beginning with `base`. Returns what follows the tree.
+/// Collects the paths of a tree such as `a::{b, c::{self, d}}`, each with `base` in front. Returns the rest
+/// after the tree.
 fn leaves_of<'a>(tree: &'a str, base: &[String], leaves: &mut Vec<Names>) -> &'a str {
     let tree = tree.trim_start();
     if let Some(mut rest) = tree.strip_prefix('{') {
@@ -175,7 +178,7 @@ fn leaves_of<'a>(tree: &'a str, base: &[String], leaves: &mut Vec<Names>) -> &'a
             }
             let before = rest.len();
             rest = leaves_of(rest, base, leaves);
-            // Past ` as name`, and past what is no path at all.
+            // This skips ` as name` and any text that is no path.
             rest = &rest[rest.find([',', '}']).unwrap_or(rest.len())..];
             if rest.len() == before {
                 return rest;

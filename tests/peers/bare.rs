@@ -1,7 +1,8 @@
-//! A server of hyper's own making, with nothing of ours: what h2spec finds in it is hyper's, and the rest is ours.
+//! A server that is hyper and nothing else. A fault that h2spec finds here is hyper's, and any other fault of
+//! the service is ours.
 //!
-//! Its argument is the body of every answer. h2spec expects one; an empty one is what it gets from a gRPC service, for a
-//! method that does not exist.
+//! The argument is the body of every answer. h2spec expects a body, and a gRPC service answers an unknown
+//! method with an empty one.
 
 use std::{convert::Infallible, env, io};
 
@@ -22,7 +23,7 @@ async fn main() -> io::Result<()> {
             let answer = Response::new(body.clone());
             async { Ok::<_, Infallible>(answer) }
         });
-        // How a conversation ends is for the other side to judge.
+        // The other side judges the end of a connection.
         tokio::spawn(
             http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service),
         );

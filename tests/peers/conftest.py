@@ -1,4 +1,4 @@
-"""Processes for the tests, ended with them, and the figures that a run is asked for."""
+"""Fixtures: processes that end with their test, and figures that a run prints at its end."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def pytest_configure(config):
 
 @pytest.fixture
 def figure(request):
-    """Add a line to what the run prints at its end."""
+    """Add a line to the figures that the run prints at its end."""
     name = request.node.name
     return lambda text: request.config.stash[FIGURES].append(f"{name}: {text}")
 
@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def started():
-    """Whatever is added is closed after the test, the last first."""
+    """Close all added things after the test, in reverse order."""
     things = []
 
     def add(thing):

@@ -1,4 +1,4 @@
-"""HTTP/2 by the book, as far as h2spec knows it: nothing fails here that a bare server of hyper's own passes."""
+"""HTTP/2 conformance by h2spec: the server passes every case that a bare hyper server passes."""
 
 import subprocess
 import xml.etree.ElementTree as xml
@@ -9,7 +9,7 @@ NO_DATA = "It waits for DATA in the answer, and a method that does not exist is 
 RESET = "The connection is closed with bytes unread, which the system tells by a reset; h2spec wants an orderly end."
 RACE = "The answer may be on its way before the faulty frame is read, which h2spec does not reckon with."
 
-# What fails and why. Whatever depends on who is faster fails in some runs only.
+# The cases that fail, and the reasons. A case that is a race fails in some runs only.
 ALWAYS = {
     ("generic/2", "Sends a WINDOW_UPDATE frame on half-closed (remote) stream"): NO_DATA,
     ("generic/2", "Sends a PRIORITY frame on half-closed (remote) stream"): NO_DATA,
@@ -37,7 +37,7 @@ SOMETIMES = {
         "DATA frames payload length",
     ): RACE,
 }
-# As a case that is no fault of the server may hang once on a busy machine, it must fail this often to count.
+# A case counts as failed after this number of failures, because a busy machine may make any case hang once.
 RUNS = 3
 
 
@@ -52,7 +52,7 @@ def failures(address, report):
 
 
 class Bare:
-    """hyper alone, see bare.rs."""
+    """A server that is hyper and nothing else; see bare.rs."""
 
     def __init__(self, log):
         with log.open("wb") as stdout:
@@ -76,5 +76,5 @@ def test_conformance(server, started, tmp_path, figure):
         if beyond:
             beyond &= failures(server.address, tmp_path / "report.xml")
     assert not beyond
-    # The table above is the truth: an entry that no longer fails must go.
+    # An entry of the table that no longer fails must be removed.
     assert ours >= ALWAYS.keys()

@@ -1,6 +1,6 @@
-"""Hostile and broken peers harm nobody but themselves.
+"""Hostile and broken peers harm only themselves.
 
-Whoever calls beside them sees no failure, memory stays bounded, and the server still stops in time.
+Other callers see no failure, memory stays bounded, and the server still stops in time.
 """
 
 import time
@@ -20,7 +20,7 @@ DRAIN_WAIT, DRAIN_LIMIT = 5, 20
 @pytest.mark.parametrize("name", ATTACKS)
 def test_normal_calls_do_not_notice(name, server, started, figure):
     load = started(Load([server.address], "15551230001", rate=RATE))
-    # The memory that normal calls take is not the attack's.
+    # The memory of normal calls does not count.
     time.sleep(1)
     before, _ = server.memory()
     server.forget_peak()
@@ -37,7 +37,7 @@ def test_normal_calls_do_not_notice(name, server, started, figure):
 
 
 def test_drain(server, started, figure, drains):
-    """An orderly stop ends in exit code 0 within its time, whatever is attached."""
+    """A stop with hostile peers attached ends in time with exit code 0."""
     attached = [
         "connections that stop after the preface",
         "connections that stop within a frame",

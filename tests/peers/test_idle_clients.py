@@ -1,4 +1,4 @@
-"""Clients that are idle, frozen or gone hold up no drain: only calls in flight do, and only for their own time."""
+"""Idle, frozen and vanished clients do not delay a drain. Calls in flight do, until their own deadline."""
 
 import itertools
 import os
@@ -17,8 +17,8 @@ from support import CLIENTS, wait_until
 from support.http2 import PREFACE, Caller, call, settings, window_update
 from support.server import Server
 
-# Seconds. A client that answers nothing may add 3 to the wait; with 5 more for a busy machine that is still far below
-# the drain's own limit.
+# Seconds. A client without any answer may add 3 to the wait. With 5 more for a busy machine, this is still
+# far below the limit of the drain.
 DRAIN_WAIT, DRAIN_TIMEOUT = 1, 20
 LIMIT = DRAIN_WAIT + 3 + 5
 
@@ -34,10 +34,10 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 
 
 class IdleGrpcio:
-    """Between two calls grpcio reads nothing, and so answers no PING."""
+    """A client without calls. Between two calls grpcio reads nothing and answers no PING."""
 
     def __init__(self, server):
-        # A connection of its own, though other callers in this process have the same target.
+        # This makes a separate connection, although other callers in this process have the same target.
         self.channel = grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
         ContactServiceStub(self.channel).GetProfilePicture(GetProfilePictureRequest(chat_id="15551230001"), timeout=10)
 
@@ -46,7 +46,7 @@ class IdleGrpcio:
 
 
 class Frozen:
-    """A client that the system has stopped."""
+    """A client whose process the operating system has stopped."""
 
     def __init__(self, server):
         self.process = subprocess.Popen(
@@ -65,7 +65,7 @@ class Frozen:
 
 
 class Silent(Caller):
-    """A peer that makes a call, if told so, and then neither reads nor writes."""
+    """A peer that makes a call, unless `calls` is false, and then neither reads nor writes."""
 
     def __init__(self, server, calls=True):
         super().__init__(server, PREFACE + settings() + (call(1) if calls else b""))
@@ -91,7 +91,7 @@ def test_a_drain_does_not_wait_for_a_client_without_calls(client, count, started
 
 
 def test_a_drain_waits_for_a_call_beside_clients_without_calls(started, tmp_path, figure):
-    """The idle ones are let go while the call is in flight, which gets its answer."""
+    """The idle connections end while a call is in flight, and the call gets its answer."""
     server = started(Server(tmp_path / "server", "--drain-wait", "0s", "--drain-timeout", f"{DRAIN_TIMEOUT}s"))
     server.script(chat_id="15550000000", delay_ms=4500)
     for client in (IdleGrpcio, Silent, silent_without_a_call):
@@ -109,9 +109,9 @@ def test_a_drain_waits_for_a_call_beside_clients_without_calls(started, tmp_path
 
 
 def test_calls_that_meet_the_end_are_answered_or_safe_to_repeat(started, tmp_path, figure):
-    """A client that answers no PING, and goes on calling for as long as it is let."""
+    """A client answers no PING and keeps calling until the end of its connection."""
     server = started(Server(tmp_path / "server", "--drain-wait", "0s", "--drain-timeout", f"{DRAIN_TIMEOUT}s"))
-    # Room for all answers, since the connection's window is never opened again.
+    # The window has room for all answers, because the client never opens it again.
     with Caller(server, PREFACE + settings() + window_update(0, 1 << 30)) as caller:
         assert caller.wait(lambda: caller.settled)
         begin = time.monotonic()
@@ -124,7 +124,7 @@ def test_calls_that_meet_the_end_are_answered_or_safe_to_repeat(started, tmp_pat
                 caller.send(call(stream))
             except OSError:
                 break
-            # Far fewer calls in flight than the server allows.
+            # The number of calls in flight is far below the limit of the server.
             caller.wait(lambda: len(sent) - len(caller.statuses) < 8, seconds=0.05)
             if caller.closed:
                 break

@@ -1,4 +1,4 @@
-"""Frames that cross the server's last GOAWAY belong to calls that the caller repeats; they end no other call."""
+"""Frames that cross the last GOAWAY of the server belong to repeated calls and end no other call."""
 
 import time
 
@@ -25,13 +25,13 @@ from support.server import Server
 from support.slow_calls import SlowCalls, slow_down
 
 IN_FLIGHT = 16
-# Every call of a slow load is looked up, however many there are.
+# With these flags every call asks the sandbox: there is no cache and no rate limit.
 UNHINDERED = ("--cache-entries", "0", "--rate", "0")
-# GetProfilePictureRequest with a chat_id of which the stand-in makes a slow answer.
+# A GetProfilePictureRequest with a chat_id that the sandbox answers slowly.
 SLOW_REQUEST = message(b"\x12\x0b15551230011")
 
 BODY = frame(DATA, END_STREAM, 3, REQUEST)
-# What a peer writes in one go after the acknowledgement, before it has read the last GOAWAY.
+# The frames that a peer writes at once after the acknowledgement, before it has read the last GOAWAY.
 LATE = {
     "nothing": b"",
     "a whole call": call(3),
@@ -56,7 +56,7 @@ def test_a_call_in_flight_is_answered_whatever_crosses_the_last_goaway(ending, s
     flags = ("--drain-wait", "0s") if ending == "drain" else ("--connection-age", "1s")
     server = started(Server(tmp_path / "server", *UNHINDERED, *flags))
     callers = {late: slow_call(server) for late in LATE}
-    # The stand-in has them all, so that each call is in flight when the drain begins.
+    # The sandbox has received all calls, so that each one is in flight when the drain begins.
     time.sleep(0.5)
     if ending == "drain":
         server.terminate()
@@ -83,12 +83,12 @@ def test_connections_that_age_lose_no_slow_call_of_grpc_aio(started, tmp_path, f
 
 
 def test_rolling_restarts_lose_no_slow_call_of_grpc_aio(started, tmp_path, figure, rolls):
-    """Two replicas in turn, two callers with gRPC's default options and 16 slow calls each."""
+    """Two replicas restart in turn, while two callers with default options have 16 slow calls each."""
     replicas = [started(Server(tmp_path / name, *UNHINDERED, "--drain-wait", "1s")) for name in ("one", "two")]
     for replica in replicas:
         slow_down(replica)
     addresses = [replica.address for replica in replicas]
-    # Each prefers another replica.
+    # Each load prefers a different replica.
     loads = [started(SlowCalls(order, IN_FLIGHT)) for order in (addresses, addresses[::-1])]
     time.sleep(2)
     for turn in range(rolls):

@@ -1,4 +1,4 @@
-"""While Hypersender is down every client is told so, with the reason and the wait, within its deadline."""
+"""During an outage of Hypersender, every client gets the reason and the wait within its deadline."""
 
 import pytest
 from grpc import StatusCode
@@ -7,8 +7,8 @@ from support.ask import SERVICE_CONFIG, ask
 
 # Seconds.
 DEADLINE = 5
-# What Hypersender does, and within how many seconds a caller knows. A client may repeat a call while there is time for
-# it; where the wait is longer than its deadline, it must not wait at all.
+# The behaviour of Hypersender, and the seconds within which a caller knows of it. A client may retry while it
+# has time. If the wait is longer than its deadline, it must not wait at all.
 OUTAGES = {
     "503": ({"status": 503}, DEADLINE),
     "503 that asks for a minute": ({"status": 503, "headers": {"Retry-After": "60"}}, 3),

@@ -1,4 +1,4 @@
-"""nginx and HAProxy in front of the replicas: every caller gets its answer or its true status, through drains too."""
+"""nginx and HAProxy in front of the replicas: every caller gets its answer or its true status."""
 
 import collections
 import json

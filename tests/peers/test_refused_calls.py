@@ -1,4 +1,4 @@
-"""A refused call costs nobody but its caller: the connection lives, and every caller gets the true status."""
+"""A refused call harms only its caller: the connection stays open, and every caller gets the true status."""
 
 import collections
 import hashlib
@@ -21,21 +21,21 @@ from support.relay import Relay
 from support.server import Server
 
 TOKEN, WRONG = "a-token-of-a-good-caller", "a-token-that-nobody-has"
-# Above what one connection may do wrong in its life.
+# More calls than the faults that a connection may have in its life.
 CALLS, AT_A_TIME = 400, 8
 PROXY_CALLS, PROXY_AT_A_TIME = 5000, 50
-# Seconds that a message comes after its call, unless the refusal comes before.
+# Seconds between the headers of a call and its message, unless the refusal comes first.
 LATE = 0.1
 FRAME_BYTES = 16 * 1024
 TOO_LARGE = FRAME_BYTES + 1024
-# Enough of a message to see that it is too large.
+# The part of a message that shows that it is too large.
 PREFIX_BYTES = 5
-# Where there is no gRPC there is a status of HTTP alone.
+# Without gRPC there is only a status of HTTP.
 WRONG_TYPE = 415
 
 GOOD, BAD = (("authorization", f"Bearer {token}") for token in (TOKEN, WRONG))
 LARGE = message(bytes(TOO_LARGE))
-# The headers of a call, of its message what comes with them and what comes late, and how it must end.
+# The headers of a call, the early and the late part of its message, and its status.
 REFUSALS = {
     "no token": (request_headers(), b"", REQUEST, StatusCode.UNAUTHENTICATED),
     "a wrong token": (request_headers(extra=[BAD]), b"", REQUEST, StatusCode.UNAUTHENTICATED),
@@ -50,7 +50,7 @@ REFUSALS = {
     ),
     "a wrong content type": (request_headers(extra=[GOOD], content_type="text/plain"), b"", REQUEST, WRONG_TYPE),
 }
-# As clients make them.
+# The refusals that clients cause.
 KINDS = {
     "a wrong token": ({"token": WRONG}, StatusCode.UNAUTHENTICATED),
     "an unknown method": ({"token": TOKEN, "method": "Nothing"}, StatusCode.UNIMPLEMENTED),
@@ -60,7 +60,7 @@ KINDS = {
 
 @pytest.fixture
 def guarded(started, tmp_path):
-    """A server that one caller may call."""
+    """A server with one caller in its callers file."""
     callers = tmp_path / "callers.toml"
     callers.write_text(
         f'[callers.good]\ntoken_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"\ninstances = ["*"]\n'
@@ -74,7 +74,7 @@ def test_a_connection_outlives_refused_calls_whose_messages_come_late(kind, guar
     with Caller(guarded) as caller:
         for streams in rounds(CALLS, AT_A_TIME):
             send(caller, b"".join(begin(stream, headers) + part(stream, early) for stream in streams))
-            # A server that refuses at once has done so by now; another one waits for the message.
+            # An early refusal has arrived by now. Otherwise the server waits for the message.
             caller.wait(lambda: caller.statuses.keys() >= set(streams), seconds=LATE)
             send(caller, b"".join(rest(stream, late) for stream in streams))
         caller.wait(lambda: len(caller.statuses) == CALLS)
@@ -84,7 +84,7 @@ def test_a_connection_outlives_refused_calls_whose_messages_come_late(kind, guar
 
 
 def rounds(calls, at_a_time):
-    """The streams of a connection, some at a time."""
+    """The streams of a connection, in groups."""
     streams = range(1, 2 * calls, 2)
     return [streams[at : at + at_a_time] for at in range(0, calls, at_a_time)]
 
@@ -103,7 +103,7 @@ def part(stream, data):
 
 
 def rest(stream, data):
-    """The end of a message, in frames as large as is allowed."""
+    """The end of a message, in frames of the largest size."""
     *first, last = (data[at : at + FRAME_BYTES] for at in range(0, len(data), FRAME_BYTES))
     return b"".join(part(stream, piece) for piece in first) + frame(DATA, END_STREAM, stream, last)
 
@@ -121,7 +121,7 @@ def test_a_client_sees_the_true_status_of_each_refused_call(client, kind, guarde
 
 
 class Good:
-    """A caller with a token, one call after the other until `stop`."""
+    """A caller with a token that makes one call after the other until `stop`."""
 
     def __init__(self, address):
         self.codes = collections.Counter()
@@ -130,7 +130,7 @@ class Good:
         self._thread.start()
 
     def _run(self, address):
-        # A connection of its own, though another caller in this process has the same target.
+        # This makes a separate connection, although another caller in this process has the same target.
         with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = ContactServiceStub(channel)
             request = GetProfilePictureRequest(chat_id="15551230001")
@@ -154,7 +154,7 @@ class Good:
 def test_a_caller_without_a_token_takes_no_neighbour_with_it_behind(proxy, guarded, started, tmp_path, figure):
     front = started(proxy(tmp_path / "proxy", [guarded]))
     good = [started(Good(front.address)) for _ in range(4)]
-    # By hand, so that messages come a little before, with and after their refusals.
+    # The frames are made by hand, so that messages come shortly before, with and after their refusals.
     with Caller(front) as bad:
         for turn, streams in enumerate(rounds(PROXY_CALLS, PROXY_AT_A_TIME)):
             send(bad, b"".join(begin(stream) for stream in streams))

@@ -1,4 +1,4 @@
-"""Replicas are replaced one after the other, and no caller notices: behind Envoy, and with gRPC's own health checks."""
+"""Replicas restart one after the other without a failed call, with Envoy or the health checks of gRPC."""
 
 import time
 
@@ -12,7 +12,8 @@ ROUNDS = 5
 def test_no_call_fails(replicas, started, tmp_path, figure):
     addresses = [replica.address for replica in replicas]
     envoy = started(Envoy(tmp_path / "envoy", replicas))
-    # Each asks for a contact of its own, by which the replicas' stand-ins know who has reached them.
+    # Each caller asks for a different contact, so that the sandboxes of the replicas show which callers
+    # reached them.
     loads = {
         "Envoy": started(Load([envoy.address], "15551230101")),
         "grpc-go": started(Load(addresses, "15551230102", service_config=True)),
@@ -30,7 +31,7 @@ def test_no_call_fails(replicas, started, tmp_path, figure):
         replica = replicas[turn % 2]
         drains.append(replica.drained())
         replica.start()
-        # As `minReadySeconds` of a deployment: the next one leaves only when this one is in use.
+        # Like `minReadySeconds` of a deployment: the next replica stops only when this one is in use.
         reached(replica)
     time.sleep(1)
     results = {name: load.stop() for name, load in loads.items()}

@@ -1,4 +1,4 @@
-"""The tools that operators have: grpcurl, grpc_health_probe, and the probe of our own."""
+"""The tools of operators: grpcurl, grpc_health_probe, and `hypersender-grpc health`."""
 
 import json
 import subprocess
@@ -10,11 +10,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from support import METHOD, PATIENCE, SERVICE, program, tool
 from support.server import Server
 
-# What grpcurl answers when a call fails: 64 and the gRPC code.
+# The exit code of grpcurl for a failed call is 64 plus the gRPC code.
 INVALID_ARGUMENT, NOT_FOUND = 64 + 3, 64 + 5
-# What grpc_health_probe answers.
+# The exit codes of grpc_health_probe.
 CONNECTION_FAILED, CALL_FAILED, UNHEALTHY = 2, 3, 4
-# Nobody listens on it: it is reserved for a multiplexer that nobody has run for decades.
+# No process listens on this port, which is reserved for a multiplexer that is no longer in use.
 NOBODY = "127.0.0.1:1"
 
 
@@ -53,7 +53,7 @@ def test_grpcurl_shows_the_details_of_errors(server):
 
 
 def test_reflection_in_its_older_version(server):
-    # grpcurl asks for v1 and never comes to the older one; grpcio knows only that.
+    # grpcurl uses v1 and never tries the older version. grpcio knows only the older version.
     with grpc.insecure_channel(server.address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         assert SERVICE in database.get_services()
@@ -62,7 +62,7 @@ def test_reflection_in_its_older_version(server):
 
 
 def test_probes(started, tmp_path):
-    # The port stays open for longer than the probes of a drain can possibly take.
+    # The port stays open for longer than the probes of a drain take.
     server = started(Server(tmp_path / "server", "--drain-wait", "10s"))
     binary, probe = program("HYPERSENDER_GRPC_BIN"), tool("grpc-health-probe")
 

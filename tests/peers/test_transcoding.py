@@ -1,4 +1,4 @@
-"""JSON over plain HTTP, as Envoy's transcoder makes it of the contract, which has no HTTP annotations."""
+"""JSON over plain HTTP, by the transcoder of Envoy. The contract has no HTTP annotations."""
 
 import json
 import urllib.error

@@ -1,4 +1,4 @@
-"""Connections to Hypersender that end, or are dead without a word, cost no more than they must."""
+"""Connections to Hypersender that end, or that die without a FIN, cost few calls."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from support.sandbox import Sandbox
 from support.server import Server
 from support.tls import Certificates
 
-# Seconds. Until the first success there should be 10 at most, with 5 more for a busy machine; a test gives up later.
+# Seconds until the first success: 10 at most, and 5 more for a busy machine. A test gives up later.
 LIMIT, PATIENCE = 15, 40
 
 
@@ -31,7 +31,7 @@ def certificates(tmp_path):
 
 
 class Contacts:
-    """Each is asked for once only, so that no answer comes from the cache."""
+    """Contacts that are asked for only once, so that no answer comes from the cache."""
 
     def __init__(self, address):
         self.address = address
@@ -47,13 +47,13 @@ class Contacts:
             return f"{error.code().name}: {error.details()}"
 
     async def ask_at_once(self, calls):
-        """What became of calls, one for each instance in `calls`, that begin together."""
+        """The outcomes of calls that begin together, one for each instance in `calls`."""
         async with grpc.aio.insecure_channel(self.address) as channel:
             stub = ContactServiceStub(channel)
             return await asyncio.gather(*(self.ask(stub, instance) for instance in calls))
 
     async def until_success(self, instances):
-        """For each instance the seconds until a call succeeds, or None when it never did. One call after the other."""
+        """The seconds until a call of each instance succeeds, or None. It makes one call at a time."""
         begin = time.monotonic()
 
         async def keep_asking(stub, instance):
@@ -68,7 +68,7 @@ class Contacts:
             return await asyncio.gather(*(keep_asking(stub, instance) for instance in instances))
 
 
-# One instance has as many connections of HTTP/1.1 as it had calls at a time, of HTTP/2 one.
+# An instance has one connection of HTTP/2, or one of HTTP/1.1 for each of its concurrent calls.
 @pytest.mark.parametrize(
     "protocol, count, calls", [("HTTP/1.1", 1, 10), ("HTTP/1.1", 40, 1), ("HTTP/2", 1, 1), ("HTTP/2", 40, 1)]
 )
@@ -105,13 +105,13 @@ def test_dead_connections_to_the_api_are_left_in_time(
 def test_connections_that_the_api_ends_in_good_order_cost_no_call(
     proxy, sandbox, certificates, started, tmp_path, figure
 ):
-    """Twenty cold contacts at once, over connections that end after ten requests; everything else as it comes."""
+    """Twenty cold contacts at once, over connections that end after ten requests, with default settings."""
     front = started(proxy(tmp_path / "proxy", sandbox, certificates, requests=10))
     server = started(Server(tmp_path / "server", environment=sandbox.reached_at(front.address, certificates.ca)))
     contacts = Contacts(server.address)
     failures = []
     for number in range(6):
-        # An instance of its own, whose rate has been used by nobody.
+        # Each round has a new instance, whose rate limit is unused.
         answers = asyncio.run(contacts.ask_at_once([f"instance-{number}"] * 20))
         failures.append([answer for answer in answers if answer != "OK"])
     figure("failed calls of 20: " + ", ".join(str(len(failed)) for failed in failures))

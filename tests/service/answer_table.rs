@@ -1,6 +1,7 @@
-//! What each answer of Hypersender means to a caller, and how often Hypersender is asked for it.
+//! The table of answers: the meaning of each answer of Hypersender for a caller, and the number of requests.
 //!
-//! Each row has a service and an upstream of its own: what one answer does to an instance touches no other row.
+//! Each row has its own service and its own upstream, so that the effect of an answer on an instance touches
+//! no other row.
 
 mod broken;
 mod hints;
@@ -13,37 +14,37 @@ use tonic::{Code, Status};
 
 use crate::support::{CHAT, Fault, INSTANCE, Launch, Pushback, Reply, Service, Upstream, about, picture};
 
-/// What a caller gets.
+/// The result of a call.
 enum Told {
-    /// This link.
+    /// A picture with this link.
     Link(String),
-    /// That there is no picture to show.
+    /// No picture.
     Absence,
-    /// An error with this code and reason, and a wait within these bounds.
+    /// An error with this code, this reason and this wait.
     Fault(Code, &'static str, Wait),
 }
 
 enum Wait {
     Exactly(Pushback),
-    /// Milliseconds, for hints that are a point in time.
+    /// A wait between these milliseconds, for a hint that is a point in time.
     Between(u64, u64),
 }
 
-/// An answer of which nobody can make anything.
+/// The error for an answer that cannot be understood.
 const INVALID: Told = fault(Code::Internal, "UPSTREAM_RESPONSE_INVALID", Pushback::Never);
-/// An upstream that does not work.
+/// The error for an upstream that fails.
 const UNAVAILABLE: Told = fault(Code::Unavailable, "UPSTREAM_UNAVAILABLE", Pushback::Ms(1000));
 
 const fn fault(code: Code, reason: &'static str, pushback: Pushback) -> Told {
     Told::Fault(code, reason, Wait::Exactly(pushback))
 }
 
-/// One row: the script's replies, what the caller is told, and how many calls upstream sees.
+/// Checks a row: the replies of the script, the result of the call, and the number of requests to upstream.
 async fn check(row: &str, script: impl IntoIterator<Item = Reply>, told: Told, calls: usize) {
     check_with(&[], row, script, told, calls).await;
 }
 
-/// The same with more flags for the service.
+/// The same, with these flags for the service.
 async fn check_with(
     flags: &[&str],
     row: &str,
@@ -56,7 +57,7 @@ async fn check_with(
     assert_eq!(upstream.calls(), calls, "{row}: calls");
 }
 
-/// What a service that is started in this way tells its first caller.
+/// Checks the result of the first call to a service that is started in this way.
 async fn check_told(launch: Launch, row: &str, told: Told) {
     let service = launch.start().await;
     let response = service.client().await.get_profile_picture(about(CHAT)).await;
@@ -111,7 +112,7 @@ fn check_fault(row: &str, status: &Status, code: Code, reason: &str, wait: &Wait
         }
         (Wait::Between(..), pushback) => panic!("{row}: {pushback:?}"),
     }
-    // Words of Hypersender's, the contact and the link stay where they are.
+    // The status contains no text of Hypersender, no contact and no link.
     let told = format!("{status:?} {}", String::from_utf8_lossy(status.details()));
     for mark in ["Upstream speaks", CHAT, "://"] {
         assert!(!told.contains(mark), "{row}: {told}");

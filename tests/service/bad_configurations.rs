@@ -1,6 +1,7 @@
-//! Configurations that the service does not start with, and every word it then says: `bad_configurations/list.txt`.
+//! Invalid configurations, and the complete error text for each of them: `bad_configurations/list.txt`.
 //!
-//! Run with `UPDATE_EXPECTED=1`, the test writes down what the service says now; the difference is to be read by a person.
+//! With `UPDATE_EXPECTED=1` the test writes the current texts into the list. A person must read the
+//! difference.
 
 mod row;
 
@@ -14,10 +15,10 @@ use self::row::Row;
 use crate::support::{Authority, Launch};
 
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/bad_configurations/list.txt");
-/// Marked, so that whoever repeats it is found.
+/// The token has a mark, so that a leak is found.
 const TOKEN: (&str, &str) = ("HYPERSENDER_WHATSAPP_API_KEY", "1|Zq9mark-token");
 
-/// What every row may name: certificates, and files that are of no use.
+/// Writes the files that any row may name: certificates, and invalid files.
 fn write_files(directory: &Path) {
     let (authority, other) = (Authority::new(), Authority::new());
     let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
@@ -39,8 +40,8 @@ fn write_files(directory: &Path) {
     fs::write(directory.join("binary"), [0xff, 0xfe, 0x00]).unwrap();
 }
 
-/// What the service says to the row: on a port that is taken, so that the exit code would be 1 if the port were opened
-/// before the settings are checked.
+/// The error text of the service for a row. The port is taken, so that the exit code would be 1 if the
+/// service opened the port before it checked the settings.
 async fn told(row: &Row, by_variable: Option<&str>, directory: &Path) -> String {
     let place = directory.to_str().unwrap();
     for (name, text) in &row.files {
@@ -49,7 +50,7 @@ async fn told(row: &Row, by_variable: Option<&str>, directory: &Path) -> String 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let variables = row.variables.iter().map(|(name, value)| (name.as_str(), value.replace("DIR", place)));
-    // Authorities that are there on every machine.
+    // The machine's own certificate authorities may be missing.
     let authorities = ("SSL_CERT_FILE", format!("{place}/ca.pem"));
     let given = [(TOKEN.0, TOKEN.1.to_owned()), ("HYPERSENDER_GRPC_LISTEN", listen), authorities];
     let given = given.into_iter().chain(variables);
@@ -67,7 +68,7 @@ async fn told(row: &Row, by_variable: Option<&str>, directory: &Path) -> String 
     ended.stderr.replace(place, "DIR")
 }
 
-/// The variable of the flag, where the row has one flag that is given a value.
+/// The variable of the flag, if the row has one flag with a value.
 fn variable_of(row: &Row) -> Option<String> {
     let [(flag, Some(_))] = row.flags.as_slice() else { return None };
     let command = Cli::command();

@@ -1,5 +1,5 @@
-//! Calls on one connection are begun together, and none of them is felt by another: not one that waits, panics, is
-//! cancelled, has no window, or came when the connection was told to go.
+//! Batches: calls that arrive together on one connection begin together, and no call affects another. The
+//! other call may wait, panic, be cancelled, have no window, or arrive when the connection gets its GOAWAY.
 
 mod scripted;
 
@@ -13,7 +13,6 @@ use futures_util::{
 };
 use h2::Reason;
 use hypersender_grpc::grpc::GET_PROFILE_PICTURE;
-use prost::Message;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::Code;
@@ -25,10 +24,10 @@ use tonic_reflection::pb::v1::{
 
 use self::scripted::{LARGE, SCRIPT, Scripted};
 use crate::support::{
-    CHAT, Call, Client, Launch, Peer, Reply, Service, Upstream, about, framed, link, patiently, read,
+    CHAT, Call, Client, Peer, Reply, Service, Upstream, about, framed, link, patiently, question, read,
 };
 
-/// A message that no other call has.
+/// The message of the call with this number.
 fn numbered(number: u32) -> Bytes {
     framed(&number.to_be_bytes())
 }
@@ -47,7 +46,7 @@ async fn begin(peer: &mut Peer, script: &str, first: u32, count: u32) -> Vec<Cal
     calls
 }
 
-/// Each of the calls that began with `first` must get its own answer.
+/// Checks that each of the calls, numbered from `first` on, gets its own answer.
 async fn assert_answered(calls: Vec<Call>, first: u32) {
     let answers = join_all(calls.into_iter().map(Call::answered)).await;
     for (number, answer) in (first..).zip(answers) {
@@ -88,7 +87,7 @@ async fn thousands_of_calls_are_answered_each_with_its_own() {
                 calls.push(
                     async move { assert_eq!(call.answered().await.message, numbered(number), "{script}") },
                 );
-                // Bursts of all lengths: more than this are not in flight at a time.
+                // A random limit of the calls in flight makes bursts of all lengths.
                 while calls.len() > random.random_range(0..200) {
                     calls.next().await;
                     answered += 1;
@@ -133,8 +132,8 @@ async fn whoever_leaves_gives_the_place_back() {
     let upstream = Upstream::start([Reply::hang()]).await;
     let flags = ["--in-flight", "1", "--deadline", "30s", "--attempt-timeout", "15s"];
     let service = Service::asking(&upstream).flags(&flags).start().await;
-    // No chat at all: refused at once, but not before there is a place.
-    let (question, nothing) = (framed(&about(CHAT).encode_to_vec()), framed(b""));
+    // A call without a chat id is refused at once, after it has a permit.
+    let (question, nothing) = (question(), framed(b""));
     let mut neighbour = Peer::connect(service.address()).await;
     for closes in [false, true] {
         let mut peer = Peer::connect(service.address()).await;
@@ -146,7 +145,7 @@ async fn whoever_leaves_gives_the_place_back() {
                 if reason(&mut neighbour).await == "OVERLOADED" {
                     break call;
                 }
-                // It may be the neighbour who had the place, and this call was refused.
+                // Otherwise the neighbour had the permit, and this call was refused.
             }
         };
         let call = patiently("the place to be taken", taken).await;
@@ -162,11 +161,11 @@ async fn whoever_leaves_gives_the_place_back() {
 
 #[tokio::test]
 async fn calls_whose_connection_ends_before_they_begin_give_their_places_back() {
-    let service = Launch::serve().flags(&["--sandbox", "--in-flight", "4"]).start().await;
-    let question = framed(&about(CHAT).encode_to_vec());
+    let service = Service::start(&["--in-flight", "4"]).await;
+    let question = question();
     for _ in 0..20 {
         let mut peer = Peer::connect(service.address()).await;
-        // None waits for another: all of this comes in one read.
+        // The test waits for no call, so that the server gets all of them in one read.
         let mut calls = Vec::new();
         for _ in 0..3 {
             calls.push(peer.call(GET_PROFILE_PICTURE, question.clone()).await);
@@ -187,11 +186,11 @@ async fn a_panic_ends_one_call_alone() {
         ("panic/call", Ok(Code::Internal)),
         ("panic/first", Ok(Code::Internal)),
         ("panic/later", Ok(Code::Internal)),
-        // Nothing can be said after the beginning of an answer.
+        // After the beginning of an answer, no status can report the panic.
         ("panic/body", Err(Reason::CANCEL)),
         ("panic/body-later", Err(Reason::CANCEL)),
     ] {
-        // Written together, since nothing is waited for in between.
+        // The test does not wait in between, so that the calls are written together.
         let before = begin(&mut peer, "now", 0, 5).await;
         let panics = begin(&mut peer, script, 5, 1).await.remove(0);
         let after = begin(&mut peer, "now", 6, 5).await;
@@ -238,7 +237,7 @@ async fn answers_wait_for_a_window_and_nothing_else_does() {
     for call in calls {
         begun.push(call.begun().await.unwrap());
     }
-    // An answer that is all headers needs no window.
+    // An answer that consists of headers needs no window.
     let refused = begin(&mut closed, "panic/first", 50, 1).await.remove(0);
     assert_eq!(refused.answered().await.code(), Code::Internal);
     let mut other = Peer::connect(server.address).await;
@@ -301,7 +300,7 @@ async fn a_call_whose_time_is_up_ends_beside_those_that_are_answered() {
 async fn streams_go_on_beside_calls() {
     let upstream = Upstream::start([Reply::picture(&link("374498176", 24 * 60 * 60))]).await;
     let mut service = Service::asking(&upstream).start().await;
-    // Clones share the connection.
+    // Clones of a channel share its connection.
     let channel = service.channel().await;
     let mut health = HealthClient::new(channel.clone());
     let watch = health.watch(HealthCheckRequest::default()).await.unwrap();
@@ -325,7 +324,7 @@ async fn streams_go_on_beside_calls() {
         assert!(list.message_response.is_some());
         patiently("the calls beside the streams", calls.join_all()).await;
     }
-    // The watch has been there all the time.
+    // The watch is still open after all calls.
     service.signal("INT").await;
     assert!(patiently("what the watch tells", watch.message()).await.unwrap().is_some());
     assert_eq!(service.exit_code().await, 0);

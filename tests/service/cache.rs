@@ -1,4 +1,4 @@
-//! Which calls Hypersender is spared.
+//! The cache: calls that cause no request to Hypersender.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn that_a_contact_is_not_there_is_kept() {
     }
 }
 
-/// After the failure, and whatever pause it begins, upstream is asked again.
+/// Checks that a failure is not stored: after its cool-down, upstream is asked again.
 async fn check_not_kept(failure: Reply) {
     let upstream = Upstream::start([failure.clone(), fresh()]).await;
     let service = Service::asking(&upstream).flags(&["--attempts", "1"]).start().await;
@@ -104,7 +104,7 @@ async fn ten_thousand_cold_calls_of_one_key_ask_once() {
     });
     let release = async {
         upstream.called(1).await;
-        // Calls that come later than this are hits, which changes nothing but how many are collapsed.
+        // A call that comes after this second is a hit. Only the number of collapsed calls depends on it.
         tokio::time::sleep(Duration::from_secs(1)).await;
         upstream.release();
     };
@@ -206,8 +206,8 @@ async fn rejected_credentials_put_what_is_stored_out_of_reach() {
 
 #[tokio::test]
 async fn a_stored_link_is_not_handed_out_in_its_last_minute() {
-    // Two links to one picture; the first reaches its last minute while this test runs, or has reached it already when
-    // the machine is slow.
+    // Both links lead to the same picture. The first one reaches its last minute during this test or, on a
+    // slow machine, before it.
     let last_minute = unix_seconds() + 3;
     let [short, long] = [last_minute + 60, last_minute + 86_400].map(|end| link_until("374498176", end));
     let upstream = Upstream::start([Reply::picture(&short), Reply::picture(&long)]).await;

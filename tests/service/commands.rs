@@ -1,15 +1,13 @@
-//! The subcommands, as a person at a terminal uses them.
+//! The subcommands in the hands of a person at a terminal.
 
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::support::{Launch, Reply, Service, Upstream, link};
 
-/// Runs the binary to its end; exit code, standard output, standard error.
+/// Runs the binary to its end and returns the exit code, standard output and standard error.
 async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
-    let launch = Launch::of(arguments);
-    let ended =
-        variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value)).run().await;
+    let ended = Launch::of(arguments).variables(variables).run().await;
     (ended.code, ended.stdout, ended.stderr)
 }
 
@@ -111,9 +109,7 @@ async fn the_sandbox_serves_this_machine_alone() {
 
 #[tokio::test]
 async fn a_service_with_its_sandbox_says_what_to_try() {
-    for launch in
-        [Launch::serve().flags(&["--sandbox"]), Launch::serve().variable("HYPERSENDER_GRPC_SANDBOX", "true")]
-    {
+    for launch in [Service::sandboxed(), Launch::serve().variable("HYPERSENDER_GRPC_SANDBOX", "true")] {
         let service = launch.start().await;
         let line = service.printed("grpcurl").await;
         let address = service.address().to_string();

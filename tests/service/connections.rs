@@ -1,4 +1,4 @@
-//! What a connection may do: begin in time, speak gRPC, send messages of a bounded size, and grow old.
+//! The limits of a connection: the time to begin, the protocol, the size of messages, and the age.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
 };
-use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,13 +18,9 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-use super::support::{CHAT, Fault, Launch, PATIENCE, Pushback, Reply, Service, Upstream, about, patiently};
+use super::support::{CHAT, Fault, PATIENCE, Pushback, Reply, Service, Upstream, about, patiently, question};
 
-async fn serve(flags: &[&str]) -> Service {
-    Launch::serve().flags(&["--sandbox"]).flags(flags).start().await
-}
-
-/// Whether the service has closed the connection, within what it allows a peer to begin.
+/// Whether the service closes the connection after the time in which a peer must begin.
 async fn closed(connection: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     matches!(timeout(PATIENCE, connection.read_to_end(&mut rest)).await, Ok(Ok(_) | Err(_)))
@@ -34,10 +29,10 @@ async fn closed(connection: &mut TcpStream) -> bool {
 #[tokio::test]
 async fn a_low_limit_of_open_files_leaves_room_for_connections() {
     for (limit, connections) in [(64, 32), (256, 128)] {
-        let launch = Launch::serve().flags(&["--sandbox", "--rate", "0"]).open_files(limit);
+        let launch = Service::sandboxed().flags(&["--rate", "0"]).open_files(limit);
         let service = launch.start().await;
         let clients = patiently("connections", join_all((0..connections).map(|_| service.client()))).await;
-        // Each on a connection of its own, and each for a contact of its own.
+        // Each call has its own connection and its own contact.
         let calls = clients.into_iter().zip(15_551_230_100_u64..).map(|(mut client, chat)| async move {
             client.get_profile_picture(about(&chat.to_string())).await.map(drop).map_err(|error| error.code())
         });
@@ -45,13 +40,13 @@ async fn a_low_limit_of_open_files_leaves_room_for_connections() {
         assert!(answers.iter().all(Result::is_ok), "{limit}: {answers:?}");
         assert!(service.logs().contains("the limit of open files is low"), "{limit}");
     }
-    let ended = Launch::serve().flags(&["--sandbox"]).open_files(24).run().await;
+    let ended = Service::sandboxed().open_files(24).run().await;
     assert!(ended.code == 1 && ended.stderr.contains("the limit of open files is 24"), "{ended:?}");
 }
 
 #[tokio::test]
 async fn a_peer_that_does_not_begin_is_closed_and_its_neighbour_is_served() {
-    let service = serve(&["--connections", "4"]).await;
+    let service = Service::start(&["--connections", "4"]).await;
     let mut peers = Vec::new();
     for start in ["", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\n"] {
         let mut peer = TcpStream::connect(service.address()).await.unwrap();
@@ -66,12 +61,12 @@ async fn a_peer_that_does_not_begin_is_closed_and_its_neighbour_is_served() {
 
 #[tokio::test]
 async fn an_http_1_client_is_told_what_the_port_speaks() {
-    let service = serve(&[]).await;
+    let service = Service::start(&[]).await;
     for request in ["GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n", "POST / HTTP/1.1\r\n\r\nbody"] {
         let mut peer = TcpStream::connect(service.address()).await.unwrap();
         peer.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // To its end: a reset in place of it would be an error.
+        // The answer is read to its end, so that a reset would be an error.
         patiently("an answer", peer.read_to_string(&mut answer)).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
         assert!(answer.contains("gRPC") && answer.contains("--admin-listen"), "{answer}");
@@ -80,7 +75,7 @@ async fn an_http_1_client_is_told_what_the_port_speaks() {
 
 #[tokio::test]
 async fn connections_beyond_the_cap_wait_for_a_place() {
-    let service = serve(&["--connections", "1"]).await;
+    let service = Service::start(&["--connections", "1"]).await;
     let mut first = service.client().await;
     first.get_profile_picture(about(CHAT)).await.unwrap();
     let second = tokio::spawn({
@@ -97,7 +92,7 @@ fn path(service: &Service) -> String {
     format!("http://{}/hypersender.contact.v1.ContactService/GetProfilePicture", service.address())
 }
 
-/// What the service answers to bytes that no generated client would send.
+/// Sends headers and bytes that no generated client sends.
 async fn post(service: &Service, headers: &[(&str, &str)], body: &'static [u8]) -> Response<()> {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let mut request = Request::post(path(service));
@@ -110,7 +105,7 @@ async fn post(service: &Service, headers: &[(&str, &str)], body: &'static [u8]) 
 
 #[tokio::test]
 async fn only_grpc_is_spoken() {
-    let service = serve(&[]).await;
+    let service = Service::start(&[]).await;
     for (content_type, expected) in [
         ("application/json", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("application/grpc-web", StatusCode::UNSUPPORTED_MEDIA_TYPE),
@@ -123,7 +118,7 @@ async fn only_grpc_is_spoken() {
 
 #[tokio::test]
 async fn compressed_messages_are_not_taken() {
-    let service = serve(&[]).await;
+    let service = Service::start(&[]).await;
     let headers = [("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
     let response = post(&service, &headers, &[1, 0, 0, 0, 0]).await;
     let status = Status::from_header_map(response.headers()).map(|status| status.code());
@@ -133,7 +128,7 @@ async fn compressed_messages_are_not_taken() {
 
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused_for_good() {
-    let service = serve(&[]).await;
+    let service = Service::start(&[]).await;
     let status = service.client().await.get_profile_picture(about(&"1".repeat(17_000))).await.unwrap_err();
     let fault = Fault::from(&status);
     assert_eq!((fault.code, fault.reason.as_str()), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"));
@@ -156,7 +151,8 @@ async fn calls_beyond_the_limit_are_refused_at_once_and_health_never_is() {
     waiting.abort();
 }
 
-/// A connection that tells what it never sent from what was lost, as gRPC's own clients do (gRFC A6, transparent retries).
+/// Opens a connection that distinguishes unsent requests from lost ones, like the clients of gRPC (gRFC A6,
+/// transparent retries).
 async fn connect(service: &Service) -> SendRequest<Full<Bytes>> {
     let stream = TokioIo::new(TcpStream::connect(service.address()).await.unwrap());
     let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
@@ -166,16 +162,14 @@ async fn connect(service: &Service) -> SendRequest<Full<Bytes>> {
 
 #[tokio::test]
 async fn an_old_connection_is_told_to_go_and_no_call_is_lost() {
-    let service = serve(&["--connection-age", "500ms"]).await;
-    let message = about(CHAT).encode_to_vec();
-    let message = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], &*message].concat();
+    let service = Service::start(&["--connection-age", "500ms"]).await;
     let mut connections = 0;
     while connections < 3 {
         let mut sender = connect(&service).await;
         connections += 1;
         while sender.ready().await.is_ok() {
             let request = Request::post(path(&service)).header(CONTENT_TYPE, "application/grpc");
-            let request = request.body(Full::from(message.clone())).unwrap();
+            let request = request.body(Full::from(question())).unwrap();
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let body = response.into_body().collect().await.expect("the whole answer");

@@ -1,17 +1,18 @@
-//! What the contract promises whatever upstream says: refusals, reflection, health.
+//! The parts of the contract that do not depend on upstream: refusals, reflection, health.
 
 use hypersender_grpc::{
     domain::LookupError,
-    grpc::contact::{CacheControl, GetProfilePictureRequest, GetProfilePictureResponse},
+    grpc::contact::{CacheControl, GetProfilePictureRequest},
 };
-use tonic::{Code, Request, Status, client::Grpc};
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use crate::support::{CHAT, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about, patiently};
+use crate::support::{
+    CHAT, CONTACTS, Fault, Launch, Pushback, Reply, Service, TOKEN, Upstream, about, patiently,
+};
 
-const CONTACTS: &str = "hypersender.contact.v1.ContactService";
-
-/// A request that is refused: with this reason, for this field, without a word of it, and without a call.
+/// Checks that a request is refused with this reason for this field, that the status does not quote it, and
+/// that upstream is not asked.
 async fn check_refused(service: &Service, request: GetProfilePictureRequest, reason: &str, field: &str) {
     let values = [request.chat_id.clone(), request.instance.clone()];
     let status = service.client().await.get_profile_picture(request).await.unwrap_err();
@@ -19,7 +20,7 @@ async fn check_refused(service: &Service, request: GetProfilePictureRequest, rea
     assert_eq!((fault.code, fault.reason.as_str()), (Code::InvalidArgument, reason), "{values:?}");
     assert_eq!((fault.fields, fault.pushback), (vec![field.to_owned()], Pushback::Never), "{values:?}");
     let told = format!("{} {}", status.message(), String::from_utf8_lossy(status.details()));
-    // What every refusal says may be what somebody wrote.
+    // A short value may occur in the fixed text of the refusal.
     let said = |value: &str| value.len() < 3 || LookupError::ChatIdInvalid.to_string().contains(value);
     for value in values.iter().filter(|value| !said(value)) {
         assert!(!told.contains(value), "{value:?} stands in {told:?}");
@@ -128,15 +129,6 @@ async fn only_what_is_cached_is_told_without_asking() {
     assert_eq!((fault.pushback, upstream.calls()), (Pushback::Never, 0));
 }
 
-/// A call of a method by its path.
-async fn call(service: &Service, path: &'static str) -> Result<GetProfilePictureResponse, Status> {
-    let mut client = Grpc::new(service.channel().await);
-    client.ready().await.unwrap();
-    let codec = tonic_prost::ProstCodec::<GetProfilePictureRequest, GetProfilePictureResponse>::default();
-    let path = http::uri::PathAndQuery::from_static(path);
-    client.unary(Request::new(about(CHAT)), path, codec).await.map(tonic::Response::into_inner)
-}
-
 #[tokio::test]
 async fn what_is_not_in_the_contract_is_unimplemented() {
     let upstream = Upstream::start([Reply::status(404)]).await;
@@ -147,16 +139,16 @@ async fn what_is_not_in_the_contract_is_unimplemented() {
         "/hypersender.contact.v1.NoService/GetProfilePicture",
         "/",
     ] {
-        assert_eq!(call(&service, path).await.unwrap_err().code(), Code::Unimplemented, "{path}");
+        assert_eq!(service.call(path).await.unwrap_err().code(), Code::Unimplemented, "{path}");
     }
     assert_eq!(upstream.calls(), 0);
     let path = "/hypersender.contact.v1.ContactService/GetProfilePicture";
-    assert_eq!(call(&service, path).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(service.call(path).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
 async fn health_is_told_for_the_server_and_the_service() {
-    // Trouble upstream is none of its business.
+    // Health does not depend on upstream.
     let upstream = Upstream::start([Reply::cut()]).await;
     let service = Service::asking(&upstream).start().await;
     service.client().await.get_profile_picture(about(CHAT)).await.unwrap_err();
@@ -173,7 +165,7 @@ async fn health_is_told_for_the_server_and_the_service() {
     assert_eq!(first.status(), ServingStatus::ServiceUnknown);
 }
 
-/// Both versions of reflection are the same but for the types of their messages.
+/// Tests one version of reflection. Both versions differ only in the types of their messages.
 macro_rules! reflects {
     ($version:ident, $names:expr) => {{
         use tonic_reflection::pb::$version::{
@@ -181,7 +173,7 @@ macro_rules! reflects {
             server_reflection_request::MessageRequest as Ask,
             server_reflection_response::MessageResponse as Told,
         };
-        let service = Launch::serve().flags(&["--sandbox"]).start().await;
+        let service = Service::start(&[]).await;
         let mut client = ServerReflectionClient::new(service.channel().await);
         let symbols = $names.map(|name| Ask::FileContainingSymbol(name.to_owned()));
         let asks = [Ask::ListServices(String::new())].into_iter().chain(symbols);
@@ -227,7 +219,8 @@ async fn reflection_knows_the_services_and_the_details_of_errors() {
     reflects!(v1alpha, names);
 }
 
-/// What is asked one after the other on one stream, and the code of each answer that is an error response.
+/// Sends requests one after the other on one stream of one version of reflection, and checks the code of each
+/// error response.
 macro_rules! reflects_on {
     ($version:ident) => {{
         use tonic_reflection::pb::$version::{
@@ -235,7 +228,7 @@ macro_rules! reflects_on {
             server_reflection_request::MessageRequest as Ask,
             server_reflection_response::MessageResponse as Told,
         };
-        let service = Launch::serve().flags(&["--sandbox"]).start().await;
+        let service = Service::start(&[]).await;
         let mut client = ServerReflectionClient::new(service.channel().await);
         let (ask, asked) = requests();
         let mut answers = client.server_reflection_info(asked).await.unwrap().into_inner();
@@ -273,7 +266,7 @@ macro_rules! reflects_on {
     }};
 }
 
-/// A stream of requests that go out as they are sent.
+/// A sender, and the stream of the requests that it sends.
 fn requests<T>() -> (tokio::sync::mpsc::UnboundedSender<T>, impl futures_util::Stream<Item = T>) {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     (sender, futures_util::stream::poll_fn(move |context| receiver.poll_recv(context)))
@@ -287,7 +280,7 @@ async fn reflection_goes_on_after_a_name_that_it_does_not_know() {
 
 #[tokio::test]
 async fn reflection_can_be_switched_off_and_all_else_stays() {
-    let service = Launch::serve().flags(&["--sandbox", "--reflection", "false"]).start().await;
+    let service = Service::start(&["--reflection", "false"]).await;
     macro_rules! code {
         ($version:ident) => {{
             use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
@@ -299,34 +292,4 @@ async fn reflection_can_be_switched_off_and_all_else_stays() {
     assert_eq!((code!(v1), code!(v1alpha)), (Code::Unimplemented, Code::Unimplemented));
     service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
     service.health().await.check(HealthCheckRequest::default()).await.unwrap();
-}
-
-#[test]
-fn every_reason_is_documented_with_its_code() {
-    const PROTO: &str = include_str!("../../proto/hypersender/contact/v1/contact_service.proto");
-    const ERRORS: &str = include_str!("../../docs/errors.md");
-    let proto = PROTO.replace("\n  // ", " ");
-    let proto: Vec<_> = proto.split("\n  //").filter_map(|entry| entry.trim().split_once(": ")).collect();
-    let rows = ERRORS.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-    let table: Vec<_> = rows.collect();
-    let sources = include_str!("../../src/grpc/status.rs");
-    let reasons = sources.match_indices("(Code::").filter_map(|(at, start)| {
-        let (code, rest) = sources[at + start.len()..].split_once(", \"")?;
-        let (reason, _) = rest.split_once('"')?;
-        let is_reason = code.chars().all(char::is_alphanumeric);
-        is_reason.then(|| (code.to_owned(), reason.to_owned()))
-    });
-    let reasons: Vec<_> = reasons.collect();
-    assert!(reasons.len() > 20, "{reasons:?}");
-    for (code, reason) in reasons {
-        let named = code.chars().flat_map(|letter| [letter.is_uppercase().then_some('_'), Some(letter)]);
-        let code: String = named.flatten().skip(1).collect::<String>().to_uppercase();
-        for (place, entries) in [("the proto", &proto), ("docs/errors.md", &table)] {
-            let words =
-                |text: &str| text.replace(|letter: char| !letter.is_alphanumeric() && letter != '_', " ");
-            let has = |text: &str, word: &str| words(text).split(' ').any(|other| other == word);
-            let found = entries.iter().any(|(codes, text)| has(codes, &code) && has(text, &reason));
-            assert!(found, "{place} does not tell of {reason} with {code}");
-        }
-    }
 }

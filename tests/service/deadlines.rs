@@ -1,6 +1,7 @@
-//! `grpc-timeout` in all its forms, and which limit ends a call: the caller's, the service's own, or that of a fetch.
+//! `grpc-timeout` in all its forms, and the limit that ends a call: the deadline of the caller, the longest
+//! deadline of the service, or the time of a fetch.
 //!
-//! Long times are tokio's, which a test can stop; then everything but the sockets is the real service.
+//! Tests with long times use tokio's paused clock. They run the real service without sockets.
 
 use std::{
     convert::Infallible,
@@ -34,10 +35,10 @@ use tower::{ServiceExt, service_fn};
 
 use crate::support::{CHAT, Fault, INSTANCE, Pushback, Reply, Service, TOKEN, Upstream, about, patiently};
 
-/// What calls get that state no time.
+/// The deadline of a call without `grpc-timeout`.
 const UNSTATED: Duration = Duration::from_secs(3);
 
-/// What a call states, and the most milliseconds that it may then take.
+/// A `grpc-timeout`, and the most milliseconds of a call with it.
 const STATED: [(Option<&str>, u64); 15] = [
     (Some("1m"), 1),
     (Some("10m"), 10),
@@ -48,7 +49,7 @@ const STATED: [(Option<&str>, u64); 15] = [
     (Some("1M"), 30_000),
     (Some("1H"), 30_000),
     (None, 3_000),
-    // What cannot be read counts as none: the protocol says nothing of it, and no call may go on for ever.
+    // An invalid value counts as none. The protocol does not define this, and every call must end.
     (Some(""), 3_000),
     (Some("1"), 3_000),
     (Some("S"), 3_000),
@@ -58,13 +59,13 @@ const STATED: [(Option<&str>, u64); 15] = [
     (Some("123456789S"), 3_000),
 ];
 
-/// The message in its frame.
+/// The message with its length prefix.
 fn message() -> Bytes {
     let message = about(CHAT).encode_to_vec();
     [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], &*message].concat().into()
 }
 
-/// A body whose headers are sent and whose message never is.
+/// A body without an end and without a message.
 fn never() -> Body {
     Body::new(StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>()))
 }
@@ -86,7 +87,8 @@ fn told(headers: &HeaderMap) -> (Code, String) {
     (fault.code, fault.reason)
 }
 
-/// Calls the service within this process, which takes `calls` at a time; what it tells, and after how long.
+/// Calls a service in this process that takes `calls` at a time. Returns the failure and the time of the
+/// call.
 async fn failing<S>(lookup: S, calls: usize, stated: Option<&str>, body: Body) -> (Fault, Duration)
 where
     S: tower::Service<Lookup, Response = Answer, Error = LookupError, Future: Send>
@@ -109,7 +111,7 @@ where
     (fault(response.headers()), start.elapsed())
 }
 
-/// The code, the reason and the time alone.
+/// The same for a service that takes one call at a time. Returns the code, the reason and the time.
 async fn ask<S>(lookup: S, stated: Option<&str>, body: Body) -> (Code, String, Duration)
 where
     S: tower::Service<Lookup, Response = Answer, Error = LookupError, Future: Send>
@@ -122,7 +124,7 @@ where
     (fault.code, fault.reason, time)
 }
 
-/// A little before the time is up, so that the caller still reads it.
+/// The times shortly before the deadline, so that the caller still gets the answer.
 fn just_before(most: u64) -> RangeInclusive<Duration> {
     Duration::from_millis(most.saturating_sub(25))..=Duration::from_millis(most)
 }
@@ -151,7 +153,7 @@ async fn a_look_up_that_forgets_its_deadline_is_ended_too() {
 
 #[tokio::test(start_paused = true)]
 async fn with_a_hanging_upstream_the_shorter_one_of_deadline_and_fetch_ends_a_call() {
-    /// Whatever a caller would allow, a fetch takes no longer.
+    /// The longest time of a fetch, for every deadline.
     const FETCH_MAX: u64 = 15_000;
     for (stated, most) in STATED {
         let settings = Settings {
@@ -176,7 +178,7 @@ async fn with_a_hanging_upstream_the_shorter_one_of_deadline_and_fetch_ends_a_ca
     }
 }
 
-/// Over a socket, by a client whose own clock never ends a call.
+/// Calls the service over a socket, with a client that has no time-out.
 async fn ask_at(service: &Service, stated: Option<&str>, body: Body) -> (Code, String) {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let url = format!("http://{}{GET_PROFILE_PICTURE}", service.address());
@@ -187,7 +189,7 @@ async fn ask_at(service: &Service, stated: Option<&str>, body: Body) -> (Code, S
 #[tokio::test]
 async fn no_call_to_the_built_service_is_cancelled_for_its_deadline() {
     let upstream = Upstream::start([Reply::hang()]).await;
-    // Far above any deadline here, so that only the deadline can end a call.
+    // The time of an attempt is far above all deadlines, so that only the deadline can end a call.
     let flags = ["--deadline", "1s", "--attempt-timeout", "15s", "--rate", "0", "--breaker-failures", "0"];
     let service = Service::asking(&upstream).flags(&flags).start().await;
     let expected = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
@@ -202,7 +204,7 @@ async fn no_call_to_the_built_service_is_cancelled_for_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_beyond_the_callers_own_time_is_for_another_call() {
-    /// How long the look-up takes before it fails, and when to ask again then.
+    /// The time after which the look-up fails. Its error asks for the wait `WAIT`.
     const TAKES: Duration = Duration::from_secs(2);
     const WAIT: u64 = 60_000;
     let lookup = || {
@@ -213,12 +215,12 @@ async fn a_wait_beyond_the_callers_own_time_is_for_another_call() {
         })
     };
     for (stated, of_lookup, of_overload) in [
-        // Whoever states no time waits as long as it likes, whatever the service allows a call.
+        // A caller without `grpc-timeout` can wait for any time after its call has ended.
         (None, Pushback::Ms(WAIT), Pushback::Ms(1_000)),
         (Some("1s"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
         (Some("1H"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
         (Some("63S"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
-        // What the look-up took is no longer left.
+        // The time of the look-up is no longer left for the wait.
         (Some("62S"), Pushback::Later(WAIT), Pushback::Ms(1_000)),
         (Some("3S"), Pushback::Later(WAIT), Pushback::Ms(1_000)),
     ] {

@@ -1,87 +1,24 @@
-//! Encrypted connections: who gets in, and certificates that are exchanged while the service runs.
+//! TLS: the clients that are accepted, and certificates that are replaced while the service runs.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
-use hyper_util::rt::TokioIo;
-use hypersender_grpc::{grpc::contact::contact_service_client::ContactServiceClient, server::TokenHash};
-use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName},
-};
+use hypersender_grpc::server::TokenHash;
 use tonic::{
     Status,
-    transport::{Channel, Endpoint, Error},
+    transport::{Channel, Endpoint},
 };
-use tower::service_fn;
 
-use super::support::{Authority, CHAT, Identity, Launch, Service, about};
-
-/// What the service is started with, as files.
-struct Files(TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.path().join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    fn identity(&self, identity: &Identity) -> [String; 2] {
-        [self.write("cert.pem", &identity.cert), self.write("key.pem", &identity.key)]
-    }
-}
-
-async fn serve(flags: &[&str]) -> Service {
-    Launch::serve().flags(&["--sandbox"]).flags(flags).start().await
-}
-
-/// A client that trusts `authority`, shows `identity`, and offers `protocols`.
-async fn connect(
-    service: &Service,
-    authority: &Authority,
-    identity: Option<&Identity>,
-    protocols: &[&str],
-) -> Result<Channel, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der()).unwrap();
-    let builder = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let (chain, key) = identity.der();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let (connector, address) = (TlsConnector::from(Arc::new(config)), service.address());
-    let dial = service_fn(move |_| {
-        let connector = connector.clone();
-        async move {
-            let name = ServerName::try_from("localhost").unwrap();
-            connector.connect(name, TcpStream::connect(address).await?).await.map(TokioIo::new)
-        }
-    });
-    Endpoint::from_static("http://localhost").connect_with_connector(dial).await
-}
+use crate::support::{Authority, CHAT, Client, Files, Launch, Service, about, connect};
 
 async fn ask(channel: Channel) -> Result<(), Status> {
-    ContactServiceClient::new(channel).get_profile_picture(about(CHAT)).await.map(drop)
+    Client::new(channel).get_profile_picture(about(CHAT)).await.map(drop)
 }
 
 #[tokio::test]
 async fn a_client_that_trusts_the_certificate_gets_in_and_plain_text_does_not() {
     let (files, authority) = (Files::new(), Authority::new());
     let [cert, key] = files.identity(&authority.identity("localhost"));
-    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let service = Service::start(&["--tls-cert", &cert, "--tls-key", &key]).await;
 
     ask(connect(&service, &authority, None, &["h2"]).await.unwrap()).await.unwrap();
     assert!(connect(&service, &Authority::new(), None, &["h2"]).await.is_err(), "another authority");
@@ -96,14 +33,15 @@ async fn with_a_client_authority_only_its_clients_get_in() {
     let [cert, key] = files.identity(&authority.identity("localhost"));
     let clients = Authority::new();
     let client_ca = files.write("ca.pem", &clients.pem());
-    let service = serve(&["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &client_ca]).await;
+    let service =
+        Service::start(&["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &client_ca]).await;
 
     for (identity, let_in) in [
         (Some(clients.identity("crm.internal")), true),
         (Some(authority.identity("crm.internal")), false),
         (None, false),
     ] {
-        // TLS 1.3 tells a client that it is turned away only once it asks.
+        // With TLS 1.3 a client learns only during its first call that its certificate is rejected.
         let asked = match connect(&service, &authority, identity.as_ref(), &["h2"]).await {
             Ok(channel) => ask(channel).await.is_ok(),
             Err(_) => false,
@@ -116,7 +54,7 @@ async fn with_a_client_authority_only_its_clients_get_in() {
 async fn a_hangup_exchanges_certificates_and_open_connections_stay() {
     let (files, old, new) = (Files::new(), Authority::new(), Authority::new());
     let [cert, key] = files.identity(&old.identity("localhost"));
-    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let service = Service::start(&["--tls-cert", &cert, "--tls-key", &key]).await;
     let open = connect(&service, &old, None, &["h2"]).await.unwrap();
 
     files.identity(&new.identity("localhost"));
@@ -129,7 +67,7 @@ async fn a_hangup_exchanges_certificates_and_open_connections_stay() {
     ask(connect(&service, &new, None, &["h2"]).await.unwrap()).await.unwrap();
 }
 
-/// Runs `health` and `get` against the service; whether each exits with 0, and what the second says.
+/// Runs `health` and `get` against the service. Returns whether each exits with 0, and the output of `get`.
 async fn ask_by_command(
     service: &Service,
     flags: &[&str],
@@ -137,8 +75,7 @@ async fn ask_by_command(
 ) -> ([bool; 2], String) {
     let address = service.address().to_string();
     let launch = |arguments: &[&str]| {
-        let launch = Launch::of(arguments).flags(&["--address", &address]).flags(flags);
-        variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
+        Launch::of(arguments).flags(&["--address", &address]).flags(flags).variables(variables)
     };
     let health = launch(&["health"]).run().await;
     let get = launch(&["get", CHAT]).run().await;
@@ -150,7 +87,7 @@ async fn the_subcommands_speak_tls() {
     let (files, authority) = (Files::new(), Authority::new());
     let ca = files.write("ca.pem", &authority.pem());
     let [cert, key] = files.identity(&authority.identity("contacts.internal"));
-    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let service = Service::start(&["--tls-cert", &cert, "--tls-key", &key]).await;
     let other = files.write("other.pem", &Authority::new().pem());
     let domain = ["--tls-domain", "contacts.internal"];
     for (flags, variables, served) in [
@@ -165,7 +102,7 @@ async fn the_subcommands_speak_tls() {
         assert_eq!(asked, [served; 2], "{flags:?} {variables:?}: {said}");
     }
     let [cert, key] = files.identity(&authority.identity("127.0.0.1"));
-    let service = serve(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let service = Service::start(&["--tls-cert", &cert, "--tls-key", &key]).await;
     let (asked, said) = ask_by_command(&service, &["--tls-ca", &ca], &[]).await;
     assert_eq!(asked, [true; 2], "a certificate for the address needs no name: {said}");
 }
@@ -175,7 +112,7 @@ async fn the_subcommands_show_a_certificate() {
     let (files, authority) = (Files::new(), Authority::new());
     let ca = files.write("ca.pem", &authority.pem());
     let [cert, key] = files.identity(&authority.identity("127.0.0.1"));
-    let service = serve(&["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca]).await;
+    let service = Service::start(&["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca]).await;
     let identity = authority.identity("on-call.internal");
     let cert = files.write("client.pem", &identity.cert);
     let key = files.write("client-key.pem", &identity.key);
@@ -225,7 +162,7 @@ async fn a_file_of_which_the_subcommands_would_read_a_part_is_a_fault() {
     }
 }
 
-/// What `health` and `get` say of a service they cannot ask.
+/// The errors that `health` and `get` print for a service that they cannot reach.
 async fn unreachable(address: &str, flags: &[&str]) -> [String; 2] {
     let ask = async |arguments: &[&str]| {
         let ended = Launch::of(arguments).flags(&["--address", address]).flags(flags).run().await;
@@ -246,9 +183,9 @@ async fn a_question_that_does_not_get_through_says_what_to_change() {
         [files.write("stranger.pem", &stranger.cert), files.write("stranger-key.pem", &stranger.key)];
     let [cert, key] = files.identity(&authority.identity("127.0.0.1"));
     let tls = ["--tls-cert", &cert, "--tls-key", &key];
-    let plain = serve(&[]).await;
-    let encrypted = serve(&tls).await;
-    let choosy = serve(&[&tls[..], &["--tls-client-ca", &ca]].concat()).await;
+    let plain = Service::start(&[]).await;
+    let encrypted = Service::start(&tls).await;
+    let choosy = Service::start(&[&tls[..], &["--tls-client-ca", &ca]].concat()).await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = silent.local_addr().unwrap();
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -296,7 +233,7 @@ async fn get_shows_the_token_of_its_variable_or_file() {
     let ca = files.write("ca.pem", &authority.pem());
     let [cert, key] = files.identity(&authority.identity("localhost"));
     let tls = ["--tls-cert", &cert, "--tls-key", &key, "--listen", "0.0.0.0:0"];
-    let service = serve(&[&tls[..], &["--callers-file", &callers]].concat()).await;
+    let service = Service::start(&[&tls[..], &["--callers-file", &callers]].concat()).await;
     let file = files.write("token", &format!("{TOKEN}\n"));
     let by_variable = ("HYPERSENDER_GRPC_TOKEN", TOKEN);
     let by_file = ("HYPERSENDER_GRPC_TOKEN_FILE", file.as_str());
@@ -315,7 +252,7 @@ async fn get_shows_the_token_of_its_variable_or_file() {
     }
     assert!(!service.logs().contains("in the clear"), "{}", service.logs());
 
-    // Beyond this machine, whether anybody answers there or not.
+    // The warning depends on the address alone, not on an answer.
     let away = ["get", CHAT, "--address", "192.0.2.1:1", "--timeout", "1ms"];
     let ended = Launch::of(&away).variable(by_variable.0, TOKEN).run().await;
     assert!(ended.code == 1 && ended.stderr.starts_with("warning: the token travels"), "{ended:?}");

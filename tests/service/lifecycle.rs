@@ -1,4 +1,4 @@
-//! How the service starts and stops: no call is lost, and nobody waits longer than they must.
+//! Start and stop of the service: no call is lost, and no client delays a stop.
 
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Channel;
@@ -6,10 +6,9 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{CHAT, Launch, Reply, Service, Upstream, about, link, patiently};
+use crate::support::{CHAT, CONTACTS, Reply, Service, Upstream, about, link, patiently};
 
-const CONTACTS: &str = "hypersender.contact.v1.ContactService";
-/// Calls may take as long as the parts of a stop that a test waits for.
+/// The flags for calls that outlive each step of a stop.
 const PATIENT: &[&str] = &["--deadline", "30s", "--attempt-timeout", "15s"];
 
 fn fresh() -> Reply {
@@ -44,7 +43,7 @@ async fn sigterm_turns_new_callers_away_slowly_and_loses_no_call() {
 
     service.signal("TERM").await;
     not_serving(&service).await;
-    // Calls still come in, over old connections and new ones, until every load balancer has noticed.
+    // The service still answers calls on old and new connections, until the load balancers have noticed.
     for client in [&mut client, &mut service.client().await] {
         client.get_profile_picture(about("15551230001")).await.unwrap();
     }
@@ -54,7 +53,7 @@ async fn sigterm_turns_new_callers_away_slowly_and_loses_no_call() {
         }
     };
     patiently("the port to close", closed).await;
-    // The call that was there before the signal outlives the port.
+    // The call from before the signal is still in flight after the port is closed.
     assert!(!in_flight.is_finished());
     upstream.release();
     patiently("the call in flight", in_flight).await.unwrap().unwrap();
@@ -70,7 +69,7 @@ async fn sigint_does_not_wait_for_load_balancers() {
     orderly.signal("TERM").await;
     prompt.signal("INT").await;
     assert_eq!(prompt.exit_code().await, 0);
-    // The other one got its signal first and still serves.
+    // The other service still serves, although its signal came first.
     orderly.client().await.get_profile_picture(about(CHAT)).await.unwrap();
 }
 
@@ -120,7 +119,7 @@ async fn a_connection_that_says_nothing_holds_up_no_stop() {
     let upstream = Upstream::start([fresh()]).await;
     let mut service = Service::asking(&upstream).start().await;
     let _silent = TcpStream::connect(service.address()).await.unwrap();
-    // Connections are accepted in their order: the silent one is in once this one is.
+    // Connections are accepted in order, so that the silent one is accepted before the one of this client.
     service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
     service.signal("INT").await;
     assert_eq!(service.exit_code().await, 0);
@@ -146,7 +145,7 @@ async fn a_second_signal_ends_the_process_at_once() {
 async fn a_port_that_is_taken_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ended = Launch::serve().flags(&["--sandbox", "--listen", &address]).run().await;
+    let ended = Service::sandboxed().flags(&["--listen", &address]).run().await;
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.stderr.contains(&format!("cannot listen on {address}")), "{ended:?}");
 }

@@ -1,24 +1,29 @@
-//! The service from outside: the built binary, a scripted Hypersender and real sockets. One file a behaviour.
+//! The service from outside: the built binary, a scripted Hypersender and real sockets. Each file tests one
+//! behaviour.
 //!
-//! Nothing here measures time: a wait ends when something happens, and `process::PATIENCE` is only there for a service
-//! that hangs.
+//! No test measures time. Every wait ends with an event, and `support::PATIENCE` only stops a test that
+//! hangs.
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
+mod admin;
 mod answer_table;
 mod bad_configurations;
 mod batches;
 mod cache;
+mod callers;
+mod certificates;
 mod commands;
 mod connections;
 mod contract;
+mod dashboard;
 mod deadlines;
 mod encryption;
 mod lifecycle;
 mod messages;
+mod metrics;
 mod outputs;
-#[path = "../process/mod.rs"]
-mod process;
+mod passthrough;
 mod proxies;
 mod reconnects;
 mod refused_calls;
@@ -26,4 +31,5 @@ mod request;
 mod secrets;
 mod settings;
 mod support;
+mod traces;
 mod variables;

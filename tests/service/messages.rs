@@ -1,30 +1,19 @@
-//! The message of a call: it may come in pieces, late or never, and must be what the protocol says.
-
-use std::time::Duration;
+//! The message of a call: it may arrive in pieces, late or never, and it must be valid.
 
 use bytes::Bytes;
 use hypersender_grpc::grpc::GET_PROFILE_PICTURE as PATH;
-use prost::Message;
-use tokio::{task::yield_now, time::sleep};
+use tokio::task::yield_now;
 use tonic::Code;
 
-use crate::support::{CHAT, Launch, Peer, Service, about, framed, patiently};
-
-async fn serve(flags: &[&str]) -> Service {
-    Launch::serve().flags(&["--sandbox"]).flags(flags).start().await
-}
-
-fn question() -> Bytes {
-    framed(&about(CHAT).encode_to_vec())
-}
+use crate::support::{CONTACTS, Peer, Service, calls, framed, question};
 
 #[tokio::test]
 async fn a_message_may_come_in_pieces() {
-    let service = serve(&[]).await;
+    let service = Service::start(&[]).await;
     let mut peer = Peer::connect(service.address()).await;
     for size in [1, 3, 5, 6, 100] {
         let mut call = peer.announce(PATH, &[]).await;
-        // What comes later is answered first.
+        // A later call is answered first.
         assert_eq!(peer.call(PATH, question()).await.answered().await.code(), Code::Ok);
         for piece in question().chunks(size) {
             call.request.send_data(Bytes::copy_from_slice(piece), false).unwrap();
@@ -39,7 +28,7 @@ async fn a_message_may_come_in_pieces() {
 
 #[tokio::test]
 async fn calls_that_are_only_announced_take_no_place() {
-    let service = serve(&["--in-flight", "1"]).await;
+    let service = Service::start(&["--in-flight", "1"]).await;
     let mut silent = Peer::connect(service.address()).await;
     let mut announced = Vec::new();
     for index in 0..200 {
@@ -49,11 +38,11 @@ async fn calls_that_are_only_announced_take_no_place() {
         }
         announced.push(call);
     }
-    // Answered after all that was announced before it.
+    // This call is answered although the server received all announced calls before it.
     assert_eq!(silent.call(PATH, question()).await.answered().await.code(), Code::Ok);
     let mut other = Peer::connect(service.address()).await;
     assert_eq!(other.call(PATH, question()).await.answered().await.code(), Code::Ok);
-    // Nor has any of them been forgotten.
+    // The announced calls are still open, too.
     let last = announced.last_mut().unwrap();
     last.request.send_data(question().slice(question().len() - 1..), true).unwrap();
     assert_eq!(announced.pop().unwrap().answered().await.code(), Code::Ok);
@@ -61,14 +50,14 @@ async fn calls_that_are_only_announced_take_no_place() {
 
 #[tokio::test]
 async fn what_is_no_message_is_told_so() {
-    let service = serve(&[]).await;
+    let service = Service::start(&[]).await;
     let mut peer = Peer::connect(service.address()).await;
     let whole = question();
     let longer = [&whole, &b"1"[..]].concat();
     let twice = [&*whole, &*whole].concat();
     let invalid = (Code::Internal, "MESSAGE_INVALID");
     let compressed = (Code::Unimplemented, "COMPRESSION_UNSUPPORTED");
-    for (what, encoding, body, expected) in [
+    for (row, encoding, body, expected) in [
         ("nothing", "identity", &b""[..], invalid),
         ("half a prefix", "identity", &whole[..3], invalid),
         ("half a message", "identity", &whole[..whole.len() - 1], invalid),
@@ -83,29 +72,23 @@ async fn what_is_no_message_is_told_so() {
     ] {
         let call = peer.call_with(PATH, &[("grpc-encoding", encoding)], Bytes::copy_from_slice(body)).await;
         let (code, reason) = call.fault().await;
-        assert_eq!((code, reason.as_str()), expected, "{what}");
+        assert_eq!((code, reason.as_str()), expected, "{row}");
     }
     assert_eq!(peer.call(PATH, whole).await.answered().await.code(), Code::Ok);
 }
 
 #[tokio::test]
 async fn a_caller_that_leaves_before_its_message_is_there_has_canceled() {
-    let service = serve(&[]).await;
-    let metrics = format!("http://{}/metrics", service.admin.expect("it has an admin port"));
-    let told = async |count: String| {
-        let told = async {
-            while !reqwest::get(&metrics).await.unwrap().text().await.unwrap().contains(&count) {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        patiently(&count, told).await;
-    };
+    let service = Service::start(&[]).await;
+    let calls_of = |metric, code| calls(metric, "unary", CONTACTS, "GetProfilePicture", code);
+    let started = calls_of("grpc_server_started_total", None);
+    let canceled = calls_of("grpc_server_handled_total", Some("Canceled"));
     let mut peer = Peer::connect(service.address()).await;
-    for (number, piece) in [(1, 0), (2, 3)] {
+    for (number, piece) in [(1.0, 0), (2.0, 3)] {
         let mut call = peer.announce(PATH, &[]).await;
         call.request.send_data(question().slice(..piece), false).unwrap();
-        told(format!("grpc_method=\"GetProfilePicture\"}} {number}\n")).await;
+        service.counted(&started, number).await;
         call.cancel();
-        told(format!("grpc_method=\"GetProfilePicture\",grpc_code=\"Canceled\"}} {number}\n")).await;
+        service.counted(&canceled, number).await;
     }
 }

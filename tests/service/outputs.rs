@@ -1,4 +1,4 @@
-//! Output that cannot be written, and signals: how every subcommand goes on or ends.
+//! Output that cannot be written, and signals: the effect on each subcommand.
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -8,7 +8,7 @@ async fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
-/// Waits for a port whose owner cannot say that it is open.
+/// Waits until a port is open, for a process whose output cannot be read.
 async fn opened(address: &str) {
     patiently("an open port", async {
         while TcpStream::connect(address).await.is_err() {
@@ -21,7 +21,7 @@ async fn opened(address: &str) {
 #[tokio::test]
 async fn a_greeting_that_nobody_can_read_keeps_no_service_from_serving() {
     for sink in Sink::ALL {
-        let mut service = Launch::serve().flags(&["--sandbox"]).stdout_to(sink).start().await;
+        let mut service = Service::sandboxed().stdout_to(sink).start().await;
         let address = service.address().to_string();
         let asked = Launch::of(&["get", CHAT, "--address", &address]).run().await;
         assert_eq!(asked.code, 0, "{sink:?}: {asked:?}");
@@ -41,7 +41,7 @@ async fn a_log_that_nobody_can_read_keeps_no_service_from_serving() {
     for sink in Sink::ALL {
         for format in ["text", "json"] {
             let address = free_address().await;
-            let launch = Launch::serve().flags(&["--sandbox", "--listen", &address, "--log-format", format]);
+            let launch = Service::sandboxed().flags(&["--listen", &address, "--log-format", format]);
             let mut service = launch.stdout_to(sink).stderr_to(sink).spawn();
             opened(&address).await;
             let asked = Launch::of(&["get", CHAT, "--address", &address]).run().await;
@@ -54,7 +54,7 @@ async fn a_log_that_nobody_can_read_keeps_no_service_from_serving() {
 
 #[tokio::test]
 async fn an_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_none() {
-    let service: Service = Launch::serve().flags(&["--sandbox"]).start().await;
+    let service: Service = Service::start(&[]).await;
     let address = service.address().to_string();
     let get = ["get", CHAT, "--address", &address];
     let health = ["health", "--address", &address];
@@ -62,7 +62,7 @@ async fn an_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_none()
     for (arguments, sink, code) in [
         (&get[..], Sink::Full, 1),
         (&get, Sink::Left, 0),
-        // The exit code is the answer.
+        // The exit code of `health` is its answer.
         (&health, Sink::Full, 0),
         (&health, Sink::Left, 0),
         (&["--help"], Sink::Full, 1),
@@ -101,22 +101,19 @@ async fn colours_are_where_they_are_wanted() {
         let address = free_address().await;
         let serve = ["serve", "--sandbox", "--listen", &address, "--admin-listen", "off"];
         let launch = Launch::of(&serve).flags(&["--log-format", "text"]);
-        let set = |launch: Launch| {
-            variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
-        };
-        let mut service = set(launch).spawn();
+        let mut service = launch.variables(variables).spawn();
         service.printed("More numbers to try").await;
         service.signal("INT").await;
         assert_eq!(service.exit_code().await, 0);
         assert_eq!(service.logs().contains(ESCAPE), coloured, "{variables:?}: {}", service.logs());
-        let mistake = set(Launch::of(&["serve", "--nonsense"])).run().await;
+        let mistake = Launch::of(&["serve", "--nonsense"]).variables(variables).run().await;
         assert_eq!(mistake.stderr.contains(ESCAPE), coloured, "{variables:?}: {mistake:?}");
     }
 }
 
 #[tokio::test]
 async fn a_signal_ends_the_sandbox_well_and_cuts_a_question_short() {
-    // Accepts connections, in the system's queue, and answers none.
+    // The operating system accepts connections for this listener, and no request is answered.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap().to_string();
     for (name, code) in [("TERM", 143), ("INT", 130)] {
@@ -128,7 +125,8 @@ async fn a_signal_ends_the_sandbox_well_and_cuts_a_question_short() {
             let mut asking = Launch::of(arguments).flags(&["--address", &address, "--timeout", "1h"]).spawn();
             let _connection = patiently("a connection", silent.accept()).await.unwrap();
             asking.signal(name).await;
-            // A signal that nothing listens for would kill it, and would be ignored as the first process of a container.
+            // The default action of a signal would kill the process without an exit code. For the first
+            // process of a container there is no default action.
             assert_eq!(asking.exit_code().await, code, "{arguments:?} {name}");
         }
     }

@@ -1,4 +1,5 @@
-//! Hypersender behind an egress proxy: what the proxy is told, and what stays from it, from Hypersender and from the logs.
+//! Hypersender behind an egress proxy: the requests to the proxy, and the secrets that the proxy, Hypersender
+//! and the logs must not get.
 
 use std::{io::Write, sync::Arc};
 
@@ -13,9 +14,9 @@ use crate::support::{
 const PROXY: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY";
 const AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
 const AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
-/// A user, and a password with what would have to be escaped in a URL.
+/// A user, and a password with characters that need escapes in a URL.
 const USER_AND_PASSWORD: &str = "someone:Zq9password@:/ %";
-/// The same as an HTTP proxy gets it.
+/// The header in which an HTTP proxy gets them.
 const BASIC: &str = "proxy-authorization: Basic c29tZW9uZTpacTlwYXNzd29yZEA6LyAl";
 const NOT_USED: &str = "set for a proxy and not used";
 
@@ -27,7 +28,7 @@ fn port(upstream: &Upstream) -> u16 {
     upstream.root().rsplit(':').next().unwrap().parse().unwrap()
 }
 
-/// An upstream over TLS, and a service that trusts `authority` to sign for it and for proxies.
+/// An upstream over TLS, and the command that starts a service which trusts `authority`.
 async fn encrypted(authority: &Authority) -> (Upstream, Launch, NamedTempFile) {
     let upstream = Upstream::start_tls([absence()], authority.server("localhost", false)).await;
     let file = authority.file();
@@ -48,7 +49,7 @@ async fn upstream_is_asked_through_the_proxy_which_alone_gets_its_password() {
         let (upstream, launch, _file) = encrypted(&authority).await;
         let proxy = Proxy::start(speech, port(&upstream), None).await;
         let url = format!("{scheme}://localhost:{}", proxy.port());
-        // Others' variables are neither used nor told of where this one is set.
+        // With this setting, the common variables for proxies are ignored without a warning.
         let launch = launch.variable("HTTPS_PROXY", "http://127.0.0.1:1").variable(PROXY, &url);
         let service = launch.variable(AUTH, USER_AND_PASSWORD).start().await;
         service.client().await.get_profile_picture(about(CHAT)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Connections to Hypersender that end or die: what was not answered is asked on another one.
+//! Connections to Hypersender that end or die: unanswered requests are sent again on another connection.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::support::{
     patiently,
 };
 
-/// A service in front of `upstream`, whose certificate `authority` has signed.
+/// Starts a service that trusts `authority`.
 async fn asking(base_url: &str, authority: &Authority, flags: &[&str]) -> Service {
     let file = authority.file();
     let launch = Service::asking_at(base_url).variable("SSL_CERT_FILE", file.path().to_str().unwrap());
     launch.flags(flags).start().await
 }
 
-/// Asks about so many contacts at once, and returns how many were answered.
+/// Makes calls for this number of contacts at once, and returns the number of answers.
 async fn answered(service: &Service, contacts: usize) -> usize {
     let client = service.client().await;
     let calls = (0..contacts).map(|contact| {
@@ -36,7 +36,7 @@ async fn requests_that_were_certainly_not_processed_are_sent_again_at_once() {
     ] {
         let authority = Authority::new();
         let upstream = Http2::start(authority.server("localhost", false), habit).await;
-        // One attempt: nothing here is a retry.
+        // Only one attempt is made, so that no request here is a retry.
         let service = asking(&upstream.base_url(), &authority, &["--attempts", "1"]).await;
         assert_eq!(answered(&service, contacts).await, contacts, "{row}");
         assert_eq!(upstream.answered(), contacts, "{row}: each once");
@@ -60,10 +60,10 @@ async fn requests_that_are_never_processed_are_sent_a_bounded_number_of_times() 
     }
 }
 
-/// Connections that the service has before they die, where each carries one request at a time.
+/// The number of open connections that die, if each one carries one request at a time.
 const OPEN: usize = 8;
 
-/// An upstream that speaks HTTP/2 or HTTP/1.1, behind a relay, and a service that has asked it.
+/// A service, and an upstream over HTTP/2 or HTTP/1.1 behind a relay, with open connections between them.
 struct Behind {
     service: Service,
     relay: Relay,
@@ -81,7 +81,7 @@ impl Behind {
             let service = asking(&https(relay.port()), &authority, &flags).await;
             (service, relay, (Some(upstream), None))
         } else {
-            // Slow enough for requests to be on the way together.
+            // The replies are slow, so that the requests are in flight at the same time.
             let reply = Reply::json(200, DOCUMENTED_ABSENCE).after(Duration::from_millis(300));
             let upstream = Upstream::start([reply]).await;
             let port = upstream.root().rsplit(':').next().unwrap().parse().unwrap();
@@ -95,7 +95,8 @@ impl Behind {
         behind
     }
 
-    /// Asks about so many contacts that were not asked about yet, at once, of one instance after the other.
+    /// Makes calls for this number of new contacts at once, in turn for each instance, and returns the number
+    /// of answers.
     async fn answered(&self, contacts: usize) -> usize {
         let client = self.service.client().await;
         let first = self.asked.replace(self.asked.get() + contacts);
@@ -120,7 +121,7 @@ async fn an_attempt_that_times_out_leaves_all_connections_of_its_time_behind() {
         assert_eq!(behind.answered(1).await, 0, "{row}: on a dead connection");
         assert_eq!(behind.answered(1).await, 1, "{row}: on a new one");
         assert_eq!(behind.relay.connections(), before + 1, "{row}");
-        // Those that were on the way together time out together, which is one reason to replace connections.
+        // Attempts that were in flight together time out together. They replace the connections only once.
         behind.relay.kill();
         assert_eq!(behind.answered(4).await, if http2 { 0 } else { 3 }, "{row}: one connection is dead");
         assert_eq!(behind.answered(4).await, 4, "{row}: none is");
@@ -143,7 +144,8 @@ async fn a_call_on_a_dead_connection_is_answered_within_its_own_attempts() {
         assert!(behind.answered(instances).await > 0, "{row}: as many as there are retries for");
         assert_eq!(behind.answered(instances).await, instances, "{row}: all that come afterwards");
     };
-    // A flight lives as long as this attempt may take: a PING is what makes room for another one.
+    // The first attempt may take all the time of the flight. A PING ends it earlier, so that another one
+    // fits.
     let long = ["--attempt-timeout", "15s"];
     join4(check(true, 1, &[]), check(true, 1, &long), check(true, 40, &[]), check(false, 40, &[])).await;
 }

@@ -1,19 +1,18 @@
-//! Calls that are answered before the end of their request: the connection and the other calls on it go on.
+//! Calls that are answered before the end of their request: the connection and the other calls on it
+//! continue.
 
 use std::fs;
 
-use bytes::Bytes;
 use h2::Reason;
 use http::Method;
 use hypersender_grpc::grpc::GET_PROFILE_PICTURE as PATH;
-use prost::Message;
 use tempfile::NamedTempFile;
 use tonic::{Code, Status};
 
 use crate::support::{
-    CHAT, Fault, Launch, Peer, Pushback, Service, about, framed,
+    Fault, Peer, Pushback, Service, framed,
     frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, frame, headers},
-    patiently,
+    patiently, question,
 };
 
 const TOKEN: &str = "Bearer Zq9mark-crm-4f1d";
@@ -23,20 +22,16 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 const KNOWN: (&str, &str) = ("authorization", TOKEN);
 
-/// A service that knows one caller. All that h2 logs of thousands of calls would be most of the work.
+/// A service with one caller. It logs at level `info`, because the debug log of h2 for thousands of calls
+/// would dominate the running time.
 async fn serve() -> (Service, NamedTempFile) {
     let file = NamedTempFile::new().unwrap();
     fs::write(file.path(), format!("[callers.crm]\ntoken_sha256 = \"{TOKEN_HASH}\"\ninstances = [\"*\"]\n"))
         .unwrap();
-    let service = Launch::serve()
-        .flags(&["--sandbox"])
+    let service = Service::sandboxed()
         .variable("HYPERSENDER_GRPC_CALLERS_FILE", file.path().to_str().unwrap())
         .variable("HYPERSENDER_GRPC_LOG", "info");
     (service.start().await, file)
-}
-
-fn question() -> Bytes {
-    framed(&about(CHAT).encode_to_vec())
 }
 
 /// A call that is answered before its request ends.
@@ -45,12 +40,13 @@ struct Refusal<'a> {
     method: &'a str,
     path: &'a str,
     fields: &'a [(&'a str, &'a str)],
-    /// What comes with the headers.
+    /// The DATA frames that follow the headers at once.
     first: &'a [&'a [u8]],
 }
 
-/// 400 calls, 20 at a time, on a connection that has another call in progress: far more than the 128 faults that h2
-/// forgives and the 50 resets that it remembers. The rest of each request follows its answer.
+/// Makes 400 calls, 20 at a time, on a connection with another call in progress. This is far more than the
+/// 128 faults that h2 tolerates and the 50 resets that it remembers. The rest of each request follows its
+/// answer.
 async fn check(service: &Service, refusal: Refusal<'_>) {
     const ROUNDS: usize = 20;
     const CALLS: usize = 20;
@@ -152,7 +148,7 @@ async fn requests_that_never_end_give_way_to_the_next_calls() {
         peer.send(&headers(0, stream, "POST", PATH, &[GRPC])).await;
     }
     assert!(peer.until(HEADERS, true, STREAMS_MAX).await, "{:?}", peer.end);
-    // Each was answered before its stream is reset.
+    // The server resets each stream after its answer.
     assert!(peer.until(RST_STREAM, false, STREAMS_MAX).await, "{:?}", peer.end);
     let stream = peer.stream();
     let call = headers(0, stream, "POST", PATH, &[GRPC, KNOWN]);

@@ -1,4 +1,4 @@
-//! What Hypersender sees of a look-up: one request, to the byte, and nothing beside it.
+//! The request to Hypersender, to the byte.
 
 use hypersender_grpc::grpc::contact::GetProfilePictureRequest;
 
@@ -32,7 +32,7 @@ async fn a_look_up_is_the_documented_request_and_nothing_more() {
     assert_eq!(asked.body, b"");
 }
 
-/// What a caller names, below which root, and the path and query that ask for it.
+/// Checks the path and the query of the request for this root, instance and chat id.
 async fn check(root: &str, instance: &str, chat_id: &str, target: &str) {
     let upstream = Upstream::start([absence()]).await;
     let base_url = format!("{}{root}", upstream.root());

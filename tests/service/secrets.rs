@@ -1,5 +1,6 @@
-//! Tokens, numbers and links stay out of logs, metrics and status texts, at every level. Every process that a test starts
-//! is searched for them once it ends; here Hypersender and callers do their worst to bring them in.
+//! Tokens, numbers and links never get into logs, metrics or status texts, at any log level. The end of every
+//! process in any test includes a search for them. In this file, Hypersender and callers send them wherever
+//! they can.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,15 +12,16 @@ use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hypersender_grpc::grpc::contact::GetProfilePictureRequest;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::Request;
 
-use crate::{
-    process::marks,
-    support::{Authority, Launch, Reply, Service, Upstream, about, patiently},
+use crate::support::{
+    Authority, Launch, Reply, Service, Upstream, about,
+    frames::{ACK, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, SETTINGS, frame, read},
+    marks, patiently,
 };
 
 const TOKEN: &str = "7|Zq9mark-of-upstream";
@@ -75,7 +77,7 @@ fn a_leak_is_found_in_all_its_forms() {
     assert_eq!(marks::any_in("key=5f0a33c1\nstatus=429"), None);
 }
 
-/// Makes the calls of one service and lets it end by itself.
+/// Makes calls of one service and stops it, so that it is searched.
 async fn check(launch: Launch, hurry: bool) {
     let mut service = launch.start().await;
     let mut client = service.client().await;
@@ -112,7 +114,7 @@ async fn no_upstream_at_all_does_either() {
     let upstream = Upstream::start([Reply::hang()]).await;
     check(Service::asking(&upstream), true).await;
     check(Service::asking(&upstream).flags(&["--attempt-timeout", "100ms"]), false).await;
-    check(Launch::serve().flags(&["--sandbox"]), false).await;
+    check(Service::sandboxed(), false).await;
 }
 
 #[tokio::test]
@@ -127,13 +129,7 @@ async fn nor_does_tls() {
     }
 }
 
-/// A frame of HTTP/2, on the first stream when it is one of a stream's.
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).unwrap();
-    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
-}
-
-/// A header that is neither compressed nor indexed, its name being one of HPACK's own by number.
+/// A header whose name is an index of HPACK's static table and whose value is neither compressed nor indexed.
 fn header(name: u8, value: &str) -> Vec<u8> {
     let name: &[u8] = if name < 15 { &[name] } else { &[15, name - 15] };
     [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
@@ -141,14 +137,10 @@ fn header(name: u8, value: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn nor_does_a_caller_that_breaks_the_protocol() {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    const SETTINGS: u8 = 4;
-    const HEADERS: u8 = 1;
-    const PING: u8 = 6;
     const AUTHORITY: u8 = 1;
     const PATH: u8 = 4;
     const AUTHORIZATION: u8 = 23;
-    let service = Launch::serve().flags(&["--sandbox"]).start().await;
+    let service = Service::sandboxed().start().await;
     let bearer = header(AUTHORIZATION, &format!("Bearer {TOKEN}"));
     let post = [0x83, 0x86];
     for headers in [
@@ -159,13 +151,12 @@ async fn nor_does_a_caller_that_breaks_the_protocol() {
         [&post[..], &header(PATH, &format!("/{NUMBER}?chat_id={NUMBER}")), &bearer].concat(),
     ] {
         let mut stream = TcpStream::connect(service.address()).await.unwrap();
-        let frames = [frame(SETTINGS, 0, 0, &[]), frame(HEADERS, 5, 1, &headers), frame(PING, 0, 0, &[0; 8])];
+        let call = frame(HEADERS, END_STREAM | END_HEADERS, 1, &headers);
+        let frames = [frame(SETTINGS, 0, 0, &[]), call, frame(PING, 0, 0, &[0; 8])];
         stream.write_all(&[PREFACE, &frames.concat()].concat()).await.unwrap();
         let answered = async {
-            let mut head = [0; 9];
-            while head[3..5] != [PING, 1] && stream.read_exact(&mut head).await.is_ok() {
-                let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-                if stream.read_exact(&mut payload).await.is_err() {
+            while let Ok(frame) = read(&mut stream).await {
+                if (frame.kind, frame.flags) == (PING, ACK) {
                     break;
                 }
             }
@@ -174,7 +165,7 @@ async fn nor_does_a_caller_that_breaks_the_protocol() {
     }
 }
 
-/// A Hypersender that speaks HTTP/2, and marks what it can.
+/// Starts a Hypersender over HTTP/2 that sends marks in its headers and its body.
 async fn start_http2(authority: &Authority) -> String {
     let mut tls = authority.server("localhost", false);
     tls.alpn_protocols = vec![b"h2".to_vec()];

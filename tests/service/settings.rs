@@ -39,7 +39,7 @@ async fn without_https_no_certificates_of_authorities_are_needed() {
         launch.variable("SSL_CERT_FILE", missing).variable("SSL_CERT_DIR", nothing)
     };
     let upstream = Upstream::start([Reply::json(200, DOCUMENTED_ABSENCE)]).await;
-    for launch in [Service::asking(&upstream), Launch::serve().flags(&["--sandbox"])] {
+    for launch in [Service::asking(&upstream), Service::sandboxed()] {
         let traces = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
         let service = none(launch).variable(traces.0, traces.1).start().await;
         service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_variable_that_is_no_setting_is_warned_of() {
 
 #[tokio::test]
 async fn what_kubernetes_says_of_a_service_of_that_name_is_no_setting() {
-    let mut launch = Launch::serve().flags(&["--sandbox"]);
+    let mut launch = Service::sandboxed();
     for (service, ip, shown) in [
         ("HYPERSENDER_GRPC", "10.96.0.12", "10.96.0.12"),
         ("HYPERSENDER_GRPC_ADMIN", "fd00::12", "[fd00::12]"),
@@ -139,7 +139,7 @@ async fn what_kubernetes_says_of_a_service_of_that_name_is_no_setting() {
         ("HYPERSENDER_GRPC_SERVICE_NAME", "pictures"),
         ("HYPERSENDER_GRPC_PORT_TCP", "tcp://10.96.0.12:50051"),
     ];
-    launch = typos.into_iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
+    launch = launch.variables(&typos);
     let logs = launch.start().await.logs();
     let warned: Vec<_> = logs.lines().filter(|line| line.contains("no such setting")).collect();
     assert_eq!(warned.len(), typos.len(), "{logs}");

@@ -1,66 +1,83 @@
-//! What every test needs: the service as a process, Hypersender as a script, and errors taken apart.
+//! The tools that every test shares: the service as a process, Hypersender as a script, clients, and errors
+//! taken apart.
 
+mod collector;
 mod fault;
+mod files;
 pub mod frames;
 mod http2;
 mod peer;
+mod process;
 mod proxy;
 mod relay;
+mod samples;
 mod service;
 mod tls;
 mod upstream;
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictureResponse, ProfilePicture};
+use prost::Message;
 
 pub use self::{
-    fault::{Fault, Pushback},
+    collector::{Collector, attribute, attributes, is_error, is_server},
+    fault::{Fault, Pushback, Refusal, refusal},
+    files::Files,
     http2::{Habit, Http2, https},
     peer::{Call, Peer, framed, read},
+    process::{Launch, PATIENCE, Sink, marks, patiently},
     proxy::{Proxy, Speech},
     relay::{Death, Relay},
+    samples::{Samples, calls},
     service::{Client, Service},
-    tls::{Authority, Identity},
+    tls::{Authority, Identity, connect},
     upstream::{Reply, Upstream},
 };
-pub use crate::process::{Launch, PATIENCE, Sink, patiently};
 
-/// The token of the service under test.
+/// The token that the service under test has for Hypersender.
 pub const TOKEN: &str = "1|Zq9mark-test-token";
-/// Its default instance.
+/// The default instance of the service under test.
 pub const INSTANCE: &str = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d";
-/// A contact like any other.
+/// A contact whose number has no special meaning, neither to a script nor to the sandbox.
 pub const CHAT: &str = "15551230001";
+/// The full name of the gRPC service.
+pub const CONTACTS: &str = "hypersender.contact.v1.ContactService";
 
-/// The vendor's documented answer with a picture, to the byte. The link died on 2026-01-21.
+/// The vendor's documented answer with a picture, to the byte. The link expired on 2026-01-21.
 pub const DOCUMENTED_PICTURE: &str = r#"{"message":"Profile picture retrieved successfully.","data":{"profilePictureURL":"https://pps.whatsapp.net/v/t61.24694-24/374498176_337577482181161_7091117586184162691_n.jpg?ccb=11-4&oh=01_Q5Aa3gEERUGD4fegyplSv2MnHmt_UIA9JnpjREhSJMNVWZC-RA&oe=6970FAAA&_nc_sid=5e03e0&_nc_cat=104"}}"#;
-/// The vendor's documented answer without one, to the byte.
+/// The vendor's documented answer without a picture, to the byte.
 pub const DOCUMENTED_ABSENCE: &str =
     r#"{"message":"Profile picture not available.","data":{"profilePictureURL":null}}"#;
 
-/// A question about `chat_id` to the default instance.
+/// A request for the picture of `chat_id`, addressed to the default instance.
 pub fn about(chat_id: &str) -> GetProfilePictureRequest {
     GetProfilePictureRequest { chat_id: chat_id.to_owned(), ..Default::default() }
 }
 
-/// The picture in a response, which every response has.
-pub fn picture(response: &GetProfilePictureResponse) -> &ProfilePicture {
-    response.profile_picture.as_ref().expect("every response tells of a picture")
+/// The message of a valid call, with its length prefix.
+pub fn question() -> Bytes {
+    framed(&about(CHAT).encode_to_vec())
 }
 
-/// A link to the picture `name` that ends in `life_seconds`.
+/// The picture in a response, which every response has.
+pub fn picture(response: &GetProfilePictureResponse) -> &ProfilePicture {
+    response.profile_picture.as_ref().expect("every response has a picture")
+}
+
+/// A link to the picture `name` that expires in `life_seconds`.
 pub fn link(name: &str, life_seconds: i64) -> String {
     link_until(name, unix_seconds().saturating_add_signed(life_seconds))
 }
 
-/// A link to the picture `name` that ends at `end`, in Unix seconds.
+/// A link to the picture `name` that expires at `end`, in Unix seconds.
 pub fn link_until(name: &str, end: u64) -> String {
     let file = format!("{name}_337577482181161_7091117586184162691_n.jpg");
     format!("https://pps.whatsapp.net/v/t61.24694-24/{file}?ccb=11-4&oh=01_Q5Aa&oe={end:X}&_nc_cat=104")
 }
 
-/// The wall clock in Unix seconds, as links tell it.
+/// The wall clock in Unix seconds, the unit of the expiry in a link.
 pub fn unix_seconds() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.expect("the clock shows a time after 1970").as_secs()

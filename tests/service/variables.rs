@@ -1,4 +1,4 @@
-//! Variables and flags: read by the same rules for every subcommand and every type.
+//! Variables and flags: the same rules hold for every subcommand and every type.
 
 use std::fs;
 
@@ -122,7 +122,7 @@ async fn the_faults_of_a_question_are_told_at_once_and_by_name() {
 
 #[tokio::test]
 async fn a_service_is_found_by_its_name() {
-    let service: Service = Launch::serve().flags(&["--sandbox"]).start().await;
+    let service: Service = Service::start(&[]).await;
     let address = format!("localhost:{}", service.address().port());
     for launch in [
         Launch::of(&["health", "--address", &address]),
@@ -132,7 +132,7 @@ async fn a_service_is_found_by_its_name() {
         let ended = launch.run().await;
         assert_eq!(ended.code, 0, "{ended:?}");
     }
-    // A name that there can never be (RFC 6761).
+    // This name never exists (RFC 6761).
     let ended = Launch::of(&["health", "--address", "contacts.invalid:1"]).run().await;
     assert_eq!(ended.code, 1, "{ended:?}");
     let told = "error: cannot connect to contacts.invalid:1: the name does not resolve";

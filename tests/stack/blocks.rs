@@ -1,4 +1,4 @@
-//! The network in front of Hypersender turns this machine away: everything pauses together.
+//! A CDN in front of Hypersender blocks this machine: all instances pause together.
 
 use hypersender_grpc::{
     domain::{CacheStatus, Finding, LookupError, NotFound, Rejected},
@@ -12,12 +12,12 @@ fn blocked(wait: Duration) -> Result<CacheStatus, LookupError> {
     Err(LookupError::Blocked { wait })
 }
 
-/// How upstream turns this machine away, without a hint.
+/// A block without a hint about its end.
 fn block_page() -> Reply {
     Reply::fails(LookupError::Blocked { wait: Duration::ZERO })
 }
 
-/// A front that has just been turned away; from the second attempt on, `script` answers.
+/// A front whose first attempt was blocked. From the second attempt on, `script` answers.
 async fn turned_away(settings: Settings, script: fn(&Attempt) -> Reply) -> Front {
     let front = Front::new(settings, move |attempt| match attempt.number {
         1 => block_page(),
@@ -55,7 +55,7 @@ async fn one_probe_at_a_time_finds_out_that_it_is_over() {
     assert_eq!(count(&outcomes, Result::is_ok), 100);
 }
 
-/// What the next caller is told once a probe was answered with `reply`.
+/// Checks the wait that the next caller gets after a probe was answered with `reply`.
 async fn check_probe(reply: fn(&Attempt) -> Reply, expected: Option<Duration>) {
     let front = turned_away(plain(), reply).await;
     sleep(30 * SECOND).await;
@@ -76,10 +76,10 @@ async fn any_answer_that_is_no_block_ends_it() {
     check_probe(|_| Reply::fails(LookupError::CredentialsRejected(Rejected::Own)), None).await;
     check_probe(|_| Reply::fails(LookupError::ResponseInvalid), None).await;
     check_probe(|_| Reply::fails(unavailable()), None).await;
-    // No answer ends nothing, and asks for no longer pause.
+    // A time-out neither ends the pause nor lengthens it.
     check_probe(|_| Reply::fails(LookupError::TimedOut { retry_after: None }), Some(30 * SECOND)).await;
     check_probe(|_| block_page(), Some(60 * SECOND)).await;
-    // A probe that comes to nothing gives its place back: the next one asks, and panics as well.
+    // After a probe that panics, the next call is a probe. It panics, too.
     check_probe(|_| Reply::panics(), None).await;
 }
 
@@ -137,7 +137,7 @@ async fn what_is_stored_answers_meanwhile() {
         _ => block_page(),
     });
     front.ask(contact(1)).await.unwrap();
-    // Past its lifetime, and old enough to be refreshed in the background.
+    // The answer has expired, and it may still be served during a background refresh.
     advance(HOUR + 60 * SECOND).await;
     assert_eq!(told(&front.ask(contact(2)).await), blocked(30 * SECOND));
     for _ in 0..3 {
@@ -145,7 +145,7 @@ async fn what_is_stored_answers_meanwhile() {
         settle().await;
     }
     assert_eq!(front.calls(), 2, "no refresh");
-    // Too old for that, and good enough instead of an error.
+    // The answer is too old for that, and it may still replace an error.
     sleep(30 * SECOND).await;
     advance(2 * HOUR).await;
     assert_eq!(told(&front.ask(contact(1)).await), Ok(CacheStatus::Stale), "the probe's own");

@@ -1,4 +1,4 @@
-//! An instance that keeps failing is left alone (behaviour 20).
+//! The circuit breaker: an instance that keeps failing is not asked (rule 20).
 
 use hypersender_grpc::{
     domain::{Absence, Again, CacheStatus, Finding, LookupError, NotFound, Rejected},
@@ -12,7 +12,7 @@ fn guarded() -> Settings {
     Settings { breaker: BreakerSettings { failures: 5 }, ..plain() }
 }
 
-/// Asks about a contact that nobody has asked about, so that no cool-down answers.
+/// Asks about a new contact, so that no cool-down answers.
 async fn ask_new(front: &Front) -> Outcome {
     front.ask(contact(1_000 + usize::try_from(front.time().as_millis()).unwrap() * 100 + front.calls())).await
 }
@@ -21,7 +21,7 @@ fn open(wait: Duration) -> Result<CacheStatus, LookupError> {
     Err(LookupError::CircuitOpen { wait })
 }
 
-/// A front whose breaker has just opened, after five failures; then `script` answers.
+/// A front whose breaker has just opened after five failures. From then on, `script` answers.
 async fn opened(settings: Settings, script: fn(&Attempt) -> Reply) -> Front {
     let front = Front::new(settings, move |attempt| match attempt.number {
         1..=5 => Reply::fails(unavailable()),
@@ -54,8 +54,9 @@ async fn it_stays_open_longer_each_time() {
     }
 }
 
-/// Opens the breaker by failures that ask for these waits, in seconds, all on the wire together. They come back one after
-/// the other, a tenth of a second apart. Then callers must be told `expected`, counted from the last failure.
+/// Opens the breaker with failures that ask for these waits, in seconds. All attempts are in flight together
+/// and fail one after the other, a tenth of a second apart. After the last failure, callers must get the wait
+/// `expected`.
 async fn check_asked(waits: &'static [u64], expected: Duration) {
     let front = Front::new(guarded(), |attempt| {
         let retry_after = Some(Duration::from_secs(waits[attempt.number - 1])).filter(|wait| !wait.is_zero());
@@ -74,11 +75,11 @@ async fn it_stays_open_for_as_long_as_upstream_asked() {
     check_asked(&[1, 1, 1, 1, 1], 2 * SECOND).await;
     check_asked(&[0, 0, 120, 0, 0], 120 * SECOND - millis(200)).await;
     check_asked(&[120, 0, 0, 0, 60], 120 * SECOND - millis(400)).await;
-    // What was on the wire when it opened.
+    // The last failures belong to attempts that were in flight when the breaker opened.
     check_asked(&[0, 0, 0, 0, 0, 0, 120], 120 * SECOND).await;
     check_asked(&[0, 0, 0, 0, 0, 0, 0], 2 * SECOND - millis(200)).await;
 
-    // A probe tells, too, and a longer wait does not change how the others double.
+    // A failed probe can ask for a wait, too. A longer wait does not change the doubling of the others.
     let front = opened(guarded(), |attempt| match attempt.number {
         6 => Reply::fails(LookupError::Unavailable { retry_after: Some(90 * SECOND), again: Again::No }),
         _ => Reply::fails(unavailable()),
@@ -102,12 +103,13 @@ async fn one_probe_at_a_time() {
     assert!(ask_new(&front).await.is_ok());
 }
 
-/// Whether the breaker is closed again once the probe is answered with `reply`.
+/// Checks whether the breaker closes when the probe is answered with `reply`.
 async fn check_probe(reply: fn(&Attempt) -> Reply, closes: bool) {
     let front = opened(guarded(), reply).await;
     sleep(2 * SECOND).await;
     let probe = told(&ask_new(&front).await);
-    // Another token, since the one of the probe may cool down; and a 429 makes the next call wait a second.
+    // The next call has another token, because the one of the probe may cool down. After a 429 it waits for a
+    // second.
     let next = told(&front.ask(contact(1).with_token("other")).await);
     assert_eq!(!matches!(next, Err(LookupError::CircuitOpen { .. })), closes, "{probe:?}, then {next:?}");
 }
@@ -127,7 +129,8 @@ async fn any_answer_to_the_probe_closes_it() {
     check_probe(|_| Reply::fails(LookupError::TimedOut { retry_after: None }), false).await;
 }
 
-/// How many of these attempts are made before it opens: F fails, A is an answer, a blank is 31 s without any.
+/// Checks the number of attempts before the breaker opens. F is a failure, A is an answer, and a blank is a
+/// pause of 31 s.
 async fn check_pattern(pattern: &'static str, made: usize) {
     let script: Vec<_> = pattern.chars().filter(|what| *what != ' ').collect();
     let front = Front::new(guarded(), move |attempt| match script[attempt.number - 1] {
@@ -191,7 +194,7 @@ async fn a_probe_that_everybody_has_left_gives_its_place_back() {
     let rate = RateSettings { per_second: 0.25, burst: 5 };
     let front = opened(Settings { rate, ..guarded() }, |_| Reply::picture()).await;
     sleep(2 * SECOND).await;
-    // Its turn comes at 4 s.
+    // The rate limit allows the next attempt after 4 s.
     let probe = front.spawn(contact(1));
     settle().await;
     assert_eq!(told(&ask_new(&front).await), open(SECOND));

@@ -1,4 +1,4 @@
-//! What is in the cache, how callers are told about it, and that it stays within its bounds (behaviour 5 to 11, 25).
+//! The content of the cache, the answers from it, and its bounds (rules 5 to 11 and 25).
 
 use std::time::{Duration, SystemTime};
 
@@ -36,9 +36,9 @@ async fn no_link_is_handed_out_after_its_end_whoever_signed_it() {
     let laravel = format!("https://h/p.jpg?expires={}&signature=0a1b", end.as_secs());
     for (link, last_second) in [
         (laravel.as_str(), 19 * 60 - 1),
-        // 2026-01-09T23:06:40Z, when the test begins.
+        // The test begins at 2026-01-09T23:06:40Z.
         ("https://h/p.jpg?X-Amz-Date=20260109T230640Z&X-Amz-Expires=1200&X-Amz-Signature=0a1b", 19 * 60 - 1),
-        // For all that is known it ends at any time: it is trusted for a quarter of an hour.
+        // The expiry of this link is unknown, so that it is trusted for a quarter of an hour.
         ("https://h/p.jpg?signature=0a1b", 15 * 60 - 1),
         ("https://h/p.jpg?expires=soon&signature=0a1b", 15 * 60 - 1),
     ] {
@@ -52,7 +52,7 @@ async fn no_link_is_handed_out_after_its_end_whoever_signed_it() {
         let answer = front.ask(contact(1)).await;
         assert!(answer.is_ok(), "{link}: {answer:?}");
         settle().await;
-        // Not even in place of an error.
+        // From then on, the link does not even replace an error.
         advance(SECOND).await;
         let failed = front.ask(contact(1)).await;
         assert!(matches!(failed, Err(LookupError::Unavailable { .. })), "{link}: {failed:?}");
@@ -119,7 +119,7 @@ async fn a_refresh_in_the_background_makes_one_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn within_the_floor_a_key_is_not_fetched_again() {
-    // Short of life when it comes, and dead when it comes.
+    // The first link is close to its last minute when it arrives, and the others are in it.
     for end in [Duration::from_secs(90), Duration::from_secs(60), Duration::ZERO] {
         let front = Front::new(plain(), move |_| Reply::says(Ok(link(end))));
         front.ask(contact(1)).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_null_leaves_a_living_link_in_place_once() {
     assert_ne!(answer.finding, picture);
 }
 
-/// 10,000 contacts through a cache with these bounds; how many are left.
+/// Looks up 10,000 contacts with these bounds of the cache, and returns the number of entries that are left.
 async fn check_bounds(entries: usize, bytes: usize) -> usize {
     let cache = CacheSettings { entries, bytes, ..CacheSettings::default() };
     let front = Front::new(Settings { cache, ..plain() }, |_| Reply::picture());

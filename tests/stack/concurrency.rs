@@ -1,4 +1,4 @@
-//! Places on the wire: half of them at most are one instance's (behaviour 21 and 22).
+//! The limit of concurrent attempts: one instance gets at most half of the permits (rules 21 and 22).
 
 use hypersender_grpc::stack::{ConcurrencySettings, RateSettings, Settings};
 
@@ -25,7 +25,7 @@ async fn at_most_so_many_attempts_are_on_the_wire_and_half_of_them_of_one_instan
     }
 }
 
-/// How long the calls of a healthy instance take beside one that hangs.
+/// Checks the time that calls of a healthy instance take next to an instance that hangs.
 async fn check_neighbour(settings: Settings, hanging: usize) {
     let front = Front::new(settings, |attempt| match attempt.instance.as_str() {
         "hangs" => Reply::picture().after(HOUR),
@@ -46,7 +46,7 @@ async fn check_neighbour(settings: Settings, hanging: usize) {
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_hangs_does_not_slow_down_its_neighbour() {
     check_neighbour(places(64), 500).await;
-    // Nor while its callers wait for turns, holding no place.
+    // The same holds while its callers wait for the rate limit without a permit.
     let rate = RateSettings { per_second: 200.0, burst: 20 };
     check_neighbour(Settings { rate, ..places(64) }, 500).await;
 }

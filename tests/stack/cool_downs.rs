@@ -1,4 +1,4 @@
-//! What failed just now is not asked again at once (behaviour 8).
+//! Cool-downs: a key that has just failed is not asked again at once (rule 8).
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn a_key_cools_down_for_a_second_and_then_longer_each_time() {
         let front = failing(error);
         for (failures, seconds) in [1, 2, 4, 8, 16, 30, 30].into_iter().enumerate() {
             assert_eq!(wait(&front.ask(contact(1)).await), seconds * SECOND);
-            // Until then the same error answers, with what is left.
+            // Until then the answer is the same error, with the rest of the wait.
             sleep(millis(400)).await;
             assert_eq!(wait(&front.ask(contact(1)).await), seconds * SECOND - millis(400));
             assert_eq!(front.calls(), failures + 1);
@@ -77,7 +77,7 @@ async fn what_concerns_the_instance_cools_down_all_its_contacts() {
             assert_eq!(told(&front.ask(contact(chat)).await), Err(error.clone()));
         }
         assert_eq!(front.calls(), 1, "{error:?}");
-        // It is that of one instance and one token.
+        // The cool-down is for one instance and one token.
         let _ = front.ask(contact(0).of("other")).await;
         let _ = front.ask(contact(0).with_token("other")).await;
         assert_eq!(front.calls(), 3, "{error:?}");

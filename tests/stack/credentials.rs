@@ -1,4 +1,4 @@
-//! Who may read what: credentials share nothing, and a rejected one reaches nothing (behaviour 3 and 4).
+//! Credentials: they share no answers, and a rejected one reads no stored answer (rules 3 and 4).
 
 use hypersender_grpc::domain::{CacheStatus, Finding, LookupError, NotFound, Rejected};
 use tokio::time::sleep;
@@ -41,7 +41,7 @@ async fn a_rejected_credential_reaches_nothing_until_it_succeeds_again() {
     assert_eq!(told(&front.ask(contact(2).only_if_cached()).await), Err(LookupError::NotCached));
     assert_eq!(told(&front.ask(contact(4)).await), Ok(CacheStatus::Miss));
     assert_eq!(told(&front.ask(contact(2)).await), Ok(CacheStatus::Hit));
-    // And the same again.
+    // A second rejection has the same effect.
     assert_eq!(told(&front.ask(contact(3)).await), rejected);
     assert_eq!(told(&front.ask(contact(2)).await), rejected);
 }

@@ -1,4 +1,4 @@
-//! A caller's deadline is kept, whatever happens below (behaviour 9, 12 and 19). Times are tokio's.
+//! The deadline of a caller is kept in every case (rules 9, 12, 19 and 23). The time is tokio's paused clock.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn a_wait_for_a_place_ends_at_the_deadline() {
     let outcomes = front.ask_all([contact(1), contact(2).within(SECOND)]).await;
     assert_eq!(told(&outcomes[0]), Ok(CacheStatus::Miss));
     assert_eq!(told(&outcomes[1]), Err(LookupError::DeadlineExceeded));
-    // A place that comes with under 50 ms left comes too late.
+    // The permit comes less than 50 ms before the deadline, which is too late for an attempt.
     let outcomes = front.ask_all([contact(3), contact(4).within(millis(5_040))]).await;
     assert_eq!(told(&outcomes[1]), Err(LookupError::DeadlineExceeded));
     assert_eq!(front.calls(), 2);

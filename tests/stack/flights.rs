@@ -1,4 +1,4 @@
-//! One flight per key: the work belongs to no caller (behaviour 12 to 14).
+//! One flight for each key, whose work belongs to no caller (rules 12 to 14).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::support::*;
 
-/// A hundred runs, since the order of the callers differs in each.
+/// The scenario runs a hundred times, because the order of the callers differs in each run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn however_many_ask_upstream_is_asked_once() {
     for _ in 0..100 {
@@ -39,7 +39,7 @@ async fn joiners_are_told_that_they_shared() {
     assert_eq!(collapsed, [false, true, true]);
 }
 
-/// A leader that leaves after 50 of 500 ms, and 999 that stay.
+/// The leader leaves after 50 of 500 ms, and 999 other callers stay.
 async fn check_leaving(
     leader_within: Duration,
     cancels_after: Option<Duration>,
@@ -79,7 +79,8 @@ async fn when_all_have_left_the_attempt_ends_and_fills_the_cache() {
 
 #[tokio::test(start_paused = true)]
 async fn when_all_have_left_no_further_attempt_starts() {
-    // No retry, no turn that was waited for, no place that became free.
+    // The further attempt would be a retry, or one that waited for the rate limit, or one that waited for a
+    // permit.
     for (what, settings) in [
         ("retry", unlimited()),
         ("turn", Settings { rate: RateSettings { per_second: 1.0, burst: 1 }, ..unlimited() }),
@@ -123,18 +124,18 @@ async fn the_longest_waiter_decides_whether_a_turn_comes_in_time() {
     let rate = RateSettings { per_second: 1.0, burst: 1 };
     let front = Front::new(Settings { rate, ..unlimited() }, |_| Reply::picture());
     front.ask(contact(0)).await.unwrap();
-    // The next turn is a second away: too late for the leader.
+    // The rate limit allows the next attempt in a second, which is too late for the leader.
     let outcomes = front.ask_all([contact(1).within(millis(500)), contact(1)]).await;
     assert_eq!(told(&outcomes[0]), Err(LookupError::DeadlineExceeded));
     assert_eq!(told(&outcomes[1]), Ok(CacheStatus::Miss));
     assert_eq!(front.upstream.times(), [0, 1_000]);
-    // With nobody else it is refused at once.
+    // Without another caller, the call is refused at once.
     let outcome = front.ask(contact(2).within(millis(500))).await;
     assert_eq!(told(&outcome), Err(LookupError::RateLimited { wait: SECOND }));
     assert_eq!(front.time(), SECOND);
 }
 
-/// A refresh in the background that is refused, and a caller that joined it and could have waited.
+/// Checks a background refresh that is refused, and a caller that has joined it and has time to wait.
 async fn check_joined_refresh(settings: Settings, busy: usize) {
     let front = Front::new(settings, |attempt| {
         Reply::picture().after(if attempt.chat.ends_with("01") { Duration::ZERO } else { SECOND })
@@ -144,7 +145,7 @@ async fn check_joined_refresh(settings: Settings, busy: usize) {
     let others: Vec<_> = (0..busy).map(|other| front.spawn(contact(50 + other))).collect();
     settle().await;
     assert_eq!(front.calls(), 2, "one of the others is on the wire");
-    // The refresh starts when its task is polled, the joiner right after it.
+    // The refresh starts when its task is polled, and the joiner starts directly after it.
     assert_eq!(told(&front.ask(contact(1)).await), Ok(CacheStatus::Stale));
     let joiner = front.spawn(contact(1).stale_if_error(Duration::ZERO));
     assert_eq!(told(&joiner.await.unwrap()), Ok(CacheStatus::Expired));
@@ -198,7 +199,7 @@ fn a_flight_whose_task_is_ended_from_outside_is_cleared() {
             _ => Reply::picture(),
         })
     });
-    // The flight's task belongs to the runtime of its first caller.
+    // The task of the flight runs in the runtime of its first caller.
     first.block_on(async {
         let leader = front.spawn(contact(1));
         while front.calls() == 0 {
@@ -218,7 +219,7 @@ fn a_flight_whose_task_is_ended_from_outside_is_cleared() {
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_finds_what_a_flight_brought_that_ended_before_it_could_join() {
     let front = Front::new(plain(), |_| Reply::picture().after(SECOND));
-    // It has looked, and is not yet polled.
+    // The newcomer has looked into the cache, and its flight is not yet polled.
     let newcomer = front.ask(contact(1));
     front.ask(contact(1)).await.unwrap();
     assert!(newcomer.await.is_ok());

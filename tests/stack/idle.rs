@@ -1,4 +1,5 @@
-//! What is kept for each instance is bounded and dropped when it is idle, since callers choose the names (behaviour 20).
+//! The state of each instance: it is bounded, and it is dropped when it is idle, because callers choose the
+//! names of instances (rule 20).
 
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use tokio::time::advance;
 
 use crate::support::*;
 
-/// As many as there is room for.
+/// The number of instances that have room.
 const INSTANCES: usize = 10_000;
 
-/// Made-up instances fill the room; `time` later their states are gone, and whoever comes then is served.
+/// Checks that invented instances fill the room, and that `time` later their states are gone and a new one is
+/// served.
 async fn check(reply: Reply, time: Duration) {
     let settings = Settings {
         breaker: BreakerSettings { failures: 1 },
@@ -38,7 +40,7 @@ async fn check(reply: Reply, time: Duration) {
 async fn instances_that_are_left_alone_make_room() {
     check(Reply::picture(), SECOND).await;
     check(Reply::fails(LookupError::UpstreamRateLimited { retry_after: None }), 60 * SECOND).await;
-    // Open for 2 s, and not held against the instance for longer than it may be open.
+    // The breaker is open for 2 s, and its state is kept for as long as it may be open at most.
     check(Reply::fails(unavailable()), 62 * SECOND).await;
 }
 

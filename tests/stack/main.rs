@@ -1,4 +1,4 @@
-//! The stack as a whole, above a scripted and counted upstream: time without sockets.
+//! The whole stack above a scripted upstream that counts its calls: time without sockets.
 
 #![allow(clippy::unwrap_used, clippy::unchecked_time_subtraction, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Upstream is dead: what is stored and still good answers (behaviour 6 and 9).
+//! An outage of upstream: stored answers that are still usable replace errors (rules 6 and 9).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::advance;
 
 use crate::support::*;
 
-/// Answers each key once with `finding`, and then nobody.
+/// A front whose upstream answers each key once with `finding`, and with `error` from then on.
 fn dies_after(settings: Settings, finding: Finding, error: LookupError) -> Front {
     Front::new(settings, move |attempt| match attempt.of_key {
         1 => Reply::says(Ok(finding.clone())),
@@ -27,7 +27,7 @@ async fn what_is_stored_answers_for_a_dead_upstream() {
     let is_stale = |outcome: &Outcome| told(outcome) == Ok(CacheStatus::Stale);
     let first = front.ask_all((0..1_000).map(contact)).await;
     assert_eq!(count(&first, is_stale), 1_000);
-    // By now it is known: nobody is asked, nobody waits.
+    // The breaker is open by now, so that upstream is not asked and no caller waits.
     let (calls, time) = (front.calls(), front.time());
     for _ in 0..3 {
         let next = front.ask_all((0..1_000).map(contact)).await;
@@ -69,7 +69,7 @@ async fn a_stored_link_masks_no_word_about_the_contact_or_the_credential() {
         let outcome = front.ask(contact(1)).await;
         let expected = if masked { Ok(CacheStatus::Stale) } else { Err(error.clone()) };
         assert_eq!(told(&outcome), expected, "{error:?}");
-        // Whoever wants nothing stale is told.
+        // A caller that accepts no stale answer gets the error.
         advance(HOUR).await;
         assert!(front.ask(contact(1).stale_if_error(Duration::ZERO)).await.is_err(), "{error:?}");
     }

@@ -1,4 +1,4 @@
-//! How fast one instance is asked, and what a 429 does (behaviour 17 and 18).
+//! The rate limit of an instance, and the effect of a 429 (rules 17 and 18).
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn a_crowd_gets_the_turns_that_come_in_time_and_the_rest_is_told_at_once()
         match caller.await.unwrap() {
             (Ok(_), _) => answered += 1,
             (Err(error), time) => {
-                // The burst and the turns up to 9.8 s are gone.
+                // The burst and all attempts up to 9.8 s are taken.
                 assert_eq!((error, time), (LookupError::RateLimited { wait: 10 * SECOND }, Duration::ZERO));
             }
         }
@@ -75,14 +75,14 @@ async fn a_429_pauses_the_whole_instance_and_no_other() {
         1 => too_many(Some(5 * SECOND)).after(millis(100)),
         _ => Reply::picture(),
     });
-    // Two go at once; the others have booked turns at 0.2 s, 0.4 s and so on.
+    // Two attempts start at once. The others are booked for 0.2 s, 0.4 s and so on.
     let mut callers: Vec<_> = (0..6).map(|chat| front.spawn(contact(chat))).collect();
     sleep(SECOND).await;
     assert_eq!(front.calls(), 2);
     let first = callers.remove(0).await.unwrap();
     let wait = Some(5 * SECOND);
     assert_eq!(told(&first), Err(LookupError::UpstreamRateLimited { retry_after: wait }));
-    // A newcomer without the time is told how long, another instance is asked.
+    // A newcomer with too little time gets the wait. Another instance is asked.
     let Err(LookupError::RateLimited { wait }) = told(&front.ask(contact(9).within(SECOND)).await) else {
         panic!("it is not refused");
     };
@@ -92,7 +92,7 @@ async fn a_429_pauses_the_whole_instance_and_no_other() {
     for caller in callers {
         assert_eq!(told(&caller.await.unwrap()), Ok(CacheStatus::Miss));
     }
-    // After the pause there is no burst, and the turns are as far apart as ever.
+    // After the pause there is no burst, and the distance between attempts is the same.
     let times = front.upstream.times();
     assert_eq!(times[..3], [0, 0, 1_000]);
     assert!(times[3] >= 5_100 && times[3..].windows(2).all(|pair| pair[1] - pair[0] >= 200), "{times:?}");
@@ -136,7 +136,7 @@ async fn a_refresh_in_the_background_never_waits_for_a_turn() {
     assert_eq!(front.calls(), 3);
 }
 
-/// Timers count whole milliseconds and round up; who may go now must not wait for one.
+/// Timers count whole milliseconds and round up. An attempt that may start now must not wait for a timer.
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_is_now_goes_at_once() {
     let front = Front::new(limited(5.0, 20), |_| Reply::picture());

@@ -1,4 +1,4 @@
-//! What is tried again, how often and when (behaviour 15 to 17).
+//! Retries: their causes, their number and their times (rules 15 to 17).
 
 use std::{collections::HashSet, time::Duration};
 
@@ -18,7 +18,7 @@ fn unavailable_for(retry_after: Duration) -> LookupError {
     LookupError::Unavailable { retry_after: Some(retry_after), again: Again::Yes }
 }
 
-/// However long a caller is told to wait.
+/// The error without its wait.
 fn kind(error: LookupError) -> LookupError {
     error.with_retry_after(Duration::ZERO)
 }
@@ -63,7 +63,7 @@ async fn an_answer_is_not_asked_for_again() {
     }
 }
 
-/// What a caller gets when upstream says one thing after the other, and how often it is asked.
+/// Checks the result and the number of attempts when upstream gives these answers one after the other.
 async fn check_sequence(
     said: &[Result<Finding, LookupError>],
     expected: Result<Finding, LookupError>,
@@ -88,7 +88,7 @@ async fn what_is_worth_one_retry_gets_one() {
     check_sequence(&[dead(), Err(unavailable())], dead(), 2).await;
     check_sequence(&[Err(unavailable()), dead(), Err(unavailable())], dead(), 3).await;
     check_sequence(&[Err(once()), Err(unavailable()), Err(once())], Err(once()), 3).await;
-    // No link masks a word about the credential or the request.
+    // A link does not hide an error about the credential or the request.
     for error in [LookupError::CredentialsRejected(Rejected::Own), LookupError::RequestRejected] {
         check_sequence(&[dead(), Err(error.clone())], Err(error), 2).await;
     }
@@ -106,7 +106,7 @@ async fn the_wait_before_a_retry_is_random_within_a_bound_that_doubles_up_to_a_s
         times.windows(2).zip(&mut seen).for_each(|(pair, seen)| seen.push(pair[1] - pair[0]));
     }
     for (waits, bound) in seen.iter().zip([100, 200, 400, 800, 1_000, 1_000, 1_000]) {
-        // The clock ticks in milliseconds.
+        // The clock has a resolution of one millisecond.
         assert!(waits.iter().all(|wait| *wait <= bound + 1), "{bound}: {waits:?}");
         assert!(waits.iter().any(|wait| *wait > bound / 2), "{bound}: {waits:?}");
         assert!(waits.iter().any(|wait| *wait < bound / 2), "{bound}: {waits:?}");
@@ -155,7 +155,7 @@ async fn upstream_is_not_asked_again_before_it_wants_to_be() {
         let second = front.upstream.times()[1];
         assert!((wait..=wait + 101).contains(&second), "{second}");
     }
-    // Where that is too late, the caller is told how long it is.
+    // If the wait is too long for the caller, the caller gets it in the error.
     for (error, within) in [
         (unavailable_for(20 * SECOND), 10 * SECOND),
         (unavailable_for(2 * SECOND), 2 * SECOND),

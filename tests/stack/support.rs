@@ -1,4 +1,4 @@
-//! [`Front`]: the stack that is tested, with a clock that a test can stop; and what it is asked, an [`Ask`].
+//! [`Front`]: the stack under test, with a clock that a test can stop. [`Ask`]: a look-up.
 
 mod upstream;
 
@@ -35,18 +35,18 @@ pub const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What the wall clock shows when a test begins.
+/// The wall clock at the beginning of a test.
 pub fn wall() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_768_000_000)
 }
 
-/// A link whose `oe` is this long after the beginning of the test.
+/// A link that expires this long after the beginning of the test.
 pub fn link(end: Duration) -> Finding {
     let oe = (wall() + end).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     link_to(&format!("https://pps.whatsapp.net/p.jpg?oe={oe:x}"))
 }
 
-/// This link, given out when the test begins.
+/// The answer with this link, received at the beginning of the test.
 pub fn link_to(url: &str) -> Finding {
     Finding::Picture(PictureLink::parse(url, wall()).unwrap())
 }
@@ -67,7 +67,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// No rate limit, no breaker, room on the wire.
+/// No rate limit, no breaker, and enough permits and flights.
 pub fn unlimited() -> Settings {
     Settings {
         breaker: BreakerSettings { failures: 0 },
@@ -78,12 +78,12 @@ pub fn unlimited() -> Settings {
     }
 }
 
-/// [`unlimited`], and one attempt a fetch.
+/// Like [`unlimited`], with one attempt for each fetch.
 pub fn plain() -> Settings {
     Settings { retry: RetrySettings { attempts: 1, budget: 0.0 }, ..unlimited() }
 }
 
-/// A question, answered within 10 s.
+/// A look-up with a deadline of 10 s, unless it says otherwise.
 #[derive(Clone, Debug)]
 pub struct Ask {
     instance: String,
@@ -111,7 +111,7 @@ impl Ask {
         Self { within, ..self }
     }
 
-    /// Nothing from the cache but what was fetched within the floor.
+    /// Accepts no answer from the cache, except within the refresh floor.
     pub fn anew(mut self) -> Self {
         self.control.max_age = Some(Duration::ZERO);
         self
@@ -149,7 +149,7 @@ impl Front {
         Self { upstream, cache, service, hasher: RandomState::new(), metrics, start: Instant::now() }
     }
 
-    /// Passes the question on at once; the future may be polled later, elsewhere, or never.
+    /// Calls the stack at once. The future may be polled later, in another runtime, or never.
     pub fn ask(&self, ask: Ask) -> impl Future<Output = Outcome> + Send + use<> {
         let Ask { instance, chat, token, control, within } = ask;
         let lookup = Lookup::new(
@@ -162,17 +162,17 @@ impl Front {
         self.service.clone().call(lookup)
     }
 
-    /// Asks in a task of its own, which begins before this returns control.
+    /// Asks in a new task.
     pub fn spawn(&self, ask: Ask) -> JoinHandle<Outcome> {
         tokio::spawn(self.ask(ask))
     }
 
-    /// Asks all at once.
+    /// Asks all of them at the same time.
     pub async fn ask_all(&self, asks: impl IntoIterator<Item = Ask>) -> Vec<Outcome> {
         join_all(asks.into_iter().map(|ask| self.ask(ask))).await
     }
 
-    /// Time since the beginning.
+    /// The time since the beginning.
     pub fn time(&self) -> Duration {
         self.start.elapsed()
     }
@@ -181,7 +181,7 @@ impl Front {
         self.upstream.attempts().len()
     }
 
-    /// Instances that the breaker keeps a state of, in whatever phase.
+    /// The number of instances whose state the breaker keeps, in any phase.
     pub fn circuits(&self) -> usize {
         let text = self.metrics.text(MetricsForm::accepted(""));
         let states = text.lines().filter(|line| line.starts_with("hypersender_breaker_state{"));
@@ -189,19 +189,19 @@ impl Front {
     }
 }
 
-/// Lets tasks that are ready run, without time passing.
+/// Lets all ready tasks run without moving the clock.
 pub async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }
 }
 
-/// Where the answer came from, or why there is none.
+/// The cache status of an answer, or the error.
 pub fn told(outcome: &Outcome) -> Result<CacheStatus, LookupError> {
     outcome.as_ref().map(|answer| answer.cache.status).map_err(Clone::clone)
 }
 
-/// Of many outcomes, how many are as they should be.
+/// The number of outcomes for which `is` holds.
 pub fn count(outcomes: &[Outcome], is: impl Fn(&Outcome) -> bool) -> usize {
     outcomes.iter().filter(|outcome| is(outcome)).count()
 }

@@ -1,5 +1,5 @@
-//! A tonic server as its first page shows it: generated code, stock settings, the system's allocator, one constant
-//! answer. It prints the address it listens on.
+//! A tonic server like in tonic's tutorial: generated code, default settings, the system's allocator, and a
+//! constant answer. It prints its address.
 
 use std::error::Error;
 
@@ -38,7 +38,7 @@ impl ContactService for Constant {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // What `serve` does with an address, but for telling which port it got.
+    // This is like `serve` with an address, except that the port is known.
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse()?)?.with_nodelay(Some(true));
     println!("{}", incoming.local_addr()?);
     let service = ContactServiceServer::new(Constant(answer()));

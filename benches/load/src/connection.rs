@@ -1,4 +1,4 @@
-//! [`Connection`]: one connection, its calls in progress, and what came back.
+//! [`Connection`]: one connection, its calls in flight, and their answers.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -10,20 +10,20 @@ use mio::{Interest, Registry, Token, net::TcpStream};
 
 use crate::frames::{self, HEAD_BYTES, RequestHeaders, flag, frame, kind};
 
-/// A connection with calls in progress.
+/// A connection with calls in flight.
 pub struct Connection {
     stream: TcpStream,
     headers: RequestHeaders,
-    /// What is to be written.
+    /// The bytes to be written.
     out: Vec<u8>,
-    /// What was read and is no whole frame yet.
+    /// The bytes of an incomplete frame.
     unread: Vec<u8>,
-    /// The call of each stream there was, whose number is its place here, doubled, and one.
+    /// The calls by stream. The call at index i has the stream 2 i + 1.
     calls: Vec<Call>,
     ended: usize,
-    /// Calls whose answer brought no message: in gRPC, those that failed.
+    /// The number of calls whose answer has no message. In gRPC these are the failed calls.
     pub empty: u64,
-    /// Bytes of DATA that came, in all.
+    /// The number of bytes of DATA that were received.
     pub bytes: u64,
 }
 
@@ -41,7 +41,7 @@ impl Connection {
         registry: &Registry,
         index: usize,
     ) -> io::Result<Self> {
-        // Waits until the connection is there: it is no part of the first call.
+        // This waits for the connection, so that the connection is not part of the first call.
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -59,12 +59,12 @@ impl Connection {
         })
     }
 
-    /// Calls that have begun and not ended.
+    /// The number of calls in flight.
     pub fn in_flight(&self) -> usize {
         self.calls.len() - self.ended
     }
 
-    /// Begins a call, which the next `write` sends; `now` is when it was due.
+    /// Begins a call, which the next `write` sends. `now` is the time at which it was due.
     pub fn begin(&mut self, contact: u64, now: Duration) {
         let stream = 2 * u32::try_from(self.calls.len()).expect("a run has fewer calls") + 1;
         let headers = if self.calls.is_empty() { &self.headers.first } else { &self.headers.further };
@@ -75,7 +75,7 @@ impl Connection {
         self.calls.push(Call { begun: now, bytes: 0, ended: false });
     }
 
-    /// Writes what the system takes.
+    /// Writes as many bytes as the operating system accepts.
     pub fn write(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
             match self.stream.write(&self.out) {
@@ -87,7 +87,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes all that has come, and notes how many nanoseconds each call took that has ended.
+    /// Reads all received bytes, and records the nanoseconds of each call that has ended.
     pub fn read(&mut self, buffer: &mut [u8], now: Duration, latencies: &mut Vec<u64>) -> io::Result<()> {
         loop {
             match self.stream.read(buffer) {
@@ -111,7 +111,8 @@ impl Connection {
                     let payload = if kind == kind::PING { &whole[HEAD_BYTES..] } else { &[] };
                     frame(&mut self.out, kind, flag::ACK, 0, payload);
                 }
-                // A server that did not wait for the request's end may say so after its answer, RFC 9113 section 8.1.
+                // A server that did not wait for the end of the request may send RST_STREAM after its answer
+                // (RFC 9113, 8.1).
                 kind::RST_STREAM if self.calls[stream as usize / 2].ended => {}
                 kind::RST_STREAM | kind::GOAWAY => {
                     return Err(io::Error::other(format!("the server sent a frame of type {kind}")));

@@ -1,7 +1,7 @@
-//! HTTP/2 as far as a client needs it that asks the same thing again and again (RFC 9113, RFC 7541).
+//! The parts of HTTP/2 that a client with equal requests needs (RFC 9113, RFC 7541).
 
-/// What a client says first: the preface, settings with a stream window that no answer fills, and a connection window
-/// that no run fills.
+/// The first bytes of a client: the preface, settings with a stream window that no answer fills, and a
+/// connection window that no run fills.
 pub fn opening() -> Vec<u8> {
     const INITIAL_WINDOW_SIZE: u16 = 4;
     const WINDOW_MAX: u32 = (1 << 31) - 1;
@@ -14,7 +14,7 @@ pub fn opening() -> Vec<u8> {
     opening
 }
 
-/// Types of frames, RFC 9113 section 6.
+/// The types of frames (RFC 9113, 6).
 pub mod kind {
     pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
@@ -25,14 +25,14 @@ pub mod kind {
     pub const WINDOW_UPDATE: u8 = 8;
 }
 
-/// Flags of frames; which is which depends on the type.
+/// The flags of frames. Their meaning depends on the type.
 pub mod flag {
     pub const END_STREAM: u8 = 1;
     pub const ACK: u8 = 1;
     pub const END_HEADERS: u8 = 4;
 }
 
-/// Bytes before what a frame carries.
+/// The number of bytes before the payload of a frame.
 pub const HEAD_BYTES: usize = 9;
 
 /// Appends a frame.
@@ -44,7 +44,8 @@ pub fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]
     out.extend(payload);
 }
 
-/// The head of the frame at the beginning of `bytes`: length, type, flags, stream; none when not all of it is there.
+/// The head of the frame at the beginning of `bytes`: length, type, flags and stream. `None` if it is
+/// incomplete.
 pub fn head(bytes: &[u8]) -> Option<(usize, u8, u8, u32)> {
     let head = bytes.get(..HEAD_BYTES)?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -52,8 +53,8 @@ pub fn head(bytes: &[u8]) -> Option<(usize, u8, u8, u32)> {
     (bytes.len() >= HEAD_BYTES + length).then_some((length, head[3], head[4], stream))
 }
 
-/// The headers of a call. The first on a connection spells them out, as clients do, and each further one is made of
-/// what the server then remembers.
+/// The headers of a call. The first call of a connection has them as literals, like other clients, and the
+/// later ones refer to the table of the server.
 pub struct RequestHeaders {
     pub first: Vec<u8>,
     pub further: Vec<u8>,
@@ -61,9 +62,9 @@ pub struct RequestHeaders {
 
 impl RequestHeaders {
     pub fn new(authority: &str, token: Option<&str>) -> Self {
-        /// Entries of the static table: `:method POST` and `:scheme http`.
+        /// The entries `:method POST` and `:scheme http` of the static table.
         const POST_OVER_HTTP: [u8; 2] = [0x80 | 3, 0x80 | 6];
-        /// The entry that was added last; those before it follow.
+        /// The entry that was added last. The earlier ones follow it.
         const DYNAMIC_FIRST: usize = 62;
         let bearer = token.map(|token| format!("Bearer {token}"));
         let mut fields = vec![
@@ -93,9 +94,9 @@ fn string(out: &mut Vec<u8>, text: &str) {
     out.extend(text.bytes());
 }
 
-/// A request message with the prefix that gRPC puts before it.
+/// A request message with its gRPC prefix.
 pub fn request(out: &mut Vec<u8>, contact: u64) {
-    /// Field 2, `chat_id`, of the wire type that has a length.
+    /// The tag of field 2, `chat_id`, with the wire type for a length.
     const CHAT_ID: u8 = 2 << 3 | 2;
     let digits = contact.to_string();
     let length = u8::try_from(digits.len()).expect("a number has at most 20 digits");
@@ -110,14 +111,14 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// A prime, so that each contact comes once in each round, and not beside its neighbour.
+    /// A prime, so that each contact comes once in each round, and not next to its neighbour.
     const STRIDE: u64 = 61_987;
 
     pub fn new(first: u64, count: u64) -> Self {
         Self { first, count }
     }
 
-    /// Whom the call of this number asks for.
+    /// The contact of the call with this number.
     pub fn at(&self, number: u64) -> u64 {
         self.first + number * Self::STRIDE % self.count
     }

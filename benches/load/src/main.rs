@@ -1,8 +1,8 @@
-//! Calls GetProfilePicture of one server from one thread, and prints what came of it as one line of JSON.
+//! Calls GetProfilePicture of one server from one thread, and prints the result as one line of JSON.
 //!
-//! h2load sends one body for ever, keeps a rate by bursts, and looks at no answer; here calls go round many contacts,
-//! begin when they are due, and must each bring a message. The thread never sleeps, so that no server pays for waking
-//! it, as none would for a client on another machine.
+//! h2load always sends the same body, keeps a rate by bursts, and ignores the answers. Here calls are for
+//! many contacts, begin when they are due, and must get a message. The thread never sleeps, so that the
+//! server does not pay for waking it, which it would not do for a client on another machine either.
 
 #![expect(clippy::disallowed_types, reason = "it measures time as it is, and has no runtime")]
 
@@ -24,35 +24,35 @@ use connection::Connection;
 use frames::Contacts;
 use pace::Pace;
 
-/// Calls GetProfilePicture and prints what came of it as one line of JSON.
+/// Calls GetProfilePicture and prints the result as one line of JSON.
 #[derive(Debug, Parser)]
 struct Flags {
     /// Server to call
     #[arg(long)]
     address: SocketAddr,
-    /// Connections to call it over
+    /// Number of connections
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Calls to make, after which it ends
+    /// Number of calls, after which the program ends
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     calls: u64,
-    /// Seconds in which calls are begun, after which it ends
+    /// Seconds, after which the program begins no more calls and ends
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
     #[command(flatten)]
     pace: Pace,
-    /// Contacts to ask for, in an order that leaps about; each once before any is asked for again
+    /// Number of contacts, in a mixed order; each one once in a round
     #[arg(long, default_value_t = 1)]
     contacts: u64,
-    /// The first of them, a phone number
+    /// Phone number of the first contact
     #[arg(long, default_value_t = 15_560_000_000)]
     first: u64,
-    /// Bearer token that each call carries
+    /// Bearer token of each call
     #[arg(long)]
     token: Option<String>,
 }
 
-/// Bytes read at a time; less would do, more calls of the system would cost more.
+/// The number of bytes of a read. A smaller buffer would cost more system calls.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! [`Pace`]: when calls begin.
+//! [`Pace`]: the times at which calls begin.
 
 use std::time::Duration;
 
@@ -6,28 +6,31 @@ use clap::Args;
 
 use crate::connection::Connection;
 
-/// When calls begin: as soon as others have ended, or by the clock.
+/// The times at which calls begin: when others have ended, or by the clock.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Pace {
-    /// Calls in progress on each connection, each followed by the next as soon as it has ended
+    /// Calls in flight on each connection; a new one begins as soon as one has ended
     #[arg(long, default_value_t = 1)]
     in_flight: usize,
-    /// Begin the next only once all of them have ended, so that what the server sees depends less on who is faster
+    /// Begin the next calls only when all of them have ended, so that the load depends less on the speed of
+    /// either side
     #[arg(long)]
     together: bool,
-    /// Calls a second, begun by the clock whether or not earlier ones have ended; overrides the number in flight
+    /// Calls per second, begun by the clock whether or not earlier ones have ended; overrides the number in
+    /// flight
     #[arg(long, conflicts_with_all = ["in_flight", "together"])]
     rate: Option<f64>,
-    /// Calls that are due at one instant, on one connection
+    /// Calls that are due at the same instant on one connection
     #[arg(long, default_value_t = 1, requires = "rate")]
     burst: u64,
 }
 
-/// Calls in progress on a connection, beyond which calls that are due wait: every server allows that many.
+/// The most calls in flight on a connection. Calls that are due wait for it. Every server allows this number.
 const STREAMS_MAX: usize = 100;
 
 impl Pace {
-    /// Begins the calls whose time has come, at most `most` of them, and returns how many those are. `begun` were before.
+    /// Begins the calls that are due, at most `most`, and returns their number. `begun` is the number of
+    /// earlier calls.
     pub fn begin(
         &self,
         connections: &mut [Connection],

@@ -1,4 +1,4 @@
-"""Ask a hypersender-grpc server where the profile pictures of contacts are.
+"""Get links to the profile pictures of contacts from a hypersender-grpc server.
 
     python examples/get_profile_picture.py --address 127.0.0.1:50051 15551230001 15551230004
 
@@ -25,7 +25,8 @@ def main() -> int:
     arguments = parser.parse_args()
 
     exit_code = 0
-    # Without TLS: for a server on this machine, or behind a proxy that adds it. One channel is shared by all calls.
+    # Without TLS: for a server on this machine, or behind a proxy that adds it. One channel is shared by all
+    # calls.
     with grpc.insecure_channel(arguments.address) as channel:
         client = ContactServiceStub(channel)
         for chat_id in arguments.chat_ids:
@@ -53,7 +54,7 @@ def describe(picture: contact.ProfilePicture) -> str:
 
 
 def explain(error: grpc.RpcError) -> str:
-    """Say what a program can act on: the code, the reason behind it, and how long to wait before the next try.
+    """Return the parts of an error that a program can act on: the code, the reason and the wait.
 
     A failure that never reached the server, such as a refused connection, has neither reason nor wait.
     """

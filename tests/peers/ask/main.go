@@ -1,5 +1,5 @@
-// Command ask calls GetProfilePicture by grpc-go, and prints a line of JSON for each call: how it ended, and after how
-// long.
+// Command ask calls GetProfilePicture by grpc-go. For each call it prints a line of JSON with the status and
+// the time.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
 )
 
-// answer has the form that all callers of these tests print.
+// answer is the line of JSON that all callers of these tests print.
 type answer struct {
 	Code     int     `json:"code"`
 	Message  string  `json:"message"`
@@ -63,7 +63,7 @@ func ask(client contactv1.ContactServiceClient, chatID string, deadline time.Dur
 	_, err := client.GetProfilePicture(ctx, &contactv1.GetProfilePictureRequest{ChatId: chatID}, grpc.Trailer(&trailer))
 	told := status.Convert(err)
 	found := answer{Code: int(told.Code()), Message: told.Message(), Seconds: time.Since(begin).Seconds()}
-	// A status that the call's own client makes has no details, and marshals without fault as any other.
+	// A status from the client itself has no details, and it can be marshalled like any other.
 	found.Status, _ = proto.Marshal(told.Proto())
 	if pushback := trailer.Get("grpc-retry-pushback-ms"); len(pushback) > 0 {
 		found.Pushback = &pushback[0]

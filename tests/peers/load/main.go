@@ -1,5 +1,6 @@
-// Command load calls GetProfilePicture at a steady rate until its standard input ends, then prints what came of it as
-// one line of JSON. Calls begin by the clock, whether or not earlier ones have ended, as those of many callers do.
+// Command load calls GetProfilePicture at a steady rate until its standard input ends, and then prints the
+// result as one line of JSON. Calls begin by the clock, whether or not earlier ones have ended, like the
+// calls of many callers.
 package main
 
 import (
@@ -50,7 +51,7 @@ func main() {
 }
 
 func dial(addresses, serviceConfig string, attempts *attempts) (*grpc.ClientConn, error) {
-	// Stands for the DNS name of a headless service, whose answer holds every replica.
+	// This is like the DNS name of a headless service, whose answer contains every replica.
 	replicas := manual.NewBuilderWithScheme("replicas")
 	var state resolver.State
 	for address := range strings.SplitSeq(addresses, ",") {
@@ -117,11 +118,11 @@ func ask(client contactv1.ContactServiceClient, chatID string) error {
 	return err
 }
 
-// attempts counts what went to the wire, so that retries do not hide in calls that succeed.
+// attempts counts the requests that were sent, so that a retry is seen even if the call succeeds.
 type attempts struct{ atomic.Int64 }
 
 func (a *attempts) HandleRPC(_ context.Context, event stats.RPCStats) {
-	// Health checks are calls too, but streams.
+	// Health checks are streams and do not count.
 	if begin, ok := event.(*stats.Begin); ok && !begin.IsServerStream {
 		a.Add(1)
 	}

@@ -1,4 +1,4 @@
-// Calls the service from Node.js by one of its two clients, and prints a line of JSON for each call.
+// Calls the service from Node.js with one of two clients, and prints a line of JSON for each call.
 //
 //   node caller.mjs grpc-js|connect-node ADDRESS PROTO_FOLDER DESCRIPTORS OPTIONS
 //
@@ -86,5 +86,5 @@ async function caller() {
 }
 await Promise.all(Array.from({ length: options.at_a_time }, caller));
 close();
-// connect-node keeps its connection open for the next call, and the process with it.
+// connect-node keeps its connection open for the next call, which would keep the process alive.
 process.exit();

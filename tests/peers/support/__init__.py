@@ -1,4 +1,4 @@
-"""What the tests share: the server under test, its peers, and the load that must not notice anything."""
+"""The tools that the tests share: the server under test, its peers, and the load that must see no failure."""
 
 import os
 import time
@@ -11,12 +11,12 @@ CLIENTS = HERE.parents[1] / "clients"
 SERVICE = "hypersender.contact.v1.ContactService"
 METHOD = f"{SERVICE}/GetProfilePicture"
 
-# Seconds; far above what any step takes, so that only a peer that hangs reaches it.
+# Seconds. Every step takes far less, so that only a peer that hangs reaches it.
 PATIENCE = 30
 
 
 def program(variable):
-    """The absolute path of a program, which make has put into the environment."""
+    """The absolute path of a program, from the environment that make sets."""
     path = os.environ.get(variable, "")
     if not (os.path.isabs(path) and os.path.exists(path)):
         pytest.fail(f"{variable} must be an absolute path that exists, is {path!r}: see `make test-peers`")
@@ -24,12 +24,12 @@ def program(variable):
 
 
 def tool(name):
-    """A program that tests/peers/go.mod pins."""
+    """The path of a program that tests/peers/go.mod pins."""
     return os.path.join(program("PEERS_TOOLS"), name)
 
 
 def wait_until(what, condition):
-    """Wait until `condition` gives something, and return it."""
+    """Wait until `condition` returns a true value, and return it."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if value := condition():

@@ -1,4 +1,4 @@
-"""Calls by every client there is, and what each of them makes of the answer."""
+"""Calls by each client library, and the answers that the library reports."""
 
 import base64
 import dataclasses
@@ -22,16 +22,16 @@ SERVICE_CONFIG = (CLIENTS / "service_config.json").read_text()
 
 @dataclasses.dataclass
 class Answer:
-    """How a call ended, as its client told its caller."""
+    """The end of a call, as its client reports it."""
 
     code: grpc.StatusCode
     message: str
     # Seconds.
     took: float
     reason: str | None = None
-    # Seconds to wait, by RetryInfo.
+    # Seconds to wait, from RetryInfo.
     retry_delay: float | None = None
-    # The trailer that clients obey, in milliseconds.
+    # The trailer grpc-retry-pushback-ms, in milliseconds.
     pushback: int | None = None
 
     def __str__(self):
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclasses.dataclass
 class Asked:
-    """What is asked for. Refused calls are made by what is wrong with them."""
+    """The parameters of calls. The refused calls differ in the parameter that is wrong."""
 
     chat_id: str = "15551230001"
     method: str = METHOD.rpartition("/")[2]
@@ -49,13 +49,13 @@ class Asked:
     # Seconds.
     deadline: float = 10
     calls: int = 1
-    # At a time; of the clients in Node.js alone.
+    # Concurrent calls. Only the clients in Node.js support more than one.
     at_a_time: int = 1
     service_config: str | None = None
 
 
 def ask(client, address, directory, **asked):
-    """The answers that `client` gives; `directory` is for its files."""
+    """Make calls with `client` and return its answers. `directory` is for its files."""
     asked = Asked(**asked)
     if client == "grpcio":
         return _grpcio(address, asked)

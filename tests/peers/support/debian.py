@@ -1,6 +1,6 @@
-"""nginx and HAProxy, which come from Debian: where they are not installed their tests are skipped.
+"""nginx and HAProxy from Debian. If a proxy is not installed, its tests are skipped.
 
-PEERS_REQUIRE names those that must be there, divided by commas.
+PEERS_REQUIRE is a list of the required proxies, separated by commas. They are never skipped.
 """
 
 import getpass
@@ -13,12 +13,12 @@ import pytest
 
 from . import wait_until
 
-# Where Debian puts servers, which not everyone has in PATH.
+# The folder of servers in Debian, which may be missing in PATH.
 SERVERS = "/usr/sbin:/usr/bin"
 
 
 def installed(name):
-    """The path of a program, or the end of the test."""
+    """The path of a program. Without it the test is skipped or fails."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SERVERS}")
     if path is None and name in os.environ.get("PEERS_REQUIRE", "").split(","):
         pytest.fail(f"{name} is required and not installed")
@@ -28,7 +28,7 @@ def installed(name):
 
 
 class Proxy:
-    """A proxy of Debian's, on a port that is free."""
+    """A proxy from Debian on a free port."""
 
     name = None
 
@@ -51,7 +51,7 @@ class Proxy:
             return probe.connect_ex((self.host, self.port)) == 0
 
     def close(self):
-        # In good order, since a process of their own serves, which would outlive the first one.
+        # The process stops in an orderly way, because its worker process would outlive a kill.
         self.process.terminate()
         self.process.wait()
 
@@ -82,7 +82,7 @@ http {{
 
 
 class NginxOfReplicas(Nginx):
-    """gRPC in the clear on both sides, as an ingress has it."""
+    """gRPC without TLS on both sides, like an ingress."""
 
     def __init__(self, directory, servers):
         self.replicas = servers
@@ -106,7 +106,7 @@ class NginxOfReplicas(Nginx):
 
 
 class NginxOfApi(Nginx):
-    """HTTP/2 over TLS in front of a REST API, with connections that end after `requests`."""
+    """HTTP/2 over TLS in front of a REST API. Connections end after `requests`."""
 
     def __init__(self, directory, sandbox, certificates, requests):
         self.sandbox, self.certificates, self.requests = sandbox, certificates, requests
@@ -125,7 +125,7 @@ class NginxOfApi(Nginx):
 
 
 class HaproxyOfReplicas(Proxy):
-    """gRPC in the clear on both sides; health is asked for on the admin ports."""
+    """gRPC without TLS on both sides. The health checks use the admin ports."""
 
     name = "haproxy"
 

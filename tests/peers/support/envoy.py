@@ -1,4 +1,4 @@
-"""Envoy: in front of the replicas, as a mesh or an ingress has it, and in front of the REST API."""
+"""Envoy in front of the replicas, like in a mesh or an ingress, and in front of the REST API."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ class Process:
         self.log = directory / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                # A base id of its own, since there may be other Envoys on this machine.
+                # A separate base id, because other Envoys may run on this machine.
                 [program("ENVOY_BIN"), "--use-dynamic-base-id", "--concurrency", "1", "-c", str(path)]
                 + ["--admin-address-path", str(admin), "--log-level", "warning"],
                 stdout=log,
@@ -49,14 +49,14 @@ class Process:
 
 
 class Envoy(Process):
-    """A proxy with a health-checked cluster, that takes gRPC and JSON on one port. It retries nothing."""
+    """A proxy with a health-checked cluster that accepts gRPC and JSON on one port. It retries nothing."""
 
     def __init__(self, directory, servers):
         super().__init__(directory, configuration(servers))
         wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
 
     def healthy(self):
-        """How many replicas its health checks find serving."""
+        """The number of replicas that pass the health checks."""
         hosts = [
             host["health_status"]
             for cluster in self._ask("/clusters?format=json").get("cluster_statuses", [])
@@ -66,7 +66,7 @@ class Envoy(Process):
 
 
 class EnvoyOfApi(Process):
-    """HTTP/2 over TLS in front of a REST API; with `requests`, connections end after so many."""
+    """HTTP/2 over TLS in front of a REST API. With `requests`, connections end after that number."""
 
     def __init__(self, directory, sandbox, certificates, requests=None):
         manager = {
@@ -115,12 +115,13 @@ def configuration(servers):
         "http_filters": [{"name": "json", "typed_config": transcoder}, ROUTER],
     }
     health_check = {
-        # Two failures a second apart: far within the drain wait of 5 s, and one slow answer is none yet.
+        # Two failures, a second apart. This is far below the drain wait of 5 s, and one slow answer does not
+        # count.
         "interval": "1s",
         "timeout": "2s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
-        # Without it the second check of an unused replica comes after 60 s.
+        # Without this setting, the second check of an unused replica comes after 60 s.
         "no_traffic_interval": "1s",
         "grpc_health_check": {"service_name": SERVICE},
     }
@@ -135,7 +136,7 @@ def configuration(servers):
         "load_assignment": {"cluster_name": "replicas", "endpoints": [{"lb_endpoints": endpoints}]},
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
         "health_checks": [health_check],
-        # Never call a replica that says NOT_SERVING, not even when half of them do.
+        # Envoy never calls a replica with NOT_SERVING, not even when half of the replicas have it.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
     }
     return bootstrap([{"filters": [{"name": "http", "typed_config": manager}]}], cluster)
@@ -150,7 +151,7 @@ def bootstrap(chains, cluster):
 
 
 def routes(cluster):
-    """Everything goes to `cluster`, which may take its time."""
+    """Routes that send every request to `cluster`, without a time-out."""
     route = {"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}}
     return {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]}
 
@@ -160,7 +161,7 @@ def socket_address(host, port):
 
 
 def descriptors():
-    """The service and the types in its errors, with all that they import, as protoc would write them."""
+    """The descriptors of the service and of its errors, with all imports, like from protoc."""
     found = {}
 
     def add(file):

@@ -1,7 +1,8 @@
 """Peers that mean harm, or are broken in ways that look like it.
 
-Each takes the server, an event that ends it, and a counter for how its connections ended. None is faster than Python
-is; what they show is that the server's cost for a hostile frame is bounded, not how many it can take.
+Each attack takes the server, an event that ends it, and a counter for the ends of its connections. Python
+limits its speed. The tests show that the cost of a hostile frame is bounded, not how many frames the server
+can handle.
 """
 
 import collections
@@ -31,16 +32,16 @@ from .http2 import (
     window_update,
 )
 
-# A frame is 16 KiB at most, unless the server says otherwise, which it does not.
+# The largest frame is 16 KiB, since the server does not announce another limit.
 FRAME_BYTES = 16 * 1024
 STREAMS = 256
-# Connections full of calls, for each of two attackers: together more calls than may wait for their messages. A call costs
-# the server some 4 KiB, announced or unread.
+# The connections of each of two attackers. Together they have more calls than may wait for their messages. A
+# call without a message, or with an unread answer, costs the server about 4 KiB.
 CROWD = 24
 
 
 def hold(count, opening, again=None):
-    """`count` connections, opened as told and left; `again` is sent to each five times a second."""
+    """Open `count` connections and leave them. `again` is sent on each one five times a second."""
 
     def attack(server, stop, outcomes):
         with contextlib.ExitStack() as stack:
@@ -60,7 +61,7 @@ def hold(count, opening, again=None):
 
 
 def flood(burst, *, reads=True, pace=0, opening=PREFACE + settings()):
-    """One connection after the other that sends `burst(turn)` until it is stopped."""
+    """Open one connection after the other. Each one sends `burst(turn)` until the end of the attack."""
 
     def attack(server, stop, outcomes):
         while not stop.is_set():
@@ -87,25 +88,25 @@ def odd(number):
 
 
 def many(make, count=100):
-    """A burst with `count` streams, none of which was in an earlier one."""
+    """A burst with `count` new streams."""
     return lambda turn: b"".join(make(odd(turn * count + index)) for index in range(count))
 
 
 def almost_whole(stream):
-    """A call that lacks the last byte of a message as long as is allowed."""
+    """A call without the last byte of its message, which has the largest size."""
     message = b"\0" + struct.pack(">I", FRAME_BYTES) + bytes(FRAME_BYTES - 1)
     return begin(stream) + frame(DATA, 0, stream, message[:FRAME_BYTES]) + frame(DATA, 0, stream, message[FRAME_BYTES:])
 
 
 def endless_message(server, stop, outcomes):
-    """One message of 4 GiB, sent as fast as the server opens its windows: a whole number of times, if it can."""
+    """A message of 4 GiB, sent as fast as the server opens its windows, again and again."""
     while not stop.is_set():
         with Connection(server) as connection:
             budget = 65_535
             with contextlib.suppress(OSError):
                 connection.send(begin(1) + frame(DATA, 0, 1, http2.message(b"", length=2**32 - 1)))
                 while not stop.is_set() and connection.read(0.05):
-                    # Both windows must be open; they begin equal, so that the lesser growth counts.
+                    # Both windows must be open. They begin equal, so that the smaller growth counts.
                     grown = min(connection.windows[0], connection.windows[1])
                     if budget + grown >= FRAME_BYTES:
                         connection.send(frame(DATA, 0, 1, bytes(FRAME_BYTES)))
@@ -121,7 +122,7 @@ def big_metadata(size):
         stream = odd(turn)
         frames = [frame(HEADERS, END_STREAM, stream, first)]
         frames += [frame(CONTINUATION, 0, stream, part) for part in rest]
-        # END_HEADERS belongs to the last of them.
+        # END_HEADERS is set only in the last frame.
         frames[-1] = frames[-1][:4] + bytes([frames[-1][4] | http2.END_HEADERS]) + frames[-1][5:]
         return b"".join(frames)
 
@@ -147,7 +148,7 @@ ATTACKS = {
     "connections that stop after the preface": hold(200, PREFACE + settings()),
     "connections that stop within a frame": hold(200, PREFACE + settings() + struct.pack(">I", FRAME_BYTES)[1:]),
     "requests that never come to their message": hold(CROWD, PREFACE + settings() + many(begin, STREAMS)(0)),
-    # As many as a connection's window takes.
+    # The number that fits into the window of a connection.
     "messages that lack a byte": hold(150, PREFACE + settings() + many(almost_whole, 3)(0)),
     "a preface byte by byte": hold(100, PREFACE[:1], lambda turn: PREFACE[1 + turn % 23 : 2 + turn % 23]),
     "something else than HTTP/2": flood(lambda _: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", opening=b""),
@@ -173,7 +174,7 @@ ATTACKS = {
 
 
 class Attack:
-    """An attack by a few attackers at a time, until `stop`."""
+    """An attack by some attackers at the same time, until `stop`."""
 
     def __init__(self, name, server, attackers=2):
         self.outcomes, self._stop, self.faults = collections.Counter(), threading.Event(), []
@@ -187,7 +188,7 @@ class Attack:
         try:
             attack(server, self._stop, self.outcomes)
         except ConnectionError:
-            # A server that is gone, or closed the connection while it was opened.
+            # The server is gone, or it closed the connection during the handshake.
             self.outcomes["refused"] += 1
         except Exception as fault:
             self.faults.append(fault)

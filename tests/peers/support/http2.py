@@ -1,4 +1,4 @@
-"""HTTP/2 by hand: a library would refuse to send what hostile peers send."""
+"""HTTP/2 by hand, because a library refuses to send the frames of hostile peers."""
 
 import collections
 import socket
@@ -20,9 +20,9 @@ ERRORS = (
     "NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED FRAME_SIZE_ERROR "
     "REFUSED_STREAM CANCEL COMPRESSION_ERROR CONNECT_ERROR ENHANCE_YOUR_CALM"
 ).split()
-# Seconds for a connection to be made, which a full queue may have to be tried twice for.
+# Seconds for a connection. With a full accept queue it may need a second SYN.
 OPENED = 10
-# Seconds that a write may wait for the server to read, which is how it may hold back a flood.
+# Seconds that a write may wait for the server to read. The server may slow down a flood in this way.
 HELD_BACK = 1
 
 
@@ -44,7 +44,7 @@ def reset(stream):
 
 
 def header(name, value):
-    """A literal that no table remembers, RFC 7541 section 6.2.2."""
+    """A literal without indexing (RFC 7541, 6.2.2)."""
     return b"\0" + _string(name) + _string(value)
 
 
@@ -68,11 +68,11 @@ REQUEST_HEADERS = request_headers()
 
 
 def message(body, length=None):
-    """A gRPC message; `length` may lie."""
+    """A gRPC message. `length` may be wrong."""
     return b"\0" + struct.pack(">I", len(body) if length is None else length) + body
 
 
-# GetProfilePictureRequest with a chat_id, field 2.
+# A GetProfilePictureRequest with a chat_id, which is field 2.
 REQUEST = message(b"\x12\x0b15551230001")
 
 
@@ -85,7 +85,7 @@ def call(stream):
 
 
 class Connection:
-    """A connection that sends what it is told to and takes note of what comes back."""
+    """A connection that sends any bytes and records the frames that come back."""
 
     def __init__(self, server, opening=PREFACE + settings()):
         self.socket = socket.create_connection((server.host, server.port), timeout=OPENED)
@@ -102,12 +102,12 @@ class Connection:
         self.socket.close()
 
     def send(self, data):
-        """Send it, or raise OSError."""
+        """Send the bytes, or raise OSError."""
         self.socket.settimeout(HELD_BACK)
         self.socket.sendall(data)
 
     def read(self, seconds=0.0):
-        """Take what has come; with `seconds` wait that long for something."""
+        """Read the bytes that have arrived. With `seconds`, wait that long for the first one."""
         try:
             while not self.closed:
                 self.socket.settimeout(seconds)
@@ -137,16 +137,16 @@ class Connection:
                 self.windows[stream] += int.from_bytes(payload, "big")
 
     def _note(self, kind, flags, stream, payload):
-        """For those who want to know more than how it ended."""
+        """A hook for subclasses that need the frames."""
 
     def outcome(self):
-        """How the server took it, in a word for a table."""
+        """The end of the connection, in a word for a table."""
         self.read(0.1)
         return self.end or ("closed" if self.closed else "open")
 
 
 class Caller(Connection):
-    """A connection whose answers count: the status of each stream, of HTTP where there is none of gRPC."""
+    """A connection that collects the status of each stream: of gRPC, or else of HTTP."""
 
     def __init__(self, server, opening=PREFACE + settings()):
         self._decoder = hpack.Decoder()
@@ -159,7 +159,7 @@ class Caller(Connection):
 
     def _note(self, kind, flags, stream, payload):
         if kind == HEADERS:
-            # The server neither pads nor sets priorities, and its answers fit into a frame.
+            # The server uses neither padding nor priorities, and each of its answers fits into a frame.
             fields = dict(self._decoder.decode(payload))
             if flags & END_STREAM:
                 self.statuses[stream] = int(fields.get("grpc-status") or fields[":status"])
@@ -174,7 +174,7 @@ class Caller(Connection):
             self.send(frame(SETTINGS, ACK))
 
     def wait(self, condition, seconds=PATIENCE):
-        """Read until `condition` holds, the time is up or the connection is over; whether it holds."""
+        """Read until `condition` holds, the time is up, or the connection ends. Return whether it holds."""
         end = time.monotonic() + seconds
         while not (held := condition()) and time.monotonic() < end and self.read(0.05):
             pass

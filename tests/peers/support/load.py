@@ -1,6 +1,6 @@
-"""Steady callers: processes of their own, so that nothing a test does slows them down.
+"""Steady callers. They are separate processes, so that a test does not slow them down.
 
-Run as a program this file is the caller in Python; the one in Go is load/main.go. Both take the same flags.
+As a program, this file is the caller in Python. The caller in Go is load/main.go. Both have the same flags.
 """
 
 import argparse
@@ -15,12 +15,12 @@ if __package__:
     from . import CLIENTS, PATIENCE, tool
 
 SERVICE_CONFIG = "service_config.json"
-# The first call must have begun long before anything is done to the server.
+# The first call must begin long before a test acts on the server.
 RATE = 100
 
 
 class Load:
-    """Calls at a steady rate, from here to `stop`."""
+    """Calls at a steady rate until `stop`."""
 
     def __init__(self, addresses, chat_id, *, python=False, service_config=False, rate=RATE):
         program = [sys.executable, __file__] if python else [tool("load")]
@@ -39,7 +39,7 @@ class Load:
         )
 
     def stop(self):
-        """Let the calls end and tell what came of them."""
+        """Wait for the end of the calls and return the result."""
         output, _ = self.process.communicate(timeout=2 * PATIENCE)
         assert self.process.returncode == 0
         return Result(seconds=time.monotonic() - self.begun, rate=self.rate, **json.loads(output))
@@ -50,14 +50,14 @@ class Load:
 
 
 class Result:
-    """What came of a load."""
+    """The result of a load."""
 
     def __init__(self, seconds, rate, calls, attempts, failures, slowest_s):
         self.seconds, self.rate = seconds, rate
         self.calls, self.attempts, self.failures, self.slowest = calls, attempts, failures, slowest_s
 
     def check(self):
-        """No call has failed, and there were calls enough for this to mean something."""
+        """Check that no call failed, and that the number of calls is large enough to show it."""
         assert not self.failures, self.failures
         assert self.calls > self.seconds * self.rate / 4, str(self)
 
@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--limit", type=float, default=180)
     flags = parser.parse_args()
 
-    # Several addresses in one target have no authority of their own; a DNS name, as outside of tests, has.
+    # A target with several addresses has no authority. The DNS name of a real deployment has one.
     options = [("grpc.default_authority", "localhost")]
     if flags.service_config:
         with open(flags.service_config) as text:
@@ -111,7 +111,7 @@ def main():
             begun += 1
         for _ in range(begun):
             ended.acquire()
-    # Attempts are not told by grpcio.
+    # grpcio does not report attempts.
     print(json.dumps({"calls": begun, "attempts": None, "failures": failures, "slowest_s": slowest}))
 
 

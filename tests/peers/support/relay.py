@@ -1,5 +1,7 @@
-"""A relay that can swallow what its established connections carry, while new ones pass: a lost NAT entry, a fail-over,
-a stuck sidecar."""
+"""A relay that can discard the bytes of its open connections, while new ones work.
+
+This is the effect of a lost NAT entry, a fail-over or a sidecar that hangs.
+"""
 
 import asyncio
 import contextlib
@@ -11,7 +13,7 @@ CHUNK = 1 << 16
 
 
 class Relay:
-    """Carries bytes to `target`, `host:port`, in a thread of its own."""
+    """Forward bytes to `target`, `host:port`, in a separate thread."""
 
     def __init__(self, target):
         self.target = target.rsplit(":", 1)
@@ -37,14 +39,14 @@ class Relay:
                 there, back = self._carry(task, reader, there_writer), self._carry(task, there_reader, writer)
                 await asyncio.gather(there, back)
         except (OSError, asyncio.CancelledError):
-            # Either end is gone, or the relay is; asyncio complains of a handler that ends as cancelled.
+            # One end or the relay is gone. asyncio would report a handler that ends as cancelled.
             writer.close()
         finally:
             self._tasks.discard(task)
 
     async def _carry(self, task, reader, writer):
         while data := await reader.read(CHUNK):
-            # What is swallowed is acknowledged all the same: to both ends the connection is well.
+            # The discarded bytes are acknowledged, so that both ends see a working connection.
             if task not in self._swallowing:
                 writer.write(data)
                 await writer.drain()
@@ -52,7 +54,7 @@ class Relay:
             writer.write_eof()
 
     def swallow(self):
-        """From now on what the established connections carry is lost. How many these are."""
+        """Discard the bytes of the open connections from now on. Return their number."""
 
         async def swallow():
             self._swallowing = set(self._tasks)

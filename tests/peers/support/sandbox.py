@@ -1,4 +1,4 @@
-"""The stand-in for the REST API: told what to answer, and asked what it was asked."""
+"""The sandbox, the stand-in for the REST API: tests script its answers and read its requests."""
 
 import json
 import subprocess
@@ -8,14 +8,14 @@ from . import PATIENCE, program, wait_until
 
 
 class Steered:
-    """Whatever has a stand-in, which `sandbox` is the root of."""
+    """An object with a sandbox, whose root URL is `sandbox`."""
 
     def asked(self):
-        """The chat ids that were looked up since its start, and how often."""
+        """The number of look-ups of each chat id since the start."""
         return json.loads(self._order("GET", "calls"))["by_chat_id"]
 
     def script(self, **script):
-        """Decide what look-ups get, see `hypersender-grpc sandbox --help`."""
+        """Script the answers; see `hypersender-grpc sandbox --help`."""
         self._order("POST", "script", json.dumps(script).encode())
 
     def _order(self, method, what, body=None):
@@ -25,7 +25,7 @@ class Steered:
 
 
 class Sandbox(Steered):
-    """The stand-in alone, as a process."""
+    """The sandbox as a separate process."""
 
     def __init__(self, directory):
         directory.mkdir()
@@ -35,14 +35,14 @@ class Sandbox(Steered):
                 [program("HYPERSENDER_GRPC_BIN"), "sandbox", "--listen", "127.0.0.1:0"], stdout=stdout, env={}
             )
         lines = wait_until("the stand-in listens", lambda: whole(greeting.read_text()))
-        # The settings that make a server ask it.
+        # The settings of a server that asks this sandbox.
         self.settings = dict(line.split("=", 1) for line in lines)
         self.base_url = self.settings["HYPERSENDER_WHATSAPP_BASE_URL"]
         self.sandbox = "/".join(self.base_url.split("/", 3)[:3])
         self.address = self.sandbox.removeprefix("http://")
 
     def reached_at(self, address, ca=None):
-        """The settings that make a server ask it through `address`: over TLS when there is a `ca` to trust."""
+        """The settings of a server that asks this sandbox through `address`, with TLS if there is a `ca`."""
         scheme = "https" if ca else "http"
         base_url = self.base_url.replace(self.sandbox, f"{scheme}://{address}")
         trusted = {"SSL_CERT_FILE": str(ca)} if ca else {}

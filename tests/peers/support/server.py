@@ -14,9 +14,9 @@ ANY_PORT = "127.0.0.1:0"
 
 
 class Server(Steered):
-    """A replica, with a stand-in of its own for the REST API unless `environment` names another.
+    """A replica with its own sandbox, unless `environment` names another REST API.
 
-    It keeps its addresses when it is started again.
+    It keeps its addresses over restarts.
     """
 
     def __init__(self, directory: Path, *flags, environment=None):
@@ -39,14 +39,14 @@ class Server(Steered):
                 [*command, "--log-format", "json", *self.flags],
                 stdout=stdout,
                 stderr=stderr,
-                # The settings of whoever runs the test must not reach the server.
+                # The settings of the person who runs the test must not reach the server.
                 env=self.environment,
             )
         self.address, self.admin = wait_until("the server listens", self._listening)
 
     def _listening(self):
         assert self.process.poll() is None, self.log.read_text()
-        # The last line may not be whole yet.
+        # The last line may be incomplete.
         whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
         lines = {line.get("message"): line for line in map(json.loads, whole)}
         if "listening" not in lines:
@@ -70,7 +70,7 @@ class Server(Steered):
         self.process.send_signal(signal.SIGTERM)
 
     def drained(self):
-        """Drain to the end; the seconds it took. The exit code must be 0."""
+        """Drain to the end and return the seconds that it took. The exit code must be 0."""
         begin = time.monotonic()
         self.terminate()
         self.wait()
@@ -81,19 +81,19 @@ class Server(Steered):
         assert code == 0, f"exit code {code}\n{self.log.read_text()}"
 
     def close(self):
-        """End it, if nothing has: at once, and without a drain."""
+        """Kill the process if it still runs, without a drain."""
         self.process.kill()
         self.process.wait()
 
     @property
     def sandbox(self):
-        """Where its own stand-in listens."""
+        """The root URL of its own sandbox."""
         return wait_until(
             "the server has greeted", lambda: re.search(r"(http://\S+)/_sandbox/calls", self.greeting.read_text())
         )[1]
 
     def memory(self):
-        """Resident bytes: now, and at most since the last `forget_peak`."""
+        """The resident bytes now, and the most since the last `forget_peak`."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return tuple(
             1024 * int(re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[1]) for name in ("VmRSS", "VmHWM")

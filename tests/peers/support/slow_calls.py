@@ -1,9 +1,9 @@
-"""Callers that always have some slow calls in flight and begin quick ones, with grpc.aio and its default options.
+"""Callers with slow calls in flight that also make quick ones, with grpc.aio and its default options.
 
-The quick ones see to it that frames of a new call cross whatever the server sends at any moment.
+Because of the quick ones, frames of a new call cross the frames of the server at any moment.
 
-Run as a program this file is the caller. It is a process of its own, since the channels of one process share their
-connections.
+As a program, this file is the caller. It is a separate process, because the channels of one process share
+their connections.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import time
 if __package__:
     from . import CLIENTS, PATIENCE
 
-# Seconds that the stand-in is told to take for a call, and that a caller waits at most.
+# The seconds that the sandbox takes for a call, and the deadline of a caller.
 SLOW, DEADLINE = 2.5, 15
 # Quick calls in flight.
 QUICK = 8
@@ -25,13 +25,13 @@ QUICK_CONTACT = "15551230001"
 
 
 def slow_down(server):
-    """Make all calls slow but those for one contact."""
+    """Make all calls slow, except the calls for one contact."""
     server.script(chat_id=QUICK_CONTACT)
     server.script(delay_ms=int(1000 * SLOW))
 
 
 class SlowCalls:
-    """`count` slow calls in flight, from here to `stop`, each for a contact of its own."""
+    """`count` slow calls in flight until `stop`, each for a different contact."""
 
     def __init__(self, addresses, count):
         self.begun, self.count = time.monotonic(), count
@@ -44,7 +44,7 @@ class SlowCalls:
         )
 
     def stop(self):
-        """Let the calls end and tell what came of them."""
+        """Wait for the end of the calls and return the result."""
         output, _ = self.process.communicate(timeout=2 * PATIENCE)
         assert self.process.returncode == 0
         return Result(time.monotonic() - self.begun, self.count, **json.loads(output))
@@ -55,7 +55,7 @@ class SlowCalls:
 
 
 class Result:
-    """What came of slow calls."""
+    """The result of slow calls."""
 
     def __init__(self, seconds, count, calls, quick_calls, failures, slowest_s):
         self.seconds, self.count = seconds, count
@@ -63,7 +63,7 @@ class Result:
         self.failures, self.slowest = failures, slowest_s
 
     def check(self):
-        """No call is lost, and there were calls enough for this to mean something."""
+        """Check that no call is lost, and that the number of calls is large enough to show it."""
         assert not self.failures, self.failures
         assert self.calls >= 2 * self.count, str(self)
 
@@ -94,7 +94,7 @@ async def main(addresses, count):
 
     async def slow(stub, index):
         nonlocal calls
-        # Spread out, so that at any time a call begins and another one ends.
+        # The calls are spread out, so that at any time one begins and another one ends.
         await asyncio.sleep(SLOW * index / count)
         while not stop.is_set():
             await ask(stub, str(next(contacts)))
@@ -106,7 +106,7 @@ async def main(addresses, count):
             await ask(stub, QUICK_CONTACT)
             quick_calls += 1
 
-    # Several addresses in one target have no authority of their own; a DNS name, as outside of tests, has.
+    # A target with several addresses has no authority. The DNS name of a real deployment has one.
     options = [("grpc.default_authority", "localhost")]
     async with grpc.aio.insecure_channel(f"ipv4:{addresses}", options=options) as channel:
         stub = ContactServiceStub(channel)

@@ -1,10 +1,10 @@
-"""Certificates for proxies on loopback, of an authority that nobody else trusts."""
+"""Certificates for proxies on loopback, from an authority that only the tests trust."""
 
 import trustme
 
 
 class Certificates:
-    """Files in PEM: the authority's certificate, and one for 127.0.0.1 with its key."""
+    """Files in PEM: the certificate of the authority, and a certificate for 127.0.0.1 with its key."""
 
     def __init__(self, directory):
         directory.mkdir()

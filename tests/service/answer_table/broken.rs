@@ -1,4 +1,4 @@
-//! Answers that nobody understands, answers that break off, and none at all.
+//! Answers that cannot be understood, truncated answers, and missing answers.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn a_body_over_64_kib_is_not_read() {
     check("just fits", padded(BODY_BYTES_MAX), Told::Absence, 1).await;
     check("a byte more", padded(BODY_BYTES_MAX + 1), INVALID, 1).await;
     check("much more", padded(10 * BODY_BYTES_MAX), INVALID, 1).await;
-    // Of a body without a length nobody knows the end before it is there.
+    // The length of a body without Content-Length is known only at its end.
     let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(BODY_BYTES_MAX + 1));
     check("much more and no length", [Reply::raw(endless)], INVALID, 1).await;
 }
@@ -186,7 +186,7 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
     check("no HTTP at all", [Reply::raw("220 mail.example.com ESMTP\r\n").closing()], UNAVAILABLE, 3).await;
 }
 
-/// Rows that reach no script: how often they were tried stands in the log.
+/// Checks a row whose requests reach no script. The log shows the number of attempts.
 async fn check_unreachable(row: &str, base_url: &str, attempts: usize) {
     let mut service = Service::asking_at(base_url).flags(&["--allow-http"]).start().await;
     let status = service.client().await.get_profile_picture(about(CHAT)).await.unwrap_err();
@@ -204,7 +204,7 @@ async fn an_upstream_that_is_not_there_is_tried_again() {
     let free = format!("http://{}", taken.local_addr().unwrap());
     drop(taken);
     check_unreachable("refused", &free, 3).await;
-    // No resolver asks the network for a label of more than 63 characters.
+    // A resolver rejects a label of more than 63 characters without a request to the network.
     check_unreachable("no such name", &format!("http://{}.invalid", "a".repeat(64)), 3).await;
 }
 
@@ -236,7 +236,8 @@ async fn a_call_that_states_no_deadline_has_the_server_s() {
     patiently("the server's deadline", check).await;
 }
 
-/// The certificate is for `name` and of an authority that the service trusts or not. Certificates cost one attempt.
+/// Checks a server certificate for `name`, from an authority that the service trusts or does not trust. A bad
+/// certificate is not retried.
 async fn check_certificate(row: &str, name: &str, expired: bool, trusted: bool, told: Told) {
     let [trust, other] = [Authority::new(), Authority::new()];
     let authority = if trusted { &trust } else { &other };

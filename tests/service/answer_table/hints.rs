@@ -1,4 +1,4 @@
-//! Answers that say when to come back, and those that leave it to us.
+//! Answers with and without a hint about the time of the next request.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use tonic::Code;
 use super::{Told, UNAVAILABLE, Wait, check, check_with, fault};
 use crate::support::{Pushback, Reply, unix_seconds};
 
-/// One attempt: a wait of up to two seconds before the next is not what these rows are about.
+/// Only one attempt is made, because these rows do not test the wait before a retry.
 const ONCE: &[&str] = &["--attempts", "1"];
 
 fn limited(pushback_ms: u64) -> Told {
@@ -18,7 +18,7 @@ fn unavailable(pushback_ms: u64) -> Told {
     fault(Code::Unavailable, "UPSTREAM_UNAVAILABLE", Pushback::Ms(pushback_ms))
 }
 
-/// Between half of the time and all of it: the rest may pass on the way.
+/// A wait between half of this time and all of it, because time passes during the test.
 fn about(code: Code, reason: &'static str, seconds: u64) -> Told {
     Told::Fault(code, reason, Wait::Between(seconds * 500, seconds * 1000))
 }

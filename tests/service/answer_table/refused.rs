@@ -1,4 +1,5 @@
-//! Answers that refuse: the request, the contact, the credentials, or the state of the instance.
+//! Answers that refuse a request because of its form, its contact, its credentials, or the state of its
+//! instance.
 
 use tonic::Code;
 

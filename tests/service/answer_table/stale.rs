@@ -1,15 +1,16 @@
-//! Which answers a stored link stands in for, and which it must not mask.
+//! Answers that a stored link replaces, and answers that it must not hide.
 
 use hypersender_grpc::grpc::contact::{CacheStatus, ProfilePictureState};
 
 use crate::support::{CHAT, Fault, Reply, Service, Upstream, about, link, picture};
 
-/// What is stored is past its lifetime at once, and every call asks upstream.
+/// Every stored answer expires at once, so that every call asks upstream.
 const ALWAYS_EXPIRED: &[&str] =
     &["--cache-ttl", "0", "--cache-absent-ttl", "0", "--stale-while-revalidate", "0", "--refresh-floor", "0"];
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-/// A caller gets a link first, and after the reply `next` either the same link as stale or an error with the reason.
+/// Checks two calls. The first one gets a link. The second one, after the reply `next`, gets either the same
+/// link as a stale answer or an error with this reason.
 async fn check(row: &str, next: Reply, expected: Result<(), &str>) {
     let stored = link("stored", DAY_SECONDS);
     let upstream = Upstream::start([Reply::picture(&stored), next]).await;

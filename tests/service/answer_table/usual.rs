@@ -1,4 +1,4 @@
-//! Answers that bring a picture, or that there is none.
+//! Answers with a picture, and answers without one.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
-/// From the documented answer.
+/// The link in the documented answer.
 const DOCUMENTED_LINK: &str = "https://pps.whatsapp.net/v/t61.24694-24/374498176_337577482181161_7091117586184162691_n.jpg?ccb=11-4&oh=01_Q5Aa3gEERUGD4fegyplSv2MnHmt_UIA9JnpjREhSJMNVWZC-RA&oe=6970FAAA&_nc_sid=5e03e0&_nc_cat=104";
 
 fn present(link: &str) -> Told {

@@ -1,20 +1,20 @@
-//! [`Row`]: one configuration of the list, as it stands there.
+//! [`Row`]: one configuration of the list.
 
 use std::fmt::Write;
 
-/// A configuration and what is said of it.
+/// A configuration and the error text for it.
 #[derive(Debug, Default)]
 pub struct Row {
     pub title: String,
     pub flags: Vec<(String, Option<String>)>,
     pub variables: Vec<(String, String)>,
     pub files: Vec<(String, String)>,
-    /// The lines between title and message, to be written as they were read.
+    /// The lines between the title and the text. They are written unchanged.
     given: String,
     pub told: String,
 }
 
-/// What stands before the first row, and the rows.
+/// Reads the text before the first row, and the rows.
 pub fn read(list: &str) -> (String, Vec<Row>) {
     let mut parts = list.split("\n# ");
     let head = parts.next().unwrap().to_owned();
@@ -51,7 +51,7 @@ fn row(text: &str) -> Row {
     row
 }
 
-/// The list, with what was told.
+/// Writes the list with the current texts.
 pub fn write(head: &str, rows: &[Row]) -> String {
     let mut list = head.to_owned();
     for row in rows {

@@ -1,36 +1,36 @@
-//! [`Fault`]: a failed call, taken apart.
+//! [`Fault`]: the parts of a failed call's status.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::process::marks;
+use super::marks;
 
-/// All that a status tells a caller.
+/// The parts of a status that a caller acts on.
 #[derive(Debug)]
 pub struct Fault {
     pub code: Code,
     pub reason: String,
     pub pushback: Pushback,
-    /// Fields of the request that are at fault.
+    /// The fields of the request that are invalid.
     pub fields: Vec<String>,
 }
 
-/// What the service says about calling again.
+/// The advice of the service about another attempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pushback {
-    /// After so many milliseconds.
+    /// The client may retry after this number of milliseconds.
     Ms(u64),
-    /// Not within this call; another may be made after so many milliseconds.
+    /// The client must not retry this call. It may make another call after this number of milliseconds.
     Later(u64),
-    /// Not at all.
+    /// The client must not retry.
     Never,
-    /// Nothing.
+    /// The status contains no advice.
     Unsaid,
 }
 
 impl From<&Status> for Fault {
-    /// Also checks what holds for every failed call: it names a reason of ours, and a wait in the trailer is
-    /// that of the details.
+    /// Also checks the properties of every failed call: the reason is in this service's domain, and the
+    /// trailer and the details contain the same delay.
     fn from(status: &Status) -> Self {
         marks::assert_none_in(status);
         let details = status.get_error_details();
@@ -56,4 +56,14 @@ impl From<&Status> for Fault {
         });
         Self { code: status.code(), reason: info.reason.clone(), pushback, fields: fields.collect() }
     }
+}
+
+/// The code and the reason of a call that is refused because of its caller.
+pub type Refusal = (Code, String);
+
+/// Takes a refusal apart, and checks that it advises against a retry.
+pub fn refusal(status: &Status) -> Refusal {
+    let fault = Fault::from(status);
+    assert!(matches!(fault.pushback, Pushback::Never | Pushback::Later(_)), "{status:?}");
+    (fault.code, fault.reason)
 }

@@ -1,4 +1,5 @@
-//! [`Http2`]: Hypersender over HTTP/2, frame by frame, so that it can end streams and connections as servers do.
+//! [`Http2`]: Hypersender over HTTP/2. It writes each frame by hand, so that it can end streams and
+//! connections in the ways in which servers do.
 
 use std::{
     sync::{
@@ -15,35 +16,31 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use super::DOCUMENTED_ABSENCE;
+use super::{
+    DOCUMENTED_ABSENCE,
+    frames::{
+        ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
+        frame, read,
+    },
+};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: u32 = 7;
-const PREFACE_BYTES: usize = 24;
 /// `:status: 200` in HPACK.
 const STATUS_OK: u8 = 0x88;
 
-/// What the server does to requests.
+/// The way in which the server treats requests.
 #[derive(Clone, Copy, Debug)]
 pub enum Habit {
-    /// It answers them all.
+    /// It answers all requests.
     Answers,
-    /// It answers so many of a connection, says GOAWAY with the id of the last one, and ignores the others, as nginx does
-    /// with `keepalive_requests`.
+    /// It answers this number of requests on a connection, sends GOAWAY with the last one's identifier, and
+    /// ignores the others, like nginx with `keepalive_requests`.
     GoesAwayAfter(usize),
-    /// It refuses the first so many, of all connections, and answers the others.
+    /// It refuses this number of requests, counted over all connections, and answers the others.
     Refuses(usize),
 }
 
-/// An HTTP/2 server on a loopback port. Dropped, it cuts its connections.
+/// An HTTP/2 server on a loopback port. Dropping it cuts its connections.
 pub struct Http2 {
     port: u16,
     seen: Arc<Seen>,
@@ -67,7 +64,7 @@ impl Http2 {
         Self { port, seen, task }
     }
 
-    /// What to configure as the root of the API.
+    /// The root of the API, for the configuration of the service.
     pub fn base_url(&self) -> String {
         https(self.port)
     }
@@ -76,12 +73,12 @@ impl Http2 {
         self.port
     }
 
-    /// Requests that came, answered or not.
+    /// The number of requests that arrived, answered or not.
     pub fn requests(&self) -> usize {
         self.seen.requests.load(SeqCst)
     }
 
-    /// Requests that were answered.
+    /// The number of requests that were answered.
     pub fn answered(&self) -> usize {
         self.seen.answered.load(SeqCst)
     }
@@ -93,7 +90,7 @@ impl Drop for Http2 {
     }
 }
 
-/// The root of an API on `port`; by its name, since certificates are for names.
+/// The root of an API on `port`. The URL contains a host name, because the certificates are for host names.
 pub fn https(port: u16) -> String {
     format!("https://localhost:{port}/api/whatsapp/v2")
 }
@@ -112,11 +109,11 @@ async fn listen(listener: TcpListener, tls: TlsAcceptor, habit: Habit, seen: Arc
 
 /// Reads frames until either side ends the connection.
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, habit: Habit, seen: &Seen) -> Option<()> {
-    stream.read_exact(&mut [0; PREFACE_BYTES]).await.ok()?;
+    stream.read_exact(&mut [0; PREFACE.len()]).await.ok()?;
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.ok()?;
     let mut of_connection = 0;
     loop {
-        let (kind, flags, id, payload) = read(&mut stream).await?;
+        let Frame { kind, flags, stream: id, payload } = read(&mut stream).await.ok()?;
         let reply = match kind {
             SETTINGS if flags & ACK == 0 => frame(SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => frame(PING, ACK, 0, &payload),
@@ -131,7 +128,7 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, habit: Habit,
     }
 }
 
-/// What is sent for a request, the `number`th of its connection.
+/// The frames that answer a request, which is the `number`th of its connection.
 async fn request(habit: Habit, id: u32, number: usize, seen: &Seen) -> Vec<u8> {
     let earlier = seen.requests.fetch_add(1, SeqCst);
     let goes = match habit {
@@ -147,28 +144,14 @@ async fn request(habit: Habit, id: u32, number: usize, seen: &Seen) -> Vec<u8> {
     let mut reply = frame(HEADERS, END_HEADERS, id, &[STATUS_OK]);
     reply.extend(frame(DATA, END_STREAM, id, DOCUMENTED_ABSENCE.as_bytes()));
     if goes {
-        // Time for requests beyond the last one to be sent.
+        // In this time the client sends requests after the last one that will be answered.
         tokio::time::sleep(Duration::from_millis(300)).await;
         reply.extend(goaway(id));
     }
     reply
 }
 
-/// A graceful one.
+/// A GOAWAY without an error.
 fn goaway(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
-}
-
-fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
-}
-
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u8, u32, Vec<u8>)> {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).await.ok()?;
-    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-    let mut payload = vec![0; length];
-    stream.read_exact(&mut payload).await.ok()?;
-    Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }

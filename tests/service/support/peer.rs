@@ -1,4 +1,5 @@
-//! [`Peer`]: a gRPC client that has its connection in its hands: windows, resets, messages in pieces.
+//! [`Peer`]: a gRPC client that controls its connection: it sets windows, resets calls and sends messages in
+//! pieces.
 
 use std::net::SocketAddr;
 
@@ -11,7 +12,7 @@ use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 use tonic::{Code, Status};
 
-use crate::support::{Fault, patiently};
+use super::{Fault, patiently};
 
 /// One connection.
 pub struct Peer {
@@ -21,23 +22,23 @@ pub struct Peer {
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// A call that has begun. Dropped, it is reset.
+/// A call that has begun. Dropping it resets it.
 pub struct Call {
     pub response: ResponseFuture,
-    /// What is still to be sent of it.
+    /// The rest of the request.
     pub request: SendStream<Bytes>,
 }
 
 /// A whole answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// Those before the message, and those after it.
+    /// The headers before the message and the trailers after it.
     headers: HeaderMap,
-    /// With its prefix.
+    /// The message with its length prefix.
     pub message: Vec<u8>,
 }
 
-/// A message with its prefix.
+/// A message with its length prefix.
 pub fn framed(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], &length[..], message].concat().into()
@@ -48,7 +49,7 @@ impl Peer {
         Self::with_window(address, 65_535).await
     }
 
-    /// Takes so many bytes of each answer until more is asked for.
+    /// Opens a connection whose streams have a window of this number of bytes.
     pub async fn with_window(address: SocketAddr, window: u32) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -59,12 +60,12 @@ impl Peer {
         Self { origin: format!("http://{address}"), sender, window, connection }
     }
 
-    /// Opens the window of every answer, those that wait too.
+    /// Enlarges the window of every stream, also of the open ones.
     pub fn open(&self, window: u32) {
         self.window.send_replace(window);
     }
 
-    /// Sends the headers of a call, as soon as the server allows one more.
+    /// Sends the headers of a call, as soon as the server allows another stream.
     pub async fn announce(&mut self, path: &str, headers: &[(&str, &str)]) -> Call {
         self.try_announce(path, headers).await.expect("the connection takes calls")
     }
@@ -75,7 +76,7 @@ impl Peer {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut sender = patiently("a place for a call", self.sender.clone().ready()).await?;
+        let mut sender = patiently("another stream", self.sender.clone().ready()).await?;
         let (response, request) = sender.send_request(request.body(()).unwrap(), false)?;
         Ok(Call { response, request })
     }
@@ -91,13 +92,13 @@ impl Peer {
         call
     }
 
-    /// Sends what makes hyper end the connection at once, whatever came before it: a CONNECT with a body.
+    /// Sends a CONNECT with a body, for which hyper ends the connection at once.
     pub fn end_by_connect(&mut self) {
         let request = Request::connect("127.0.0.1:1").header("content-length", "5").body(()).unwrap();
         drop(self.sender.send_request(request, false).unwrap());
     }
 
-    /// Returns once the server takes no more calls from here.
+    /// Waits until the server accepts no more calls on this connection.
     pub async fn told_to_go(&mut self) {
         let told = async {
             while let Ok(sender) = self.sender.clone().ready().await {
@@ -108,13 +109,13 @@ impl Peer {
         patiently("a GOAWAY", told).await;
     }
 
-    /// Returns how the connection ended, once it has.
+    /// Waits for the end of the connection and returns its cause.
     pub async fn ended(self) -> Result<(), h2::Error> {
         drop(self.sender);
         patiently("the end of the connection", self.connection).await.unwrap()
     }
 
-    /// Closes the socket, whatever is going on.
+    /// Closes the socket without a GOAWAY.
     pub async fn close(self) {
         self.connection.abort();
         assert!(self.connection.await.unwrap_err().is_cancelled());
@@ -134,38 +135,38 @@ async fn converse(
 }
 
 impl Call {
-    /// Resets it.
+    /// Resets the call.
     pub fn cancel(mut self) {
         self.request.send_reset(h2::Reason::CANCEL);
     }
 
-    /// The beginning of the answer; nothing of its message is read.
+    /// Waits for the headers of the answer and reads nothing of its message.
     pub async fn begun(self) -> Result<Response<RecvStream>, h2::Error> {
         patiently("an answer", self.response).await
     }
 
-    /// The answer, read as it comes.
+    /// Waits for the answer and reads it as it arrives.
     pub async fn answer(self) -> Result<Answer, h2::Error> {
         read(self.begun().await?).await
     }
 
-    /// The same, when there must be one.
+    /// The same for a call that must be answered.
     pub async fn answered(self) -> Answer {
         self.answer().await.expect("an answer")
     }
 
-    /// The code of the answer, and the reason if it is a failure of ours.
+    /// The code and the reason of a failed call.
     pub async fn fault(self) -> (Code, String) {
         let fault = Fault::from(&self.answered().await.status());
         (fault.code, fault.reason)
     }
 }
 
-/// Reads what has not been read yet.
+/// Reads the rest of an answer.
 pub async fn read(response: Response<RecvStream>) -> Result<Answer, h2::Error> {
     let (head, mut body) = response.into_parts();
     let (mut headers, mut message) = (head.headers, Vec::new());
-    while let Some(data) = patiently("a part of an answer", body.data()).await {
+    while let Some(data) = patiently("a chunk of an answer", body.data()).await {
         let data = data?;
         body.flow_control().release_capacity(data.len())?;
         message.extend(data);

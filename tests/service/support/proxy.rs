@@ -1,4 +1,4 @@
-//! [`Proxy`]: a way out of a closed network, which notes what it is told. It passes everything on to one port.
+//! [`Proxy`]: an egress proxy that records its requests and forwards every connection to one port.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-/// How the proxy is spoken to.
+/// The protocol between a client and the proxy.
 #[derive(Clone)]
 pub enum Speech {
     Http,
@@ -17,7 +17,7 @@ pub enum Speech {
     Socks,
 }
 
-/// Passes connections on. Dropped, it cuts them.
+/// A proxy on a loopback port. Dropping it cuts its connections.
 pub struct Proxy {
     port: u16,
     told: Arc<Mutex<Vec<String>>>,
@@ -25,7 +25,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Passes on to the port `to`, whatever it is asked for, unless `refusal` is what it answers.
+    /// Forwards every connection to the port `to`, or answers it with `refusal` if there is one.
     pub async fn start(speech: Speech, to: u16, refusal: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -38,7 +38,8 @@ impl Proxy {
         self.port
     }
 
-    /// For each connection: the head of its CONNECT, or user, password and host of its SOCKS request in words.
+    /// The requests, one for each connection: the head of a CONNECT, or the user, the password and the host
+    /// of a SOCKS request, separated by spaces.
     pub fn told(&self) -> Vec<String> {
         self.told.lock().unwrap().clone()
     }
@@ -121,7 +122,7 @@ async fn socks(mut stream: TcpStream, to: u16, note: impl Fn(String)) -> Option<
     pass_on(stream, to).await
 }
 
-/// A byte with the length, and so many bytes.
+/// A byte with the length, and a text of that length.
 async fn text(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = vec![0; stream.read_u8().await.ok()?.into()];
     stream.read_exact(&mut bytes).await.ok()?;

@@ -1,4 +1,4 @@
-//! [`Relay`]: a way to a server on which established connections can die without a word while new ones pass.
+//! [`Relay`]: a TCP relay whose open connections can stop without a FIN or an RST, while new ones work.
 
 use std::sync::{
     Arc,
@@ -12,26 +12,26 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-/// What becomes of the bytes on a dead connection.
+/// The fate of the bytes on a dead connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Death {
-    /// They are acknowledged and go nowhere: a stuck proxy.
+    /// They are acknowledged and discarded, like by a proxy that hangs.
     Swallows,
-    /// They stay where they are: a frozen peer.
+    /// They are not read, like by a frozen peer.
     Freezes,
 }
 
-/// Passes connections on. Dropped, it cuts them.
+/// A relay on a loopback port. Dropping it cuts its connections.
 pub struct Relay {
     port: u16,
-    /// How often the connections of the time were made to die.
+    /// The number of calls of [`Relay::kill`].
     deaths: watch::Sender<usize>,
     connections: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
 impl Relay {
-    /// To `port` of this machine.
+    /// Forwards connections to the port `to` of this machine.
     pub async fn start(to: u16, death: Death) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -44,12 +44,12 @@ impl Relay {
         self.port
     }
 
-    /// All connections that there are die; those that come are alive.
+    /// Makes all open connections die. Later connections work.
     pub fn kill(&self) {
         self.deaths.send_modify(|deaths| *deaths += 1);
     }
 
-    /// How many connections came.
+    /// The number of connections that were accepted.
     pub fn connections(&self) -> usize {
         self.connections.load(SeqCst)
     }

@@ -1,12 +1,27 @@
-//! [`Authority`]: who signs the certificates of a scripted Hypersender, of the service and of its callers.
+//! [`Authority`]: a certificate authority that signs for a scripted Hypersender, for the service and for its
+//! callers.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::NamedTempFile;
-use tokio_rustls::rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
 };
+use tempfile::NamedTempFile;
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore, ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    },
+};
+use tonic::transport::{Channel, Endpoint, Error};
+use tower::service_fn;
+
+use super::Service;
 
 /// A certificate and its key, in PEM.
 pub struct Identity {
@@ -15,14 +30,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The same for a client in this process.
-    pub fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    /// The certificate chain and the key, in the types of rustls.
+    fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let chain = CertificateDer::pem_slice_iter(self.cert.as_bytes()).collect::<Result<_, _>>();
         (chain.unwrap(), PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
     }
 }
 
-/// A certificate authority of this test alone.
+/// A certificate authority that only one test knows.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -32,45 +47,80 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate as a file, for `SSL_CERT_FILE`: whoever reads it there trusts the authority and no other.
+    /// The certificate of the authority as a file for `SSL_CERT_FILE`. A process with it trusts no other
+    /// authority.
     pub fn file(&self) -> NamedTempFile {
         let file = NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), self.0.pem()).unwrap();
+        std::fs::write(file.path(), self.pem()).unwrap();
         file
     }
 
-    /// Its own certificate in PEM.
+    /// The certificate of the authority in PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// Its own certificate for a client in this process.
-    pub fn der(&self) -> CertificateDer<'static> {
-        self.0.der().clone()
-    }
-
-    /// A certificate for `name`.
+    /// A certificate for the host `name`.
     pub fn identity(&self, name: &str) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
-        Identity { cert: certificate.pem(), key: key.serialize_pem() }
+        self.sign(&CertificateParams::new([name.to_owned()]).unwrap())
     }
 
-    /// A server with a certificate for the host `name`, valid or expired.
+    /// A certificate for a caller with these alternative names and this common name.
+    pub fn caller(&self, names: &[SanType], common_name: &str) -> Identity {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names.to_vec();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        Identity { cert: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    /// The configuration of a server with a certificate for the host `name`, valid or expired.
     pub fn server(&self, name: &str, expired: bool) -> ServerConfig {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         if expired {
             params.not_after = rcgen::date_time_ymd(2001, 1, 1);
         }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let (chain, key) = self.sign(&params).der();
         ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(chain, key)
             .unwrap()
     }
+}
+
+/// Connects to a service. The client trusts `authority`, presents `identity` if there is one, and offers
+/// `protocols`.
+pub async fn connect(
+    service: &Service,
+    authority: &Authority,
+    identity: Option<&Identity>,
+    protocols: &[&str],
+) -> Result<Channel, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.0.der().clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity.map(Identity::der) {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+    };
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let (connector, address) = (TlsConnector::from(Arc::new(config)), service.address());
+    let dial = service_fn(move |_| {
+        let connector = connector.clone();
+        async move {
+            let name = ServerName::try_from("localhost").unwrap();
+            connector.connect(name, TcpStream::connect(address).await?).await.map(TokioIo::new)
+        }
+    });
+    Endpoint::from_static("http://localhost").connect_with_connector(dial).await
 }

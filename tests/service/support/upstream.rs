@@ -1,4 +1,4 @@
-//! [`Upstream`]: Hypersender as a script. It knows HTTP/1.1 to the byte and nothing of what the answers mean.
+//! [`Upstream`]: Hypersender as a script. It controls every byte of HTTP/1.1 and knows nothing about the API.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::patiently;
 
-/// One answer of the script.
+/// One response of the script.
 #[derive(Clone, Debug)]
 pub struct Reply {
     head: String,
@@ -31,15 +31,15 @@ pub struct Reply {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
-    /// The answer, and then the next request.
+    /// The response, and then the next request.
     Open,
-    /// The answer, and then the end of the connection, of which no header told.
+    /// The response, and then the end of the connection, which no header announces.
     Close,
     /// The head and half of the body.
     Half,
-    /// No answer, and the connection stays open.
+    /// No response, on a connection that stays open.
     Hang,
-    /// No answer, and a reset of the connection.
+    /// No response, and a reset of the connection.
     Reset,
 }
 
@@ -49,44 +49,44 @@ impl Reply {
         Self::typed(status, "application/json", body.into())
     }
 
-    /// The body that most failures have.
+    /// The JSON body that most failures have.
     pub fn status(status: u16) -> Self {
         Self::json(status, r#"{"message":"Upstream speaks."}"#)
     }
 
-    /// A page where an API should be.
+    /// An HTML page in place of JSON.
     pub fn html(status: u16) -> Self {
         let page = b"<!DOCTYPE html>\n<html><body>Upstream speaks.</body></html>\n";
         Self::typed(status, "text/html; charset=utf-8", page.to_vec())
     }
 
-    /// A status line without anything.
+    /// A status line without headers and body.
     pub fn empty(status: u16) -> Self {
         Self::raw(format!("HTTP/1.1 {status} Scripted\r\n\r\n"))
     }
 
-    /// A picture behind `link`.
+    /// The answer with a picture at `link`.
     pub fn picture(link: &str) -> Self {
         let head = r#"{"message":"Profile picture retrieved successfully.","data":{"#;
         Self::json(200, format!(r#"{head}"profilePictureURL":"{link}"}}}}"#))
     }
 
-    /// These bytes, head included.
+    /// These bytes, in place of the head and the body.
     pub fn raw(bytes: impl Into<String>) -> Self {
         Self { head: bytes.into(), body: Vec::new(), delay: Duration::ZERO, held: false, end: End::Open }
     }
 
-    /// No answer for ever.
+    /// No response, on a connection that stays open.
     pub fn hang() -> Self {
         Self { end: End::Hang, ..Self::raw("") }
     }
 
-    /// The end of the connection without a byte of an answer.
+    /// The end of the connection without a response.
     pub fn cut() -> Self {
         Self::raw("").closing()
     }
 
-    /// The same by a reset.
+    /// A reset of the connection without a response.
     pub fn reset() -> Self {
         Self { end: End::Reset, ..Self::raw("") }
     }
@@ -99,46 +99,53 @@ impl Reply {
         Self { body, ..Self::raw(head) }
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         let end = self.head.find("\r\n").expect("a status line ends") + 2;
         self.head.insert_str(end, &format!("{name}: {value}\r\n"));
         self
     }
 
-    /// The head, half of the body, and the end of the connection.
+    /// Ends the connection after half of the body.
     pub fn half(self) -> Self {
         Self { end: End::Half, ..self }
     }
 
-    /// All of it, and then the end of the connection.
+    /// Ends the connection after the response.
     pub fn closing(self) -> Self {
         Self { end: End::Close, ..self }
     }
 
-    /// So much later.
+    /// Delays the response.
     pub fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
-    /// Once [`Upstream::release`] is called.
+    /// Holds the response until [`Upstream::release`] is called.
     pub fn held(self) -> Self {
         Self { held: true, ..self }
     }
 }
 
-/// A request as it came.
+/// A request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// In their order, names in lower case.
+    /// In the order of the request, with names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-/// A scripted REST API on a loopback port. Dropped, it cuts its connections.
+impl Asked {
+    /// The value of the header `name`, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A scripted REST API on a loopback port. Dropping it cuts its connections.
 pub struct Upstream {
     root: String,
     script: Arc<Script>,
@@ -146,33 +153,42 @@ pub struct Upstream {
 }
 
 struct Script {
-    replies: Mutex<VecDeque<Reply>>,
+    reply: Box<dyn Fn(&Asked) -> Reply + Send + Sync>,
     asked: watch::Sender<Vec<Asked>>,
     released: watch::Sender<bool>,
     connections: AtomicUsize,
 }
 
 impl Upstream {
-    /// Answers with `replies`, one after the other, over all connections; the last one again and again.
+    /// Answers with `replies`, one after the other, counted over all connections. The last one is repeated.
     pub async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::start_with(replies, None).await
+        Self::start_with(in_turn(replies.into_iter().collect()), None).await
     }
 
     /// The same over TLS.
     pub async fn start_tls(replies: impl IntoIterator<Item = Reply>, tls: ServerConfig) -> Self {
-        Self::start_with(replies, Some(Arc::new(tls).into())).await
+        Self::start_with(in_turn(replies.into_iter().collect()), Some(Arc::new(tls).into())).await
     }
 
-    async fn start_with(replies: impl IntoIterator<Item = Reply>, tls: Option<TlsAcceptor>) -> Self {
+    /// Answers each request with the `reply` to it.
+    pub async fn answering(reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(reply, None).await
+    }
+
+    async fn start_with(
+        reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script = Arc::new(Script {
-            replies: Mutex::new(replies.into_iter().collect()),
+            reply: Box::new(reply),
             asked: watch::Sender::default(),
             released: watch::Sender::default(),
             connections: AtomicUsize::new(0),
         });
-        // Certificates are for names, and a name may have an IPv6 address too, where nobody listens.
+        // With TLS the URL contains a name, because certificates are for names. Without TLS it does not: the
+        // name may also have an IPv6 address, on which no server listens.
         let root = match tls {
             Some(_) => format!("https://localhost:{}", address.port()),
             None => format!("http://{address}"),
@@ -181,7 +197,7 @@ impl Upstream {
         Self { root, script, task }
     }
 
-    /// What to configure as the root of the API.
+    /// The root of the API, for the configuration of the service.
     pub fn base_url(&self) -> String {
         format!("{}/api/whatsapp/v2", self.root)
     }
@@ -196,24 +212,24 @@ impl Upstream {
         self.script.asked.borrow().clone()
     }
 
-    /// How many requests came.
+    /// The number of requests so far.
     pub fn calls(&self) -> usize {
         self.script.asked.borrow().len()
     }
 
-    /// How many connections came.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.script.connections.load(Ordering::SeqCst)
     }
 
-    /// Returns once `calls` requests have come.
+    /// Waits until `calls` requests have arrived.
     pub async fn called(&self, calls: usize) {
         let mut asked = self.script.asked.subscribe();
         let enough = asked.wait_for(|asked| asked.len() >= calls);
         patiently("a call of upstream", enough).await.unwrap();
     }
 
-    /// Lets go of the replies that are held, now and later.
+    /// Sends the responses that are held. Later ones are not held.
     pub fn release(&self) {
         self.script.released.send_replace(true);
     }
@@ -225,9 +241,11 @@ impl Drop for Upstream {
     }
 }
 
-impl Script {
-    fn next(&self) -> Reply {
-        let mut replies = self.replies.lock().unwrap();
+/// A script that ignores the requests.
+fn in_turn(replies: VecDeque<Reply>) -> impl Fn(&Asked) -> Reply {
+    let replies = Mutex::new(replies);
+    move |_| {
+        let mut replies = replies.lock().unwrap();
         if replies.len() > 1 {
             return replies.pop_front().unwrap();
         }
@@ -261,7 +279,7 @@ async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, script: Arc<Scr
         connections.spawn(async move {
             match tls {
                 None => converse(socket, &script).await,
-                // A client that turns away from the certificate is what some tests want.
+                // In some tests the client rejects the certificate.
                 Some(tls) => match tls.accept(socket).await {
                     Ok(stream) => converse(stream, &script).await,
                     Err(_) => None,
@@ -276,7 +294,7 @@ async fn converse(stream: impl Stream, script: &Script) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let asked = read(&mut stream).await?;
-        let reply = script.next();
+        let reply = (script.reply)(&asked);
         script.asked.send_modify(|all| all.push(asked));
         if reply.held {
             script.released.subscribe().wait_for(|released| *released).await.ok()?;
@@ -294,7 +312,7 @@ async fn converse(stream: impl Stream, script: &Script) -> Option<()> {
     }
 }
 
-/// The next request, or `None` when the connection ends before it.
+/// Reads the next request. Returns `None` when the connection ends first.
 async fn read(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<Asked> {
     let mut lines = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! [`Upstream`]: a stand-in below the stack that answers by a script and counts what it is asked.
+//! [`Upstream`]: a test double below the stack. It answers by a script and records the attempts.
 
 use std::{
     collections::HashMap,
@@ -17,19 +17,19 @@ use tower::Service;
 
 use super::{DAY, link};
 
-/// One call of upstream's.
+/// One attempt.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Which one it is, of all and of its key, counted from 1.
+    /// The number of the attempt, counted from 1 over all attempts.
     pub number: usize,
     pub of_key: usize,
     pub instance: String,
     pub chat: String,
-    /// Time since the beginning.
+    /// The time since the beginning.
     pub at: Duration,
 }
 
-/// What becomes of an attempt, and when.
+/// The outcome of an attempt, and its time.
 #[derive(Clone, Debug)]
 pub struct Reply {
     after: Duration,
@@ -41,7 +41,7 @@ impl Reply {
         Self { after: Duration::ZERO, outcome: Some(outcome) }
     }
 
-    /// A link that lives for ten days.
+    /// A link that expires in ten days.
     pub fn picture() -> Self {
         Self::says(Ok(link(10 * DAY)))
     }
@@ -110,7 +110,7 @@ impl Upstream {
         self.seen().attempts.clone()
     }
 
-    /// When it was asked, in milliseconds since the beginning.
+    /// The times of the attempts, in milliseconds since the beginning.
     pub fn times(&self) -> Vec<u128> {
         self.seen().attempts.iter().map(|attempt| attempt.at.as_millis()).collect()
     }
@@ -119,7 +119,7 @@ impl Upstream {
         self.seen().attempts.iter().filter(|attempt| attempt.instance == instance).count()
     }
 
-    /// Most attempts that it had on the wire at once, of all instances.
+    /// The most attempts that were in flight at the same time, over all instances.
     pub fn most_at_once(&self) -> usize {
         self.seen().all.most
     }
@@ -159,7 +159,7 @@ impl Upstream {
     }
 }
 
-/// Off the wire when dropped, be it at the end or because the attempt was given up.
+/// An attempt in flight. Dropping it, at its end or earlier, takes it out of the count.
 struct OnWire {
     upstream: Upstream,
     instance: String,

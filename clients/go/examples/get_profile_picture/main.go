@@ -56,7 +56,8 @@ func main() {
 	os.Exit(exit)
 }
 
-// ask makes one call, over after timeout at the latest: the deadline travels with it, and the server obeys it too.
+// ask makes one call, which ends after timeout at the latest. The call carries its deadline, and the server
+// obeys it, too.
 func ask(
 	client contactv1.ContactServiceClient, instance, chatID string, timeout time.Duration,
 ) (*contactv1.ProfilePicture, error) {
@@ -84,8 +85,8 @@ func describe(picture *contactv1.ProfilePicture) string {
 	}
 }
 
-// explain says what a program can act on: the code, the reason behind it, and how long to wait before the next try. A
-// failure that never reached the server, such as a refused connection, has neither reason nor wait.
+// explain returns the parts of an error that a program can act on: the code, the reason, and the wait before
+// a retry. A failure without the server, such as a refused connection, has neither reason nor wait.
 func explain(err error) string {
 	failure := status.Convert(err)
 	reason, wait := "", ""

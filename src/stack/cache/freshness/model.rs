@@ -145,27 +145,30 @@ impl Judge<'_> {
         let outlasts = wanted && stale(Some(self.settings.stale_if_error));
         let cached_only = control.only_if_cached;
         let rules = [
-            ("5: what is fresh and wanted is a hit", !hit || decision == Decision::Serve(CacheStatus::Hit)),
-            ("5: only what is fresh is a hit", hit || decision != Decision::Serve(CacheStatus::Hit)),
             (
-                "5, 7: in the floor or doubt it is served",
+                "rule 5: what is fresh and wanted is a hit",
+                !hit || decision == Decision::Serve(CacheStatus::Hit),
+            ),
+            ("rule 5: only what is fresh is a hit", hit || decision != Decision::Serve(CacheStatus::Hit)),
+            (
+                "rules 5 and 7: in the floor or doubt it is served",
                 !kept || decision == Decision::Serve(CacheStatus::Stale),
             ),
             (
-                "10: else stale without a refresh is for only_if_cached",
+                "rule 10: else stale without a refresh is for only_if_cached",
                 decision != Decision::Serve(CacheStatus::Stale) || kept || (cached_only && outlasts),
             ),
             (
-                "9: stale while it is renewed",
+                "rule 9: stale while it is renewed",
                 (decision == Decision::ServeAndRefresh) == (!hit && !kept && !cached_only && revalidates),
             ),
             (
-                "10: only_if_cached takes what there is",
+                "rule 10: only_if_cached takes what there is",
                 (decision == Decision::NotCached) == (!hit && !kept && cached_only && !outlasts),
             ),
-            ("10: only_if_cached never asks", !cached_only || !matches!(decision, Decision::Fetch(_))),
+            ("rule 10: only_if_cached never asks", !cached_only || !matches!(decision, Decision::Fetch(_))),
             (
-                "11: a fetch says why",
+                "rule 11: a fetch says why",
                 match decision {
                     Decision::Fetch(why) => {
                         why == if fresh { CacheStatus::Refreshed } else { CacheStatus::Expired }

@@ -25,17 +25,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Whether a contact has a picture that the instance can see. Values may be added; treat an unknown value like
+// Whether a contact has a picture that the instance can see. Values may be added. Treat an unknown value like
 // UNSPECIFIED.
 type ProfilePictureState int32
 
 const (
 	// Never sent by this version of the server.
 	ProfilePictureState_PROFILE_PICTURE_STATE_UNSPECIFIED ProfilePictureState = 0
-	// Hypersender gave a link. It may lead to WhatsApp's default image.
+	// Hypersender returned a link. It may lead to WhatsApp's default image.
 	ProfilePictureState_PROFILE_PICTURE_STATE_PRESENT ProfilePictureState = 1
-	// Hypersender gave no usable link: none is set, privacy hides it, or Hypersender could not find out. Its answer is
-	// the same for all.
+	// Hypersender returned no usable link: the contact has no picture, or hides it, or Hypersender could not
+	// find out. Hypersender's answer is the same in each case.
 	ProfilePictureState_PROFILE_PICTURE_STATE_NOT_AVAILABLE ProfilePictureState = 2
 )
 
@@ -80,21 +80,21 @@ func (ProfilePictureState) EnumDescriptor() ([]byte, []int) {
 	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{0}
 }
 
-// Where an answer came from. Values may be added.
+// The source of an answer. Values may be added.
 type CacheStatus int32
 
 const (
 	// Never sent by this version of the server.
 	CacheStatus_CACHE_STATUS_UNSPECIFIED CacheStatus = 0
-	// From the cache, still fresh.
+	// The answer was in the cache and fresh.
 	CacheStatus_CACHE_STATUS_HIT CacheStatus = 1
-	// Not in the cache: fetched.
+	// The answer was not in the cache. It was fetched.
 	CacheStatus_CACHE_STATUS_MISS CacheStatus = 2
-	// In the cache but too old for the policy: fetched again.
+	// The answer in the cache was no longer fresh. A new one was fetched.
 	CacheStatus_CACHE_STATUS_EXPIRED CacheStatus = 3
-	// In the cache, but cache_control asked for a newer one: fetched again.
+	// The answer in the cache was too old for cache_control. A new one was fetched.
 	CacheStatus_CACHE_STATUS_REFRESHED CacheStatus = 4
-	// From the cache, beyond its lifetime: being refreshed, or the fetch failed.
+	// The answer was in the cache and no longer fresh. It is being refreshed, or the fetch failed.
 	CacheStatus_CACHE_STATUS_STALE CacheStatus = 5
 )
 
@@ -148,24 +148,25 @@ func (CacheStatus) EnumDescriptor() ([]byte, []int) {
 // The profile picture of a contact, as one instance is allowed to see it.
 type ProfilePicture struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Instance that was asked; a UUID in lower case.
+	// The instance that was asked. A UUID is in lower case.
 	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
-	// Contact in canonical form, such as 15551234567, 15551234567@c.us or 100875997589545@lid.
+	// The contact in canonical form, such as 15551234567, 15551234567@c.us or 100875997589545@lid.
 	ChatId string `protobuf:"bytes,2,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Whether there is a picture to show.
+	// Whether there is a picture.
 	State ProfilePictureState `protobuf:"varint,3,opt,name=state,proto3,enum=hypersender.contact.v1.ProfilePictureState" json:"state,omitempty"`
-	// Temporary link to the image, as a rule HTTPS on WhatsApp's CDN. Set exactly when state is PRESENT. Opaque and secret: it is
-	// signed, and anyone who holds it can fetch the image until it expires.
+	// A temporary link to the image, usually HTTPS on WhatsApp's CDN. Set if and only if state is PRESENT. The
+	// link is opaque and secret: it is signed, and anyone who has it can fetch the image until it expires.
 	Url string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
-	// When Hypersender gave this answer.
+	// The time at which Hypersender gave this answer.
 	FetchTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=fetch_time,json=fetchTime,proto3" json:"fetch_time,omitempty"`
-	// When url stops working, read from the link, whoever signed it. Unset when the link does not say. In the past when Hypersender itself has
-	// just handed out a link that is already dead.
+	// The time at which url stops working, read from the link. Unset if the link does not contain it. In the
+	// past if Hypersender has just returned an expired link.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Stays the same while the picture stays the same, although url changes with every signature; different pictures have
-	// different ones. Compare for equality only. This, not url, is what to store. Set exactly when url is. For WhatsApp's own
-	// links it is the name of the file; for all others 32 hexadecimal digits, a hash of url without its signature. Versions of
-	// the server before the hash gave the last segment of the path there: what was stored for such links differs once.
+	// Identifies the picture: it stays the same while the picture stays the same, although each url has another
+	// signature, and different pictures have different ones. Store this, not url, and compare it for equality
+	// only. Set if and only if url is set. For WhatsApp's own links it is the name of the file. For other links
+	// it is a hash of url without its signature, in 32 hexadecimal digits. Earlier versions of the server set
+	// it to the last segment of the path for other links, so that a stored one differs once.
 	Fingerprint   string `protobuf:"bytes,7,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -250,16 +251,16 @@ func (x *ProfilePicture) GetFingerprint() string {
 	return ""
 }
 
-// How the answer was found. Names follow RFC 9211 (HTTP Cache-Status).
+// How the server found an answer. Names follow RFC 9211 (HTTP Cache-Status).
 type CacheInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where the answer came from.
+	// The source of the answer.
 	Status CacheStatus `protobuf:"varint,1,opt,name=status,proto3,enum=hypersender.contact.v1.CacheStatus" json:"status,omitempty"`
-	// How old the answer is; zero when it was fetched for this call.
+	// The age of the answer. Zero if it was fetched for this call.
 	Age *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
-	// How much longer the server counts the answer as fresh. Negative once it does not.
+	// The time for which the answer is still fresh. Negative if it is no longer fresh.
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// True when this call waited for a fetch that another call had started.
+	// True if this call waited for a fetch that another call had started.
 	Collapsed     bool `protobuf:"varint,4,opt,name=collapsed,proto3" json:"collapsed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -323,19 +324,21 @@ func (x *CacheInfo) GetCollapsed() bool {
 	return false
 }
 
-// What the caller accepts from the cache. Names follow RFC 9111 and RFC 5861.
+// The answers that the caller accepts from the cache. Names follow RFC 9111 and RFC 5861.
 type CacheControl struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Oldest acceptable answer. Unset: the server's policy. Zero: ask Hypersender again, unless the server did so within
-	// its refresh floor.
+	// The oldest acceptable answer. Unset: the server decides. Zero: the server asks Hypersender again, unless
+	// it did so within its refresh floor.
 	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
-	// url should keep working at least this long: a stored link with less is fetched anew, unless the server asked within
-	// its refresh floor. Ignored when the expiry of the link is unknown. What Hypersender then gives is returned even when it
-	// is shorter; expire_time tells.
+	// The shortest acceptable rest of url's life. The server replaces a stored link with less, unless it asked
+	// Hypersender within its refresh floor. Ignored if the expiry of the link is unknown. A new link from
+	// Hypersender is returned even if it has less; see expire_time.
 	MinFresh *durationpb.Duration `protobuf:"bytes,2,opt,name=min_fresh,json=minFresh,proto3" json:"min_fresh,omitempty"`
-	// How far beyond its lifetime an answer may be served. Unset: the server's policy. Zero: never.
+	// The longest acceptable time after the end of an answer's freshness. Unset: the server decides. Zero: no
+	// stale answer.
 	StaleIfError *durationpb.Duration `protobuf:"bytes,3,opt,name=stale_if_error,json=staleIfError,proto3" json:"stale_if_error,omitempty"`
-	// Never ask Hypersender: a contact that is not cached fails with FAILED_PRECONDITION and reason NOT_CACHED.
+	// If true, the server does not ask Hypersender. A call for a contact that is not cached fails with
+	// FAILED_PRECONDITION and the reason NOT_CACHED.
 	OnlyIfCached  bool `protobuf:"varint,4,opt,name=only_if_cached,json=onlyIfCached,proto3" json:"only_if_cached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -402,11 +405,12 @@ func (x *CacheControl) GetOnlyIfCached() bool {
 // Request for GetProfilePicture.
 type GetProfilePictureRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Instance to ask (UUID). Empty: the server's default instance.
+	// The instance to ask, usually a UUID. Empty: the server's default instance.
 	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
-	// Required. Contact: a phone number in digits, or a chat id such as 15551234567@c.us or 100875997589545@lid.
+	// Required. Contact: a phone number in digits, or a chat id such as 15551234567@c.us or
+	// 100875997589545@lid.
 	ChatId string `protobuf:"bytes,2,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// What to accept from the cache. Unset: the server's policy.
+	// The answers to accept from the cache. Unset: the server decides.
 	CacheControl  *CacheControl `protobuf:"bytes,3,opt,name=cache_control,json=cacheControl,proto3" json:"cache_control,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -466,9 +470,9 @@ func (x *GetProfilePictureRequest) GetCacheControl() *CacheControl {
 // Response of GetProfilePicture.
 type GetProfilePictureResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The answer.
+	// The picture.
 	ProfilePicture *ProfilePicture `protobuf:"bytes,1,opt,name=profile_picture,json=profilePicture,proto3" json:"profile_picture,omitempty"`
-	// How it was found.
+	// How the server found the answer.
 	CacheInfo     *CacheInfo `protobuf:"bytes,2,opt,name=cache_info,json=cacheInfo,proto3" json:"cache_info,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -28,48 +28,50 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ContactService answers questions about contacts as one Hypersender instance sees them. Every method only reads, so
-// every method is safe to retry.
+// ContactService reads contacts through a Hypersender instance. Every method only reads, so every method is
+// safe to retry.
 type ContactServiceClient interface {
-	// Returns where the profile picture of one contact can be downloaded.
+	// Returns a link to the profile picture of one contact.
 	//
 	// A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 	//
-	// Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-	// RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo: ask again after
-	// that wait. Without RetryInfo, asking again changes nothing. The trailer grpc-retry-pushback-ms tells gRPC's own retries
-	// the same wait in milliseconds, or -1: not within this call, since the wait is longer than what is left of it, or since
-	// there is none.
+	// Every error carries google.rpc.ErrorInfo with the domain hypersender-grpc and one of the reasons below.
+	// The errors with UNAVAILABLE and RESOURCE_EXHAUSTED, except MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also
+	// carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again. For
+	// the retries of gRPC clients, the trailer grpc-retry-pushback-ms carries the same wait in milliseconds. It
+	// is -1 if the wait is longer than the rest of the call's time, or if there is no wait.
 	//
-	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
-	// UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
+	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names
+	// the field); UPSTREAM_REJECTED_REQUEST (Hypersender rejects the request for this contact).
 	//
-	// NOT_FOUND: NOT_ON_WHATSAPP, UPSTREAM_NOT_FOUND (no such contact); INSTANCE_NOT_CONFIGURED (the server has no token for
-	// the instance).
+	// NOT_FOUND: NOT_ON_WHATSAPP, UPSTREAM_NOT_FOUND (the contact does not exist); INSTANCE_NOT_CONFIGURED (the
+	// server has no token for the instance).
 	//
-	// UNAUTHENTICATED: CALLER_UNKNOWN (no token or certificate that is known); UPSTREAM_CREDENTIALS_REJECTED (Hypersender
-	// does not know the token that the call carries for it).
+	// UNAUTHENTICATED: CALLER_UNKNOWN (the call has no known token or certificate);
+	// UPSTREAM_CREDENTIALS_REJECTED (Hypersender does not know the token of the call).
 	//
-	// PERMISSION_DENIED: INSTANCE_NOT_ALLOWED (to this caller); UPSTREAM_CREDENTIALS_REJECTED (the call's own token is not
-	// for this instance).
+	// PERMISSION_DENIED: INSTANCE_NOT_ALLOWED (the caller may not use the instance);
+	// UPSTREAM_CREDENTIALS_REJECTED (the token of the call is not for the instance).
 	//
-	// FAILED_PRECONDITION: NOT_CACHED (with only_if_cached); INSTANCE_NOT_CONNECTED (to WhatsApp);
-	// UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
+	// FAILED_PRECONDITION: NOT_CACHED (only_if_cached is set and the cache has no acceptable answer);
+	// INSTANCE_NOT_CONNECTED (the instance is not connected to WhatsApp); UPSTREAM_CREDENTIALS_REJECTED
+	// (Hypersender rejects the token of the server).
 	//
-	// RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
-	// MESSAGE_TOO_LARGE (a request of more than 16 KiB) and METADATA_TOO_LARGE (more than 16 KiB of metadata), neither ever to
-	// be repeated.
+	// RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance); UPSTREAM_RATE_LIMITED (by
+	// Hypersender); MESSAGE_TOO_LARGE (the request has more than 16 KiB); METADATA_TOO_LARGE (the metadata has
+	// more than 16 KiB).
 	//
-	// UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-	// queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
-	// front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
+	// UNAVAILABLE: UPSTREAM_UNAVAILABLE (Hypersender fails or cannot be reached); UPSTREAM_TIMEOUT (Hypersender
+	// is slow); UPSTREAM_QUEUED (Hypersender queued the request); UPSTREAM_CIRCUIT_OPEN (the server pauses
+	// after failures of Hypersender); UPSTREAM_BLOCKED (the network in front of Hypersender blocks the server);
+	// INSTANCE_STARTING (the instance is starting); OVERLOADED (the server is at a limit).
 	//
-	// DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
+	// DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor the trailer).
 	//
-	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (of requests).
+	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 	//
-	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (an answer of
-	// Hypersender's that cannot be understood); INTERNAL (a defect).
+	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+	// answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
 	GetProfilePicture(ctx context.Context, in *GetProfilePictureRequest, opts ...grpc.CallOption) (*GetProfilePictureResponse, error)
 }
 
@@ -95,48 +97,50 @@ func (c *contactServiceClient) GetProfilePicture(ctx context.Context, in *GetPro
 // All implementations must embed UnimplementedContactServiceServer
 // for forward compatibility.
 //
-// ContactService answers questions about contacts as one Hypersender instance sees them. Every method only reads, so
-// every method is safe to retry.
+// ContactService reads contacts through a Hypersender instance. Every method only reads, so every method is
+// safe to retry.
 type ContactServiceServer interface {
-	// Returns where the profile picture of one contact can be downloaded.
+	// Returns a link to the profile picture of one contact.
 	//
 	// A contact without a visible picture is a normal answer with state NOT_AVAILABLE, not an error.
 	//
-	// Every error carries google.rpc.ErrorInfo with domain hypersender-grpc and one of these reasons. UNAVAILABLE and
-	// RESOURCE_EXHAUSTED, but for MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also carry google.rpc.RetryInfo: ask again after
-	// that wait. Without RetryInfo, asking again changes nothing. The trailer grpc-retry-pushback-ms tells gRPC's own retries
-	// the same wait in milliseconds, or -1: not within this call, since the wait is longer than what is left of it, or since
-	// there is none.
+	// Every error carries google.rpc.ErrorInfo with the domain hypersender-grpc and one of the reasons below.
+	// The errors with UNAVAILABLE and RESOURCE_EXHAUSTED, except MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also
+	// carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again. For
+	// the retries of gRPC clients, the trailer grpc-retry-pushback-ms carries the same wait in milliseconds. It
+	// is -1 if the wait is longer than the rest of the call's time, or if there is no wait.
 	//
-	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names the field);
-	// UPSTREAM_REJECTED_REQUEST (by Hypersender, for this contact).
+	// INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names
+	// the field); UPSTREAM_REJECTED_REQUEST (Hypersender rejects the request for this contact).
 	//
-	// NOT_FOUND: NOT_ON_WHATSAPP, UPSTREAM_NOT_FOUND (no such contact); INSTANCE_NOT_CONFIGURED (the server has no token for
-	// the instance).
+	// NOT_FOUND: NOT_ON_WHATSAPP, UPSTREAM_NOT_FOUND (the contact does not exist); INSTANCE_NOT_CONFIGURED (the
+	// server has no token for the instance).
 	//
-	// UNAUTHENTICATED: CALLER_UNKNOWN (no token or certificate that is known); UPSTREAM_CREDENTIALS_REJECTED (Hypersender
-	// does not know the token that the call carries for it).
+	// UNAUTHENTICATED: CALLER_UNKNOWN (the call has no known token or certificate);
+	// UPSTREAM_CREDENTIALS_REJECTED (Hypersender does not know the token of the call).
 	//
-	// PERMISSION_DENIED: INSTANCE_NOT_ALLOWED (to this caller); UPSTREAM_CREDENTIALS_REJECTED (the call's own token is not
-	// for this instance).
+	// PERMISSION_DENIED: INSTANCE_NOT_ALLOWED (the caller may not use the instance);
+	// UPSTREAM_CREDENTIALS_REJECTED (the token of the call is not for the instance).
 	//
-	// FAILED_PRECONDITION: NOT_CACHED (with only_if_cached); INSTANCE_NOT_CONNECTED (to WhatsApp);
-	// UPSTREAM_CREDENTIALS_REJECTED (the server's own token).
+	// FAILED_PRECONDITION: NOT_CACHED (only_if_cached is set and the cache has no acceptable answer);
+	// INSTANCE_NOT_CONNECTED (the instance is not connected to WhatsApp); UPSTREAM_CREDENTIALS_REJECTED
+	// (Hypersender rejects the token of the server).
 	//
-	// RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance), UPSTREAM_RATE_LIMITED (by Hypersender);
-	// MESSAGE_TOO_LARGE (a request of more than 16 KiB) and METADATA_TOO_LARGE (more than 16 KiB of metadata), neither ever to
-	// be repeated.
+	// RESOURCE_EXHAUSTED: RATE_LIMITED (by the server, for the instance); UPSTREAM_RATE_LIMITED (by
+	// Hypersender); MESSAGE_TOO_LARGE (the request has more than 16 KiB); METADATA_TOO_LARGE (the metadata has
+	// more than 16 KiB).
 	//
-	// UNAVAILABLE: UPSTREAM_UNAVAILABLE, UPSTREAM_TIMEOUT, UPSTREAM_QUEUED, UPSTREAM_CIRCUIT_OPEN (Hypersender fails, is slow,
-	// queued the request, or is left alone for a while after failures); UPSTREAM_BLOCKED (the network in
-	// front of Hypersender turns the server away); INSTANCE_STARTING; OVERLOADED (the server).
+	// UNAVAILABLE: UPSTREAM_UNAVAILABLE (Hypersender fails or cannot be reached); UPSTREAM_TIMEOUT (Hypersender
+	// is slow); UPSTREAM_QUEUED (Hypersender queued the request); UPSTREAM_CIRCUIT_OPEN (the server pauses
+	// after failures of Hypersender); UPSTREAM_BLOCKED (the network in front of Hypersender blocks the server);
+	// INSTANCE_STARTING (the instance is starting); OVERLOADED (the server is at a limit).
 	//
-	// DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor trailer).
+	// DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (with neither RetryInfo nor the trailer).
 	//
-	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (of requests).
+	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 	//
-	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (an answer of
-	// Hypersender's that cannot be understood); INTERNAL (a defect).
+	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+	// answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
 	GetProfilePicture(context.Context, *GetProfilePictureRequest) (*GetProfilePictureResponse, error)
 	mustEmbedUnimplementedContactServiceServer()
 }

@@ -28,24 +28,24 @@ class _ProfilePictureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_P
     PROFILE_PICTURE_STATE_UNSPECIFIED: _ProfilePictureState.ValueType  # 0
     """Never sent by this version of the server."""
     PROFILE_PICTURE_STATE_PRESENT: _ProfilePictureState.ValueType  # 1
-    """Hypersender gave a link. It may lead to WhatsApp's default image."""
+    """Hypersender returned a link. It may lead to WhatsApp's default image."""
     PROFILE_PICTURE_STATE_NOT_AVAILABLE: _ProfilePictureState.ValueType  # 2
-    """Hypersender gave no usable link: none is set, privacy hides it, or Hypersender could not find out. Its answer is
-    the same for all.
+    """Hypersender returned no usable link: the contact has no picture, or hides it, or Hypersender could not
+    find out. Hypersender's answer is the same in each case.
     """
 
 class ProfilePictureState(_ProfilePictureState, metaclass=_ProfilePictureStateEnumTypeWrapper):
-    """Whether a contact has a picture that the instance can see. Values may be added; treat an unknown value like
+    """Whether a contact has a picture that the instance can see. Values may be added. Treat an unknown value like
     UNSPECIFIED.
     """
 
 PROFILE_PICTURE_STATE_UNSPECIFIED: ProfilePictureState.ValueType  # 0
 """Never sent by this version of the server."""
 PROFILE_PICTURE_STATE_PRESENT: ProfilePictureState.ValueType  # 1
-"""Hypersender gave a link. It may lead to WhatsApp's default image."""
+"""Hypersender returned a link. It may lead to WhatsApp's default image."""
 PROFILE_PICTURE_STATE_NOT_AVAILABLE: ProfilePictureState.ValueType  # 2
-"""Hypersender gave no usable link: none is set, privacy hides it, or Hypersender could not find out. Its answer is
-the same for all.
+"""Hypersender returned no usable link: the contact has no picture, or hides it, or Hypersender could not
+find out. Hypersender's answer is the same in each case.
 """
 Global___ProfilePictureState: _TypeAlias = ProfilePictureState  # noqa: Y015
 
@@ -58,31 +58,31 @@ class _CacheStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheStat
     CACHE_STATUS_UNSPECIFIED: _CacheStatus.ValueType  # 0
     """Never sent by this version of the server."""
     CACHE_STATUS_HIT: _CacheStatus.ValueType  # 1
-    """From the cache, still fresh."""
+    """The answer was in the cache and fresh."""
     CACHE_STATUS_MISS: _CacheStatus.ValueType  # 2
-    """Not in the cache: fetched."""
+    """The answer was not in the cache. It was fetched."""
     CACHE_STATUS_EXPIRED: _CacheStatus.ValueType  # 3
-    """In the cache but too old for the policy: fetched again."""
+    """The answer in the cache was no longer fresh. A new one was fetched."""
     CACHE_STATUS_REFRESHED: _CacheStatus.ValueType  # 4
-    """In the cache, but cache_control asked for a newer one: fetched again."""
+    """The answer in the cache was too old for cache_control. A new one was fetched."""
     CACHE_STATUS_STALE: _CacheStatus.ValueType  # 5
-    """From the cache, beyond its lifetime: being refreshed, or the fetch failed."""
+    """The answer was in the cache and no longer fresh. It is being refreshed, or the fetch failed."""
 
 class CacheStatus(_CacheStatus, metaclass=_CacheStatusEnumTypeWrapper):
-    """Where an answer came from. Values may be added."""
+    """The source of an answer. Values may be added."""
 
 CACHE_STATUS_UNSPECIFIED: CacheStatus.ValueType  # 0
 """Never sent by this version of the server."""
 CACHE_STATUS_HIT: CacheStatus.ValueType  # 1
-"""From the cache, still fresh."""
+"""The answer was in the cache and fresh."""
 CACHE_STATUS_MISS: CacheStatus.ValueType  # 2
-"""Not in the cache: fetched."""
+"""The answer was not in the cache. It was fetched."""
 CACHE_STATUS_EXPIRED: CacheStatus.ValueType  # 3
-"""In the cache but too old for the policy: fetched again."""
+"""The answer in the cache was no longer fresh. A new one was fetched."""
 CACHE_STATUS_REFRESHED: CacheStatus.ValueType  # 4
-"""In the cache, but cache_control asked for a newer one: fetched again."""
+"""The answer in the cache was too old for cache_control. A new one was fetched."""
 CACHE_STATUS_STALE: CacheStatus.ValueType  # 5
-"""From the cache, beyond its lifetime: being refreshed, or the fetch failed."""
+"""The answer was in the cache and no longer fresh. It is being refreshed, or the fetch failed."""
 Global___CacheStatus: _TypeAlias = CacheStatus  # noqa: Y015
 
 @_typing.final
@@ -99,29 +99,30 @@ class ProfilePicture(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
-    """Instance that was asked; a UUID in lower case."""
+    """The instance that was asked. A UUID is in lower case."""
     chat_id: _builtins.str
-    """Contact in canonical form, such as 15551234567, 15551234567@c.us or 100875997589545@lid."""
+    """The contact in canonical form, such as 15551234567, 15551234567@c.us or 100875997589545@lid."""
     state: Global___ProfilePictureState.ValueType
-    """Whether there is a picture to show."""
+    """Whether there is a picture."""
     url: _builtins.str
-    """Temporary link to the image, as a rule HTTPS on WhatsApp's CDN. Set exactly when state is PRESENT. Opaque and secret: it is
-    signed, and anyone who holds it can fetch the image until it expires.
+    """A temporary link to the image, usually HTTPS on WhatsApp's CDN. Set if and only if state is PRESENT. The
+    link is opaque and secret: it is signed, and anyone who has it can fetch the image until it expires.
     """
     fingerprint: _builtins.str
-    """Stays the same while the picture stays the same, although url changes with every signature; different pictures have
-    different ones. Compare for equality only. This, not url, is what to store. Set exactly when url is. For WhatsApp's own
-    links it is the name of the file; for all others 32 hexadecimal digits, a hash of url without its signature. Versions of
-    the server before the hash gave the last segment of the path there: what was stored for such links differs once.
+    """Identifies the picture: it stays the same while the picture stays the same, although each url has another
+    signature, and different pictures have different ones. Store this, not url, and compare it for equality
+    only. Set if and only if url is set. For WhatsApp's own links it is the name of the file. For other links
+    it is a hash of url without its signature, in 32 hexadecimal digits. Earlier versions of the server set
+    it to the last segment of the path for other links, so that a stored one differs once.
     """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
-        """When Hypersender gave this answer."""
+        """The time at which Hypersender gave this answer."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When url stops working, read from the link, whoever signed it. Unset when the link does not say. In the past when Hypersender itself has
-        just handed out a link that is already dead.
+        """The time at which url stops working, read from the link. Unset if the link does not contain it. In the
+        past if Hypersender has just returned an expired link.
         """
 
     def __init__(
@@ -145,7 +146,7 @@ Global___ProfilePicture: _TypeAlias = ProfilePicture  # noqa: Y015
 
 @_typing.final
 class CacheInfo(_message.Message):
-    """How the answer was found. Names follow RFC 9211 (HTTP Cache-Status)."""
+    """How the server found an answer. Names follow RFC 9211 (HTTP Cache-Status)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -154,16 +155,16 @@ class CacheInfo(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     COLLAPSED_FIELD_NUMBER: _builtins.int
     status: Global___CacheStatus.ValueType
-    """Where the answer came from."""
+    """The source of the answer."""
     collapsed: _builtins.bool
-    """True when this call waited for a fetch that another call had started."""
+    """True if this call waited for a fetch that another call had started."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
-        """How old the answer is; zero when it was fetched for this call."""
+        """The age of the answer. Zero if it was fetched for this call."""
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How much longer the server counts the answer as fresh. Negative once it does not."""
+        """The time for which the answer is still fresh. Negative if it is no longer fresh."""
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ Global___CacheInfo: _TypeAlias = CacheInfo  # noqa: Y015
 
 @_typing.final
 class CacheControl(_message.Message):
-    """What the caller accepts from the cache. Names follow RFC 9111 and RFC 5861."""
+    """The answers that the caller accepts from the cache. Names follow RFC 9111 and RFC 5861."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -192,23 +193,27 @@ class CacheControl(_message.Message):
     STALE_IF_ERROR_FIELD_NUMBER: _builtins.int
     ONLY_IF_CACHED_FIELD_NUMBER: _builtins.int
     only_if_cached: _builtins.bool
-    """Never ask Hypersender: a contact that is not cached fails with FAILED_PRECONDITION and reason NOT_CACHED."""
+    """If true, the server does not ask Hypersender. A call for a contact that is not cached fails with
+    FAILED_PRECONDITION and the reason NOT_CACHED.
+    """
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """Oldest acceptable answer. Unset: the server's policy. Zero: ask Hypersender again, unless the server did so within
-        its refresh floor.
+        """The oldest acceptable answer. Unset: the server decides. Zero: the server asks Hypersender again, unless
+        it did so within its refresh floor.
         """
 
     @_builtins.property
     def min_fresh(self) -> _duration_pb2.Duration:
-        """url should keep working at least this long: a stored link with less is fetched anew, unless the server asked within
-        its refresh floor. Ignored when the expiry of the link is unknown. What Hypersender then gives is returned even when it
-        is shorter; expire_time tells.
+        """The shortest acceptable rest of url's life. The server replaces a stored link with less, unless it asked
+        Hypersender within its refresh floor. Ignored if the expiry of the link is unknown. A new link from
+        Hypersender is returned even if it has less; see expire_time.
         """
 
     @_builtins.property
     def stale_if_error(self) -> _duration_pb2.Duration:
-        """How far beyond its lifetime an answer may be served. Unset: the server's policy. Zero: never."""
+        """The longest acceptable time after the end of an answer's freshness. Unset: the server decides. Zero: no
+        stale answer.
+        """
 
     def __init__(
         self,
@@ -236,12 +241,14 @@ class GetProfilePictureRequest(_message.Message):
     CHAT_ID_FIELD_NUMBER: _builtins.int
     CACHE_CONTROL_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
-    """Instance to ask (UUID). Empty: the server's default instance."""
+    """The instance to ask, usually a UUID. Empty: the server's default instance."""
     chat_id: _builtins.str
-    """Required. Contact: a phone number in digits, or a chat id such as 15551234567@c.us or 100875997589545@lid."""
+    """Required. Contact: a phone number in digits, or a chat id such as 15551234567@c.us or
+    100875997589545@lid.
+    """
     @_builtins.property
     def cache_control(self) -> Global___CacheControl:
-        """What to accept from the cache. Unset: the server's policy."""
+        """The answers to accept from the cache. Unset: the server decides."""
 
     def __init__(
         self,
@@ -268,11 +275,11 @@ class GetProfilePictureResponse(_message.Message):
     CACHE_INFO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile_picture(self) -> Global___ProfilePicture:
-        """The answer."""
+        """The picture."""
 
     @_builtins.property
     def cache_info(self) -> Global___CacheInfo:
-        """How it was found."""
+        """How the server found the answer."""
 
     def __init__(
         self,

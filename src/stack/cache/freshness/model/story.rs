@@ -86,8 +86,8 @@ impl Story {
             entry.finding == finding(&held.told) && self.since_start(entry.fetched.instant) == held.told.at;
         let times = [entry.fresh_until, entry.asked_at()].map(|instant| self.since_start(instant));
         self.entry = Some(entry);
-        self.expect("7: the right answer is kept", same)?;
-        self.expect("5: for as long as it should", times == [held.fresh_until, held.asked_at])?;
+        self.expect("rule 7: the right answer is kept", same)?;
+        self.expect("rule 5: for as long as it should", times == [held.fresh_until, held.asked_at])?;
         Ok(answer)
     }
 
@@ -140,7 +140,7 @@ impl Story {
             | Err(LookupError::CredentialsRejected(_) | LookupError::RequestRejected) => false,
             Err(_) => good,
         };
-        self.expect("9: what is stored stands in where it may", stored.is_some() == masks)?;
+        self.expect("rule 9: what is stored stands in where it may", stored.is_some() == masks)?;
         if let Some(answer) = stored {
             return self.check_stored(answer, control);
         }
@@ -149,7 +149,7 @@ impl Story {
             (Err(error), Err(given)) => error == given,
             _ => false,
         };
-        self.expect("9: else what the fetch gave is passed on", passed_on)
+        self.expect("rule 9: else what the fetch gave is passed on", passed_on)
     }
 
     /// What holds for every stored answer that reaches a caller, however it came to be chosen.
@@ -159,19 +159,19 @@ impl Story {
         let hit = answer.cache.status == CacheStatus::Hit;
         let in_floor = self.at < told.at + micros(self.settings.refresh_floor);
         let passed_on = hit && told.is_dead(told.wall) && in_floor;
-        self.expect("6: no link in its last minute", !told.is_dead(self.wall) || passed_on)?;
-        self.expect("6: no link longer than it is trusted", told.is_trusted(self.at))?;
-        self.expect("6: a link that came dead is never stale", hit || !told.is_dead(told.wall))?;
-        self.expect("9: not found is never stale", hit || told.said != Said::NotFound)?;
-        self.expect("10: none stale for 0", hit || control.stale_if_error != Some(Duration::ZERO))?;
-        self.expect("11: the answer is the stored one", answer.finding == finding(told))?;
+        self.expect("rule 6: no link in its last minute", !told.is_dead(self.wall) || passed_on)?;
+        self.expect("rule 6: no link longer than it is trusted", told.is_trusted(self.at))?;
+        self.expect("rule 6: a link that came dead is never stale", hit || !told.is_dead(told.wall))?;
+        self.expect("rule 9: not found is never stale", hit || told.said != Said::NotFound)?;
+        self.expect("rule 10: none stale for 0", hit || control.stale_if_error != Some(Duration::ZERO))?;
+        self.expect("rule 11: the answer is the stored one", answer.finding == finding(told))?;
         let age = micros(answer.cache.age);
-        self.expect("11: the age is the time since the fetch", age == self.at - told.at)?;
+        self.expect("rule 11: the age is the time since the fetch", age == self.at - told.at)?;
         let ttl = match answer.cache.ttl {
             Ttl::Left(left) => micros(left),
             Ttl::Past(past) => -micros(past),
         };
-        self.expect("11: age and ttl add up", age + ttl == held.fresh_until - told.at)
+        self.expect("rule 11: age and ttl add up", age + ttl == held.fresh_until - told.at)
     }
 
     fn held(&self) -> Held {

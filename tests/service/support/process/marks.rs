@@ -1,18 +1,18 @@
-//! What the tokens, numbers and links of all tests are known by, wherever they leak.
+//! The marks of secrets: texts in the tokens, numbers and links of all tests that occur nowhere else.
 
 use tonic::Status;
 
-/// Stands in every token of a test.
+/// Part of every token of a test.
 pub const TOKEN: &str = "Zq9mark";
-/// The one that the sandbox knows.
+/// The token that the sandbox accepts.
 const SANDBOX_TOKEN: &str = "sandbox-token";
 
-/// How the numbers of the tests begin.
+/// The first digits of the phone numbers of the tests.
 const NUMBERS: [&str; 3] = ["1555123", "4917099", "100875997589545"];
-/// Parts of links; each link has several, so that half of one is known, too.
+/// Parts of links. Each link has several of them, so that half a link is found, too.
 const LINKS: [&str; 9] =
     ["://pps.", "/v/t61", "?oe=", "&oe=", "oh=01_", "01_Q5Aa", "778899001122", "374498176", "default-avatar"];
-/// What Hypersender says in its own words, and a password in a URL.
+/// Messages of Hypersender, and a password in a URL.
 const WORDS: [&str; 3] = ["Upstream speaks", "Marked words of upstream", "Zq9password"];
 
 /// The first line with the mark of a token.
@@ -26,14 +26,14 @@ pub fn any_in(text: &str) -> Option<&str> {
     line_with(text, coded.chain([&LINKS[..], &WORDS].concat().into_iter().map(str::to_owned)))
 }
 
-/// Fails for a status whose message, metadata or details hold a mark.
+/// Panics if the message, the metadata or the details of a status contain a mark.
 #[track_caller]
 pub fn assert_none_in(status: &Status) {
     let text = format!("{status:?} {}", String::from_utf8_lossy(status.details()));
-    assert_eq!(any_in(&text), None, "stands in a status");
+    assert_eq!(any_in(&text), None, "a secret is in a status");
 }
 
-/// As it is, and as what shows bytes would show it.
+/// The mark itself, and its bytes as hexadecimal and as decimal numbers, the forms of a debug output.
 fn forms(mark: &str) -> [String; 3] {
     let bytes = |form: fn(u8) -> String| mark.bytes().map(form).collect::<Vec<_>>();
     [mark.to_owned(), bytes(|byte| format!("{byte:02x}")).concat(), bytes(|byte| byte.to_string()).join(", ")]

@@ -1,39 +1,17 @@
-//! What is counted, and under which labels.
+//! The metrics: the events that they count, and their labels.
 
-use hypersender_grpc::grpc::contact::{
-    GetProfilePictureRequest, contact_service_client::ContactServiceClient,
-};
-use tonic::{Code, Request, client::Grpc};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use std::time::Duration;
 
-use crate::support::{Samples, Service, patiently};
+use hypersender_grpc::grpc::contact::GetProfilePictureRequest;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
 
-fn calls(metric: &str, kind: &str, service: &str, method: &str, code: &str) -> String {
-    let code = if code.is_empty() { String::new() } else { format!(",grpc_code=\"{code}\"") };
-    format!("{metric}{{grpc_type=\"{kind}\",grpc_service=\"{service}\",grpc_method=\"{method}\"{code}}}")
-}
-
-const CONTACTS: &str = "hypersender.contact.v1.ContactService";
+use crate::support::{CONTACTS, Samples, Service, about, calls};
 
 #[track_caller]
 fn assert_values(samples: &Samples, expected: &[(&str, f64)]) {
     let found: Vec<_> = expected.iter().map(|(name, _)| (*name, samples.value(name))).collect();
     assert_eq!(found, expected, "{}", samples.0);
-}
-
-/// Samples once `name` has `value`: a call is counted a little after its caller has the answer.
-async fn once(service: &Service, name: &str, value: f64) -> Samples {
-    patiently(name, async {
-        loop {
-            let samples = service.metrics().await;
-            #[expect(clippy::float_cmp, reason = "counts are whole")]
-            if samples.value(name) == value {
-                break samples;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
 }
 
 #[tokio::test]
@@ -42,38 +20,37 @@ async fn calls_of_every_service_are_counted_by_code() {
     assert_eq!(service.look_up("15551230001").await, Code::Ok);
     assert_eq!(service.look_up("15551230006").await, Code::NotFound);
     assert_eq!(service.look_up("not a number").await, Code::InvalidArgument);
-    let mut health = HealthClient::new(service.channel().await);
+    let mut health = service.health().await;
     health.check(HealthCheckRequest::default()).await.unwrap();
     let watch = health.watch(HealthCheckRequest::default()).await.unwrap();
 
     let handled =
-        |kind, service, method, code| calls("grpc_server_handled_total", kind, service, method, code);
+        |kind, service, method, code| calls("grpc_server_handled_total", kind, service, method, Some(code));
     let health = "grpc.health.v1.Health";
     let canceled = handled("server_stream", health, "Watch", "Canceled");
-    let watching = calls("grpc_server_started_total", "server_stream", health, "Watch", "");
+    let watching = calls("grpc_server_started_total", "server_stream", health, "Watch", None);
     assert_values(&service.metrics().await, &[(&watching, 1.0), (&canceled, 0.0)]);
     drop(watch);
-    let samples = once(&service, &canceled, 1.0).await;
+    let samples = service.counted(&canceled, 1.0).await;
     for code in ["OK", "NotFound", "InvalidArgument"] {
         let name = handled("unary", CONTACTS, "GetProfilePicture", code);
         assert_values(&samples, &[(&name, 1.0)]);
     }
     assert_values(&samples, &[(&handled("unary", health, "Check", "OK"), 1.0)]);
-    let times = calls("grpc_server_handling_seconds_count", "unary", CONTACTS, "GetProfilePicture", "");
-    let started = calls("grpc_server_started_total", "unary", CONTACTS, "GetProfilePicture", "");
+    let times = calls("grpc_server_handling_seconds_count", "unary", CONTACTS, "GetProfilePicture", None);
+    let started = calls("grpc_server_started_total", "unary", CONTACTS, "GetProfilePicture", None);
     assert_values(&samples, &[(&times, 3.0), (&started, 3.0)]);
 }
 
 #[tokio::test]
 async fn a_deadline_that_passes_is_counted_as_such() {
     let service = Service::start(&[]).await;
-    let mut client = ContactServiceClient::new(service.channel().await);
-    let chat_id = "15551230012".to_owned();
-    let mut request = Request::new(GetProfilePictureRequest { chat_id, ..Default::default() });
-    request.set_timeout(std::time::Duration::from_secs(1));
-    client.get_profile_picture(request).await.unwrap_err();
-    let name = calls("grpc_server_handled_total", "unary", CONTACTS, "GetProfilePicture", "DeadlineExceeded");
-    once(&service, &name, 1.0).await;
+    let mut request = Request::new(about("15551230012"));
+    request.set_timeout(Duration::from_secs(1));
+    service.client().await.get_profile_picture(request).await.unwrap_err();
+    let name =
+        calls("grpc_server_handled_total", "unary", CONTACTS, "GetProfilePicture", Some("DeadlineExceeded"));
+    service.counted(&name, 1.0).await;
 }
 
 #[tokio::test]
@@ -116,7 +93,7 @@ async fn links_that_are_no_use_are_counted() {
 
 #[tokio::test]
 async fn retries_limits_and_the_breaker_are_counted() {
-    // Three turns: two for a fetch that is tried again, one for another; none is left for the third.
+    // The rate limit allows three attempts: two for a fetch that is retried and one for the next fetch.
     let service = Service::start(&["--rate", "0.001", "--burst", "3"]).await;
     assert_eq!(service.look_up("15551230009").await, Code::Ok);
     let expected = [
@@ -144,7 +121,7 @@ async fn joined_fetches_are_counted_and_those_in_progress_shown() {
     let service = Service::start(&[]).await;
     let (first, second, ()) =
         tokio::join!(service.look_up("15551230011"), service.look_up("15551230011"), async {
-            once(&service, "hypersender_flights", 1.0).await;
+            service.counted("hypersender_flights", 1.0).await;
         });
     assert_eq!((first, second), (Code::Ok, Code::Ok));
     let expected = [("hypersender_flights", 0.0), ("hypersender_collapsed_total", 1.0)];
@@ -156,24 +133,14 @@ async fn nothing_that_a_caller_names_becomes_a_label() {
     let service = Service::start(&[]).await;
     let before = service.metrics().await;
     for (instance, chat_id) in [("shop-of-anna", "15551239876"), ("shop-of-ben", "15551239877")] {
-        let mut client = ContactServiceClient::new(service.channel().await);
-        let request = GetProfilePictureRequest {
-            instance: instance.to_owned(),
-            chat_id: chat_id.to_owned(),
-            ..Default::default()
-        };
-        client.get_profile_picture(request).await.unwrap();
+        let request = GetProfilePictureRequest { instance: instance.to_owned(), ..about(chat_id) };
+        service.ask(request, &[]).await.unwrap();
     }
     for path in ["/made.up.Service/Method", "/hypersender.contact.v1.ContactService/MadeUp"] {
-        let mut client = Grpc::new(service.channel().await);
-        patiently("a ready channel", client.ready()).await.unwrap();
-        let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckRequest>::default();
-        let request = Request::new(HealthCheckRequest::default());
-        let answer = client.unary(request, path.parse().unwrap(), codec).await;
-        assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+        assert_eq!(service.call(path).await.unwrap_err().code(), Code::Unimplemented);
     }
-    let unknown = calls("grpc_server_handled_total", "unary", "unknown", "unknown", "Unimplemented");
-    let after = once(&service, &unknown, 2.0).await;
+    let unknown = calls("grpc_server_handled_total", "unary", "unknown", "unknown", Some("Unimplemented"));
+    let after = service.counted(&unknown, 2.0).await;
     for secret in ["anna", "ben", "1555123", "made", "MadeUp", "http"] {
         assert!(!after.0.contains(secret), "{secret:?} is in {}", after.0);
     }

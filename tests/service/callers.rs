@@ -1,16 +1,15 @@
-//! Who may call: tokens, instances, and the file that names them, read anew while the service runs.
+//! Callers: their tokens, their instances, and the callers file, which is reloaded while the service runs.
 
 use std::fs;
 
-use hypersender_grpc::sandbox::Sandbox;
+use hypersender_grpc::{grpc::contact::GetProfilePictureRequest, sandbox::Sandbox};
 use tempfile::NamedTempFile;
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_health::pb::HealthCheckRequest;
 
-use super::door::{Door, Refusal};
+use crate::support::{CHAT, Launch, Refusal, Service, about};
 
-const CHAT: &str = "15551230001";
-/// Tokens and their SHA-256, by sha256sum.
+/// A token, and its hash from sha256sum.
 const CRM: &str = "Zq9mark-crm-4f1d";
 const CRM_HASH: &str = "941aa06230ab13406106f3d7f5aee6d5a11dd39c009de0c6c4608e5aa3b27b1c";
 const SHOP: &str = "12|Zq9mark-shop-9c";
@@ -27,9 +26,13 @@ fn write(file: &NamedTempFile, text: &str) {
     fs::write(file.path(), text).unwrap();
 }
 
-async fn open(file: &NamedTempFile) -> Door {
-    let path = file.path().to_str().unwrap();
-    Door::open(&[("HYPERSENDER_GRPC_SANDBOX", "true"), ("HYPERSENDER_GRPC_CALLERS_FILE", path)]).await
+async fn open(file: &NamedTempFile) -> Service {
+    Service::start(&["--callers-file", file.path().to_str().unwrap()]).await
+}
+
+async fn look_up(service: &Service, authorization: &[&str], instance: &str) -> Result<(), Refusal> {
+    let request = GetProfilePictureRequest { instance: instance.into(), ..about(CHAT) };
+    service.ask_as(authorization, request).await.map(drop)
 }
 
 fn unknown() -> Result<(), Refusal> {
@@ -45,15 +48,15 @@ const TWO: &str = "[callers.crm]\ntoken_sha256 = \"CRM_HASH\"\ninstances = [\"*\
 
 #[tokio::test]
 async fn a_caller_is_known_by_its_token_and_kept_to_its_instances() {
-    let door = open(&file(TWO)).await;
+    let service = open(&file(TWO)).await;
     let [crm, shop] = [CRM, SHOP].map(|token| format!("Bearer {token}"));
     let (crm, shop) = (crm.as_str(), shop.as_str());
     let scheme = format!("bEaReR {CRM}");
     let check = async |authorization: &[&str], instance: &str, expected: Result<(), Refusal>| {
-        let answer = door.look_up(authorization, instance, CHAT).await.map(drop);
+        let answer = look_up(&service, authorization, instance).await;
         assert_eq!(answer, expected, "{authorization:?}, {instance:?}");
     };
-    // The picture is in the cache after the first row: whoever is refused later is refused in spite of that.
+    // The picture is in the cache after the first row. Later refusals happen in spite of that.
     check(&[crm], "shop-1", Ok(())).await;
     check(&[crm], "", Ok(())).await;
     check(&[&scheme], "any", Ok(())).await;
@@ -72,50 +75,50 @@ async fn a_caller_is_known_by_its_token_and_kept_to_its_instances() {
     check(&[crm, crm], "shop-1", unknown()).await;
     check(&[crm, "Bearer Zq9mark-other"], "shop-1", unknown()).await;
     check(&["Bearer Zq9mark-other", crm], "shop-1", unknown()).await;
-    // A name that none could have is the caller's mistake, as ever.
+    // An instance with an invalid name is reported as an invalid argument, like without callers.
     let invalid = (Code::InvalidArgument, "INSTANCE_INVALID".to_owned());
     check(&[shop], "a/b", Err(invalid)).await;
 
-    // Probes carry no token.
-    let health = HealthClient::new(door.channel()).check(HealthCheckRequest::default()).await;
+    // Health checks need no token.
+    let health = service.health().await.check(HealthCheckRequest::default()).await;
     assert_eq!(health.unwrap().into_inner().status, 1);
     for hash in [CRM_HASH, SHOP_HASH] {
-        assert!(!door.logs().contains(hash));
+        assert!(!service.logs().contains(hash));
     }
 }
 
 #[tokio::test]
 async fn a_hangup_reads_the_file_anew_and_a_broken_one_changes_nothing() {
     let file = file(TWO);
-    let door = open(&file).await;
+    let service = open(&file).await;
     let [crm, shop] = [CRM, SHOP].map(|token| format!("Bearer {token}"));
     let check = async |crm_may: Result<(), Refusal>, shop_may: Result<(), Refusal>| {
-        assert_eq!(door.look_up(&[&crm], "shop-1", CHAT).await.map(drop), crm_may);
-        assert_eq!(door.look_up(&[&shop], "shop-1", CHAT).await.map(drop), shop_may);
+        assert_eq!(look_up(&service, &[&crm], "shop-1").await, crm_may);
+        assert_eq!(look_up(&service, &[&shop], "shop-1").await, shop_may);
     };
     check(Ok(()), Ok(())).await;
 
     write(&file, "[callers.shop]\ntoken_sha256 = \"SHOP_HASH\"\ninstances = [\"shop-2\"]\n");
     check(Ok(()), Ok(())).await;
-    door.signal("HUP", "read the callers file again").await;
+    service.signalled("HUP", "read the callers file again").await;
     check(unknown(), not_allowed()).await;
 
     let broken = format!("[callers.crm]\ntoken_sha256 = \"{CRM}\"\ninstances = []\n[callers.x]\n");
     write(&file, &broken);
-    let line = door.signal("HUP", "neither token_sha256 nor certificate").await;
+    let line = service.signalled("HUP", "neither token_sha256 nor certificate").await;
     let path = file.path().to_str().unwrap();
     assert!(line.contains(&format!("{path}: caller x")) && line.contains(r#""level":"WARN""#), "{line}");
     for fault in ["caller crm: token_sha256: must be 64", "caller crm: instances: the list is empty"] {
-        assert!(door.logs().contains(fault), "{fault}");
+        assert!(service.logs().contains(fault), "{fault}");
     }
     check(unknown(), not_allowed()).await;
     fs::remove_file(file.path()).unwrap();
-    door.signal("HUP", &format!("{path}: cannot read the file")).await;
+    service.signalled("HUP", &format!("{path}: cannot read the file")).await;
     check(unknown(), not_allowed()).await;
 
     fs::write(file.path(), format!("[callers.a]\ntoken_sha256 = \"{CRM_HASH}\"\ninstances = [\"*\"]\n"))
         .unwrap();
-    door.signal("HUP", "read the callers file again").await;
+    service.signalled("HUP", "read the callers file again").await;
     check(Ok(()), unknown()).await;
 }
 
@@ -135,10 +138,11 @@ async fn a_service_that_is_open_says_so_beyond_this_machine_alone() {
         (&[sandbox, everywhere, callers], false, true),
         (&[sandbox, everywhere, passthrough], true, true),
     ] {
-        let door = Door::open(variables).await;
-        // Any call: the warnings come before it is answered.
-        let _ = door.look_up(&[], "", CHAT).await;
-        let warned = [TO_ALL, IN_CLEAR].map(|warning| door.logs().contains(warning));
+        let mut service = Launch::serve().variables(variables).start().await;
+        // The log is complete once the process has ended.
+        service.signal("INT").await;
+        assert_eq!(service.exit_code().await, 0, "{variables:?}");
+        let warned = [TO_ALL, IN_CLEAR].map(|warning| service.logs().contains(warning));
         assert_eq!(warned, [to_all, in_clear], "{variables:?}");
     }
 }

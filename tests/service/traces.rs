@@ -1,33 +1,26 @@
-//! Traces: what a collector gets of calls and attempts, and that calls need no collector.
+//! Traces: the spans of calls and attempts in a collector, and that calls need no collector.
 
 use std::{fmt::Write, net::TcpListener};
 
-use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
-use hypersender_grpc::grpc::contact::{
-    CacheControl, GetProfilePictureRequest, contact_service_client::ContactServiceClient,
-};
+use hypersender_grpc::grpc::contact::GetProfilePictureRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use rcgen::generate_simple_self_signed;
-use tempfile::NamedTempFile;
-use tonic::{Code, Request, client::Grpc, transport::Identity};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
 
-use super::{
-    collector::{Collector, attribute, attributes, is_error, is_server},
-    door::Door,
-    support::{Service, patiently, serve},
+use crate::support::{
+    Authority, CHAT, Collector, Launch, Reply, Service, Upstream, about, attribute, attributes, is_error,
+    is_server,
 };
-use crate::process::Launch;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const METHOD: &str = "hypersender.contact.v1.ContactService/GetProfilePicture";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-/// The service on its sandbox, which sends spans soon after they end.
+/// The command that starts a service in front of its sandbox. It exports spans soon after they end.
 fn tracing(endpoint: &str, flags: &[&str]) -> Launch {
-    let launch = serve(&["--sandbox"]).flags(flags);
+    let launch = Service::sandboxed().flags(flags);
     launch.variable(ENDPOINT, endpoint).variable("OTEL_BSP_SCHEDULE_DELAY", "50")
 }
 
@@ -35,15 +28,9 @@ async fn start(collector: &Collector, flags: &[&str]) -> Service {
     tracing(&collector.endpoint(), flags).start().await
 }
 
-/// Looks up `chat_id` with these entries of metadata.
+/// Makes a call for the picture of `chat_id` with these entries of metadata, and returns its code.
 async fn look_up(service: &Service, chat_id: &str, metadata: &[(&'static str, &str)]) -> Code {
-    let mut client = ContactServiceClient::new(service.channel().await);
-    let mut request =
-        Request::new(GetProfilePictureRequest { chat_id: chat_id.to_owned(), ..Default::default() });
-    for (name, value) in metadata {
-        request.metadata_mut().append(*name, value.parse().unwrap());
-    }
-    let answer = patiently("an answer", client.get_profile_picture(request)).await;
+    let answer = service.ask(about(chat_id), metadata).await;
     answer.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
@@ -67,7 +54,7 @@ async fn a_call_and_its_attempt_are_part_of_the_callers_trace() {
     let service = start(&collector, &[]).await;
     let parent = format!("00-{TRACE}-{CALLER}-01");
     let trace = [("traceparent", parent.as_str()), ("tracestate", "shop=1")];
-    assert_eq!(look_up(&service, "15551230001", &trace).await, Code::Ok);
+    assert_eq!(look_up(&service, CHAT, &trace).await, Code::Ok);
     let [attempt, call] = collector.spans(2).await.try_into().unwrap();
 
     assert_eq!((call.name.as_str(), is_server(&call), is_error(&call)), (METHOD, true, false));
@@ -104,8 +91,8 @@ async fn a_hit_has_a_span_and_no_attempt() {
         .start()
         .await;
     for _ in 0..2 {
-        // What cannot be read is ignored: each call begins a trace.
-        look_up(&service, "15551230001", &[("traceparent", "00-1-1-01")]).await;
+        // An invalid `traceparent` is ignored, and each call begins a trace.
+        look_up(&service, CHAT, &[("traceparent", "00-1-1-01")]).await;
     }
     let [_, miss, hit] = collector.spans(3).await.try_into().unwrap();
     assert_attributes(&hit, &[("hypersender.cache.status", "hit"), ("rpc.response.status_code", "OK")]);
@@ -121,16 +108,12 @@ async fn what_nobody_wants_to_see_has_no_span() {
     let service = start(&collector, &[]).await;
     let unsampled = format!("00-{TRACE}-{CALLER}-00");
     look_up(&service, "15551230002", &[("traceparent", &unsampled)]).await;
-    HealthClient::new(service.channel().await).check(HealthCheckRequest::default()).await.unwrap();
+    service.health().await.check(HealthCheckRequest::default()).await.unwrap();
     for path in ["/made.up.Service/Method", "/hypersender.contact.v1.ContactService/MadeUp"] {
-        let mut client = Grpc::new(service.channel().await);
-        patiently("a ready channel", client.ready()).await.unwrap();
-        let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckRequest>::default();
-        let request = Request::new(HealthCheckRequest::default());
-        client.unary(request, path.parse().unwrap(), codec).await.unwrap_err();
+        service.call(path).await.unwrap_err();
     }
-    // Spans arrive in the order in which they ended.
-    look_up(&service, "15551230001", &[]).await;
+    // Spans arrive in the order of their ends, so that no later span can follow.
+    look_up(&service, CHAT, &[]).await;
     let spans = collector.spans(2).await;
     assert!(spans.iter().all(|span| hex(&span.trace_id) != TRACE), "{spans:#?}");
 }
@@ -140,9 +123,9 @@ async fn the_sampler_is_that_of_the_variables() {
     let collector = Collector::start().await;
     let launch = tracing(&collector.endpoint(), &[]);
     let service = launch.variable("OTEL_TRACES_SAMPLER", "parentbased_always_off").start().await;
-    look_up(&service, "15551230001", &[]).await;
+    look_up(&service, CHAT, &[]).await;
     let sampled = format!("00-{TRACE}-{CALLER}-01");
-    look_up(&service, "15551230001", &[("traceparent", &sampled)]).await;
+    look_up(&service, CHAT, &[("traceparent", &sampled)]).await;
     assert_eq!(hex(&collector.spans(1).await[0].trace_id), TRACE);
 }
 
@@ -189,11 +172,11 @@ async fn a_call_that_joins_a_fetch_points_to_the_call_that_began_it() {
 #[tokio::test]
 async fn a_background_refresh_is_part_of_the_call_that_asked_for_it() {
     let collector = Collector::start().await;
-    // Stale at once, and not too young to be fetched again.
+    // The answer is stale at once, and no refresh floor delays the next fetch.
     let flags = ["--cache-ttl", "0", "--refresh-floor", "0"];
     let service = start(&collector, &flags).await;
     for _ in 0..2 {
-        look_up(&service, "15551230001", &[]).await;
+        look_up(&service, CHAT, &[]).await;
     }
     let spans = collector.spans(4).await;
     let stale = |span: &&Span| attribute(span, "hypersender.cache.status").as_deref() == Some("stale");
@@ -202,7 +185,7 @@ async fn a_background_refresh_is_part_of_the_call_that_asked_for_it() {
     assert_eq!(attempt.parent_span_id, call.span_id);
 }
 
-/// Each looks like nothing else.
+/// The marks of secrets.
 const TOKEN: &str = "7|Zq9markedtoken";
 const NUMBER: &str = "4917099887766";
 const FILE: &str = "778899001122";
@@ -215,34 +198,27 @@ async fn no_secret_and_no_contact_is_in_a_trace_and_none_of_the_collectors_in_a_
     let link = format!("https://pps.whatsapp.net/v/{FILE}_n.jpg?oh={WORDS}&oe=7FFFFFFF").replace(' ', "+");
     let body = format!(r#"{{"message":"{WORDS}","data":{{"profilePictureURL":"{link}"}}}}"#);
     let failed = format!(r#"{{"message":"{WORDS} {NUMBER} {TOKEN}"}}"#);
-    let answer = |status: StatusCode, body: String| {
-        let headers = [("content-type", "application/json"), ("s-request-id", WORDS)];
-        get(move || async move { (status, headers, body).into_response() })
-    };
-    let routes = Router::new()
-        .route(&format!("/{INSTANCE}/contacts/profile-picture"), answer(StatusCode::OK, body))
-        .fallback_service(answer(StatusCode::BAD_GATEWAY, failed));
-    let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let root = format!("http://{}", upstream.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(upstream, routes).await.unwrap() });
+    let replies = [Reply::json(200, body), Reply::json(502, failed)];
+    let upstream = Upstream::start(replies.map(|reply| reply.header("s-request-id", WORDS))).await;
 
     let collector = Collector::start().await;
     let headers = format!("x-key={HEADER}");
-    let variables = [
-        (ENDPOINT, collector.endpoint()),
-        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
-        ("OTEL_EXPORTER_OTLP_HEADERS", headers),
-        ("HYPERSENDER_WHATSAPP_BASE_URL", root),
-        ("HYPERSENDER_WHATSAPP_API_KEY", TOKEN.to_owned()),
-        ("HYPERSENDER_GRPC_ATTEMPTS", "1".to_owned()),
-    ];
-    let door = Door::open(&variables.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
+    let service = Launch::serve()
+        .variable(ENDPOINT, collector.endpoint())
+        .variable("OTEL_BSP_SCHEDULE_DELAY", "50")
+        .variable("OTEL_EXPORTER_OTLP_HEADERS", headers)
+        .variable("HYPERSENDER_WHATSAPP_BASE_URL", upstream.base_url())
+        .variable("HYPERSENDER_WHATSAPP_API_KEY", TOKEN)
+        .variable("HYPERSENDER_GRPC_ATTEMPTS", "1")
+        .start()
+        .await;
     let authorization = format!("Bearer {TOKEN}");
     for instance in [INSTANCE, "other-marked-instance"] {
-        let _ = door.ask(&[&authorization], instance, NUMBER, CacheControl::default()).await;
+        let request = GetProfilePictureRequest { instance: instance.to_owned(), ..about(NUMBER) };
+        let _ = service.ask(request, &[("authorization", &authorization)]).await;
     }
     assert!(is_error(&collector.spans(4).await[3]));
-    let log = door.logs();
+    let log = service.logs();
     for (metadata, message) in collector.received() {
         assert_eq!(metadata.get("x-key").unwrap(), HEADER);
         let sent = String::from_utf8_lossy(&message.encode_to_vec()).into_owned();
@@ -259,7 +235,7 @@ async fn without_a_collector_nobody_is_connected_to() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     for (name, value) in [(ENDPOINT, ""), ("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
         let mut service = tracing(&endpoint, &[]).variable(name, value).start().await;
-        assert_eq!(look_up(&service, "15551230001", &[]).await, Code::Ok);
+        assert_eq!(look_up(&service, CHAT, &[]).await, Code::Ok);
         service.signal("INT").await;
         let (code, log) = (service.exit_code().await, service.logs());
         assert_eq!(code, 0, "{log}");
@@ -275,10 +251,10 @@ async fn a_collector_that_is_silent_or_gone_holds_nobody_up() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [silent.local_addr().unwrap(), gone] {
         let launch = tracing(&format!("http://{address}"), &["--drain-wait", "0"]);
-        // Far beyond this test's patience.
+        // This is much longer than the time-out of the test.
         let mut service = launch.variable("OTEL_EXPORTER_OTLP_TIMEOUT", "600000").start().await;
         for _ in 0..3 {
-            assert_eq!(look_up(&service, "15551230001", &[]).await, Code::Ok);
+            assert_eq!(look_up(&service, CHAT, &[]).await, Code::Ok);
         }
         service.signal("TERM").await;
         let (code, log) = (service.exit_code().await, service.logs());
@@ -290,14 +266,12 @@ async fn a_collector_that_is_silent_or_gone_holds_nobody_up() {
 
 #[tokio::test]
 async fn a_collector_may_be_asked_by_tls() {
-    let certified = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
-    let store = NamedTempFile::new().unwrap();
-    std::fs::write(store.path(), &certificate).unwrap();
-    let collector = Collector::start_tls(Identity::from_pem(certificate, key)).await;
+    let authority = Authority::new();
+    let store = authority.file();
+    let collector = Collector::start_tls(&authority.identity("localhost")).await;
     let launch = tracing(&format!("https://localhost:{}", collector.port()), &[]);
     let service = launch.variable("SSL_CERT_FILE", store.path().to_str().unwrap()).start().await;
-    look_up(&service, "15551230001", &[]).await;
+    look_up(&service, CHAT, &[]).await;
     collector.spans(2).await;
 }
 
@@ -314,19 +288,19 @@ async fn a_collector_may_be_asked_over_http() {
             .variable(name, collector.endpoint() + base)
             .variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf\r")
             .variable("OTEL_EXPORTER_OTLP_HEADERS", format!("x-key={HEADER}"))
-            // Neither proxies nor certificates of authorities have a part in it.
+            // The exporter uses neither proxies nor certificate authorities.
             .variable("HTTP_PROXY", "http://127.0.0.1:9")
             .variable("SSL_CERT_FILE", "/nonexistent")
             .start()
             .await;
-        assert_eq!(look_up(&service, "15551230001", &[]).await, Code::Ok);
+        assert_eq!(look_up(&service, CHAT, &[]).await, Code::Ok);
         let [attempt, call] = collector.spans(2).await.try_into().unwrap();
         assert_eq!((call.name.as_str(), attempt.parent_span_id), (METHOD, call.span_id), "{path}");
         assert_eq!(collector.resource("service.name"), "hypersender-grpc");
         for (metadata, message) in collector.received() {
             assert_eq!(metadata.get("x-key").unwrap(), HEADER);
             let sent = String::from_utf8_lossy(&message.encode_to_vec()).into_owned();
-            assert!(!sent.contains("15551230001") && !sent.contains("pps.whatsapp"), "{message:#?}");
+            assert!(!sent.contains(CHAT) && !sent.contains("pps.whatsapp"), "{message:#?}");
         }
         assert!(!service.logs().contains(HEADER), "{}", service.logs());
     }
@@ -342,7 +316,7 @@ async fn a_collector_over_http_that_fails_holds_nobody_up() {
         let launch = tracing(&endpoint, &["--drain-wait", "0"]);
         let launch = launch.variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
         let mut service = launch.variable("OTEL_EXPORTER_OTLP_TIMEOUT", "600000").start().await;
-        assert_eq!(look_up(&service, "15551230001", &[]).await, Code::Ok);
+        assert_eq!(look_up(&service, CHAT, &[]).await, Code::Ok);
         service.signal("TERM").await;
         let (code, log) = (service.exit_code().await, service.logs());
         assert_eq!(code, 0, "{log}");

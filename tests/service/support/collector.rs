@@ -1,4 +1,4 @@
-//! [`Collector`]: an OpenTelemetry collector that keeps what it is sent.
+//! [`Collector`]: an OpenTelemetry collector that keeps all spans that it receives.
 
 use std::net::SocketAddr;
 
@@ -17,12 +17,12 @@ use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     Request, Response, Status,
     metadata::MetadataMap,
-    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+    transport::{self, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-use super::support::patiently;
+use super::{Identity, patiently};
 
-/// What came, and with which metadata.
+/// The exports so far, with their metadata.
 type Received = Vec<(MetadataMap, ExportTraceServiceRequest)>;
 
 pub struct Collector {
@@ -49,8 +49,9 @@ impl Collector {
         Self::start_with(Server::builder()).await
     }
 
-    /// With TLS.
-    pub async fn start_tls(identity: Identity) -> Self {
+    /// A collector over TLS.
+    pub async fn start_tls(identity: &Identity) -> Self {
+        let identity = transport::Identity::from_pem(&identity.cert, &identity.key);
         let tls = ServerTlsConfig::new().identity(identity);
         Self::start_with(Server::builder().tls_config(tls).unwrap()).await
     }
@@ -64,7 +65,7 @@ impl Collector {
         Self { address, received }
     }
 
-    /// Over HTTP instead of gRPC, at one path and no other.
+    /// A collector over HTTP instead of gRPC, at this path only.
     pub async fn start_http(path: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -79,17 +80,17 @@ impl Collector {
         Self { address, received }
     }
 
-    /// What to set as the endpoint.
+    /// The endpoint, for the configuration of the service.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The port it listens on.
+    /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// All spans, in the order in which they ended, once there are `count`.
+    /// Waits for `count` spans and returns them in the order in which they ended.
     pub async fn spans(&self, count: usize) -> Vec<Span> {
         let mut received = self.received.clone();
         let enough = received.wait_for(|received| spans(received).len() >= count);
@@ -98,12 +99,12 @@ impl Collector {
         spans
     }
 
-    /// All that came so far.
+    /// All exports so far.
     pub fn received(&self) -> Received {
         self.received.borrow().clone()
     }
 
-    /// Attributes of the service itself.
+    /// The resource attribute `key`, or an empty text.
     pub fn resource(&self, key: &str) -> String {
         let received = self.received.borrow();
         let resource = received[0].1.resource_spans[0].resource.as_ref();
@@ -117,12 +118,12 @@ fn spans(received: &Received) -> Vec<Span> {
     scopes.flat_map(|scope| scope.spans.clone()).collect()
 }
 
-/// The attribute `key` as text.
+/// The attribute `key` of a span, as text.
 pub fn attribute(span: &Span, key: &str) -> Option<String> {
     find(&span.attributes, key)
 }
 
-/// Names of all attributes, sorted.
+/// The names of all attributes of a span, sorted.
 pub fn attributes(span: &Span) -> Vec<&str> {
     let mut names: Vec<_> = span.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
     names.sort_unstable();

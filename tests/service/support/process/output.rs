@@ -1,4 +1,4 @@
-//! [`Output`]: what a stream of a process says, line by line.
+//! [`Output`]: the lines that a process has written to one of its streams.
 
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -7,14 +7,15 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Read by a thread of its own, so that all of it is there even when the runtime of the test stands still or is gone.
+/// The lines so far. A separate thread reads them, so that all of them arrive even if the runtime of the test
+/// is blocked or has been dropped.
 pub struct Output {
     lines: watch::Receiver<Vec<String>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Output {
-    /// Of a stream that goes elsewhere.
+    /// The output of a stream that is redirected: no lines.
     pub fn none() -> Self {
         Self::collect(io::empty())
     }
@@ -37,8 +38,8 @@ impl Output {
         self.lines.borrow().len()
     }
 
-    /// The first line after the first `skipped` ones that is `wanted`, as soon as it is there; `None` when the stream
-    /// ends without it.
+    /// Waits for a `wanted` line and returns it. The first `skipped` lines do not count. Returns `None` when
+    /// the stream ends without such a line.
     pub async fn line(&self, skipped: usize, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let find = |lines: &Vec<String>| lines.iter().skip(skipped).find(|line| wanted(line)).cloned();
         let mut lines = self.lines.clone();
@@ -52,7 +53,7 @@ impl Output {
         let _closed = lines.wait_for(|_| false).await;
     }
 
-    /// Blocks until all of it is read. To be called when the process is gone.
+    /// Blocks until all lines are read. Only for a process that has ended.
     pub fn finish(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("reading lines does not panic");

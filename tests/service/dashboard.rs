@@ -1,4 +1,4 @@
-//! The dashboard shows only what there is: every metric in its expressions is one that a running service has.
+//! The dashboard: every metric in its expressions exists in a running service.
 
 use std::{collections::BTreeSet, fs, iter::Peekable, str::Chars};
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::support::Service;
 
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/grafana-dashboard.json");
-/// Words of PromQL that are followed by a list of labels.
+/// The words of PromQL that a list of labels follows.
 const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
-/// Words of PromQL that may stand without a parenthesis behind them: operators, and functions before `by`.
+/// The words of PromQL that may stand without a parenthesis after them: operators, and functions before `by`.
 const WORDS: [&str; 10] = ["and", "or", "unless", "bool", "offset", "sum", "count", "avg", "min", "max"];
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn every_metric_of_the_dashboard_exists() {
     let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
     let present: BTreeSet<_> = samples.lines().map(name).collect();
     let missing: Vec<_> = shown.difference(&present).collect();
-    assert!(missing.is_empty(), "the dashboard shows what the service does not have: {missing:?}");
+    assert!(missing.is_empty(), "the dashboard shows metrics that the service does not have: {missing:?}");
 }
 
 /// The metrics in every expression of the panels and the queries of variables.

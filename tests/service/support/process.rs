@@ -1,7 +1,8 @@
-//! [`Launch`]: the one way in which tests start the built binary, with the environment a test gives it and no other.
+//! [`Launch`]: starts the built binary with the environment that a test gives it and nothing of the test's
+//! own.
 //!
-//! Whatever it starts logs at every level. Once it ends, its output, its command line and its metrics are searched for
-//! the [`marks`] of all that must never be told, and the test fails where there is one.
+//! A process that serves logs at every level. When it ends, its output, its command line and its metrics are
+//! searched for the [`marks`] of secrets. The test fails if one is found.
 
 pub mod marks;
 mod output;
@@ -23,24 +24,24 @@ use serde_json::Value;
 
 use self::output::Output;
 
-/// Far above what anything here takes, so that only something that hangs reaches it.
+/// The time-out of every wait: far longer than any step of a test takes, so that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What `work` yields, before patience ends.
+/// Waits for `work` and returns its result. Panics with the name of the work after [`PATIENCE`].
 pub async fn patiently<T>(what: &str, work: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(PATIENCE, work).await;
     done.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
-/// A way to start the binary.
+/// A command that starts the binary.
 pub struct Launch(Command);
 
-/// Where nothing can be written.
+/// An output to which nothing can be written.
 #[derive(Clone, Copy, Debug)]
 pub enum Sink {
-    /// A disk without space.
+    /// A disk that is full.
     Full,
-    /// A pipe whose reader has left.
+    /// A pipe whose reader has closed it.
     Left,
 }
 
@@ -55,21 +56,21 @@ impl Sink {
     }
 }
 
-/// A running process of the binary; killed and searched when dropped.
+/// A running process of the binary. Dropping it kills it and searches it for secrets.
 pub struct Process {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Where its admin port is, if it has one.
+    /// The address of the gRPC port, from the log.
+    pub(super) listening: SocketAddr,
+    /// The address of the admin port, if the process has one.
     pub admin: Option<SocketAddr>,
     child: Child,
     command_line: String,
     logs: Output,
     stdout: Output,
-    /// What `/metrics` said before each signal.
+    /// The text of `/metrics` before each signal.
     metrics: Mutex<String>,
 }
 
-/// A process that came to its end.
+/// The result of a process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub code: i32,
@@ -78,7 +79,7 @@ pub struct Ended {
 }
 
 impl Launch {
-    /// Any subcommand.
+    /// Any command line.
     pub fn of(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hypersender-grpc"));
         command.args(arguments).env_clear();
@@ -86,7 +87,7 @@ impl Launch {
         Self(command)
     }
 
-    /// `serve` on free ports, unless a flag or variable sets another, with all that can be logged.
+    /// `serve` on free ports, unless a flag or a variable sets another port, with the log at every level.
     pub fn serve() -> Self {
         Self::of(&["serve"])
             .variable("HYPERSENDER_GRPC_LISTEN", "127.0.0.1:0")
@@ -95,13 +96,18 @@ impl Launch {
             .variable("HYPERSENDER_GRPC_LOG", "trace")
     }
 
-    /// With more on the command line.
+    /// Adds arguments to the command line.
     pub fn flags(mut self, flags: &[&str]) -> Self {
         self.0.args(flags);
         self
     }
 
-    /// With a variable in the environment.
+    /// Sets variables of the environment.
+    pub fn variables(self, variables: &[(&str, &str)]) -> Self {
+        variables.iter().fold(self, |launch, (name, value)| launch.variable(name, value))
+    }
+
+    /// Sets a variable of the environment.
     pub fn variable(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         let unmarked = name == "HYPERSENDER_WHATSAPP_API_KEY" && marks::token_in(value).is_none();
@@ -113,25 +119,25 @@ impl Launch {
         self
     }
 
-    /// With a variable that need not be text.
+    /// Sets a variable to a value that need not be UTF-8.
     pub fn bytes(mut self, name: &str, value: &[u8]) -> Self {
         self.0.env(name, OsStr::from_bytes(value));
         self
     }
 
-    /// With its standard output somewhere else.
+    /// Redirects standard output.
     pub fn stdout_to(mut self, sink: Sink) -> Self {
         self.0.stdout(sink.open());
         self
     }
 
-    /// With its standard error somewhere else.
+    /// Redirects standard error.
     pub fn stderr_to(mut self, sink: Sink) -> Self {
         self.0.stderr(sink.open());
         self
     }
 
-    /// With so many open files allowed, and no way to raise the limit.
+    /// Limits the number of open files, hard and soft.
     pub fn open_files(self, limit: usize) -> Self {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &limit.to_string()]);
@@ -144,7 +150,7 @@ impl Launch {
     /// Starts the process and waits until it listens.
     pub async fn start(self) -> Process {
         let mut process = self.spawn();
-        process.address = patiently("the service to listen", process.listening()).await;
+        process.listening = patiently("the service to listen", process.until_listening()).await;
         let (logs, opened) = (process.logs(), r#""message":"admin listening""#);
         process.admin = logs.lines().find(|line| line.contains(opened)).map(address);
         process
@@ -162,7 +168,7 @@ impl Launch {
         let mut child = self.0.spawn().unwrap();
         let command_line = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap_or_default();
         Process {
-            address: ([127, 0, 0, 1], 0).into(),
+            listening: ([127, 0, 0, 1], 0).into(),
             admin: None,
             command_line: String::from_utf8_lossy(&command_line).replace('\0', " "),
             logs: child.stderr.take().map_or_else(Output::none, Output::collect),
@@ -173,14 +179,14 @@ impl Launch {
     }
 }
 
-/// The address in a log line that tells of one.
+/// The field `address` of a log line.
 fn address(line: &str) -> SocketAddr {
     let line: Value = serde_json::from_str(line).unwrap();
     line["address"].as_str().unwrap().parse().unwrap()
 }
 
 impl Process {
-    async fn listening(&self) -> SocketAddr {
+    async fn until_listening(&self) -> SocketAddr {
         let line = self.logs.line(0, |line| line.contains(r#""message":"listening""#)).await;
         address(&line.unwrap_or_else(|| panic!("the service did not start: {}", self.logs())))
     }
@@ -202,7 +208,8 @@ impl Process {
         patiently(text, line).await.unwrap_or_else(|| panic!("never logged {text}"))
     }
 
-    /// Waits for the process to end by itself, and returns its exit code. All of its output is there then.
+    /// Waits until the process ends by itself, and returns its exit code. All of its output has been read by
+    /// then.
     pub async fn exit_code(&mut self) -> i32 {
         patiently("the end of the logs", self.logs.ended()).await;
         patiently("the end of the output", self.stdout.ended()).await;
@@ -219,13 +226,13 @@ impl Process {
         self.stdout.text()
     }
 
-    /// Returns the first line of standard output that contains `text`, once it is there.
+    /// Waits for the first line of standard output that contains `text`.
     pub async fn printed(&self, text: &str) -> String {
         let line = self.stdout.line(0, |line| line.contains(text));
         patiently(text, line).await.unwrap_or_else(|| panic!("never printed {text}"))
     }
 
-    /// What the admin port counts, for the search at the end. A process that is just ending may not tell any more.
+    /// Reads the metrics for the search at the end. A process that is about to end may no longer answer.
     fn keep_metrics(&self) {
         let ask = |admin| -> io::Result<String> {
             let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
@@ -239,10 +246,11 @@ impl Process {
         }
     }
 
-    /// What must not be told and is, and where.
+    /// A description of the first secret that was found, and of its place.
     fn leak(&self) -> Option<String> {
         let (logs, metrics) = (self.logs(), self.metrics.lock().unwrap());
-        // The answer to `get` goes there and is what was asked for; help and greeting name numbers to try.
+        // Standard output counts only for `serve`: `get` prints the answer there, and the help names numbers
+        // to try.
         let serves = self.command_line.contains(" serve ");
         let printed = if serves { without_greeting(&self.stdout()) } else { String::new() };
         let leaks = [
@@ -252,11 +260,11 @@ impl Process {
             ("the command line", marks::token_in(&self.command_line)),
         ];
         let mut leaks = leaks.into_iter().filter_map(|(place, line)| Some((place, line?)));
-        leaks.next().map(|(place, line)| format!("what must not be told stands in {place}: {line}"))
+        leaks.next().map(|(place, line)| format!("a secret is in {place}: {line}"))
     }
 }
 
-/// Standard output but for what a service with a sandbox says to try.
+/// Standard output without the example calls that a service with a sandbox prints.
 fn without_greeting(stdout: &str) -> String {
     stdout
         .replace("-H 'authorization: Bearer sandbox-token' -d '{\"chat_id\":\"15551230001\"}'", "")
@@ -268,7 +276,7 @@ impl Drop for Process {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.keep_metrics();
         }
-        // It may have ended meanwhile.
+        // Both calls fail if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.logs.finish();

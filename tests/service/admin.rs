@@ -1,4 +1,4 @@
-//! The admin port: where it is, what the probes say, and that it holds up nothing.
+//! The admin port: its address, its probes, and that its connections delay no shutdown.
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use tokio::{
@@ -7,7 +7,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::support::{Service, patiently, serve};
+use crate::support::{Launch, Service, patiently};
 
 const VARIABLE: &str = "HYPERSENDER_GRPC_ADMIN_LISTEN";
 
@@ -25,7 +25,7 @@ async fn readiness_ends_with_the_first_signal_and_life_does_not() {
     .await;
     assert_eq!(service.get("/livez").await.0, 200);
     assert_eq!(service.get("/metrics").await.0, 200);
-    assert_eq!(service.look_up("15551230001").await, Code::Ok, "calls are still taken");
+    assert_eq!(service.look_up("15551230001").await, Code::Ok, "the service still answers calls");
 }
 
 #[tokio::test]
@@ -41,17 +41,17 @@ async fn an_open_connection_does_not_keep_the_process_from_stopping() {
 #[tokio::test]
 async fn it_can_be_switched_off() {
     for off in ["off", "OFF", ""] {
-        let launch = serve(&["--sandbox", &format!("--admin-listen={off}")]);
-        assert_eq!(launch.start().await.admin, None, "{off:?}");
+        let service = Service::start(&[&format!("--admin-listen={off}")]).await;
+        assert_eq!(service.admin, None, "{off:?}");
     }
-    assert_eq!(serve(&["--sandbox"]).variable(VARIABLE, "off").start().await.admin, None);
+    assert_eq!(Service::sandboxed().variable(VARIABLE, "off").start().await.admin, None);
 }
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let launch = serve(&["--admin-listen", &address]);
+    let launch = Launch::serve().flags(&["--admin-listen", &address]);
     let ended = launch.variable("HYPERSENDER_WHATSAPP_API_KEY", "Zq9mark").run().await;
     assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
     for part in [&address, "--admin-listen", VARIABLE] {
@@ -63,7 +63,7 @@ async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
 async fn the_sandbox_takes_another_port_when_its_own_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let service = serve(&["--sandbox", "--admin-listen", &address.to_string()]).start().await;
+    let service = Service::start(&["--admin-listen", &address.to_string()]).await;
     let admin = service.admin.unwrap();
     assert_ne!(admin, address);
     assert_eq!(service.get("/livez").await.0, 200);

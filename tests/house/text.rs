@@ -1,0 +1,69 @@
+//! [`Text`]: a file of the repository that a person wrote.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The folders and files that people write. `target` is not among them.
+const PLACES: [&str; 12] = [
+    ".ci",
+    "Cargo.toml",
+    "Makefile",
+    "README.md",
+    "benches",
+    "build.rs",
+    "clients",
+    "deploy",
+    "docs",
+    "proto",
+    "src",
+    "tests",
+];
+/// The code that `make generate` writes.
+const GENERATED: [&str; 2] = ["clients/go/hypersender", "clients/python/hypersender"];
+
+/// A file of text.
+pub struct Text {
+    /// The path from the root of the repository.
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl Text {
+    /// The extension of the file, or an empty text.
+    pub fn extension(&self) -> &str {
+        extension(&self.path)
+    }
+}
+
+fn extension(path: &Path) -> &str {
+    path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+}
+
+/// Every file below [`PLACES`] with one of these `extensions`. Folders that tools fill, such as `.venv`, are
+/// not read.
+pub fn texts(extensions: &[&str]) -> Vec<Text> {
+    fn collect(path: PathBuf, extensions: &[&str], texts: &mut Vec<Text>) {
+        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
+        if GENERATED.iter().any(|folder| path == Path::new(folder)) {
+            return;
+        }
+        if whole.is_dir() {
+            let names = fs::read_dir(whole).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+            names.retain(|name| !name.starts_with('.') && name != "node_modules");
+            names.sort();
+            for name in names {
+                collect(path.join(name), extensions, texts);
+            }
+        } else if extensions.contains(&extension(&path)) {
+            texts.push(Text { text: fs::read_to_string(whole).unwrap(), path });
+        }
+    }
+    let mut texts = Vec::new();
+    for place in PLACES {
+        collect(place.into(), extensions, &mut texts);
+    }
+    texts
+}
