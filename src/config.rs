@@ -1,7 +1,7 @@
-//! Every setting once: its flag, its variable, what it is for, its unit, range and default.
+//! Every setting once: its flag, its variable, its help, its unit, range and default.
 //!
-//! A value is read without a word of complaint and checked with all others, so that one start tells every fault. Nothing
-//! here ends the process; the environment comes in as [`Variables`].
+//! A value that cannot be read is kept as a [`Given`](given::Given) with its fault until all settings are checked, so that
+//! one start reports every fault. Nothing here ends the process or reads the environment: that comes in as [`Variables`].
 
 mod address;
 mod authorities;
@@ -11,28 +11,29 @@ mod faults;
 mod flags;
 mod given;
 mod instances;
+mod name;
 mod proxy;
 mod target;
 mod traces;
+mod upstream;
+mod values;
 mod variables;
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
-use secrecy::SecretString;
-use url::Url;
+use clap::CommandFactory;
 
 pub use self::{
     address::Address,
-    faults::{Faults, names},
+    faults::Faults,
     flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, TargetFlags},
+    name::Name,
     proxy::unused_proxy_variables,
     target::{ClientTls, Get, Target},
+    upstream::{Tokens, Upstream},
     variables::{unknown_variables, without_empty_variables},
 };
-use crate::{
-    domain::{Instance, TokenOwner},
-    server, stack, telemetry,
-};
+use crate::{domain::TokenOwner, server, stack, telemetry};
 
 /// All that `serve` needs.
 #[derive(Debug)]
@@ -65,31 +66,6 @@ pub struct Settings {
     pub traces: Option<telemetry::TraceSettings>,
 }
 
-/// Who is asked for pictures.
-#[derive(Debug)]
-pub enum Upstream {
-    /// The stand-in, started with the service.
-    Sandbox,
-    /// Hypersender.
-    Hypersender {
-        /// The API's root.
-        base_url: Url,
-        /// What it is asked with.
-        tokens: Tokens,
-        /// Instance asked when a call names none.
-        default_instance: Option<Instance>,
-    },
-}
-
-/// The tokens of the instances; none where each call carries one.
-#[derive(Debug, Default)]
-pub struct Tokens {
-    /// For every instance that is not listed; without it those cannot be asked.
-    pub any: Option<SecretString>,
-    /// For each instance that is listed.
-    pub by_instance: Vec<(Instance, SecretString)>,
-}
-
 /// Variables of the environment, as the process got them.
 pub type Variables = Vec<(OsString, OsString)>;
 
@@ -100,7 +76,7 @@ impl ServeFlags {
     ///
     /// Every fault of every setting.
     pub fn check(self, variables: &Variables) -> Result<(Settings, telemetry::Settings), Faults> {
-        check::serve(self, variables)
+        check::serve(&self, variables)
     }
 }
 
@@ -111,8 +87,21 @@ impl SandboxFlags {
     ///
     /// Every fault of every setting.
     pub fn check(self) -> Result<SocketAddr, Faults> {
-        let mut faults = Faults::of("sandbox");
-        let listen = faults.take_any("listen", Some(self.listen));
+        let mut faults = Faults::default();
+        let listen = faults.take_valid(&self.listen);
         faults.unless_any(listen)
     }
+}
+
+/// The names of the setting of `serve` that the argument `id` defines, for a text that points to it.
+///
+/// # Panics
+///
+/// When `serve` has no such argument.
+#[must_use]
+pub fn names(id: &str) -> Name {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").expect("serve is a subcommand");
+    let setting = serve.get_arguments().find(|argument| argument.get_id() == id);
+    Name::of(setting.expect("every setting is an argument of serve"))
 }

@@ -45,7 +45,7 @@ pub use self::{
     overload::{Overload, OverloadLayer, Placed},
     paths::Paths,
     pem::Pem,
-    tls::{Fault as TlsFault, PeerNames, Settings as TlsSettings, Tls},
+    tls::{Fault as TlsFault, File as TlsFile, PeerNames, Settings as TlsSettings, Tls},
 };
 use crate::{grpc::Health, telemetry::chain};
 

@@ -1,15 +1,18 @@
 //! The command line: one line of help for each setting, with its unit and range.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::{EnvFilter, filter::ParseError};
-use url::{Host, Url};
+use url::Url;
 
 use super::{
     address::Address,
-    given::{Given, bytes, duration, number, one_of, path, read_by, switch},
+    given::{Given, LEFT_OUT, bytes, duration, number, one_of, optional, path, read_by, switch},
+    values::{
+        LogFilter, read_admin_listen, read_base_url, read_domain, read_format, read_instance, read_loopback,
+        read_token_owner,
+    },
 };
 use crate::{
     domain::{Instance, TokenOwner},
@@ -92,8 +95,9 @@ pub(super) struct ServerFlags {
     pub admin_listen: Given<Option<SocketAddr>>,
     /// TOML file with a table `callers.<name>` for each backend that may call, holding token_sha256 or certificate, and
     /// instances. SIGHUP reads it anew. Without it everyone may call
-    #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH", value_parser = path())]
-    pub callers_file: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub callers_file: Given<Option<PathBuf>>,
     /// Tell whoever asks what the contract is, which grpcurl and its like need
     #[arg(long, env = "HYPERSENDER_GRPC_REFLECTION", value_name = "BOOL", default_value = "true")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
@@ -123,14 +127,17 @@ pub(super) struct ServerFlags {
     #[arg(value_parser = duration(Duration::ZERO..=300 * SECOND))]
     pub drain_timeout: Given<Duration>,
     /// Certificate chain of the server in PEM; with it connections are encrypted. SIGHUP reads it again
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CERT", value_name = "PATH", value_parser = path())]
-    pub tls_cert: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CERT", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub tls_cert: Given<Option<PathBuf>>,
     /// Private key of the certificate in PEM
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_KEY", value_name = "PATH", value_parser = path())]
-    pub tls_key: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_KEY", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub tls_key: Given<Option<PathBuf>>,
     /// Authorities in PEM that sign client certificates; with them every client must show one
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CA", value_name = "PATH", value_parser = path())]
-    pub tls_client_ca: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CA", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub tls_client_ca: Given<Option<PathBuf>>,
 }
 
 #[derive(Args, Debug)]
@@ -152,20 +159,23 @@ pub(super) struct HypersenderFlags {
     /// its users for is read from HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH as user:password, or from the file that
     /// HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE names. HTTPS_PROXY and its like are not used, and http on loopback and
     /// the sandbox are asked directly
-    #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_PROXY", value_name = "URL", value_parser = read_by(Proxy::parse))]
-    pub upstream_proxy: Option<Given<Proxy>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_PROXY", value_name = "URL")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(Proxy::parse)))]
+    pub upstream_proxy: Given<Option<Proxy>>,
     /// Whose token Hypersender is asked with: own, which is the service's, or passthrough, which is the one that each call
     /// carries as authorization: Bearer
     #[arg(long, env = "HYPERSENDER_GRPC_CREDENTIALS", value_name = "OWN|PASSTHROUGH", default_value = "own")]
     #[arg(value_parser = read_by(read_token_owner))]
     pub credentials: Given<TokenOwner>,
     /// Instance that is asked when a call names none: 1 to 64 characters of A-Z a-z 0-9 _ -
-    #[arg(long, env = "HYPERSENDER_WHATSAPP_INSTANCE_ID", value_name = "UUID", value_parser = read_by(read_instance))]
-    pub instance: Option<Given<Instance>>,
+    #[arg(long, env = "HYPERSENDER_WHATSAPP_INSTANCE_ID", value_name = "UUID")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_instance)))]
+    pub instance: Given<Option<Instance>>,
     /// TOML file with a table `instances.<id>` for each instance, holding token or token_file. Only these can then be
     /// asked, and the default instance with the API key
-    #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH", value_parser = path())]
-    pub instances_file: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub instances_file: Given<Option<PathBuf>>,
     /// Hosts that links may lead to: any, or a list such as pps.whatsapp.net,*.whatsapp.net; a link to another one is
     /// answered as no picture
     #[arg(long, env = "HYPERSENDER_GRPC_LINK_HOSTS", value_name = "HOSTS", default_value = "any")]
@@ -265,31 +275,14 @@ pub(super) struct LimitFlags {
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogFlags {
     /// text or json [default: text on a terminal, else json]
-    #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT", value_parser = read_by(read_format))]
-    pub log_format: Option<Given<Format>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_format)))]
+    pub log_format: Given<Option<Format>>,
     /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug. Of
     /// libraries no more than info is ever logged: below it stand headers and URLs
     #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
-    #[arg(value_parser = one_of::<Filter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
-    pub log: Given<Filter>,
-}
-
-/// A log filter that can be read; `EnvFilter` itself cannot be cloned, which the command line's parser asks for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Filter(String);
-
-impl FromStr for Filter {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        EnvFilter::try_new(text).map(|_| Self(text.to_owned()))
-    }
-}
-
-impl From<Filter> for EnvFilter {
-    fn from(filter: Filter) -> Self {
-        Self::new(filter.0)
-    }
+    #[arg(value_parser = one_of::<LogFilter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
+    pub log: Given<LogFilter>,
 }
 
 /// Where a running service is, as given.
@@ -308,17 +301,21 @@ pub struct TargetFlags {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration(MILLISECOND..=DAY))]
     pub(super) timeout: Given<Duration>,
     /// Authorities in PEM that sign the certificate of the service; with them the connection is encrypted
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH", value_parser = path())]
-    pub(super) tls_ca: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub(super) tls_ca: Given<Option<PathBuf>>,
     /// Name in the certificate of the service [default: the host of --address]
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME", value_parser = read_by(read_domain))]
-    pub(super) tls_domain: Option<Given<String>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_domain)))]
+    pub(super) tls_domain: Given<Option<String>>,
     /// Certificate chain in PEM to show to a service that asks its clients for one
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH", value_parser = path())]
-    pub(super) tls_client_cert: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub(super) tls_client_cert: Given<Option<PathBuf>>,
     /// Private key of that certificate in PEM
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH", value_parser = path())]
-    pub(super) tls_client_key: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub(super) tls_client_key: Given<Option<PathBuf>>,
 }
 
 /// Settings of `get`, as given.
@@ -340,60 +337,4 @@ pub struct SandboxFlags {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50080")]
     #[arg(value_parser = read_by(read_loopback))]
     pub(super) listen: Given<SocketAddr>,
-}
-
-/// An empty flag says off, too; an empty variable counts as unset.
-fn read_admin_listen(text: &str) -> Result<Option<SocketAddr>, String> {
-    if text.is_empty() || text.eq_ignore_ascii_case("off") {
-        return Ok(None);
-    }
-    let address = text.parse().map(Some);
-    address.map_err(|_| format!("{text:?} is neither an IP address and port such as 127.0.0.1:9090 nor off"))
-}
-
-fn read_loopback(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
-    address.ok_or_else(|| {
-        format!("{text:?} is not a loopback address and port such as 127.0.0.1:50080; the sandbox serves this machine alone")
-    })
-}
-
-fn read_domain(text: &str) -> Result<String, String> {
-    let name = Host::parse(text).map(|_| text.to_owned());
-    name.map_err(|_| format!("{text:?} is not a name such as contacts.internal"))
-}
-
-fn read_instance(text: &str) -> Result<Instance, String> {
-    Instance::parse(text).map_err(|error| error.to_string())
-}
-
-/// The text is not repeated in a fault: by its name, somebody may take the setting for the token itself.
-fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
-    match text {
-        "own" => Ok(TokenOwner::Server),
-        "passthrough" => Ok(TokenOwner::Caller),
-        _ => Err("neither own nor passthrough".to_owned()),
-    }
-}
-
-fn read_format(text: &str) -> Result<Format, String> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err(format!("{text:?} is neither text nor json")),
-    }
-}
-
-/// The text is not repeated in a fault: a URL may hold a password.
-fn read_base_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("not an absolute URL such as https://host/path ({error})"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("not a URL that begins with https:// or http://".to_owned());
-    }
-    let named = !url.username().is_empty() || url.password().is_some();
-    if named || url.query().is_some() || url.fragment().is_some() {
-        return Err("must hold neither user, query nor fragment".to_owned());
-    }
-    Ok(url)
 }

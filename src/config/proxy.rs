@@ -4,9 +4,10 @@ use secrecy::SecretString;
 
 use super::{
     Variables,
-    faults::{Faults, names},
+    faults::{Fault, Faults},
+    given::Given,
     instances::read_file,
-    variables::{Fault, PROXY_AUTH, PROXY_AUTH_FILE, is_set, variable},
+    variables::{PROXY_AUTH, PROXY_AUTH_FILE, is_set, variable},
 };
 use crate::stack::Proxy;
 
@@ -14,26 +15,21 @@ use crate::stack::Proxy;
 const OF_OTHERS: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// `proxy` with the user and password of the variable or file, if there are any. `is_given` says whether the flag was, which
-/// may have a fault of its own.
-pub fn with_auth(
-    proxy: Option<Proxy>,
-    is_given: bool,
-    variables: &Variables,
-    faults: &mut Faults,
-) -> Option<Proxy> {
+/// The proxy, with the user and password of the variable or file, if there are any.
+pub fn with_auth(given: &Given<Option<Proxy>>, variables: &Variables, faults: &mut Faults) -> Option<Proxy> {
+    let proxy = faults.take(given);
     let (source, auth) = match auth(variables) {
         Ok(None) => return proxy,
         Ok(Some(auth)) => auth,
-        Err((name, fault)) => {
-            faults.note(name, &fault);
+        Err(fault) => {
+            faults.note_variable(fault);
             return None;
         }
     };
-    if !is_given {
-        faults.note(source, &format!("of no use without {}", names("upstream_proxy")));
+    if !given.is_given() {
+        faults.note(source, format_args!("of no use without {}", given.name));
     }
-    proxy?.with_auth(&auth).map_err(|fault| faults.note(source, &fault)).ok()
+    proxy?.with_auth(&auth).map_err(|fault| faults.note(source, fault)).ok()
 }
 
 /// The user and password, and where they were found.

@@ -7,11 +7,8 @@ use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 use http::{Uri, uri::Scheme};
 use opentelemetry_sdk::trace::Sampler;
 
-use super::authorities;
+use super::{authorities, faults::Fault};
 use crate::telemetry::{TraceBatchSettings, TraceProtocol, TraceSettings};
-
-/// A name, and what is wrong with its value. The value itself is not told: an endpoint may hold a password.
-pub type Fault = (&'static str, String);
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
@@ -41,7 +38,7 @@ const BATCH_DEFAULT: u64 = 512;
 ///
 /// # Errors
 ///
-/// Every fault, if traces are wanted at all.
+/// Every fault, if traces are wanted at all. No fault repeats the value: an endpoint may hold a password.
 pub fn read<'a>(
     variable: impl Fn(&'static str) -> Result<Option<&'a str>, Fault>,
 ) -> Result<Option<TraceSettings>, Vec<Fault>> {

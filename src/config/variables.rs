@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::{
     Variables,
+    faults::Fault,
     flags::Cli,
     given::NOT_UTF8,
     instances::{read_file, token_from},
@@ -26,9 +27,6 @@ pub const PROXY_AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
 /// A file with the same.
 pub const PROXY_AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
-
-/// A name, and what is wrong with its value.
-pub type Fault = (&'static str, String);
 
 /// The value of a variable without the blanks around it; `None` when it is not set or holds blanks alone.
 ///

@@ -32,18 +32,29 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerNames(pub Arc<[String]>);
 
-/// What is wrong with a file of certificates.
+/// One of the files that [`Settings`] name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// [`Settings::cert`].
+    Cert,
+    /// [`Settings::key`].
+    Key,
+    /// [`Settings::client_ca`].
+    ClientCa,
+}
+
+/// A fault of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The field of [`Settings`] that names the file.
-    pub setting: &'static str,
-    /// What is wrong, and with which file. Nothing of the file's content.
+    /// The file.
+    pub file: File,
+    /// The path and the fault, without any of the file's content.
     pub text: String,
 }
 
 impl Fault {
-    fn new(setting: &'static str, path: &Path, error: &dyn fmt::Display) -> Self {
-        Self { setting, text: format!("{}: {error}", path.display()) }
+    fn new(file: File, path: &Path, error: &dyn fmt::Display) -> Self {
+        Self { file, text: format!("{}: {error}", path.display()) }
     }
 }
 
@@ -101,13 +112,13 @@ fn read(settings: &Settings) -> Result<ServerConfig, Fault> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| Fault::new("cert", cert, &error))?;
+        .map_err(|error| Fault::new(File::Cert, cert, &error))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let fault = |error: &dyn fmt::Display| Fault::new("client_ca", path, error);
+            let fault = |error: &dyn fmt::Display| Fault::new(File::ClientCa, path, error);
             let mut roots = RootCertStore::empty();
-            let certificates = pem("client_ca", path)?.certificates();
+            let certificates = pem(File::ClientCa, path)?.certificates();
             for certificate in certificates.map_err(|error| fault(&error))? {
                 roots.add(certificate).map_err(|error| fault(&format_args!("no certificate ({error})")))?;
             }
@@ -115,23 +126,24 @@ fn read(settings: &Settings) -> Result<ServerConfig, Fault> {
             builder.with_client_cert_verifier(verifier.map_err(|error| fault(&error))?)
         }
     };
-    let chain = pem("cert", cert)?;
-    let private = pem("key", key)?;
-    let of_cert = |error: String| Fault::new("cert", cert, &error);
-    let private_der = private.private_key().map_err(|error| Fault::new("key", key, &error))?;
+    let chain = pem(File::Cert, cert)?;
+    let private = pem(File::Key, key)?;
+    let of_cert = |error: String| Fault::new(File::Cert, cert, &error);
+    let private_der = private.private_key().map_err(|error| Fault::new(File::Key, key, &error))?;
     let chain_der = chain.certificates().map_err(of_cert)?;
     if !chain.is_of(&private).map_err(of_cert)? {
         let text = format!("not the certificate of the key in {}", key.display());
-        return Err(Fault::new("cert", cert, &text));
+        return Err(Fault::new(File::Cert, cert, &text));
     }
-    let mut config =
-        builder.with_single_cert(chain_der, private_der).map_err(|error| Fault::new("cert", cert, &error))?;
+    let mut config = builder
+        .with_single_cert(chain_der, private_der)
+        .map_err(|error| Fault::new(File::Cert, cert, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
-fn pem(setting: &'static str, path: &Path) -> Result<Pem, Fault> {
-    Pem::read(path).map_err(|error| Fault::new(setting, path, &error))
+fn pem(file: File, path: &Path) -> Result<Pem, Fault> {
+    Pem::read(path).map_err(|error| Fault::new(file, path, &error))
 }
 
 fn names(certificate: &CertificateDer<'_>) -> Option<PeerNames> {

@@ -173,7 +173,7 @@ async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
         let entry = entry.unwrap_or_else(|| panic!("--{flag} is not in the help"));
         assert!(setting.get_help().is_some(), "--{flag}");
         assert!(entry.contains(&format!("[env: {}=]", variable.display())), "{entry}");
-        for default in setting.get_default_values() {
+        for default in setting.get_default_values().iter().filter(|default| !default.is_empty()) {
             assert!(entry.contains(&format!("[default: {}]", default.display())), "{entry}");
         }
     }
