@@ -10,7 +10,7 @@ use super::{
     faults::Faults,
     flags::{GetFlags, TargetFlags},
     given::Given,
-    variables::caller_token,
+    secrets::caller_token,
 };
 use crate::server::Pem;
 

@@ -11,7 +11,8 @@ use super::{
     flags::HypersenderFlags,
     instances,
     name::Name,
-    variables::{API_KEY, API_KEY_FILE, api_key, is_set},
+    secrets::api_key,
+    variables::{API_KEY, API_KEY_FILE, is_set},
 };
 use crate::{
     domain::{Instance, TokenOwner},

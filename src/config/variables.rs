@@ -1,4 +1,4 @@
-//! Variables of the environment: which are set, which look like a slip of the pen, and the tokens in them.
+//! Variables of the environment: which are set, and which look like a misspelt setting.
 
 use std::{
     collections::BTreeSet,
@@ -6,22 +6,14 @@ use std::{
     net::IpAddr,
 };
 
+use super::{Variables, faults::Fault, flags::Cli, given::NOT_UTF8};
 use clap::{Command, CommandFactory};
-use secrecy::SecretString;
-
-use super::{
-    Variables,
-    faults::Fault,
-    flags::Cli,
-    given::NOT_UTF8,
-    instances::{read_file, token_from},
-};
 
 pub const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 pub const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// What `get` reads; the service may share its environment.
-const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
-const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
+pub const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
+pub const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
 /// What the proxy to Hypersender asks its users for, as `user:password`.
 pub const PROXY_AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
 /// A file with the same.
@@ -103,31 +95,4 @@ fn is_injected(name: &str, value: &str) -> bool {
         Some((port, "PORT")) => is_url || is_of_port(port) && is_port(value),
         _ => is_of_port(name) && is_url,
     }
-}
-
-/// The token that Hypersender is asked with.
-pub fn api_key(variables: &Variables) -> Result<Option<SecretString>, Fault> {
-    token(variables, API_KEY, API_KEY_FILE)
-}
-
-/// The token that `get` shows to the service as its caller.
-pub fn caller_token(variables: &Variables) -> Result<Option<SecretString>, Fault> {
-    token(variables, CALLER_TOKEN, CALLER_TOKEN_FILE)
-}
-
-/// A token, from its variable or its file. Neither it nor the file's content stands in a fault.
-fn token(
-    variables: &Variables,
-    name: &'static str,
-    file_name: &'static str,
-) -> Result<Option<SecretString>, Fault> {
-    let (name, token) = match (variable(variables, name)?, variable(variables, file_name)?) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => {
-            return Err((name, format!("given twice, here and by {file_name}; set one of them")));
-        }
-        (Some(value), None) => (name, token_from(value)),
-        (None, Some(path)) => (file_name, read_file(path.as_ref()).and_then(|text| token_from(&text))),
-    };
-    token.map(Some).map_err(|fault| (name, fault))
 }
