@@ -2,8 +2,11 @@
 
 use std::fs;
 
-use clap::CommandFactory;
-use hypersender_grpc::config::Cli;
+use clap::{CommandFactory, FromArgMatches};
+use hypersender_grpc::{
+    config::{Cli, Command},
+    stack, telemetry,
+};
 use tempfile::TempDir;
 
 use crate::support::{CHAT, DOCUMENTED_ABSENCE, INSTANCE, Launch, Reply, Service, Upstream, about};
@@ -215,4 +218,20 @@ fn the_documentation_has_flag_variable_and_default_of_every_setting_and_no_other
         assert!(settings.iter().any(is_setting), "{flag} with {variable} is no setting");
     }
     assert!(documented.len() > 40, "the tables are not where they were");
+}
+
+#[test]
+fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
+    let command = Cli::command();
+    // The variables of whoever runs the test do not count.
+    let command = command.mut_subcommands(|serve| serve.mut_args(|setting| setting.env(None::<&str>)));
+    let matches = command.try_get_matches_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
+    let Command::Serve(flags) = Cli::from_arg_matches(&matches).unwrap().command else {
+        panic!("serve is another subcommand");
+    };
+    let (settings, logs) = flags.check(&Vec::new()).unwrap();
+    assert_eq!(format!("{:?}", settings.stack), format!("{:?}", stack::Settings::default()));
+    assert_eq!(format!("{:?}", settings.attempt), format!("{:?}", stack::UpstreamSettings::default()));
+    assert_eq!(format!("{logs:?}"), format!("{:?}", telemetry::Settings::default()));
+    assert!(settings.traces.is_none(), "{:?}", settings.traces);
 }
