@@ -1,7 +1,8 @@
 //! Every setting once: its flag, its variable, its help, its unit, range and default.
 //!
-//! A value that cannot be read is kept as a [`Given`](given::Given) with its fault until all settings are checked, so that
-//! one start reports every fault. Nothing here ends the process or reads the environment: that comes in as [`Variables`].
+//! A value that cannot be read is kept with its fault until all settings are checked, so that one start
+//! reports every fault. Nothing here ends the process or reads the environment, which comes in as
+//! [`Variables`].
 
 mod address;
 mod authorities;
@@ -38,42 +39,42 @@ pub use self::{
 };
 use crate::{domain::TokenOwner, server, stack, telemetry};
 
-/// All that `serve` needs.
+/// The settings of `serve`.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where to listen; port 0 lets the system choose.
+    /// The address to listen on; with port 0, the system chooses a port.
     pub listen: SocketAddr,
-    /// Where whoever watches the process finds it; `None` opens no such port.
+    /// The address of metrics and probes; `None` opens no such port.
     pub admin_listen: Option<SocketAddr>,
-    /// Who may call; everyone, when nobody is named.
+    /// The backends that may call; with `None`, every client may.
     pub callers: Option<server::Callers>,
     /// Whose token Hypersender is asked with.
     pub token_owner: TokenOwner,
-    /// Who is asked.
+    /// The API that is asked.
     pub upstream: Upstream,
-    /// One attempt.
+    /// The settings of one attempt.
     pub attempt: stack::UpstreamSettings,
-    /// The layers.
+    /// The settings of the layers of a look-up.
     pub stack: stack::Settings,
-    /// Time for calls that state none.
+    /// Deadline of calls that have none.
     pub deadline: Duration,
-    /// Calls in progress at a time.
+    /// Most calls in progress.
     pub in_flight: usize,
-    /// Whether the contract is told.
+    /// Whether gRPC reflection is served.
     pub reflection: bool,
-    /// How to take connections and to stop.
+    /// The settings of connections and of the drain.
     pub server: server::Settings,
-    /// Encryption, if there is any.
+    /// Encryption of connections; with `None`, they are plain text.
     pub tls: Option<server::Tls>,
-    /// Where traces go, if they go anywhere.
+    /// The export of traces; with `None`, nothing is traced.
     pub traces: Option<telemetry::TraceSettings>,
 }
 
-/// Variables of the environment, as the process got them.
+/// The variables of the environment, in the order of the system.
 pub type Variables = Vec<(OsString, OsString)>;
 
 impl ServeFlags {
-    /// The settings, and how to log.
+    /// The settings of the service, and those of its logs.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl ServeFlags {
 }
 
 impl SandboxFlags {
-    /// Where the sandbox listens.
+    /// The address that the sandbox listens on.
     ///
     /// # Errors
     ///

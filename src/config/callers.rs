@@ -1,4 +1,4 @@
-//! The callers file: who may call, and which instances each may ask, in TOML.
+//! The callers file: the backends that may call, and the instances that each may ask, in TOML.
 //!
 //! ```toml
 //! [callers.crm]
@@ -6,7 +6,7 @@
 //! instances = ["5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47"]
 //! ```
 //!
-//! A fault names the line and the caller, and repeats no value: in the place of a hash there may be the token.
+//! A fault names the line and the caller, and repeats no value: the token may stand in the place of its hash.
 
 use std::{path::Path, sync::Arc};
 
@@ -34,7 +34,7 @@ pub struct Proofs {
 const NAME_CHARS_MAX: usize = 64;
 /// Characters of the longest SPIFFE id. DNS names and common names are shorter.
 const CERTIFICATE_CHARS_MAX: usize = 2048;
-/// SHA-256 of an empty text: what `printf %s "$TOKEN" | sha256sum` prints where the variable is not set.
+/// SHA-256 of an empty text, which `printf %s "$TOKEN" | sha256sum` prints where the variable is not set.
 const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 const CALLERS: Kind = Kind { section: "callers", head: "[callers.<name>]", called };
@@ -148,7 +148,7 @@ fn certificate(value: &Value) -> Result<String, String> {
         return Err("certificate: must be a DNS name, a URI or a common name".to_owned());
     }
     if name.contains('*') {
-        return Err("certificate: is one name and no pattern; * cannot stand in it".to_owned());
+        return Err("certificate: must be one name, not a pattern; it cannot contain *".to_owned());
     }
     Ok(name.to_owned())
 }
@@ -161,12 +161,14 @@ fn instances(value: Option<&Value>) -> Result<Allowed, Vec<String>> {
             return fault("the list is empty; write [\"*\"] for every instance");
         }
         Some(Value::Array(list)) => list,
-        Some(_) => return fault("must be a list, [\"*\"] or of instance ids"),
+        Some(_) => return fault("must be a list: [\"*\"], or the ids of instances"),
     };
     let is_all = |value: &Value| value.as_str() == Some("*");
     match list.as_slice() {
         [one] if is_all(one) => return Ok(Allowed::All),
-        many if many.iter().any(is_all) => return fault("* is every instance; nothing may stand beside it"),
+        many if many.iter().any(is_all) => {
+            return fault("* means every instance; it must be the only one in the list");
+        }
         _ => {}
     }
     let mut faults = Vec::new();
@@ -230,7 +232,7 @@ mod tests {
         assert_eq!(
             faults(text, ALL),
             [
-                "line 1: unknown field surprise; only [callers.<name>] may stand here",
+                "line 1: unknown field surprise; only [callers.<name>] is allowed here",
                 "line 3: caller a: token_sha256: must be 64 hexadecimal digits, the SHA-256 of the token",
                 "line 4: caller a: instances: the list is empty; write [\"*\"] for every instance",
                 "line 6: caller b: unknown field colour; allowed: token_sha256, certificate, instances",

@@ -1,4 +1,5 @@
-//! From values as given to settings that hold, or to all of their faults.
+//! The settings of `serve`: from values as they are given to settings that fit together, or to all of their
+//! faults.
 
 use std::path::PathBuf;
 

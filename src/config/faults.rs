@@ -28,12 +28,13 @@ impl Faults {
         settings.filter(|_| self.0.is_empty()).ok_or(self)
     }
 
-    /// The value. A value that cannot be read is noted, and its default is returned, which is never used then.
+    /// The value. The fault of a value that cannot be read is noted; the default that is then returned is
+    /// never used.
     pub(super) fn take<T: Clone + Default>(&mut self, given: &Given<T>) -> T {
         self.take_valid(given).unwrap_or_default()
     }
 
-    /// The value. A value that cannot be read is noted, and `None` is returned.
+    /// The value, or `None` for a value that cannot be read, whose fault is noted.
     pub(super) fn take_valid<T: Clone>(&mut self, given: &Given<T>) -> Option<T> {
         let value = given.value.as_ref().map_err(|fault| self.note(&given.name, fault));
         value.ok().cloned()

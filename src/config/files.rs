@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::Path};
 
-/// Bytes of the longest file of this kind, a callers file of 1,000 callers with hundreds of instances each. A longer file
-/// is refused, because it is some other file.
+/// Bytes of the longest file that is read. A callers file of 1,000 callers with 100 instances each is about
+/// this long; a longer file is refused, because it is some other file.
 const BYTES_MAX: u64 = 4 << 20;
 
 /// The text of a file.

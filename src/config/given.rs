@@ -8,7 +8,7 @@ use humantime::format_duration;
 
 use super::name::Name;
 
-/// A value as it was given: the value itself, or the reason why it could not be read. To clap both are a success, so that
+/// A value as it was given, or the reason why it cannot be read. clap gets no error for the latter, so that
 /// all faults are reported at once.
 #[derive(Clone, Debug)]
 pub struct Given<T> {
@@ -30,8 +30,9 @@ impl<T> Given<Option<T>> {
     }
 }
 
-/// A parser for clap that never fails. It reads the flags and variables of every type and subcommand. White space around a
-/// value, such as the carriage return of a file with Windows line ends, is not part of the value.
+/// A parser for clap that never fails. It reads the flags and variables of every type and subcommand. White
+/// space around a value, such as the carriage return of a file with Windows line ends, is not part of the
+/// value.
 #[derive(Clone)]
 pub struct Reader<F>(F);
 

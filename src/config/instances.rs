@@ -43,7 +43,7 @@ fn parse(text: &str, directory: &Path) -> Result<Vec<(Instance, SecretString)>, 
         let parsed = Instance::parse(&name).map_err(|error| error.to_string());
         let read = parsed.and_then(|instance| {
             if tokens.iter().any(|(known, _)| *known == instance) {
-                return Err("stands there twice".to_owned());
+                return Err("is in the file twice".to_owned());
             }
             fields.token(directory).map(|token| (instance, token))
         });

@@ -1,13 +1,14 @@
-//! The proxy to Hypersender: a flag for where it is, and variables or a file for what it asks its users for.
+//! The proxy to Hypersender: its address from a flag, its user and password from a variable or a file.
 
 use super::{Variables, faults::Faults, given::Given, secrets::proxy_auth, variables::is_set};
 use crate::stack::Proxy;
 
-/// Where other programs look for a proxy. This one does not: they are set for a whole machine, and it holds a token.
+/// The variables in which other programs look for a proxy. They are set for a whole machine, and are not used
+/// here, because the service would send its token through a proxy that nobody chose for it.
 const OF_OTHERS: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The proxy, with the user and password of the variable or file, if there are any.
+/// The proxy, with its user and password where a variable or file gives them.
 pub fn with_auth(given: &Given<Option<Proxy>>, variables: &Variables, faults: &mut Faults) -> Option<Proxy> {
     let proxy = faults.take(given);
     let (source, auth) = match proxy_auth(variables) {
@@ -19,12 +20,12 @@ pub fn with_auth(given: &Given<Option<Proxy>>, variables: &Variables, faults: &m
         }
     };
     if !given.is_given() {
-        faults.note(source, format_args!("of no use without {}", given.name));
+        faults.note(source, format_args!("cannot be used without {}", given.name));
     }
     proxy?.with_auth(&auth).map_err(|fault| faults.note(source, fault)).ok()
 }
 
-/// The variables that are set for a proxy and that this program does not use.
+/// The variables that are set for a proxy and are not used by this program.
 #[must_use]
 pub fn unused_proxy_variables(variables: &Variables) -> Vec<&'static str> {
     OF_OTHERS.into_iter().filter(|name| is_set(variables, name)).collect()

@@ -1,4 +1,5 @@
-//! Secrets: tokens, and the user and password of a proxy, from a variable or from a file. No fault repeats any of them.
+//! Secrets: tokens, and the user and password of a proxy, from a variable or from a file. No fault repeats
+//! one of them.
 
 use std::path::Path;
 

@@ -1,5 +1,7 @@
-//! [`Tables`]: the tables `[<section>.<name>]` of a TOML file. serde reads each on its own, so that a fault in one hides none
-//! of another; a fault names its line and its table, and repeats no value.
+//! [`Tables`]: the tables `[<section>.<name>]` of a TOML file.
+//!
+//! serde reads each table on its own, so that a fault in one hides none of another. A fault names its line
+//! and its table, and repeats no value.
 
 use serde::Deserialize;
 use toml::{
@@ -14,7 +16,8 @@ pub struct Kind {
     pub section: &'static str,
     /// The head of such a table, as a person writes it.
     pub head: &'static str,
-    /// How faults call the table of a name. A name that is not valid may be a secret, and must not be repeated.
+    /// What faults call the table of a name. A name that is not valid may be a secret, and must not be
+    /// repeated.
     pub called: fn(&str) -> String,
 }
 
@@ -64,12 +67,12 @@ impl<'t, T: Deserialize<'t>> Tables<'t, T> {
             match value.into_inner() {
                 _ if key.get_ref() != section => {
                     let unknown = field(key.get_ref());
-                    self.faults.note(at, format!("unknown {unknown}; only {head} may stand here"));
+                    self.faults.note(at, format!("unknown {unknown}; only {head} is allowed here"));
                 }
                 DeValue::Table(tables) => {
                     tables.into_iter().for_each(|(name, value)| self.read_table(&name, value, kind));
                 }
-                _ => self.faults.note(at, format!("{section} is no table; write {head}")),
+                _ => self.faults.note(at, format!("{section} is not a table; write {head}")),
             }
         }
     }
@@ -79,7 +82,7 @@ impl<'t, T: Deserialize<'t>> Tables<'t, T> {
         let name = name.get_ref().to_string();
         let called = (kind.called)(&name);
         if !value.get_ref().is_table() {
-            self.faults.note(at, format!("{called}: is no table; write {}", kind.head));
+            self.faults.note(at, format!("{called}: is not a table; write {}", kind.head));
             return;
         }
         match T::deserialize(ValueDeserializer::from(value)) {
@@ -93,7 +96,7 @@ impl<'t, T: Deserialize<'t>> Tables<'t, T> {
 }
 
 impl LineFaults<'_> {
-    /// Notes a fault of what begins at the byte `at` of the file.
+    /// Notes a fault of the table or field that begins at the byte `at` of the file.
     pub fn note(&mut self, at: usize, fault: String) {
         self.all.push((at, fault));
     }
@@ -107,7 +110,8 @@ impl LineFaults<'_> {
     }
 }
 
-/// The fault in an error of toml or serde. Their own text repeats the line or the value, which may be a token.
+/// The fault in an error of toml or serde. Their own text repeats the line or the value, which may hold a
+/// token.
 fn explain(error: &Error) -> String {
     let message = error.message();
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "));

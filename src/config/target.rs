@@ -1,4 +1,4 @@
-//! [`Target`]: where a running service is and how to reach it, for the subcommands that ask it.
+//! [`Target`]: the address of a running service and how to connect to it, for `get` and `health`.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::server::Pem;
 
-/// Where a running service is and how to reach it.
+/// The address of a running service, and how to connect to it.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: Address,
     /// Time for the connection and the answer.
     pub timeout: Duration,
-    /// How to encrypt; `None` sends plain text.
+    /// Encryption of the connection; with `None`, it is plain text.
     pub tls: Option<ClientTls>,
 }
 
@@ -30,7 +30,7 @@ pub struct Target {
 pub struct ClientTls {
     /// Authorities that sign the certificate of the service, PEM.
     pub ca: Vec<u8>,
-    /// Name in that certificate, where it is not the host that is asked.
+    /// The name in that certificate, where it differs from the host of the address.
     pub domain: Option<String>,
     /// Certificate chain and private key of the client, PEM.
     pub identity: Option<[Vec<u8>; 2]>,
@@ -47,11 +47,11 @@ impl fmt::Debug for ClientTls {
 pub struct Get {
     /// The contact.
     pub chat_id: String,
-    /// The instance to ask; the default one of the service when empty.
+    /// The instance to ask. With an empty one, the service asks its default instance.
     pub instance: String,
     /// The service.
     pub target: Target,
-    /// What the caller proves by who it is.
+    /// The token of the caller.
     pub token: Option<SecretString>,
 }
 

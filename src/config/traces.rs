@@ -1,5 +1,5 @@
-//! The settings of traces, from the standard variables of OpenTelemetry. Only variables in which a mistake would go
-//! unnoticed are read here; the SDK reads all others, such as `OTEL_RESOURCE_ATTRIBUTES` and
+//! The settings of traces, from the standard variables of OpenTelemetry. Only variables in which a mistake
+//! would go unnoticed are read here; the SDK reads all others, such as `OTEL_RESOURCE_ATTRIBUTES` and
 //! `OTEL_EXPORTER_OTLP_HEADERS`.
 
 use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
@@ -30,8 +30,8 @@ const DELAY_MIN: u64 = 10;
 /// Spans of the longest queue. Its memory is allocated at the start, about 50 MB for so many.
 const QUEUE_MAX: u64 = 100_000;
 
-/// The settings of traces, or `None` when nothing is traced. `variable` gives the value of a variable, and `None` for an
-/// empty one. Of two variables with the same meaning, the one for traces alone counts.
+/// The settings of traces, or `None` when nothing is traced. `variable` gives the value of a variable, and
+/// `None` for an empty one. Of two variables with the same meaning, the one for traces alone counts.
 ///
 /// # Errors
 ///
@@ -106,7 +106,8 @@ fn sampler<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, 
     if root == named { sampler } else { Sampler::ParentBased(Box::new(sampler)) }
 }
 
-/// How spans are collected. A delay of 0 would keep a core busy, and a queue of 0 would drop every span silently.
+/// How spans are collected. A delay of 0 would keep a core busy, and a queue of 0 would drop every span
+/// silently.
 fn batch<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, Fault>>) -> TraceBatchSettings {
     let given = |name| Some((name, reader.value(name)?));
     let count = |spans: u64| usize::try_from(spans).unwrap_or(usize::MAX);

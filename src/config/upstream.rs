@@ -44,7 +44,7 @@ pub struct Tokens {
     pub by_instance: Vec<(Instance, SecretString)>,
 }
 
-/// The API to ask. `None` where a fault is noted; a fault may be noted beside `Some`, too.
+/// The API to ask. Where it is `None`, a fault is noted; where it is not, one may be noted, too.
 pub fn read(
     flags: &HypersenderFlags,
     token_owner: Option<TokenOwner>,
@@ -61,7 +61,8 @@ pub fn read(
         && !stack::is_loopback(url)
     {
         let allow = &flags.allow_http.name;
-        let fault = format!("the token would travel in the clear; use https, or allow it by {allow}");
+        let fault =
+            format!("the token would cross the network in plain text; use https, or allow http by {allow}");
         faults.note(&flags.base_url.name, fault);
     }
     if sandbox {
@@ -80,14 +81,14 @@ pub fn read(
             None => token_of_all(&flags.instances_file.name, variables, faults),
             Some(file) => tokens(&file, default_instance.as_ref(), flags, variables, faults),
         },
-        // Which tokens are missing, and which are too many, follows from it.
+        // Which tokens must be given depends on the token owner, which has a fault.
         None => None,
     };
     Some(Upstream::Hypersender { base_url: base_url?, tokens: tokens?, default_instance })
 }
 
-/// Passthrough: each call carries its token. A token that is given here would never be used, or worse, be used for
-/// every caller.
+/// Passthrough: each call carries its own token. A token in the settings would never be used, or worse, would
+/// be used for every caller.
 fn no_tokens(flags: &HypersenderFlags, variables: &Variables, faults: &mut Faults) -> Tokens {
     let fault =
         format!("must not be set with {} passthrough: each call brings its token", flags.credentials.name);
@@ -105,8 +106,8 @@ fn token_of_all(instances_file: &Name, variables: &Variables, faults: &mut Fault
     match api_key(variables) {
         Ok(Some(key)) => return Some(Tokens { any: Some(key), by_instance: Vec::new() }),
         Ok(None) => {
-            let others = format!("{API_KEY_FILE} or {instances_file}");
-            faults.note(API_KEY, format_args!("not set, nor is {others}; only --sandbox needs no token"));
+            let others = format!("neither {API_KEY_FILE} nor {instances_file} is");
+            faults.note(API_KEY, format_args!("not set, and {others}; set one of them, or try --sandbox"));
         }
         Err(fault) => faults.note_variable(fault),
     }
@@ -135,7 +136,7 @@ fn tokens(
         (Some(key), Some(default)) => by_instance.push((default.clone(), key)),
         (Some(_), None) => {
             let owner = format!("with {instances_file} it is the token of {instance} alone");
-            faults.note(API_KEY, format_args!("of no use: {owner}"));
+            faults.note(API_KEY, format_args!("cannot be used: {owner}"));
         }
         (None, Some(default)) if !listed(default) => {
             let missing = format!("{instances_file} does not name it, and {API_KEY} is not set");

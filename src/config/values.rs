@@ -1,4 +1,4 @@
-//! How values of single settings are read: each function takes the text as it was given, and its error is the fault.
+//! Parsers for the values of single settings. Each takes the text as it was given; its error is the fault.
 
 use std::{net::SocketAddr, str::FromStr};
 
@@ -56,7 +56,8 @@ pub fn read_instance(text: &str) -> Result<Instance, String> {
     Instance::parse(text).map_err(|error| error.to_string())
 }
 
-/// Reads `--credentials`. The fault does not repeat the text: because of the name, a user may give the token itself.
+/// Reads `--credentials`. The fault does not repeat the text: because of the name, a user may give the token
+/// itself.
 pub fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
     match text {
         "own" => Ok(TokenOwner::Server),

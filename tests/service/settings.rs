@@ -183,6 +183,22 @@ async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
     assert!(settings.len() > 20);
 }
 
+#[test]
+fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
+    let command = Cli::command();
+    // The variables of whoever runs the test do not count.
+    let command = command.mut_subcommands(|serve| serve.mut_args(|setting| setting.env(None::<&str>)));
+    let matches = command.try_get_matches_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
+    let Command::Serve(flags) = Cli::from_arg_matches(&matches).unwrap().command else {
+        panic!("serve is another subcommand");
+    };
+    let (settings, logs) = flags.check(&Vec::new()).unwrap();
+    assert_eq!(format!("{:?}", settings.stack), format!("{:?}", stack::Settings::default()));
+    assert_eq!(format!("{:?}", settings.attempt), format!("{:?}", stack::UpstreamSettings::default()));
+    assert_eq!(format!("{logs:?}"), format!("{:?}", telemetry::Settings::default()));
+    assert!(settings.traces.is_none(), "{:?}", settings.traces);
+}
+
 /// The rows of settings in `docs/operating.md`: flag, variable and default, as they are written there.
 fn documented_settings() -> Vec<(&'static str, &'static str, &'static str)> {
     let lines = include_str!("../../docs/operating.md").lines().filter(|line| line.starts_with("| `--"));
@@ -218,20 +234,4 @@ fn the_documentation_has_flag_variable_and_default_of_every_setting_and_no_other
         assert!(settings.iter().any(is_setting), "{flag} with {variable} is no setting");
     }
     assert!(documented.len() > 40, "the tables are not where they were");
-}
-
-#[test]
-fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
-    let command = Cli::command();
-    // The variables of whoever runs the test do not count.
-    let command = command.mut_subcommands(|serve| serve.mut_args(|setting| setting.env(None::<&str>)));
-    let matches = command.try_get_matches_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
-    let Command::Serve(flags) = Cli::from_arg_matches(&matches).unwrap().command else {
-        panic!("serve is another subcommand");
-    };
-    let (settings, logs) = flags.check(&Vec::new()).unwrap();
-    assert_eq!(format!("{:?}", settings.stack), format!("{:?}", stack::Settings::default()));
-    assert_eq!(format!("{:?}", settings.attempt), format!("{:?}", stack::UpstreamSettings::default()));
-    assert_eq!(format!("{logs:?}"), format!("{:?}", telemetry::Settings::default()));
-    assert!(settings.traces.is_none(), "{:?}", settings.traces);
 }
