@@ -1,4 +1,4 @@
-//! What the program can be told to do: one file a subcommand.
+//! The subcommands, one file each, and what they share: output, exit codes and signals.
 
 mod channel;
 mod get;
@@ -18,12 +18,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Cli, Command, Variables, without_empty_variables};
 
-/// The settings are at fault; `EX_CONFIG` of BSD's sysexits.
+/// Exit code of a start with settings at fault; `EX_CONFIG` of BSD's sysexits.
 const EXIT_CONFIG: u8 = 78;
-/// A subcommand that a signal cut short exits with this and the signal's number, as a shell tells it.
+/// A subcommand that a signal interrupts exits with this plus the number of the signal, as in a shell.
 const EXIT_SIGNAL: u8 = 128;
 
-/// Runs what the command line says and returns the exit code.
+/// Runs the subcommand of the command line and returns the exit code.
 pub fn run(variables: &Variables) -> ExitCode {
     let command = without_empty_variables(Cli::command(), variables);
     let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
@@ -36,7 +36,7 @@ pub fn run(variables: &Variables) -> ExitCode {
     }
 }
 
-/// Prints what clap has to say: help, the version, or a mistake on the command line.
+/// Prints the text of clap: help, the version, or a mistake on the command line.
 fn explain(answer: &clap::Error) -> ExitCode {
     match written(answer.print().and_then(|()| io::stdout().flush())) {
         Err(error) if !answer.use_stderr() => fail(format_args!("cannot write to standard output: {error}")),
@@ -52,7 +52,7 @@ enum Ending {
 }
 
 impl Ending {
-    /// The exit code of a subcommand that had more to do.
+    /// The exit code of a subcommand that this signal interrupts.
     fn cut_short(self) -> ExitCode {
         let signal = match self {
             Self::Interrupt => SignalKind::interrupt(),
@@ -62,8 +62,8 @@ impl Ending {
     }
 }
 
-/// Listens for SIGINT and SIGTERM from now on; the future resolves at the first one. As the first process of a container, the
-/// system ends a process at neither.
+/// Listens for SIGINT and SIGTERM from now on; the future resolves at the first one. Without a handler,
+/// neither would end the first process of a container.
 fn ending() -> io::Result<impl Future<Output = Ending>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
@@ -74,7 +74,8 @@ fn ending() -> io::Result<impl Future<Output = Ending>> {
     })
 }
 
-/// Runs `work` on a small runtime, until it is done or a signal ends it, whose exit code `ended` tells.
+/// Runs `work` on a runtime of one thread until it is done, or until a signal ends it with the exit code of
+/// `ended`.
 fn block_on<F: Future<Output = ExitCode>>(work: F, ended: fn(Ending) -> ExitCode) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -89,12 +90,12 @@ fn block_on<F: Future<Output = ExitCode>>(work: F, ended: fn(Ending) -> ExitCode
             Err(error) => fail(format_args!("cannot listen for signals: {error}")),
         }
     });
-    // A name that is being resolved cannot be given up; dropped, the runtime would wait for it.
+    // Resolving a name cannot be cancelled, and a runtime that is dropped waits for it.
     runtime.shutdown_background();
     code
 }
 
-/// Prints an answer that somebody asked for.
+/// Prints the answer of a subcommand. Where it cannot be written, the subcommand fails.
 fn print(text: impl Display) -> ExitCode {
     match written(writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush())) {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,12 +103,12 @@ fn print(text: impl Display) -> ExitCode {
     }
 }
 
-/// Prints what helps a person and is of no use to anyone else: where it cannot be written, nothing is lost.
+/// Prints a hint for a person. The subcommand goes on where it cannot be written.
 fn tell(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// A reader that leaves before the end, as `head` does, has what it wanted.
+/// Counts a closed pipe as success: a reader such as `head` closes it once it has read enough.
 fn written(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -115,18 +116,18 @@ fn written(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Tells a fault on standard error. Where that cannot be written, the exit code alone tells it.
+/// Prints an error to standard error, and returns the exit code that says the same.
 fn fail(message: impl Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "error: {message}");
     ExitCode::FAILURE
 }
 
-/// Tells on standard error what a person may want to mend.
+/// Prints a warning to standard error.
 fn warn(message: impl Display) {
     let _ = writeln!(io::stderr(), "warning: {message}");
 }
 
-/// Tells the faults of settings, as [`fail`] does.
+/// Prints the faults of settings to standard error, and returns their exit code.
 fn fail_config(faults: impl Display) -> ExitCode {
     fail(faults);
     ExitCode::from(EXIT_CONFIG)

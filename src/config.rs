@@ -1,118 +1,99 @@
-//! Every setting once: its flag, its variable, what it is for, its unit, range and default.
+//! Every setting once: its flag, its variable, its help, its unit, range and default.
 //!
-//! A value is read without a word of complaint and checked with all others, so that one start tells every fault. Nothing
-//! here ends the process; the environment comes in as [`Variables`].
+//! A value that cannot be read is kept with its fault until all settings are checked, so that one start
+//! reports every fault. Nothing here ends the process or reads the environment, which comes in as
+//! [`Variables`].
 
 mod address;
 mod authorities;
 mod callers;
 mod check;
 mod faults;
+mod files;
 mod flags;
 mod given;
 mod instances;
+mod name;
 mod proxy;
+mod secrets;
+mod tables;
 mod target;
 mod traces;
+mod upstream;
+mod values;
 mod variables;
 
 use std::{ffi::OsString, net::SocketAddr};
 
-use secrecy::SecretString;
-use url::Url;
+use clap::CommandFactory;
 
 pub use self::{
     address::Address,
-    faults::{Faults, names},
+    faults::Faults,
     flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, TargetFlags},
+    name::Name,
     proxy::unused_proxy_variables,
     target::{ClientTls, Get, Target},
+    upstream::{Tokens, Upstream},
     variables::{unknown_variables, without_empty_variables},
 };
-use crate::{domain::Instance, server, stack, telemetry};
+use crate::{server, stack, telemetry};
 
-/// All that `serve` needs.
+/// The settings of `serve`.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where to listen; port 0 lets the system choose.
+    /// The address to listen on; with port 0, the system chooses a port.
     pub listen: SocketAddr,
-    /// Where whoever watches the process finds it; `None` opens no such port.
+    /// The address of metrics and probes; `None` opens no such port.
     pub admin_listen: Option<SocketAddr>,
-    /// Who is asked.
+    /// The API that is asked.
     pub upstream: Upstream,
-    /// One attempt.
+    /// The settings of one attempt.
     pub attempt: stack::UpstreamSettings,
-    /// The layers.
+    /// The settings of the layers of a look-up.
     pub stack: stack::Settings,
-    /// The server and the layers around its calls.
+    /// The settings of the server and of the layers around its calls.
     pub server: server::Settings,
-    /// Where traces go, if they go anywhere.
+    /// The export of traces; with `None`, nothing is traced.
     pub traces: Option<telemetry::TraceSettings>,
 }
 
-/// Who is asked for pictures.
-#[derive(Debug)]
-pub enum Upstream {
-    /// The stand-in, started with the service.
-    Sandbox,
-    /// Hypersender.
-    Hypersender {
-        /// The API's root.
-        base_url: Url,
-        /// What it is asked with.
-        tokens: Tokens,
-        /// Instance asked when a call names none.
-        default_instance: Option<Instance>,
-    },
-}
-
-/// The tokens of the instances; none where each call carries one.
-#[derive(Debug, Default)]
-pub struct Tokens {
-    /// For every instance that is not listed; without it those cannot be asked.
-    pub any: Option<SecretString>,
-    /// For each instance that is listed.
-    pub by_instance: Vec<(Instance, SecretString)>,
-}
-
-/// Variables of the environment, as the process got them.
+/// The variables of the environment, in the order of the system.
 pub type Variables = Vec<(OsString, OsString)>;
 
 impl ServeFlags {
-    /// The settings, and how to log.
+    /// The settings of the service, and those of its logs.
     ///
     /// # Errors
     ///
     /// Every fault of every setting.
     pub fn check(self, variables: &Variables) -> Result<(Settings, telemetry::Settings), Faults> {
-        check::serve(self, variables)
+        check::serve(&self, variables)
     }
 }
 
 impl SandboxFlags {
-    /// Where the sandbox listens.
+    /// The address that the sandbox listens on.
     ///
     /// # Errors
     ///
     /// Every fault of every setting.
     pub fn check(self) -> Result<SocketAddr, Faults> {
-        let mut faults = Faults::of("sandbox");
-        let listen = faults.take_any("listen", Some(self.listen));
+        let mut faults = Faults::default();
+        let listen = faults.take_valid(&self.listen);
         faults.unless_any(listen)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[test]
-    fn flags_that_are_left_out_set_the_defaults_of_the_server() {
-        let cli = Cli::try_parse_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
-        let Command::Serve(flags) = cli.command else { panic!("the subcommand is serve") };
-        let (settings, _) = flags.check(&Variables::new()).unwrap();
-        assert_eq!(format!("{:?}", settings.server), format!("{:?}", server::Settings::default()));
-    }
+/// The names of the setting of `serve` that the argument `id` defines, for a text that points to it.
+///
+/// # Panics
+///
+/// When `serve` has no such argument.
+#[must_use]
+pub fn names(id: &str) -> Name {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").expect("serve is a subcommand");
+    let setting = serve.get_arguments().find(|argument| argument.get_id() == id);
+    Name::of(setting.expect("every setting is an argument of serve"))
 }

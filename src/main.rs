@@ -1,8 +1,9 @@
-//! The process edge: arguments and environment in, exit code out.
+//! The process: arguments and environment in, exit code out.
 
 use std::{env, process::ExitCode};
 
-/// With the system's allocator, what a call frees leaves holes between the entries of the cache; see the bench "memory".
+/// With the system's allocator, memory that calls free stays unused between the entries of the cache; the
+/// bench "memory" measures it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

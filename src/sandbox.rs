@@ -1,9 +1,9 @@
-//! The stand-in for the Hypersender REST API: numbers with known answers, faults on demand, and a
-//! count of the look-ups. Its shapes follow the vendor's pages, byte for byte where those show one.
+//! The stand-in for the Hypersender REST API: numbers with known answers, faults on demand, and a count of
+//! the look-ups. Its answers follow the vendor's documentation, byte for byte where that shows one.
 //!
-//! On purpose not here: anything from the rest of this crate, so that an error in its parser finds
-//! no mirror; real pictures, so a link leads to nobody's; any address but loopback, because whoever
-//! reaches the sandbox may steer it.
+//! Deliberately not here: code of the rest of this crate, so that both cannot share the same mistake; real
+//! pictures, so that no link shows a person; any address but loopback, because every client of the sandbox
+//! can control it.
 
 mod calls;
 mod control;
@@ -34,17 +34,17 @@ use calls::Calls;
 use control::Control;
 use numbers::Numbers;
 
-/// Connections open at once, below the usual limit of open files; more wait in the queue.
+/// Most open connections, below the usual limit of open files; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 512;
 
-/// Rest after a failed accept, mostly for want of open files: trying again at once would only spin.
+/// Pause after a failed accept, whose usual reason is the limit of open files. Without it, the loop would
+/// spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 const CHAT_ID_MISSING: &str =
     r#"{"message":"The given data was invalid.","errors":{"chat_id":["The chat id field is required."]}}"#;
 
-/// A running stand-in. Dropping it stops it: the port closes and every connection is cut, as soon
-/// as the runtime gets to it.
+/// A running stand-in. When it is dropped, the runtime soon closes its port and every connection.
 #[derive(Debug)]
 pub struct Sandbox {
     address: SocketAddr,
@@ -53,19 +53,20 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// An instance to ask as; invented, and every other name is accepted just as well.
+    /// An instance to ask. It is invented, and every other id is accepted too.
     pub const INSTANCE: &'static str = "5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47";
 
-    /// The one bearer token that is accepted, for every instance.
+    /// The only bearer token that is accepted, for every instance.
     pub const TOKEN: &'static str = "sandbox-token";
 
-    /// Binds `address` (port 0 takes a free one) and serves in a task of its own.
+    /// Binds `address`, where port 0 takes a free port, and serves in a task of its own.
     ///
     /// # Errors
-    /// `InvalidInput` when the address is not loopback; otherwise what binding answers.
+    ///
+    /// `InvalidInput` when the address is not loopback; the error of the system when it cannot be bound.
     pub async fn start(address: SocketAddr) -> io::Result<Self> {
         if !address.ip().is_loopback() {
-            let text = format!("the sandbox serves on a loopback address only, and {address} is none");
+            let text = format!("the sandbox listens on loopback only, and {address} is another address");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let listener = TcpListener::bind(address).await?;
@@ -75,25 +76,24 @@ impl Sandbox {
         Ok(Self { address, calls, task })
     }
 
-    /// Where it listens, with the port it really got.
+    /// The address it listens on, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What to configure as the base URL of the REST API.
+    /// The base URL of its REST API.
     pub fn base_url(&self) -> String {
         format!("http://{}/api/whatsapp/v2", self.address)
     }
 
-    /// Look-ups begun since the start or the last `DELETE /_sandbox/calls`, refused ones included.
+    /// Look-ups since the start or the last `DELETE /_sandbox/calls`, refused ones included.
     pub fn calls(&self) -> u64 {
         self.calls.total()
     }
 
-    /// Waits until the server ends, which only a fault of its own makes it do. Dropping the future
-    /// stops the sandbox.
+    /// Resolves when the server ends by itself, which is a fault. Dropping the future stops the sandbox.
     pub async fn stopped(mut self) {
-        // The fault itself, a panic, has been printed where it happened.
+        // The panic that ends the task is printed where it happens.
         let _ = (&mut self.task).await;
     }
 }
@@ -104,7 +104,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// What `sandbox --help` says: the test numbers, then how to watch and steer the stand-in.
+/// The end of `sandbox --help`: the test numbers, and the endpoints that watch and control the stand-in.
 pub fn numbers_help() -> String {
     format!("{}\n{}\n{}", numbers::help(), calls::HELP, control::HELP)
 }
@@ -134,12 +134,12 @@ async fn look_up(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    // Laravel takes an empty value for a missing one.
+    // To Laravel, an empty value is a missing one.
     let chat_id = query.get("chat_id").map(String::as_str);
     let chat_id = chat_id.filter(|text| !text.is_empty());
     let contact = chat_id.map(contact_of);
     api.calls.count(&instance, chat_id);
-    // Before the token: a script also plays what stands in front of the API, which knows no tokens.
+    // Before the token is checked: a script also plays a proxy in front of the API, which checks no token.
     if let Some(answer) = api.control.scripted(&instance, contact).await {
         return answer;
     }
@@ -156,12 +156,13 @@ async fn look_up(
     }
 }
 
-/// What decides the answer: `1555@c.us` is the same contact as `1555`.
+/// The contact of a chat id: `1555@c.us` is the same contact as `1555`.
 fn contact_of(chat_id: &str) -> &str {
     chat_id.split('@').next().unwrap_or(chat_id)
 }
 
-/// Laravel sends those who do not ask for JSON to its login page.
+/// The answer of Laravel without a valid token: a client that does not accept JSON is redirected to the login
+/// page.
 fn unauthenticated(headers: &HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|types| types.to_str().ok());
     if accept.is_some_and(|types| types.contains("application/json")) {
@@ -183,7 +184,7 @@ async fn unknown_method(method: Method, uri: Uri) -> Response {
     reply::message(StatusCode::METHOD_NOT_ALLOWED, &text)
 }
 
-/// Accepts for ever. The connections live in this future, so aborting it cuts them too.
+/// Accepts connections without end. This future owns them, so that aborting it closes them too.
 async fn serve(listener: TcpListener, routes: Router) {
     let mut connections = JoinSet::new();
     loop {
@@ -208,7 +209,7 @@ async fn converse(stream: TcpStream, routes: Router) {
         async move {
             let Ok(mut response) = routes.call(request).await;
             if reply::is_cut(&response) {
-                // hyper drops a connection whose service fails, without a byte of an answer.
+                // hyper closes a connection whose service fails, without a byte of an answer.
                 return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
             }
             let id = reply::request_id();
@@ -216,7 +217,7 @@ async fn converse(stream: TcpStream, routes: Router) {
             Ok(response)
         }
     });
-    // What fails here is a client that left, or a cut that a script asked for: both are everyday.
+    // It fails when a client leaves, or when a script asks for it. Both are expected.
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let _ = connection.await;
 }
@@ -246,8 +247,8 @@ mod tests {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// Asks for `path`, as any instance's look-up when it begins with `?`, with a JSON `accept`
-    /// header when `token` is some.
+    /// Asks for `path`, which is the query of a look-up where it begins with `?`, and accepts JSON where
+    /// there is a token.
     async fn check(path: &str, token: Option<&str>, status: u16, body: &str) {
         let sandbox = start().await;
         let path = match path.strip_prefix('?') {

@@ -22,7 +22,7 @@ use tracing::info;
 pub use self::{
     admin::Admin,
     calls::{Callers, Known, ObservedBody, TokenHash, calls},
-    connection::{Tls, TlsFault, TlsSettings},
+    connection::{Tls, TlsFault, TlsFile, TlsSettings},
     drain::Leaving,
     pem::Pem,
 };

@@ -43,6 +43,12 @@ pub struct Settings {
     pub filter: EnvFilter,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { format: None, filter: EnvFilter::new("info") }
+    }
+}
+
 /// Shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -1,4 +1,4 @@
-//! A channel to a running service, for the subcommands that ask it.
+//! A gRPC channel to a running service, for `get` and `health`.
 
 use humantime::format_duration;
 use tokio::{net::lookup_host, time::timeout};
@@ -10,7 +10,12 @@ use crate::{
     telemetry::chain,
 };
 
-/// A channel to the service that `target` names, or why there is none.
+/// A channel to the service of `target`, whose time-out holds for all of the name, the connection and the
+/// handshake.
+///
+/// # Errors
+///
+/// The reason why there is no connection, and what to change on the command line.
 pub async fn connect(target: &Target) -> Result<Channel, String> {
     let (address, limit) = (&target.address, target.timeout);
     let opening = async {

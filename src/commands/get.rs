@@ -1,4 +1,4 @@
-//! `get`: one look-up at a running service, printed as JSON.
+//! `get`: one look-up at a running service, whose answer is printed as JSON.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ pub fn run(flags: GetFlags, variables: &Variables) -> ExitCode {
 async fn get(asked: Get) -> ExitCode {
     let Get { chat_id, instance, target, token } = asked;
     if token.is_some() && target.tls.is_none() && !target.address.is_this_machine() {
-        warn("the token travels in the clear; --tls-ca encrypts");
+        warn("the token travels in plain text; encrypt the connection with --tls-ca");
     }
     let channel = match connect(&target).await {
         Ok(channel) => channel,
@@ -49,7 +49,7 @@ async fn get(asked: Get) -> ExitCode {
     }
 }
 
-/// The message in protobuf's own JSON, as grpcurl prints it.
+/// The message in protobuf's JSON, as grpcurl prints it.
 fn json(response: &GetProfilePictureResponse) -> String {
     const NAME: &str = "hypersender.contact.v1.GetProfilePictureResponse";
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptor set is made at build time");

@@ -1,4 +1,4 @@
-//! `health`: whether a running service serves, as an exit code; for containers, which have no grpc_health_probe.
+//! `health`: the health of a running service as an exit code, for containers without grpc_health_probe.
 
 use std::process::ExitCode;
 

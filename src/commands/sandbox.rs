@@ -1,4 +1,4 @@
-//! `sandbox`: the stand-in REST API alone, until SIGTERM or Ctrl-C.
+//! `sandbox`: the stand-in for the REST API alone, until SIGTERM or Ctrl-C.
 
 use std::{net::SocketAddr, process::ExitCode};
 
@@ -7,7 +7,7 @@ use crate::{config::SandboxFlags, sandbox::Sandbox};
 
 pub fn run(flags: SandboxFlags) -> ExitCode {
     match flags.check() {
-        // Asked to end, it has done what it is there for.
+        // A signal is the usual end of a sandbox, and no failure.
         Ok(listen) => block_on(serve(listen), |_| ExitCode::SUCCESS),
         Err(faults) => fail_config(faults),
     }

@@ -1,4 +1,5 @@
-//! Why a service could not be asked, and what to change on the command line, for the subcommands that ask it.
+//! The texts of `get` and `health` for a service that cannot be reached: the reason, and what to change on
+//! the command line.
 
 use std::{
     error::Error,
@@ -20,20 +21,23 @@ const NO_CERTIFICATE: &str =
     "the service asks its clients for a certificate; add --tls-client-cert and --tls-client-key";
 const OTHER_CERTIFICATE: &str = "the service does not accept the certificate of --tls-client-cert";
 
-/// What a person is told of a connection to `target` that failed in `error`.
+/// The text for a connection to `target` that fails with `error`.
 pub fn explain(target: &Target, error: &(dyn Error + 'static)) -> String {
     explain_lost(target, error, NO_TLS)
 }
 
-/// The same of a call; `None` when the service itself answered so.
+/// The text for a call that fails because of its connection; `None` where `status` is the answer of the
+/// service.
 pub fn explain_call(target: &Target, status: &Status) -> Option<String> {
     let shown = target.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
-    // A client of TLS 1.3 is turned away once the handshake is over for it, and may lose the word that says why.
+    // In TLS 1.3 the handshake of a client ends before the server checks its certificate, and the alert may
+    // be lost.
     let hint = if shown { OTHER_CERTIFICATE } else { NO_CERTIFICATE };
     status.source().map(|error| explain_lost(target, error, hint))
 }
 
-/// `hint` is what a connection with TLS is most likely lost for, if nothing is known of it.
+/// The text for a connection that is not open, or no longer. `hint` is the likely reason where a connection
+/// with TLS closes without an error of TLS.
 fn explain_lost(target: &Target, error: &(dyn Error + 'static), hint: &str) -> String {
     let address = &target.address;
     let cause = sources(error).last().map(ToString::to_string).unwrap_or_default();
@@ -53,8 +57,8 @@ fn explain_lost(target: &Target, error: &(dyn Error + 'static), hint: &str) -> S
     }
 }
 
-/// Whether there was a connection, which broke; without one, the system says why. Once calls are made, what the library for
-/// TLS says of a connection is left as text and as data that is invalid.
+/// Whether there was a connection and it broke. Without one, the error of the system is the reason. In the
+/// error of a call, an error of the TLS library is only text with the kind `InvalidData`.
 fn is_lost(error: &(dyn Error + 'static)) -> bool {
     let mut errors = sources(error).filter_map(|error| error.downcast_ref::<io::Error>());
     errors.all(|error| {
@@ -68,7 +72,7 @@ fn is_lost(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// What the library for TLS says, which the error of a socket may hold.
+/// The error of the TLS library, which may be inside of an I/O error.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
     let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.downcast_ref().or_else(|| held.and_then(|error| error.downcast_ref()))
@@ -84,7 +88,7 @@ fn tls_hint(tls: &ClientTls, error: &TlsError) -> Option<&'static str> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => Some("the certificate of the service has another name; say which by --tls-domain"),
         TlsError::AlertReceived(AlertDescription::NoApplicationProtocol) => {
-            Some("TLS is spoken there, but no gRPC; is it the gRPC port of the service?")
+            Some("the server speaks TLS but not gRPC; is it the gRPC port of the service?")
         }
         TlsError::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,

@@ -13,7 +13,7 @@ use url::Host;
 pub enum Address {
     /// An IP address.
     Socket(SocketAddr),
-    /// A name that is resolved when the service is asked.
+    /// A host name. It is resolved when a connection is opened.
     Name {
         /// The name, in ASCII.
         host: String,
@@ -23,10 +23,10 @@ pub enum Address {
 }
 
 impl Address {
-    /// What a person is told to write.
+    /// The form that a fault asks for.
     pub const FORM: &'static str = "a host and port such as 127.0.0.1:50051, localhost:50051 or [::1]:50051";
 
-    /// Whether the way there never leaves this machine.
+    /// Whether a connection to this address stays on this machine.
     #[must_use]
     pub fn is_this_machine(&self) -> bool {
         match self {
@@ -39,7 +39,7 @@ impl Address {
 impl FromStr for Address {
     type Err = ();
 
-    /// An address that stands for every address of a machine, as `--listen` may name it, is read as this machine's own.
+    /// An unspecified address such as `0.0.0.0`, which `--listen` allows, is read as loopback.
     fn from_str(text: &str) -> Result<Self, ()> {
         let (host, port) = text.rsplit_once(':').ok_or(())?;
         let port = port.parse().map_err(|_| ())?;

@@ -1,10 +1,11 @@
-//! Whether this machine has certificates of the authorities that https needs; a container often has none.
+//! Whether this machine has the certificates of authorities (CA certificates) that https needs. A container
+//! often has none.
 
 use rustls::RootCertStore;
 use rustls_native_certs::load_native_certs;
 
-/// Why nobody could be asked by https, or `None` where the machine has certificates. They are looked for as those who ask do:
-/// in SSL_CERT_FILE and SSL_CERT_DIR, else where systems keep them.
+/// The fault of a machine without certificates, or `None` where it has some. They are looked for where the
+/// https client looks for them: in SSL_CERT_FILE and SSL_CERT_DIR, or in the usual places of the system.
 pub fn missing() -> Option<String> {
     let found = load_native_certs();
     let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.certs);

@@ -1,4 +1,4 @@
-//! The callers file: who may call, and which instances each may ask, in TOML.
+//! The callers file: the backends that may call, and the instances that each may ask, in TOML.
 //!
 //! ```toml
 //! [callers.crm]
@@ -6,114 +6,119 @@
 //! instances = ["5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47"]
 //! ```
 //!
-//! It is read value by value, so that all faults are told at once. A fault names the caller and repeats no value: where a
-//! hash should be, there may be the token.
+//! A fault names the line and the caller, and repeats no value: the token may stand in the place of its hash.
 
 use std::{path::Path, sync::Arc};
 
-use toml::{Table, Value};
+use serde::Deserialize;
+use toml::{Spanned, Value};
 
-use super::instances::{explain, field, in_file, read_file};
+use super::{
+    files,
+    tables::{Kind, LineFaults, Table, Tables},
+};
 use crate::{
     domain::{Allowed, Caller, Instance},
     server::{Known, TokenHash},
 };
 
-/// What callers can be known by; it follows from the other settings.
+/// The proofs that callers can show; they follow from the other settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Proofs {
-    /// A bearer token: not where that is Hypersender's.
+    /// A bearer token. With passthrough there is none, because the token of a call is Hypersender's.
     pub tokens: bool,
-    /// A client certificate: where connections are asked for one.
+    /// A client certificate. Connections are asked for one where there are authorities of clients.
     pub certificates: bool,
 }
 
 const NAME_CHARS_MAX: usize = 64;
-/// SPIFFE allows its URIs so many; DNS names and common names are shorter.
+/// Characters of the longest SPIFFE id. DNS names and common names are shorter.
 const CERTIFICATE_CHARS_MAX: usize = 2048;
-/// `printf %s "$TOKEN" | sha256sum` with a variable that is not set.
+/// SHA-256 of an empty text, which `printf %s "$TOKEN" | sha256sum` prints where the variable is not set.
 const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// The callers in the file, or every fault of it, with the path of the file.
+const CALLERS: Kind = Kind { section: "callers", head: "[callers.<name>]", called };
+
+/// The fields of a caller. They are of any type, so that a value of the wrong one hides no fault of another.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    token_sha256: Option<Spanned<Value>>,
+    certificate: Option<Spanned<Value>>,
+    instances: Option<Spanned<Value>>,
+}
+
+/// The callers in the file.
+///
+/// # Errors
+///
+/// Every fault, with the path of the file, the line and the caller.
 pub fn read(path: &Path, proofs: Proofs) -> Result<Known, Vec<String>> {
-    let text = read_file(path).map_err(|fault| vec![fault]);
-    text.and_then(|text| parse(&text, proofs)).map_err(|faults| in_file(path, faults))
+    files::parse(path, |text| parse(text, proofs))
 }
 
 fn parse(text: &str, proofs: Proofs) -> Result<Known, Vec<String>> {
-    let file: Table = toml::from_str(text).map_err(|error| vec![explain(text, &error)])?;
-    let mut faults = Vec::new();
+    let Tables { tables, mut faults } = Tables::read(text, CALLERS);
     let mut known = Known::default();
-    for (name, value) in &file {
-        match (name.as_str(), value) {
-            ("callers", Value::Table(callers)) => {
-                for (name, value) in callers {
-                    if let Err(all) = add(&mut known, name, value, proofs) {
-                        faults.extend(all.into_iter().map(|fault| format!("{}: {fault}", shown(name))));
-                    }
-                }
-                if callers.len() > Known::CALLERS_MAX {
-                    faults.push(format!("names more than {} callers", Known::CALLERS_MAX));
-                }
-            }
-            ("callers", _) => faults.push("callers is no table".to_owned()),
-            _ => faults.push(format!("unknown {}; only callers.<name> may stand here", field(name))),
+    if let Some(table) = tables.get(Known::CALLERS_MAX) {
+        faults.note(table.at, format!("names more than {} callers", Known::CALLERS_MAX));
+    }
+    for table in &tables {
+        add(&mut known, table, proofs, &mut faults);
+    }
+    match faults.into_texts() {
+        Some(faults) => Err(faults),
+        None if known.is_empty() => {
+            let fields = "token_sha256 or certificate, and instances";
+            Err(vec![format!("names no caller; write {} with {fields}", CALLERS.head)])
         }
+        None => Ok(known),
     }
-    if known.is_empty() && faults.is_empty() {
-        let fault = "names no caller; write [callers.<name>] with token_sha256 or certificate, and instances";
-        faults.push(fault.to_owned());
-    }
-    if faults.is_empty() { Ok(known) } else { Err(faults) }
 }
 
-/// What a caller is known by.
+/// The proof that a caller is known by.
 enum Proof {
     Token(TokenHash),
     Certificate(String),
 }
 
-fn add(known: &mut Known, name: &str, value: &Value, proofs: Proofs) -> Result<(), Vec<String>> {
-    let Value::Table(given) = value else {
-        return Err(vec!["is no table; write [callers.<name>]".to_owned()]);
-    };
-    let mut faults = Vec::new();
+fn add(known: &mut Known, table: &Table<Fields>, proofs: Proofs, faults: &mut LineFaults<'_>) {
+    let Table { name, at, fields } = table;
+    let mut note = |at: usize, fault: String| faults.note(at, format!("{}: {fault}", called(name)));
     if !is_name(name) {
-        faults.push(format!("a name is 1 to {NAME_CHARS_MAX} characters of A-Z a-z 0-9 _ - ."));
+        note(*at, format!("a name is 1 to {NAME_CHARS_MAX} characters of A-Z a-z 0-9 _ - ."));
     }
-    let allowed = ["token_sha256", "certificate", "instances"];
-    for unknown in given.keys().filter(|field| !allowed.contains(&field.as_str())) {
-        faults.push(format!("unknown {}; allowed are {}", field(unknown), allowed.join(", ")));
-    }
-    let mut note = |fault| faults.push(fault);
-    let proof = proof(given, proofs).map_err(&mut note).ok();
-    let instances = instances(given.get("instances")).map_err(|all| all.into_iter().for_each(&mut note)).ok();
-    // A caller that is at fault elsewhere still takes its place, so that another one with the same proof is told too.
+    let place = |field: &Option<Spanned<Value>>| field.as_ref().map_or(*at, |value| value.span().start);
+    let proof_at = place(&fields.token_sha256).max(place(&fields.certificate));
+    let proof = proof(fields, proofs).map_err(|fault| note(proof_at, fault)).ok();
+    let instances = instances(fields.instances.as_ref().map(Spanned::get_ref));
+    let instances =
+        instances.map_err(|all| all.into_iter().for_each(|fault| note(place(&fields.instances), fault)));
+    // A caller with faults keeps its proof, so that another one with the same proof is reported too.
     let caller = Caller::new(name, instances.unwrap_or(Allowed::All));
     let (added, proof) = match proof {
-        None => return Err(faults),
+        None => return,
         Some(Proof::Token(hash)) => (known.add_token(hash, caller), "token_sha256"),
         Some(Proof::Certificate(name)) => (known.add_certificate(&name, caller), "certificate"),
     };
     if let Err(other) = added {
-        let other = shown(other.name().unwrap_or_default());
-        faults.push(format!("{proof}: the same as that of {other}; each needs its own"));
+        let other = called(other.name().unwrap_or_default());
+        note(proof_at, format!("{proof}: the same as that of {other}; each needs its own"));
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-fn proof(given: &Table, proofs: Proofs) -> Result<Proof, String> {
-    match (given.get("token_sha256"), given.get("certificate")) {
+fn proof(fields: &Fields, proofs: Proofs) -> Result<Proof, String> {
+    match (&fields.token_sha256, &fields.certificate) {
         (Some(_), Some(_)) => Err("token_sha256 and certificate are both given; keep one".to_owned()),
         (None, None) => Err("neither token_sha256 nor certificate is given; write one".to_owned()),
         (Some(_), None) if !proofs.tokens => {
-            Err("token_sha256: of no use with --credentials passthrough; use certificate".to_owned())
+            Err("token_sha256: cannot be used with --credentials passthrough; use certificate".to_owned())
         }
         (None, Some(_)) if !proofs.certificates => {
-            Err("certificate: of no use without --tls-client-ca".to_owned())
+            Err("certificate: cannot be used without --tls-client-ca".to_owned())
         }
-        (Some(hash), None) => token_hash(hash).map(Proof::Token),
-        (None, Some(name)) => certificate(name).map(Proof::Certificate),
+        (Some(hash), None) => token_hash(hash.get_ref()).map(Proof::Token),
+        (None, Some(name)) => certificate(name.get_ref()).map(Proof::Certificate),
     }
 }
 
@@ -143,7 +148,7 @@ fn certificate(value: &Value) -> Result<String, String> {
         return Err("certificate: must be a DNS name, a URI or a common name".to_owned());
     }
     if name.contains('*') {
-        return Err("certificate: is one name and no pattern; * cannot stand in it".to_owned());
+        return Err("certificate: must be one name, not a pattern; it cannot contain *".to_owned());
     }
     Ok(name.to_owned())
 }
@@ -156,12 +161,14 @@ fn instances(value: Option<&Value>) -> Result<Allowed, Vec<String>> {
             return fault("the list is empty; write [\"*\"] for every instance");
         }
         Some(Value::Array(list)) => list,
-        Some(_) => return fault("must be a list, [\"*\"] or of instance ids"),
+        Some(_) => return fault("must be a list: [\"*\"], or the ids of instances"),
     };
     let is_all = |value: &Value| value.as_str() == Some("*");
     match list.as_slice() {
         [one] if is_all(one) => return Ok(Allowed::All),
-        many if many.iter().any(is_all) => return fault("* is every instance; nothing may stand beside it"),
+        many if many.iter().any(is_all) => {
+            return fault("* means every instance; it must be the only one in the list");
+        }
         _ => {}
     }
     let mut faults = Vec::new();
@@ -179,7 +186,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The caller, by its name where that is one.
-fn shown(name: &str) -> String {
+fn called(name: &str) -> String {
     if is_name(name) { format!("caller {name}") } else { "a caller".to_owned() }
 }
 
@@ -220,21 +227,20 @@ mod tests {
             [callers.a]\ntoken_sha256 = 'xyz'\ninstances = []\n\
             [callers.b]\ncolour = 'red'\n\
             [callers.c]\ntoken_sha256 = 'HASH'\ninstances = ['a/b', 'fine', 5]\n\
-            [callers.d]\ntoken_sha256 = 'HASH'\ninstances = ['*']\n";
-        let mut told = faults(text, ALL);
-        told.sort_unstable();
+            [callers.d]\ntoken_sha256 = 'HASH'\ninstances = ['*']\n\
+            [callers.e]\n";
         assert_eq!(
-            told,
+            faults(text, ALL),
             [
-                "caller a: instances: the list is empty; write [\"*\"] for every instance",
-                "caller a: token_sha256: must be 64 hexadecimal digits, the SHA-256 of the token",
-                "caller b: instances: not given; write [\"*\"] for every instance",
-                "caller b: neither token_sha256 nor certificate is given; write one",
-                "caller b: unknown field colour; allowed are token_sha256, certificate, instances",
-                "caller c: instances: number 1: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
-                "caller c: instances: number 3: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
-                "caller d: token_sha256: the same as that of caller c; each needs its own",
-                "unknown field surprise; only callers.<name> may stand here",
+                "line 1: unknown field surprise; only [callers.<name>] is allowed here",
+                "line 3: caller a: token_sha256: must be 64 hexadecimal digits, the SHA-256 of the token",
+                "line 4: caller a: instances: the list is empty; write [\"*\"] for every instance",
+                "line 6: caller b: unknown field colour; allowed: token_sha256, certificate, instances",
+                "line 9: caller c: instances: number 1: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
+                "line 9: caller c: instances: number 3: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
+                "line 11: caller d: token_sha256: the same as that of caller c; each needs its own",
+                "line 13: caller e: neither token_sha256 nor certificate is given; write one",
+                "line 13: caller e: instances: not given; write [\"*\"] for every instance",
             ]
         );
     }
@@ -246,8 +252,11 @@ mod tests {
         let no_tokens = Proofs { tokens: false, ..ALL };
         let no_certificates = Proofs { certificates: false, ..ALL };
         assert_eq!(faults(&token, no_certificates), faults(&certificate, no_tokens));
-        assert!(faults(&token, no_tokens)[0].starts_with("caller a: token_sha256: of no use"));
-        assert!(faults(&certificate, no_certificates)[0].starts_with("caller a: certificate: of no use"));
+        assert!(faults(&token, no_tokens)[0].starts_with("line 2: caller a: token_sha256: cannot be used"));
+        assert!(
+            faults(&certificate, no_certificates)[0]
+                .starts_with("line 2: caller a: certificate: cannot be used")
+        );
     }
 
     #[test]
@@ -255,6 +264,9 @@ mod tests {
         let caller = |number| format!("[callers.c{number}]\ntoken_sha256='{number:064x}'\ninstances=['*']\n");
         let most: String = (0..Known::CALLERS_MAX).map(caller).collect();
         assert_eq!(faults(&most, ALL), [""; 0]);
-        assert_eq!(faults(&(most + &caller(Known::CALLERS_MAX)), ALL), ["names more than 1000 callers"]);
+        assert_eq!(
+            faults(&(most + &caller(Known::CALLERS_MAX)), ALL),
+            ["line 3001: names more than 1000 callers"]
+        );
     }
 }

@@ -1,89 +1,57 @@
-//! [`Faults`]: everything that is wrong with the settings of a subcommand, each fault by its names.
+//! [`Faults`]: all faults of the settings of a subcommand, each with the names of its setting.
 
 use std::fmt;
 
-use clap::CommandFactory;
+use super::given::Given;
 
-use super::{flags::Cli, given::Given};
+/// All faults of the settings, each with the names of its flag and variable.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Faults(Vec<String>);
 
-/// Everything that is wrong with the settings, each by its names.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Faults {
-    /// Whose settings they are.
-    subcommand: &'static str,
-    all: Vec<String>,
-}
+/// The name of a variable, and the fault of its value.
+pub type Fault = (&'static str, String);
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.all.len();
+        let count = self.0.len();
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{count} setting{plural} at fault")?;
-        self.all.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }
 
 impl std::error::Error for Faults {}
 
 impl Faults {
-    /// None yet, of the settings of a subcommand.
-    pub(super) fn of(subcommand: &'static str) -> Self {
-        Self { subcommand, all: Vec::new() }
-    }
-
-    /// The settings, unless there is a fault; without any, there are settings.
+    /// The settings, unless a fault is noted. `settings` is `None` only where one is.
     pub(super) fn unless_any<T>(self, settings: Option<T>) -> Result<T, Self> {
-        settings.filter(|_| self.all.is_empty()).ok_or(self)
+        settings.filter(|_| self.0.is_empty()).ok_or(self)
     }
 
-    /// The value, or a stand-in for it that is never used, since a fault is noted.
-    pub(super) fn take<T: Default>(&mut self, id: &str, given: Given<T>) -> T {
-        self.take_any(id, Some(given)).unwrap_or_default()
+    /// The value. The fault of a value that cannot be read is noted; the default that is then returned is
+    /// never used.
+    pub(super) fn take<T: Clone + Default>(&mut self, given: &Given<T>) -> T {
+        self.take_valid(given).unwrap_or_default()
     }
 
-    /// The value, if there is one and it can be read.
-    pub(super) fn take_any<T>(&mut self, id: &str, given: Option<Given<T>>) -> Option<T> {
-        let noted = given?.0.map_err(|fault| self.note_of(id, &fault));
-        noted.ok()
+    /// The value, or `None` for a value that cannot be read, whose fault is noted.
+    pub(super) fn take_valid<T: Clone>(&mut self, given: &Given<T>) -> Option<T> {
+        let value = given.value.as_ref().map_err(|fault| self.note(&given.name, fault));
+        value.ok().cloned()
     }
 
-    /// Notes a fault of what is called `name`.
-    pub(super) fn note(&mut self, name: &str, fault: &str) {
-        self.all.push(format!("{name}: {fault}"));
+    /// Notes a fault of the setting or variable that is called `name`.
+    pub(super) fn note(&mut self, name: impl fmt::Display, fault: impl fmt::Display) {
+        self.0.push(format!("{name}: {fault}"));
     }
 
-    /// Whether anything is noted of a setting whose name begins so.
-    pub(super) fn is_noted(&self, name: &str) -> bool {
-        self.all.iter().any(|fault| fault.starts_with(name))
-    }
-
-    /// Notes a fault of the setting `id`.
-    pub(super) fn note_of(&mut self, id: &str, fault: &str) {
-        self.note(&names_in(self.subcommand, id), fault);
+    /// Notes a fault of a variable.
+    pub(super) fn note_variable(&mut self, (name, fault): Fault) {
+        self.note(name, fault);
     }
 
     /// Notes that the setting `missing` is not given, though `given`, which needs it, is.
-    pub(super) fn require(&mut self, missing: &str, given: &str) {
-        let [missing, given] = [missing, given].map(|id| names_in(self.subcommand, id));
-        self.note(&missing, &format!("not given, though {given} is"));
-    }
-}
-
-/// Flag and variable of a setting of `serve`, from its one definition.
-#[must_use]
-pub fn names(id: &str) -> String {
-    names_in("serve", id)
-}
-
-/// Flag and variable of a setting of a subcommand.
-fn names_in(subcommand: &str, id: &str) -> String {
-    let command = Cli::command();
-    let subcommand = command.find_subcommand(subcommand).expect("settings are those of a subcommand");
-    let setting = subcommand.get_arguments().find(|argument| argument.get_id() == id);
-    let setting = setting.expect("every setting is an argument of its subcommand");
-    let flag = setting.get_long().unwrap_or(id);
-    match setting.get_env() {
-        Some(variable) => format!("--{flag} ({})", variable.display()),
-        None => format!("--{flag}"),
+    pub(super) fn require<A, B>(&mut self, missing: &Given<A>, given: &Given<B>) {
+        self.note(&missing.name, format_args!("not given, though {} is", given.name));
     }
 }

@@ -1,15 +1,21 @@
-//! The command line: one line of help for each setting, with its unit and range.
+//! The command line: the flag, variable, help, range and default of every setting.
+//!
+//! How a value is read is in `given` and `values`. A setting that is checked against another one is checked
+//! in `check`.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::{EnvFilter, filter::ParseError};
-use url::{Host, Url};
+use url::Url;
 
 use super::{
     address::Address,
-    given::{Given, bytes, duration, number, one_of, path, read_by, switch},
+    given::{Given, LEFT_OUT, bytes, duration, number, one_of, optional, path, read_by, switch},
+    values::{
+        LogFilter, read_admin_listen, read_base_url, read_domain, read_format, read_instance, read_loopback,
+        read_token_owner,
+    },
 };
 use crate::{
     domain::{Instance, TokenOwner},
@@ -23,40 +29,42 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The gRPC front door to WhatsApp contacts behind the Hypersender REST API.
+/// A gRPC service in front of the Hypersender REST API, for profile pictures of WhatsApp contacts.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Answer gRPC calls until told to stop.
+    /// Run the service until SIGTERM or Ctrl-C.
     ///
-    /// The token is read from HYPERSENDER_WHATSAPP_API_KEY, or from the file that HYPERSENDER_WHATSAPP_API_KEY_FILE names;
-    /// never from the command line, which everyone on the machine can read. Exit code 78 means that settings are at fault.
+    /// The Hypersender token is read from the variable HYPERSENDER_WHATSAPP_API_KEY, or from the file that
+    /// HYPERSENDER_WHATSAPP_API_KEY_FILE names. There is no flag for it, because every user of the machine
+    /// can read the command line. The exit code is 78 when a setting is at fault.
     ///
-    /// Traces go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, such as http://127.0.0.1:4317, and
-    /// nowhere without it. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the other standard variables hold;
-    /// OTEL_EXPORTER_OTLP_PROTOCOL is grpc or http/protobuf.
+    /// To export traces, set OTEL_EXPORTER_OTLP_ENDPOINT to an OpenTelemetry collector such as
+    /// http://127.0.0.1:4317, and OTEL_EXPORTER_OTLP_PROTOCOL to grpc or http/protobuf. OTEL_SERVICE_NAME,
+    /// OTEL_TRACES_SAMPLER and the other standard variables of OpenTelemetry are used too.
     Serve(Box<ServeFlags>),
-    /// Ask a running service for one contact and print the answer as JSON.
+    /// Look up one contact at a running service and print the answer as JSON.
     ///
-    /// Where callers must be known, the token is read from HYPERSENDER_GRPC_TOKEN, or from the file that
-    /// HYPERSENDER_GRPC_TOKEN_FILE names; never from the command line, which everyone on the machine can read.
+    /// For a service with a callers file, the token of the caller is read from the variable
+    /// HYPERSENDER_GRPC_TOKEN, or from the file that HYPERSENDER_GRPC_TOKEN_FILE names. There is no flag for
+    /// it, because every user of the machine can read the command line.
     Get(GetFlags),
-    /// Ask a running service for its health: exit code 0 when it serves, else 1.
+    /// Check the health of a running service: the exit code is 0 when it is SERVING.
     Health(TargetFlags),
-    /// Run the stand-in REST API alone.
+    /// Run the sandbox alone: a stand-in for the REST API, with test numbers.
     #[command(after_long_help = sandbox::numbers_help())]
     Sandbox(SandboxFlags),
 }
 
-/// Settings of `serve`, as given.
+/// The settings of `serve` as they are given.
 #[derive(Args, Debug)]
 pub struct ServeFlags {
     #[command(flatten)]
@@ -76,12 +84,12 @@ pub struct ServeFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Server")]
 pub(super) struct ServerFlags {
-    /// Address and port to listen on; port 0 takes a free one
+    /// IP address and port to listen on; port 0 takes a free port
     #[arg(long, env = "HYPERSENDER_GRPC_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
     #[arg(value_parser = one_of::<SocketAddr>("an IP address and port such as 127.0.0.1:50051 or [::]:50051"))]
     pub listen: Given<SocketAddr>,
-    /// Address and port of /metrics, /livez and /readyz; port 0 takes a free one, off opens none. With --sandbox, a
-    /// free port is taken when this one is in use
+    /// IP address and port of /metrics, /livez and /readyz, or off for no such port; port 0 takes a free
+    /// port. With --sandbox, a free port is used when this one is in use
     #[arg(
         long,
         env = "HYPERSENDER_GRPC_ADMIN_LISTEN",
@@ -90,53 +98,63 @@ pub(super) struct ServerFlags {
     )]
     #[arg(value_parser = read_by(read_admin_listen))]
     pub admin_listen: Given<Option<SocketAddr>>,
-    /// TOML file with a table `callers.<name>` for each backend that may call, holding token_sha256 or certificate, and
-    /// instances. SIGHUP reads it anew. Without it everyone may call
-    #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH", value_parser = path())]
-    pub callers_file: Option<Given<PathBuf>>,
-    /// Tell whoever asks what the contract is, which grpcurl and its like need
+    /// TOML file that names the backends that may call: a table `[callers.<name>]` for each, with
+    /// token_sha256 or certificate, and instances. SIGHUP reads it again. Without it, every client may call
+    #[arg(long, env = "HYPERSENDER_GRPC_CALLERS_FILE", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub callers_file: Given<Option<PathBuf>>,
+    /// Serve gRPC reflection (grpcurl needs it)
     #[arg(long, env = "HYPERSENDER_GRPC_REFLECTION", value_name = "BOOL", default_value = "true")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub reflection: Given<bool>,
-    /// Time a call may take when it states none itself (1ms to 30s)
+    /// Deadline of calls that have none (1ms to 30s)
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
     pub deadline: Given<Duration>,
-    /// Calls in progress at a time, their messages read, over all connections; further ones are refused at once (1 to 1000000)
+    /// Most calls in progress, over all connections; more are refused at once. A call counts from the moment
+    /// its message is read (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_IN_FLIGHT", value_name = "COUNT", default_value = "16384")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub in_flight: Given<usize>,
-    /// Connections open at a time, fewer where the limit of open files is lower; more wait (1 to 100000)
+    /// Most open connections, fewer where the limit of open files is low; more wait in the system's queue (1
+    /// to 100000)
     #[arg(long, env = "HYPERSENDER_GRPC_CONNECTIONS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=100_000_usize))]
     pub connections: Given<usize>,
-    /// Age at which a connection is asked to close, give or take a tenth; calls in flight finish (0, which is never, to 10d)
+    /// Age at which a connection gets GOAWAY, give or take a tenth; its calls in flight finish. 0 means no
+    /// limit (0 to 10d)
     #[arg(long, env = "HYPERSENDER_GRPC_CONNECTION_AGE", value_name = "DURATION", default_value = "0")]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub connection_age: Given<Duration>,
-    /// After SIGTERM, time in which calls are still taken while health checks say NOT_SERVING (0 to 5m)
+    /// After SIGTERM, time in which calls are still accepted while health checks say NOT_SERVING, so that
+    /// load balancers notice (0 to 5m)
     #[arg(long, env = "HYPERSENDER_GRPC_DRAIN_WAIT", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = duration(Duration::ZERO..=300 * SECOND))]
     pub drain_wait: Given<Duration>,
-    /// After that, time for calls in flight to finish (0 to 5m)
+    /// After the drain wait, time for calls in flight to finish (0 to 5m)
     #[arg(long, env = "HYPERSENDER_GRPC_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s")]
     #[arg(value_parser = duration(Duration::ZERO..=300 * SECOND))]
     pub drain_timeout: Given<Duration>,
-    /// Certificate chain of the server in PEM; with it connections are encrypted. SIGHUP reads it again
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CERT", value_name = "PATH", value_parser = path())]
-    pub tls_cert: Option<Given<PathBuf>>,
-    /// Private key of the certificate in PEM
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_KEY", value_name = "PATH", value_parser = path())]
-    pub tls_key: Option<Given<PathBuf>>,
-    /// Authorities in PEM that sign client certificates; with them every client must show one
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CA", value_name = "PATH", value_parser = path())]
-    pub tls_client_ca: Option<Given<PathBuf>>,
+    /// PEM file with the certificate chain of the server; with it, connections use TLS. SIGHUP reads it again
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CERT", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub tls_cert: Given<Option<PathBuf>>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_KEY", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub tls_key: Given<Option<PathBuf>>,
+    /// PEM file with the authorities that sign client certificates; with it, every client must show a
+    /// certificate
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CA", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub tls_client_ca: Given<Option<PathBuf>>,
 }
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Hypersender")]
 pub(super) struct HypersenderFlags {
-    /// Start the stand-in REST API on a loopback port and ask it, with its own instance and token
+    /// Use the sandbox in place of Hypersender: a stand-in for the REST API, started on a loopback port with
+    /// its own instance and token
     #[arg(long, env = "HYPERSENDER_GRPC_SANDBOX", value_name = "BOOL", default_value = "false")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub sandbox: Given<bool>,
@@ -144,30 +162,33 @@ pub(super) struct HypersenderFlags {
     #[arg(long, env = "HYPERSENDER_WHATSAPP_BASE_URL", value_name = "URL")]
     #[arg(default_value = "https://app.hypersender.com/api/whatsapp/v2", value_parser = read_by(read_base_url))]
     pub base_url: Given<Url>,
-    /// Allow http beyond loopback; the token then travels in the clear
+    /// Allow http to hosts other than loopback; the token then crosses the network in plain text
     #[arg(long, env = "HYPERSENDER_GRPC_ALLOW_HTTP", value_name = "BOOL", default_value = "false")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub allow_http: Given<bool>,
-    /// Proxy through which Hypersender is asked: http, https, socks5, or socks5h, which resolves names there. What it asks
-    /// its users for is read from HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH as user:password, or from the file that
-    /// HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE names. HTTPS_PROXY and its like are not used, and http on loopback and
-    /// the sandbox are asked directly
-    #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_PROXY", value_name = "URL", value_parser = read_by(Proxy::parse))]
-    pub upstream_proxy: Option<Given<Proxy>>,
-    /// Whose token Hypersender is asked with: own, which is the service's, or passthrough, which is the one that each call
-    /// carries as authorization: Bearer
+    /// Proxy for requests to Hypersender: an http, https or socks5 URL, or socks5h, with which the proxy
+    /// resolves names. Its user and password are read from the variable HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH
+    /// as user:password, or from the file that HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE names. HTTPS_PROXY
+    /// and similar variables are not used. The sandbox, and http on loopback, are asked without the proxy
+    #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_PROXY", value_name = "URL")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(Proxy::parse)))]
+    pub upstream_proxy: Given<Option<Proxy>>,
+    /// Whose token Hypersender is asked with: own is the service's token, passthrough is the token that each
+    /// call carries in its metadata as authorization: Bearer
     #[arg(long, env = "HYPERSENDER_GRPC_CREDENTIALS", value_name = "OWN|PASSTHROUGH", default_value = "own")]
     #[arg(value_parser = read_by(read_token_owner))]
     pub credentials: Given<TokenOwner>,
-    /// Instance that is asked when a call names none: 1 to 64 characters of A-Z a-z 0-9 _ -
-    #[arg(long, env = "HYPERSENDER_WHATSAPP_INSTANCE_ID", value_name = "UUID", value_parser = read_by(read_instance))]
-    pub instance: Option<Given<Instance>>,
-    /// TOML file with a table `instances.<id>` for each instance, holding token or token_file. Only these can then be
-    /// asked, and the default instance with the API key
-    #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH", value_parser = path())]
-    pub instances_file: Option<Given<PathBuf>>,
-    /// Hosts that links may lead to: any, or a list such as pps.whatsapp.net,*.whatsapp.net; a link to another one is
-    /// answered as no picture
+    /// Instance for calls that name none: 1 to 64 characters of A-Z a-z 0-9 _ -
+    #[arg(long, env = "HYPERSENDER_WHATSAPP_INSTANCE_ID", value_name = "UUID")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_instance)))]
+    pub instance: Given<Option<Instance>>,
+    /// TOML file with a token for each instance: a table `[instances."<id>"]` with token or token_file. Calls
+    /// can then name these instances only, and the default instance with the API key
+    #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub instances_file: Given<Option<PathBuf>>,
+    /// Hosts that links may lead to: any, or a list such as pps.whatsapp.net,*.whatsapp.net. A link to
+    /// another host is answered as no picture
     #[arg(long, env = "HYPERSENDER_GRPC_LINK_HOSTS", value_name = "HOSTS", default_value = "any")]
     #[arg(value_parser = one_of::<LinkHosts>(LinkHosts::FORM))]
     pub link_hosts: Given<LinkHosts>,
@@ -176,23 +197,23 @@ pub(super) struct HypersenderFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cache")]
 pub(super) struct CacheFlags {
-    /// Longest time a link counts as fresh (0 to 10d)
+    /// Longest time a link is fresh (0 to 10d)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_TTL", value_name = "DURATION", default_value = "1h")]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub cache_ttl: Given<Duration>,
-    /// Time an absent picture counts as fresh (0 to 10d)
+    /// Time an absent picture is fresh (0 to 10d)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_ABSENT_TTL", value_name = "DURATION", default_value = "10m")]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub cache_absent_ttl: Given<Duration>,
-    /// Most answers to keep (0, which keeps none, to 100000000)
+    /// Most answers in the cache; 0 switches the cache off (0 to 100000000)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_ENTRIES", value_name = "COUNT", default_value = "100000")]
     #[arg(value_parser = number(0..=100_000_000_usize))]
     pub cache_entries: Given<usize>,
-    /// Most memory for answers, estimated (0, which keeps none, to 1TiB)
+    /// Most memory for answers, estimated; 0 switches the cache off (0 to 1TiB)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_BYTES", value_name = "BYTES", default_value = "96MiB")]
     #[arg(value_parser = bytes(ByteSize::b(0)..=ByteSize::tib(1)))]
     pub cache_bytes: Given<ByteSize>,
-    /// How far beyond its lifetime an answer is handed out at once, while it is fetched anew (0, which is never, to 10d)
+    /// How long a stale answer is served at once while it is refreshed; 0 means never (0 to 10d)
     #[arg(
         long,
         env = "HYPERSENDER_GRPC_STALE_WHILE_REVALIDATE",
@@ -201,15 +222,16 @@ pub(super) struct CacheFlags {
     )]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub stale_while_revalidate: Given<Duration>,
-    /// How far beyond its lifetime an answer is handed out when the fetch fails (0, which is never, to 10d)
+    /// How long a stale answer is served when the fetch fails; 0 means never (0 to 10d)
     #[arg(long, env = "HYPERSENDER_GRPC_STALE_IF_ERROR", value_name = "DURATION", default_value = "24h")]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub stale_if_error: Given<Duration>,
-    /// A contact with an answer to hand out is not fetched again within this time, whatever callers ask (0 to 1h)
+    /// Shortest time between two fetches of a contact that has an answer to serve, whatever callers ask for
+    /// (0 to 1h)
     #[arg(long, env = "HYPERSENDER_GRPC_REFRESH_FLOOR", value_name = "DURATION", default_value = "30s")]
     #[arg(value_parser = duration(Duration::ZERO..=HOUR))]
     pub refresh_floor: Given<Duration>,
-    /// A link stops counting as fresh this long before it expires (0 to 1d)
+    /// A link stops being fresh this long before it expires (0 to 1d)
     #[arg(long, env = "HYPERSENDER_GRPC_LINK_MARGIN", value_name = "DURATION", default_value = "10m")]
     #[arg(value_parser = duration(Duration::ZERO..=DAY))]
     pub link_margin: Given<Duration>,
@@ -222,40 +244,44 @@ pub(super) struct AttemptFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_ATTEMPTS", value_name = "COUNT", default_value = "3")]
     #[arg(value_parser = number(1..=5_u32))]
     pub attempts: Given<u32>,
-    /// Time one attempt may take; Hypersender may itself wait 5s for a WhatsApp session (1ms to 15s)
+    /// Time for one attempt; Hypersender itself may wait 5s for a WhatsApp session (1ms to 15s)
     #[arg(long, env = "HYPERSENDER_GRPC_ATTEMPT_TIMEOUT", value_name = "DURATION", default_value = "6s")]
     #[arg(value_parser = duration(MILLISECOND..=15 * SECOND))]
     pub attempt_timeout: Given<Duration>,
-    /// Retries that each first attempt pays for, over all fetches (0, which is no retry at all, to 1)
+    /// Retries that each first attempt pays for, over all fetches: with 0.1, one retry for ten first
+    /// attempts. 0 means no retries (0 to 1)
     #[arg(long, env = "HYPERSENDER_GRPC_RETRY_BUDGET", value_name = "RATIO", default_value = "0.1")]
     #[arg(value_parser = number(0.0..=1.0_f64))]
     pub retry_budget: Given<f64>,
-    /// Longest wait that Hypersender may ask for, by Retry-After or X-RateLimit-Reset; more is cut (0 to 1h)
+    /// Longest wait that Hypersender may ask for by Retry-After or X-RateLimit-Reset; longer ones are
+    /// shortened to it (0 to 1h)
     #[arg(long, env = "HYPERSENDER_GRPC_RETRY_AFTER_MAX", value_name = "DURATION", default_value = "5m")]
     #[arg(value_parser = duration(Duration::ZERO..=HOUR))]
     pub retry_after_max: Given<Duration>,
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Limits, each for this process alone: divide by the number of replicas")]
+#[command(next_help_heading = "Limits of this process alone (divide them by the number of replicas)")]
 pub(super) struct LimitFlags {
-    /// Attempts a second for each instance; WhatsApp bans numbers for bulk look-ups (0, which is no limit, to 1000)
+    /// Attempts a second for each instance, because WhatsApp bans numbers for bulk look-ups; 0 means no limit
+    /// (0 to 1000)
     #[arg(long, env = "HYPERSENDER_GRPC_RATE", value_name = "PER_SECOND", default_value = "5")]
     #[arg(value_parser = number(0.0..=1000.0_f64))]
     pub rate: Given<f64>,
-    /// Attempts for each instance at once, after it was left in peace (0, which is no limit, to 10000)
+    /// Attempts at once for an instance that was idle; 0 means no limit (0 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_BURST", value_name = "COUNT", default_value = "20")]
     #[arg(value_parser = number(0..=10_000_u32))]
     pub burst: Given<u32>,
-    /// Failures in a row after which an instance is left alone for 2s, doubling to 60s (0, which is never, to 1000)
+    /// Failures in a row that open the circuit breaker of an instance, for 2s at first and up to 60s; 0
+    /// switches it off (0 to 1000)
     #[arg(long, env = "HYPERSENDER_GRPC_BREAKER_FAILURES", value_name = "COUNT", default_value = "5")]
     #[arg(value_parser = number(0..=1000_u32))]
     pub breaker_failures: Given<u32>,
-    /// Attempts on the wire at a time; half of them at most for one instance (1 to 10000)
+    /// Most attempts on the wire; at most half of them for one instance (1 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY", value_name = "COUNT", default_value = "64")]
     #[arg(value_parser = number(1..=10_000_usize))]
     pub upstream_concurrency: Given<usize>,
-    /// Contacts being fetched at a time; further ones are refused (1 to 1000000)
+    /// Most contacts that are fetched at the same time; look-ups of more are refused (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_FLIGHTS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub flights: Given<usize>,
@@ -264,38 +290,22 @@ pub(super) struct LimitFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogFlags {
-    /// text or json [default: text on a terminal, else json]
-    #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT", value_parser = read_by(read_format))]
-    pub log_format: Option<Given<Format>>,
-    /// What to log: error, warn, info, debug, trace, or directives such as info,hypersender_grpc::stack=debug. Of
-    /// libraries no more than info is ever logged: below it stand headers and URLs
+    /// Shape of a log line: text or json [default: text on a terminal, else json]
+    #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_format)))]
+    pub log_format: Given<Option<Format>>,
+    /// Level of logs: error, warn, info, debug or trace, or directives such as
+    /// info,hypersender_grpc::stack=debug. Lines of libraries below info are never logged, because they hold
+    /// headers and URLs
     #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
-    #[arg(value_parser = one_of::<Filter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
-    pub log: Given<Filter>,
+    #[arg(value_parser = one_of::<LogFilter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
+    pub log: Given<LogFilter>,
 }
 
-/// A log filter that can be read; `EnvFilter` itself cannot be cloned, which the command line's parser asks for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Filter(String);
-
-impl FromStr for Filter {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        EnvFilter::try_new(text).map(|_| Self(text.to_owned()))
-    }
-}
-
-impl From<Filter> for EnvFilter {
-    fn from(filter: Filter) -> Self {
-        Self::new(filter.0)
-    }
-}
-
-/// Where a running service is, as given.
+/// The address of a running service, and how to connect to it, as they are given.
 #[derive(Args, Debug)]
 pub struct TargetFlags {
-    /// Host and port of the service; of one that listens on every address, this machine's own is asked
+    /// Host and port of the service; 0.0.0.0 and `[::]` mean this machine
     #[arg(
         long,
         env = "HYPERSENDER_GRPC_LISTEN",
@@ -307,93 +317,42 @@ pub struct TargetFlags {
     /// Time to wait for the answer, the connection included (1ms to 1d)
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration(MILLISECOND..=DAY))]
     pub(super) timeout: Given<Duration>,
-    /// Authorities in PEM that sign the certificate of the service; with them the connection is encrypted
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH", value_parser = path())]
-    pub(super) tls_ca: Option<Given<PathBuf>>,
+    /// PEM file with the authorities that sign the certificate of the service; with it, the connection uses
+    /// TLS
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub(super) tls_ca: Given<Option<PathBuf>>,
     /// Name in the certificate of the service [default: the host of --address]
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME", value_parser = read_by(read_domain))]
-    pub(super) tls_domain: Option<Given<String>>,
-    /// Certificate chain in PEM to show to a service that asks its clients for one
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH", value_parser = path())]
-    pub(super) tls_client_cert: Option<Given<PathBuf>>,
-    /// Private key of that certificate in PEM
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH", value_parser = path())]
-    pub(super) tls_client_key: Option<Given<PathBuf>>,
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_domain)))]
+    pub(super) tls_domain: Given<Option<String>>,
+    /// PEM file with a certificate chain, for a service that asks its clients for one
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub(super) tls_client_cert: Given<Option<PathBuf>>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub(super) tls_client_key: Given<Option<PathBuf>>,
 }
 
-/// Settings of `get`, as given.
+/// The settings of `get` as they are given.
 #[derive(Args, Debug)]
 pub struct GetFlags {
-    /// Contact: a phone number in digits, or a chat id such as 15551234567@c.us
+    /// The contact: a phone number in digits, or a chat id such as 15551234567@c.us
     pub(super) chat_id: String,
-    /// Instance to ask [default: the one the service is set to]
+    /// Instance to ask [default: the default instance of the service]
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     pub(super) instance: String,
     #[command(flatten)]
     pub(super) target: TargetFlags,
 }
 
-/// Settings of `sandbox`, as given.
+/// The settings of `sandbox` as they are given.
 #[derive(Args, Debug)]
 pub struct SandboxFlags {
-    /// Loopback address and port to listen on; port 0 takes a free one
+    /// Loopback address and port to listen on; port 0 takes a free port
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50080")]
     #[arg(value_parser = read_by(read_loopback))]
     pub(super) listen: Given<SocketAddr>,
-}
-
-/// An empty flag says off, too; an empty variable counts as unset.
-fn read_admin_listen(text: &str) -> Result<Option<SocketAddr>, String> {
-    if text.is_empty() || text.eq_ignore_ascii_case("off") {
-        return Ok(None);
-    }
-    let address = text.parse().map(Some);
-    address.map_err(|_| format!("{text:?} is neither an IP address and port such as 127.0.0.1:9090 nor off"))
-}
-
-fn read_loopback(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
-    address.ok_or_else(|| {
-        format!("{text:?} is not a loopback address and port such as 127.0.0.1:50080; the sandbox serves this machine alone")
-    })
-}
-
-fn read_domain(text: &str) -> Result<String, String> {
-    let name = Host::parse(text).map(|_| text.to_owned());
-    name.map_err(|_| format!("{text:?} is not a name such as contacts.internal"))
-}
-
-fn read_instance(text: &str) -> Result<Instance, String> {
-    Instance::parse(text).map_err(|error| error.to_string())
-}
-
-/// The text is not repeated in a fault: by its name, somebody may take the setting for the token itself.
-fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
-    match text {
-        "own" => Ok(TokenOwner::Server),
-        "passthrough" => Ok(TokenOwner::Caller),
-        _ => Err("neither own nor passthrough".to_owned()),
-    }
-}
-
-fn read_format(text: &str) -> Result<Format, String> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err(format!("{text:?} is neither text nor json")),
-    }
-}
-
-/// The text is not repeated in a fault: a URL may hold a password.
-fn read_base_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("not an absolute URL such as https://host/path ({error})"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("not a URL that begins with https:// or http://".to_owned());
-    }
-    let named = !url.username().is_empty() || url.password().is_some();
-    if named || url.query().is_some() || url.fragment().is_some() {
-        return Err("must hold neither user, query nor fragment".to_owned());
-    }
-    Ok(url)
 }

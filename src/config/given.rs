@@ -1,21 +1,38 @@
-//! [`Given`]: a value as it was given, and the parsers that make one.
+//! [`Given`]: a value as it was given, with the names of its setting, and the parsers that make one.
 
 use std::{ffi::OsStr, fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{Arg, Command, Error, builder::TypedValueParser};
+use clap::{Arg, Command, Error, builder::TypedValueParser, parser::ValueSource};
 use humantime::format_duration;
 
-/// A value that was read, or why it could not be. Whoever parses the command line sees a success either way, so that all
-/// faults are told at once.
+use super::name::Name;
+
+/// A value as it was given, or the reason why it cannot be read. clap gets no error for the latter, so that
+/// all faults are reported at once.
 #[derive(Clone, Debug)]
-pub struct Given<T>(pub Result<T, String>);
+pub struct Given<T> {
+    /// The setting.
+    pub name: Name,
+    /// The value, or its fault without the names.
+    pub value: Result<T, String>,
+}
 
-/// What is said of a value that is not text.
+/// The fault of a value that is not text.
 pub const NOT_UTF8: &str = "not UTF-8 text";
+/// The default of a setting that may be left out. It is never parsed.
+pub const LEFT_OUT: &str = "";
 
-/// A parser for clap that never fails. Flags and variables of every type and subcommand are read by it, and by it alone:
-/// blanks around a value, such as the carriage return of a file with Windows line ends, are not part of the value.
+impl<T> Given<Option<T>> {
+    /// Whether the setting was given, by a value that may have a fault.
+    pub fn is_given(&self) -> bool {
+        !matches!(self.value, Ok(None))
+    }
+}
+
+/// A parser for clap that never fails. It reads the flags and variables of every type and subcommand. White
+/// space around a value, such as the carriage return of a file with Windows line ends, is not part of the
+/// value.
 #[derive(Clone)]
 pub struct Reader<F>(F);
 
@@ -26,13 +43,58 @@ where
 {
     type Value = Given<T>;
 
-    fn parse_ref(&self, _: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Given<T>, Error> {
+    fn parse_ref(&self, _: &Command, setting: Option<&Arg>, value: &OsStr) -> Result<Given<T>, Error> {
         let text = value.to_str().ok_or_else(|| NOT_UTF8.to_owned());
-        Ok(Given(text.and_then(|text| (self.0)(text.trim()))))
+        let value = text.and_then(|text| (self.0)(text.trim()));
+        Ok(Given { name: name(setting), value })
     }
 }
 
-/// Parses with `read`, whose error says what is allowed.
+/// A [`Reader`] for a setting that may be left out and whose default is therefore [`LEFT_OUT`].
+#[derive(Clone)]
+pub struct OptionalReader<F>(Reader<F>);
+
+impl<T, F> TypedValueParser for OptionalReader<F>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    type Value = Given<Option<T>>;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        setting: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, Error> {
+        let Given { name, value } = self.0.parse_ref(command, setting, value)?;
+        Ok(Given { name, value: value.map(Some) })
+    }
+
+    fn parse_ref_(
+        &self,
+        command: &Command,
+        setting: Option<&Arg>,
+        value: &OsStr,
+        source: ValueSource,
+    ) -> Result<Self::Value, Error> {
+        if source == ValueSource::DefaultValue {
+            return Ok(Given { name: name(setting), value: Ok(None) });
+        }
+        self.parse_ref(command, setting, value)
+    }
+}
+
+fn name(setting: Option<&Arg>) -> Name {
+    Name::of(setting.expect("clap leaves it out for external subcommands alone, and there are none"))
+}
+
+/// Makes the setting of `reader` one that may be left out.
+pub fn optional<F>(reader: Reader<F>) -> OptionalReader<F> {
+    OptionalReader(reader)
+}
+
+/// Parses with `read`, whose error is the fault.
 pub fn read_by<T, F: Fn(&str) -> Result<T, String>>(read: F) -> Reader<F> {
     Reader(read)
 }
@@ -45,7 +107,7 @@ pub fn path() -> Reader<impl Fn(&str) -> Result<PathBuf, String> + Clone> {
     })
 }
 
-/// Parses with `FromStr`; `allowed` is what a person is told otherwise.
+/// Parses with `FromStr`. The fault of any other text ends with `allowed`.
 pub fn one_of<T: FromStr>(allowed: &'static str) -> Reader<impl Fn(&str) -> Result<T, String> + Clone> {
     read_by(move |text: &str| {
         let value = text.parse();
@@ -92,7 +154,7 @@ pub fn bytes(range: RangeInclusive<ByteSize>) -> Reader<impl Fn(&str) -> Result<
     })
 }
 
-/// Parses a switch.
+/// Parses a switch such as `true`, `yes`, `on` or `1`.
 pub fn switch() -> Reader<impl Fn(&str) -> Result<bool, String> + Clone> {
     read_by(|text: &str| match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),

@@ -1,4 +1,4 @@
-//! [`Target`]: where a running service is and how to reach it, for the subcommands that ask it.
+//! [`Target`]: the address of a running service and how to connect to it, for `get` and `health`.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -10,18 +10,18 @@ use super::{
     faults::Faults,
     flags::{GetFlags, TargetFlags},
     given::Given,
-    variables::caller_token,
+    secrets::caller_token,
 };
 use crate::server::Pem;
 
-/// Where a running service is and how to reach it.
+/// The address of a running service, and how to connect to it.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: Address,
     /// Time for the connection and the answer.
     pub timeout: Duration,
-    /// How to encrypt; `None` sends plain text.
+    /// Encryption of the connection; with `None`, it is plain text.
     pub tls: Option<ClientTls>,
 }
 
@@ -30,7 +30,7 @@ pub struct Target {
 pub struct ClientTls {
     /// Authorities that sign the certificate of the service, PEM.
     pub ca: Vec<u8>,
-    /// Name in that certificate, where it is not the host that is asked.
+    /// The name in that certificate, where it differs from the host of the address.
     pub domain: Option<String>,
     /// Certificate chain and private key of the client, PEM.
     pub identity: Option<[Vec<u8>; 2]>,
@@ -47,11 +47,11 @@ impl fmt::Debug for ClientTls {
 pub struct Get {
     /// The contact.
     pub chat_id: String,
-    /// The instance to ask; the default one of the service when empty.
+    /// The instance to ask. With an empty one, the service asks its default instance.
     pub instance: String,
     /// The service.
     pub target: Target,
-    /// What the caller proves by who it is.
+    /// The token of the caller.
     pub token: Option<SecretString>,
 }
 
@@ -62,56 +62,63 @@ impl TargetFlags {
     ///
     /// Every fault of every setting.
     pub fn check(self) -> Result<Target, Faults> {
-        let mut faults = Faults::of("health");
+        let mut faults = Faults::default();
         let target = self.read(&mut faults);
         faults.unless_any(target)
     }
 
-    fn read(self, faults: &mut Faults) -> Option<Target> {
-        let address = faults.take_any("address", Some(self.address));
-        let timeout = faults.take("timeout", self.timeout);
-        let client = [("tls_client_cert", "tls_client_key"), ("tls_client_key", "tls_client_cert")];
-        let given = [self.tls_client_cert.is_some(), self.tls_client_key.is_some()];
-        for ((id, other), [given, other_given]) in client.into_iter().zip([given, [given[1], given[0]]]) {
-            if given && !other_given {
-                faults.require(other, id);
+    fn read(&self, faults: &mut Faults) -> Option<Target> {
+        let address = faults.take_valid(&self.address);
+        let timeout = faults.take(&self.timeout);
+        let (cert, key) = (&self.tls_client_cert, &self.tls_client_key);
+        match [cert, key].map(Given::is_given) {
+            [true, false] => faults.require(key, cert),
+            [false, true] => faults.require(cert, key),
+            [true, true] | [false, false] => {}
+        }
+        if !self.tls_ca.is_given() {
+            if self.tls_domain.is_given() {
+                faults.require(&self.tls_ca, &self.tls_domain);
+            }
+            if cert.is_given() {
+                faults.require(&self.tls_ca, cert);
             }
         }
-        let others = [("tls_domain", self.tls_domain.is_some()), ("tls_client_cert", given[0])];
-        for (id, _) in others.into_iter().filter(|(_, given)| *given && self.tls_ca.is_none()) {
-            faults.require("tls_ca", id);
-        }
-        let domain = faults.take_any("tls_domain", self.tls_domain);
-        let is_encrypted = self.tls_ca.is_some();
-        let ca = pem(faults, "tls_ca", self.tls_ca, |pem| pem.certificates().map(drop));
-        let cert = pem(faults, "tls_client_cert", self.tls_client_cert, |pem| pem.certificates().map(drop));
-        let key = pem(faults, "tls_client_key", self.tls_client_key, |pem| pem.private_key().map(drop));
-        let identity = cert.zip(key);
-        match identity.as_ref().map(|(cert, key)| cert.is_of(key)) {
-            None | Some(Ok(true)) => {}
-            Some(Ok(false)) => faults.note_of("tls_client_cert", "not the certificate of the private key"),
-            Some(Err(fault)) => faults.note_of("tls_client_cert", &fault),
-        }
-        let identity = identity.map(|(cert, key)| [cert, key].map(|pem| pem.bytes().to_vec()));
-        let tls = match (is_encrypted, ca) {
+        let domain = faults.take(&self.tls_domain);
+        let ca = pem(&self.tls_ca, |pem| pem.certificates().map(drop), faults);
+        let identity = self.identity(faults);
+        let tls = match (self.tls_ca.is_given(), ca) {
             (false, _) => None,
             (true, None) => return None,
             (true, Some(ca)) => Some(ClientTls { ca: ca.bytes().to_vec(), domain, identity }),
         };
         Some(Target { address: address?, timeout, tls })
     }
+
+    /// Certificate chain and private key of the client, PEM, where both are given and belong together.
+    fn identity(&self, faults: &mut Faults) -> Option<[Vec<u8>; 2]> {
+        let cert = pem(&self.tls_client_cert, |pem| pem.certificates().map(drop), faults);
+        let key = pem(&self.tls_client_key, |pem| pem.private_key().map(drop), faults);
+        let (cert, key) = cert.zip(key)?;
+        let fault = match cert.is_of(&key) {
+            Ok(true) => return Some([cert, key].map(|pem| pem.bytes().to_vec())),
+            Ok(false) => "not the certificate of the private key".to_owned(),
+            Err(fault) => fault,
+        };
+        faults.note(&self.tls_client_cert.name, fault);
+        None
+    }
 }
 
-/// The PEM file that the setting `id` names, if there is one and `check` finds no fault in it.
+/// The PEM file that a setting names, if it names one and `check` finds no fault in it.
 fn pem(
-    faults: &mut Faults,
-    id: &str,
-    path: Option<Given<PathBuf>>,
+    given: &Given<Option<PathBuf>>,
     check: fn(&Pem) -> Result<(), String>,
+    faults: &mut Faults,
 ) -> Option<Pem> {
-    let path = faults.take_any(id, path)?;
+    let path = faults.take(given)?;
     let read = Pem::read(&path).and_then(|pem| check(&pem).map(|()| pem));
-    read.map_err(|fault| faults.note_of(id, &format!("{}: {fault}", path.display()))).ok()
+    read.map_err(|fault| faults.note(&given.name, format_args!("{}: {fault}", path.display()))).ok()
 }
 
 impl GetFlags {
@@ -121,10 +128,9 @@ impl GetFlags {
     ///
     /// Every fault of every setting.
     pub fn check(self, variables: &Variables) -> Result<Get, Faults> {
-        let mut faults = Faults::of("get");
+        let mut faults = Faults::default();
         let target = self.target.read(&mut faults);
-        let token = caller_token(variables);
-        let token = token.map_err(|(name, fault)| faults.note(name, &fault)).ok().flatten();
+        let token = caller_token(variables).map_err(|fault| faults.note_variable(fault)).ok().flatten();
         let get = target.map(|target| Get { chat_id: self.chat_id, instance: self.instance, target, token });
         faults.unless_any(get)
     }

@@ -1,17 +1,14 @@
-//! Where traces go: the standard variables of OpenTelemetry, as far as a slip of the pen in them would go unnoticed.
-//!
-//! All others are the SDK's to read: `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS` and their like.
+//! The settings of traces, from the standard variables of OpenTelemetry. Only variables in which a mistake
+//! would go unnoticed are read here; the SDK reads all others, such as `OTEL_RESOURCE_ATTRIBUTES` and
+//! `OTEL_EXPORTER_OTLP_HEADERS`.
 
 use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
 use http::{Uri, uri::Scheme};
 use opentelemetry_sdk::trace::Sampler;
 
-use super::authorities;
+use super::{authorities, faults::Fault};
 use crate::telemetry::{TraceBatchSettings, TraceProtocol, TraceSettings};
-
-/// A name, and what is wrong with its value. The value itself is not told: an endpoint may hold a password.
-pub type Fault = (&'static str, String);
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
@@ -24,24 +21,21 @@ const DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
 const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
 const BATCH: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
 
-/// Milliseconds that OTLP's exporters wait unless they are told otherwise, and those that the batch processor does.
+/// Time for one export where no variable says it: the default of OTLP's exporters, in milliseconds.
 const TIMEOUT_DEFAULT: u64 = 10_000;
-const DELAY_DEFAULT: u64 = 5_000;
-/// Longest of either, an hour: beyond it is a mistake of the unit.
+/// Longest time-out and delay, an hour in milliseconds. A greater number is taken for a mistake of the unit.
 const TIME_MAX: u64 = 3_600_000;
-/// Shortest time between two exports, in milliseconds: below it the process is busy with nothing else.
+/// Shortest time between two exports, in milliseconds. With less, the process would do nothing but export.
 const DELAY_MIN: u64 = 10;
-const QUEUE_DEFAULT: u64 = 2_048;
-/// The queue takes its memory at the start, some 50 MB for so many spans.
+/// Spans of the longest queue. Its memory is allocated at the start, about 50 MB for so many.
 const QUEUE_MAX: u64 = 100_000;
-const BATCH_DEFAULT: u64 = 512;
 
-/// What the variables say, each read by `variable`, for which one that is empty is not set; `None` when nothing is to be
-/// traced. Of two that mean the same, that for traces alone counts.
+/// The settings of traces, or `None` when nothing is traced. `variable` gives the value of a variable, and
+/// `None` for an empty one. Of two variables with the same meaning, the one for traces alone counts.
 ///
 /// # Errors
 ///
-/// Every fault, if traces are wanted at all.
+/// Every fault, if traces are wanted at all. No fault repeats the value: an endpoint may hold a password.
 pub fn read<'a>(
     variable: impl Fn(&'static str) -> Result<Option<&'a str>, Fault>,
 ) -> Result<Option<TraceSettings>, Vec<Fault>> {
@@ -88,7 +82,7 @@ pub fn read<'a>(
     reader.unless_any(settings)
 }
 
-/// Which calls are traced; as the caller's call is, unless the variables say otherwise.
+/// Which calls are traced. Without a variable, a call is traced where its caller traces it.
 fn sampler<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, Fault>>) -> Sampler {
     const SAMPLERS: &str = "not always_on, always_off, traceidratio, nor one of these after parentbased_";
     let named = reader.value(SAMPLER).unwrap_or("parentbased_always_on");
@@ -112,22 +106,28 @@ fn sampler<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, 
     if root == named { sampler } else { Sampler::ParentBased(Box::new(sampler)) }
 }
 
-/// How spans are collected: a delay or a queue of nothing would keep a core busy, or drop every span without a word.
+/// How spans are collected. A delay of 0 would keep a core busy, and a queue of 0 would drop every span
+/// silently.
 fn batch<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, Fault>>) -> TraceBatchSettings {
     let given = |name| Some((name, reader.value(name)?));
-    let delay = reader.number(given(DELAY), DELAY_MIN..=TIME_MAX, "milliseconds").unwrap_or(DELAY_DEFAULT);
-    let queue = reader.number(given(QUEUE), 1..=QUEUE_MAX, "spans").unwrap_or(QUEUE_DEFAULT);
-    let size = reader.number(given(BATCH), 1..=queue, "spans, which are as many as the queue may hold");
-    // The SDK reads these itself, and what it cannot read it does not mention.
+    let count = |spans: u64| usize::try_from(spans).unwrap_or(usize::MAX);
+    let default = TraceBatchSettings::default();
+    let delay = reader.number(given(DELAY), DELAY_MIN..=TIME_MAX, "milliseconds");
+    let queue = reader.number(given(QUEUE), 1..=QUEUE_MAX, "spans").map_or(default.queue, count);
+    let size =
+        reader.number(given(BATCH), 1..=queue as u64, "spans, which are as many as the queue may hold");
+    // The SDK reads these itself and ignores a value that it cannot read.
     for name in ["OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_CONCURRENT_EXPORTS"] {
         let _ = reader.number(given(name), 1..=TIME_MAX, "milliseconds or exports");
     }
-    let count = |spans: u64| usize::try_from(spans).unwrap_or(usize::MAX);
-    let size = size.unwrap_or(BATCH_DEFAULT.min(queue));
-    TraceBatchSettings { delay: Duration::from_millis(delay), queue: count(queue), size: count(size) }
+    TraceBatchSettings {
+        delay: delay.map_or(default.delay, Duration::from_millis),
+        queue,
+        size: size.map_or(default.size.min(queue), count),
+    }
 }
 
-/// Reads variables and notes their faults.
+/// Reads variables and collects their faults.
 struct Reader<F> {
     variable: F,
     faults: RefCell<Vec<Fault>>,
@@ -152,7 +152,7 @@ impl<'a, F: Fn(&'static str) -> Result<Option<&'a str>, Fault>> Reader<F> {
         }
     }
 
-    /// The number that is given, within `range`, in `unit`.
+    /// The number in the text that is given. A number outside of `range` is a fault that names the unit.
     fn number(
         &self,
         given: Option<(&'static str, &'a str)>,
@@ -180,7 +180,7 @@ fn endpoint(text: &str) -> Option<Uri> {
     (scheme && !authority.contains('@') && uri.query().is_none()).then_some(uri)
 }
 
-/// `path` below what `base` names, as OTLP over HTTP asks for a collector's one address.
+/// `base` with `path` appended, as OTLP over HTTP does with the address of a collector for all signals.
 fn below(base: &Uri, path: &str) -> Option<Uri> {
     let mut parts = base.clone().into_parts();
     let whole = format!("{}/{path}", base.path().trim_end_matches('/'));
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(read_these(&[COLLECTOR, ("OTEL_SDK_DISABLED", "TRUE")]), Ok(None));
         assert_eq!(read_these(&[COLLECTOR, ("OTEL_SDK_DISABLED", "no")]), collector);
         assert_eq!(read_these(&[COLLECTOR, ("OTEL_TRACES_EXPORTER", "none")]), Ok(None));
-        // What is wrong with traces that nobody wants is nobody's concern.
+        // Without a collector, the other variables are not checked.
         assert_eq!(read_these(&[("OTEL_TRACES_SAMPLER", "x")]), Ok(None));
     }
 

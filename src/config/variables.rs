@@ -1,4 +1,4 @@
-//! Variables of the environment: which are set, which look like a slip of the pen, and the tokens in them.
+//! Variables of the environment: which are set, and which look like a misspelt setting.
 
 use std::{
     collections::BTreeSet,
@@ -6,31 +6,22 @@ use std::{
     net::IpAddr,
 };
 
+use super::{Variables, faults::Fault, flags::Cli, given::NOT_UTF8};
 use clap::{Command, CommandFactory};
-use secrecy::SecretString;
-
-use super::{
-    Variables,
-    flags::Cli,
-    given::NOT_UTF8,
-    instances::{read_file, token_from},
-};
 
 pub const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 pub const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
-/// What `get` reads; the service may share its environment.
-const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
-const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
-/// What the proxy to Hypersender asks its users for, as `user:password`.
+/// The token that `get` reads. The service knows the variable, because both may share an environment.
+pub const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
+pub const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
+/// User and password of the proxy to Hypersender, as `user:password`.
 pub const PROXY_AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
-/// A file with the same.
+/// The path of a file with the same.
 pub const PROXY_AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
 
-/// A name, and what is wrong with its value.
-pub type Fault = (&'static str, String);
-
-/// The value of a variable without the blanks around it; `None` when it is not set or holds blanks alone.
+/// The value of a variable without the white space around it; `None` when it is not set, or holds nothing
+/// else.
 ///
 /// # Errors
 ///
@@ -41,12 +32,13 @@ pub fn variable<'a>(variables: &'a Variables, wanted: &'static str) -> Result<Op
     Ok((!text.is_empty()).then_some(text))
 }
 
-/// Whether a variable is set to anything but blanks.
+/// Whether a variable is set, to more than white space.
 pub fn is_set(variables: &Variables, name: &'static str) -> bool {
     !matches!(variable(variables, name), Ok(None))
 }
 
-/// The command line without the variables that hold nothing but blanks: those count as unset.
+/// The command line without the variables that are empty or hold white space only, because they count as
+/// unset.
 #[must_use]
 pub fn without_empty_variables(command: Command, variables: &Variables) -> Command {
     let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());
@@ -62,7 +54,7 @@ pub fn without_empty_variables(command: Command, variables: &Variables) -> Comma
     })
 }
 
-/// Variables that look like settings of this service and are none: a slip of the pen, as a rule.
+/// Variables that have the prefix of this service's settings and are none. Most of them are misspelt.
 #[must_use]
 pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let command = Cli::command();
@@ -78,9 +70,10 @@ pub fn unknown_variables(variables: &Variables) -> Vec<String> {
         .collect()
 }
 
-/// Whether Kubernetes, or Docker for a link, sets this variable to tell where a service is. A Service named hypersender-grpc, or
-/// with a name that begins so, gives its variables the prefix of ours: `_SERVICE_HOST`, `_SERVICE_PORT`,
-/// `_SERVICE_PORT_<NAME>`, `_PORT`, `_PORT_<NUMBER>_<PROTOCOL>`, and that with `_PROTO`, `_PORT` and `_ADDR`.
+/// Whether Kubernetes, or Docker for a link, sets this variable to the address of a service. The variables of
+/// a Service whose name begins with hypersender-grpc have our prefix. Their names end in `_SERVICE_HOST`,
+/// `_SERVICE_PORT`, `_SERVICE_PORT_<NAME>`, `_PORT`, `_PORT_<NUMBER>_<PROTOCOL>`, or the latter with
+/// `_PROTO`, `_PORT` or `_ADDR`.
 fn is_injected(name: &str, value: &str) -> bool {
     let is_port = |text: &str| text.parse::<u16>().is_ok();
     let is_ip = |text: &str| text.parse::<IpAddr>().is_ok();
@@ -89,7 +82,7 @@ fn is_injected(name: &str, value: &str) -> bool {
         let (ip, port) = address.rsplit_once(':').unwrap_or_default();
         is_protocol(protocol) && is_port(port) && is_ip(ip.trim_matches(['[', ']']))
     });
-    // Ends in a port's number and protocol, such as _PORT_50051_TCP.
+    // Whether the name ends in the number and protocol of a port, such as _PORT_50051_TCP.
     let is_of_port = |name: &str| {
         let mut words = name.rsplit('_');
         let protocol = words.next().unwrap_or_default().to_ascii_lowercase();
@@ -105,31 +98,4 @@ fn is_injected(name: &str, value: &str) -> bool {
         Some((port, "PORT")) => is_url || is_of_port(port) && is_port(value),
         _ => is_of_port(name) && is_url,
     }
-}
-
-/// The token that Hypersender is asked with.
-pub fn api_key(variables: &Variables) -> Result<Option<SecretString>, Fault> {
-    token(variables, API_KEY, API_KEY_FILE)
-}
-
-/// The token that `get` shows to the service as its caller.
-pub fn caller_token(variables: &Variables) -> Result<Option<SecretString>, Fault> {
-    token(variables, CALLER_TOKEN, CALLER_TOKEN_FILE)
-}
-
-/// A token, from its variable or its file. Neither it nor the file's content stands in a fault.
-fn token(
-    variables: &Variables,
-    name: &'static str,
-    file_name: &'static str,
-) -> Result<Option<SecretString>, Fault> {
-    let (name, token) = match (variable(variables, name)?, variable(variables, file_name)?) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => {
-            return Err((name, format!("given twice, here and by {file_name}; set one of them")));
-        }
-        (Some(value), None) => (name, token_from(value)),
-        (None, Some(path)) => (file_name, read_file(path.as_ref()).and_then(|text| token_from(&text))),
-    };
-    token.map(Some).map_err(|fault| (name, fault))
 }

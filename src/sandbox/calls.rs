@@ -1,4 +1,4 @@
-//! The count of look-ups, which tests read to see what really went upstream.
+//! The count of look-ups, with which a test sees the requests that went upstream.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,19 +9,20 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-/// Names counted one by one, of each kind. Beyond it a new name counts in the total only.
+/// Most chat ids, and most instances, that are counted one by one. A further one counts in the total only.
 const NAMES_MAX: usize = 10_000;
 
-/// Bytes of such a name, several times a real one's. A longer one counts in the total only.
+/// Bytes of the longest name that is counted, several times a real one. A longer name counts in the total
+/// only.
 const NAME_BYTES_MAX: usize = 256;
 
 pub(super) const HELP: &str = "\
-Counting look-ups, refused ones included (no token needed):
+The count of look-ups, refused ones included (no token needed):
 
   GET    /_sandbox/calls  {\"calls\":2,\"by_chat_id\":{\"15551230001\":2},\"by_instance\":{...}}
-                          names as they were asked for; at most 10000 of each kind and 256 bytes,
-                          others count in the total only
-  DELETE /_sandbox/calls  zeroes the count
+      Names are counted as they are written, up to 10000 chat ids and 10000 instances of at most
+      256 bytes. All others count in the total only.
+  DELETE /_sandbox/calls  resets the count
 ";
 
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
-//! Steering the stand-in while it runs: contacts whose picture a test chooses, and scripted faults.
-//! On purpose without a token, since only loopback reaches it.
+//! Control of the stand-in while it runs: contacts whose picture a test chooses, and scripted faults. No
+//! token is needed, because only loopback reaches it.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -19,29 +19,31 @@ use serde::{Deserialize, Deserializer};
 use super::numbers::NO_PICTURE;
 use super::{contact_of, reply};
 
-/// Contacts and scripts held at once; beyond it a new one is refused with 400.
+/// Most contacts that are set; a further one is refused with 400.
 const CONTACTS_MAX: usize = 10_000;
+/// Most scripts; a further one is refused with 400.
 const SCRIPTS_MAX: usize = 1_000;
 
 pub(super) const HELP: &str = "\
-Steering it (no token needed; 204 when done, 400 with the reason when not):
+Control (no token needed; the answer is 204, or 400 with the reason):
 
   PUT    /_sandbox/contacts/{chat_id}  {\"picture\":\"beach\",\"link_life_seconds\":120}
-      decides what a contact has, before the table above. picture: any name, the same name giving
-      the same file, another name another file; null: no picture; left out: the contact's usual
-      one. link_life_seconds: may be 0 or negative; left out: 9.87 days. At most 10000 contacts.
+      sets the picture of a contact, in place of the table above. At most 10000 contacts.
+        picture            any name: the same name is the same file; null: no picture
+                           (default: the usual picture of the contact)
+        link_life_seconds  lifetime of its links; may be 0 or negative  (default: 9.87 days)
   POST   /_sandbox/script  {\"chat_id\":\"15551230001\",\"times\":3,\"status\":503}
-      decides what a look-up gets, before its token is looked at. The oldest script that fits and
-      has times left wins. At most 1000 scripts. Everything may be left out:
-        instance, chat_id  whom it concerns        (anyone)
-        times              look-ups it answers     (for ever)
-        status             200 to 599              (200)
-        headers            {\"Retry-After\":\"5\"}     (none; they replace those of the same name)
-        body               text, sent as it is     (a picture with status 200, else a message)
-        delay_ms           time before all this    (0)
-        hang               true: never answers     (false)
-        close              true: closes the connection without an answer  (false)
-  DELETE /_sandbox/script  forgets all scripts and contacts
+      sets the answer of look-ups, even of those without a valid token. The oldest script that
+      matches and has look-ups left is used. At most 1000 scripts. Every field may be left out:
+        instance, chat_id  look-ups that match                       (default: all)
+        times              number of look-ups                        (default: no limit)
+        status             200 to 599                                (default: 200)
+        headers            such as {\"Retry-After\":\"5\"}; they replace the usual ones of that name
+        body               text                   (default: a picture for 200, else a message)
+        delay_ms           time before the answer                    (default: 0)
+        hang               true: no answer is ever sent              (default: false)
+        close              true: the connection is closed without an answer  (default: false)
+  DELETE /_sandbox/script  removes all scripts and contacts
 ";
 
 #[derive(Default)]
@@ -56,7 +58,7 @@ struct Wishes {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Contact {
-    /// Outside: is it given at all. Inside: the name, or null.
+    /// The outer `Option` says whether the field is given; the inner one is the name, or null.
     #[serde(default, deserialize_with = "given")]
     #[expect(clippy::option_option, reason = "left out, null and a name are three things")]
     picture: Option<Option<String>>,
@@ -83,7 +85,7 @@ struct Script {
 }
 
 impl Control {
-    /// The answer of the first script that fits, if any does; takes one of its times.
+    /// The answer of the first script that matches, if one does. It uses up one of its times.
     pub(super) async fn scripted(&self, instance: &str, contact: Option<&str>) -> Option<Response> {
         let script = self.wishes().next_script(instance, contact)?;
         Some(script.play(contact.unwrap_or_default()).await)
@@ -204,7 +206,7 @@ fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, 
     Option::deserialize(value).map(Some)
 }
 
-/// A 1xx status would only announce an answer, and none would follow.
+/// Reads a status. A 1xx status is refused: it only announces an answer, and none would follow.
 fn final_status<'de, D: Deserializer<'de>>(value: D) -> Result<StatusCode, D::Error> {
     let number = u16::deserialize(value)?;
     let status = StatusCode::from_u16(number).ok();
@@ -212,7 +214,7 @@ fn final_status<'de, D: Deserializer<'de>>(value: D) -> Result<StatusCode, D::Er
     status.ok_or_else(|| D::Error::custom("status: must be 200 to 599"))
 }
 
-/// Refuses the headers that frame the body, which the server writes itself.
+/// Reads headers. Those that frame the body are refused, because the server writes them itself.
 fn sendable_headers<'de, D: Deserializer<'de>>(value: D) -> Result<HeaderMap, D::Error> {
     let pairs = HashMap::<String, String>::deserialize(value)?;
     let headers = HeaderMap::try_from(&pairs);
@@ -229,7 +231,7 @@ mod tests {
     use super::super::tests::{asking, client, look_up, start};
     use super::*;
 
-    /// Sends `order`, a method and what follows `/_sandbox/`.
+    /// Sends `order`, which is a method and the path behind `/_sandbox/`.
     async fn steer(sandbox: &Sandbox, order: &str, body: &'static str) -> (u16, String) {
         let (method, path) = order.split_once(' ').unwrap();
         let url = format!("http://{}/_sandbox/{path}", sandbox.address());
@@ -243,7 +245,7 @@ mod tests {
         assert_eq!(steer(sandbox, "POST script", body).await, done, "{body}");
     }
 
-    /// What the contact's picture is, without what changes from answer to answer.
+    /// The answer for a contact up to the query of its link, which changes with each answer.
     async fn file(sandbox: &Sandbox, chat_id: &str) -> String {
         let (_, body) = look_up(sandbox, chat_id).await;
         body.split("?ccb").next().unwrap().to_owned()

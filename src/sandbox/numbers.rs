@@ -1,5 +1,7 @@
-//! The test numbers: one table is both what they do and the help text, as payment providers have
-//! test cards. What a test decides while it runs is not here but in `control`.
+//! The test numbers, like the test cards of payment providers. One table is both their behaviour and their
+//! help text.
+//!
+//! Deliberately not here: answers that a test chooses while it runs, which are in `control`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use Behaviour::{Body, FailsOnce, Hangs, Html, Link, Picture, RateLimited, Slow};
 
 #[derive(Clone, Copy)]
 enum Behaviour {
-    /// A fresh link that lives so many seconds.
+    /// A fresh link that expires after so many seconds.
     Picture(i64),
     Link(&'static str),
     Body(StatusCode, &'static str),
@@ -25,26 +27,26 @@ enum Behaviour {
 
 const USUAL: Behaviour = Picture(reply::LINK_LIFE_SECONDS);
 
-#[rustfmt::skip] // read by its columns
+#[rustfmt::skip] // A table is read by its columns.
 const TABLE: [(&str, &str, Behaviour); 15] = [
     ("15551230001", "a picture", USUAL),
-    ("15551230002", "a picture whose link ends in 5 minutes", Picture(300)),
-    ("15551230003", "a picture whose link has ended: the vendor's documented example", Link(DOCUMENTED_LINK)),
+    ("15551230002", "a picture whose link expires in 5 minutes", Picture(300)),
+    ("15551230003", "a picture whose link has expired: the example in the vendor's documentation", Link(DOCUMENTED_LINK)),
     ("15551230004", "no picture: a null link", Body(StatusCode::OK, NO_PICTURE)),
-    ("15551230005", "a default image on a foreign host", Link("https://cdn.example.com/default-avatar.png")),
+    ("15551230005", "a default image on a host other than WhatsApp's", Link("https://cdn.example.com/default-avatar.png")),
     ("15551230006", "422, the number is not on WhatsApp (exists: false)", Body(StatusCode::UNPROCESSABLE_ENTITY, NOT_ON_WHATSAPP)),
-    ("15551230007", "401, whatever the token", Body(StatusCode::UNAUTHORIZED, reply::UNAUTHENTICATED)),
+    ("15551230007", "401, with any token", Body(StatusCode::UNAUTHORIZED, reply::UNAUTHENTICATED)),
     ("15551230008", "429 with Retry-After: 5 and X-RateLimit-* headers", RateLimited),
-    ("15551230009", "500 the first time after the start, then a picture", FailsOnce),
+    ("15551230009", "500 for the first look-up after the start, then a picture", FailsOnce),
     ("15551230010", "503, always", Body(StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Service Unavailable"}"#)),
     ("15551230011", "a picture, after 3 seconds", Slow),
     ("15551230012", "never answers", Hangs),
-    ("15551230013", "200 with HTML where JSON belongs", Html),
+    ("15551230013", "200 with HTML in place of JSON", Html),
     ("15551230014", "202, the request is queued", Body(StatusCode::ACCEPTED, QUEUED)),
     ("15551230015", "422, the instance is not connected (SCAN_QR_CODE)", Body(StatusCode::UNPROCESSABLE_ENTITY, NOT_CONNECTED)),
 ];
 
-/// Died on 2026-01-21.
+/// The example in the vendor's documentation. It expired on 2026-01-21.
 const DOCUMENTED_LINK: &str = "https://pps.whatsapp.net/v/t61.24694-24/\
     374498176_337577482181161_7091117586184162691_n.jpg?ccb=11-4\
     &oh=01_Q5Aa3gEERUGD4fegyplSv2MnHmt_UIA9JnpjREhSJMNVWZC-RA&oe=6970FAAA&_nc_sid=5e03e0&_nc_cat=104";
@@ -58,14 +60,14 @@ const NOT_CONNECTED: &str = r#"{"error":"Session status is not as expected. Try 
 pub(super) const NO_PICTURE: &str =
     r#"{"message":"Profile picture not available.","data":{"profilePictureURL":null}}"#;
 
-/// The table, and what it must remember of one run.
+/// The behaviour of the table, with the state of one run.
 #[derive(Default)]
 pub(super) struct Numbers {
     failed_once: AtomicBool,
 }
 
 impl Numbers {
-    /// Answers as the table says; a contact that is not in it has a picture.
+    /// The answer for a contact. One that is not in the table has a picture.
     pub(super) async fn answer(&self, contact: &str) -> Response {
         let row = TABLE.iter().find(|(number, ..)| *number == contact);
         match row.map_or(USUAL, |(.., behaviour)| *behaviour) {
@@ -85,12 +87,12 @@ impl Numbers {
     }
 }
 
-/// The table as text, with the token and the instance to use.
+/// The table as text, with the token to use and an instance to ask.
 pub(super) fn help() -> String {
     let rows = TABLE.map(|(number, says, _)| format!("  {number}  {says}\n"));
     format!(
-        "Ask with the token {}, as any instance, for example {}.\n\n\
-         Test numbers (what stands before an @ decides; every other number has a picture):\n\n{}",
+        "Use the token {} and any instance, for example {}.\n\n\
+         Test numbers (with or without an @ part; every other number has a picture):\n\n{}",
         Sandbox::TOKEN,
         Sandbox::INSTANCE,
         rows.concat()

@@ -1,7 +1,7 @@
-//! How an answer is put together: its status and content type, the link in it, the headers every
-//! answer or every refusal has. Which look-up gets which answer is not decided here.
+//! The parts of an answer: status, content type, link, and the headers of every answer. Bodies are text, not
+//! serialised types, so that the order and spelling of keys stay the vendor's.
 //!
-//! Bodies are text, not serialised types, so that key order and spelling stay the vendor's.
+//! Deliberately not here: which look-up gets which answer.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,16 +11,16 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 
-/// 9.87 days, in seconds: what links dated 2024 to 2026 had.
+/// Lifetime of a link, 9.87 days in seconds, which is that of real links from 2024 to 2026.
 pub(super) const LINK_LIFE_SECONDS: i64 = 852_768;
 
 pub(super) const UNAUTHENTICATED: &str = r#"{"message":"Unauthenticated."}"#;
 
-/// Marks an answer that is none: the connection is cut instead.
+/// Marks an answer in whose place the connection is closed.
 #[derive(Clone)]
 struct Cut;
 
-/// A picture's link, new with each answer; the file in it is the name's and stays.
+/// The answer with a picture. Its link is new with each answer; the file in the link depends on `name` alone.
 pub(super) fn picture(name: &str, life_seconds: i64) -> Response {
     with_link(&link(name, life_seconds))
 }
@@ -31,7 +31,7 @@ pub(super) fn with_link(link: &str) -> Response {
     json(StatusCode::OK, body)
 }
 
-/// The answer most failures have.
+/// The form of most failures.
 pub(super) fn message(status: StatusCode, text: &str) -> Response {
     json(status, serde_json::json!({ "message": text }).to_string())
 }
@@ -56,7 +56,7 @@ pub(super) fn html(status: StatusCode) -> Response {
     answer(status, "text/html; charset=utf-8", body.into())
 }
 
-/// No answer at all: the connection closes.
+/// No answer: the connection is closed.
 pub(super) fn cut() -> Response {
     let mut answer = Response::default();
     answer.extensions_mut().insert(Cut);
@@ -67,7 +67,7 @@ pub(super) fn is_cut(answer: &Response) -> bool {
     answer.extensions().get::<Cut>().is_some()
 }
 
-/// A random UUID, version 4, for `s-request-id`.
+/// A random UUID of version 4, for the header `s-request-id`.
 pub(super) fn request_id() -> HeaderValue {
     let bits = rand::random::<u128>() & !(0xF << 76 | 0b11 << 62) | 0x4 << 76 | 0b10 << 62;
     let hex = format!("{bits:032x}");
@@ -83,7 +83,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: Body) -> Respons
     answer
 }
 
-/// In the shape of WhatsApp's: the file is the picture's, `oh` signs this link alone, `oe` ends it.
+/// A link in the form of WhatsApp's: the file is that of the picture, `oh` signs this link, and `oe` is its
+/// expiry.
 fn link(name: &str, life_seconds: i64) -> String {
     const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let number = |digits: u32| {
@@ -100,7 +101,7 @@ fn link(name: &str, life_seconds: i64) -> String {
     format!("https://pps.whatsapp.net/v/t61.24694-24/{file}?{query}")
 }
 
-/// Wall-clock time, since `oe` and `X-RateLimit-Reset` are told in it.
+/// Wall-clock time, which `oe` and `X-RateLimit-Reset` are given in.
 fn now_seconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)

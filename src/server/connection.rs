@@ -23,7 +23,7 @@ use tokio::{
 use tower::{BoxError, Service, ServiceExt};
 use tracing::debug;
 
-pub use self::tls::{Tls, TlsFault, TlsSettings};
+pub use self::tls::{Tls, TlsFault, TlsFile, TlsSettings};
 use self::{
     batch::Batch,
     half_close::{HalfClose, LINGER},

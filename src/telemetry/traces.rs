@@ -74,6 +74,13 @@ pub struct BatchSettings {
     pub size: usize,
 }
 
+/// The defaults of OpenTelemetry's batch processor.
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self { delay: Duration::from_secs(5), queue: 2_048, size: 512 }
+    }
+}
+
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Time for the last spans at a stop: the process must be gone within a second after the last call. What a collector

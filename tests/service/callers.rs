@@ -107,7 +107,10 @@ async fn a_hangup_reads_the_file_anew_and_a_broken_one_changes_nothing() {
     write(&file, &broken);
     let line = service.signalled("HUP", "neither token_sha256 nor certificate").await;
     let path = file.path().to_str().unwrap();
-    assert!(line.contains(&format!("{path}: caller x")) && line.contains(r#""level":"WARN""#), "{line}");
+    assert!(
+        line.contains(&format!("{path}: line 4: caller x")) && line.contains(r#""level":"WARN""#),
+        "{line}"
+    );
     for fault in ["caller crm: token_sha256: must be 64", "caller crm: instances: the list is empty"] {
         assert!(service.logs().contains(fault), "{fault}");
     }

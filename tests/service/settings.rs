@@ -2,8 +2,11 @@
 
 use std::fs;
 
-use clap::CommandFactory;
-use hypersender_grpc::config::Cli;
+use clap::{CommandFactory, FromArgMatches};
+use hypersender_grpc::{
+    config::{Cli, Command},
+    stack, telemetry,
+};
 use tempfile::TempDir;
 
 use crate::support::{CHAT, DOCUMENTED_ABSENCE, INSTANCE, Launch, Reply, Service, Upstream, about};
@@ -176,11 +179,27 @@ async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
         let entry = entry.unwrap_or_else(|| panic!("--{flag} is not in the help"));
         assert!(setting.get_help().is_some(), "--{flag}");
         assert!(entry.contains(&format!("[env: {}=]", variable.display())), "{entry}");
-        for default in setting.get_default_values() {
+        for default in setting.get_default_values().iter().filter(|default| !default.is_empty()) {
             assert!(entry.contains(&format!("[default: {}]", default.display())), "{entry}");
         }
     }
     assert!(settings.len() > 20);
+}
+
+#[test]
+fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
+    let command = Cli::command();
+    // The variables of whoever runs the test do not count.
+    let command = command.mut_subcommands(|serve| serve.mut_args(|setting| setting.env(None::<&str>)));
+    let matches = command.try_get_matches_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
+    let Command::Serve(flags) = Cli::from_arg_matches(&matches).unwrap().command else {
+        panic!("serve is another subcommand");
+    };
+    let (settings, logs) = flags.check(&Vec::new()).unwrap();
+    assert_eq!(format!("{:?}", settings.stack), format!("{:?}", stack::Settings::default()));
+    assert_eq!(format!("{:?}", settings.attempt), format!("{:?}", stack::UpstreamSettings::default()));
+    assert_eq!(format!("{logs:?}"), format!("{:?}", telemetry::Settings::default()));
+    assert!(settings.traces.is_none(), "{:?}", settings.traces);
 }
 
 /// The rows of settings in `docs/operating.md`: flag, variable and default, as they are written there.

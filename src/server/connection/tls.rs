@@ -26,18 +26,29 @@ pub struct TlsSettings {
     pub client_ca: Option<PathBuf>,
 }
 
+/// One of the files that [`TlsSettings`] name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFile {
+    /// [`TlsSettings::cert`].
+    Cert,
+    /// [`TlsSettings::key`].
+    Key,
+    /// [`TlsSettings::client_ca`].
+    ClientCa,
+}
+
 /// A fault of a file of certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFault {
-    /// The field of [`TlsSettings`] that names the file.
-    pub setting: &'static str,
+    /// The file.
+    pub file: TlsFile,
     /// The path of the file and its fault, without any of its content.
     pub text: String,
 }
 
 impl TlsFault {
-    fn new(setting: &'static str, path: &Path, error: &dyn fmt::Display) -> Self {
-        Self { setting, text: format!("{}: {error}", path.display()) }
+    fn new(file: TlsFile, path: &Path, error: &dyn fmt::Display) -> Self {
+        Self { file, text: format!("{}: {error}", path.display()) }
     }
 }
 
@@ -95,13 +106,13 @@ fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsFault> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsFault::new("cert", cert, &error))?;
+        .map_err(|error| TlsFault::new(TlsFile::Cert, cert, &error))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let fault = |error: &dyn fmt::Display| TlsFault::new("client_ca", path, error);
+            let fault = |error: &dyn fmt::Display| TlsFault::new(TlsFile::ClientCa, path, error);
             let mut roots = RootCertStore::empty();
-            let certificates = pem("client_ca", path)?.certificates();
+            let certificates = pem(TlsFile::ClientCa, path)?.certificates();
             for certificate in certificates.map_err(|error| fault(&error))? {
                 roots.add(certificate).map_err(|error| fault(&format_args!("no certificate ({error})")))?;
             }
@@ -109,24 +120,24 @@ fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsFault> {
             builder.with_client_cert_verifier(verifier.map_err(|error| fault(&error))?)
         }
     };
-    let chain = pem("cert", cert)?;
-    let private = pem("key", key)?;
-    let of_cert = |error: String| TlsFault::new("cert", cert, &error);
-    let private_der = private.private_key().map_err(|error| TlsFault::new("key", key, &error))?;
+    let chain = pem(TlsFile::Cert, cert)?;
+    let private = pem(TlsFile::Key, key)?;
+    let of_cert = |error: String| TlsFault::new(TlsFile::Cert, cert, &error);
+    let private_der = private.private_key().map_err(|error| TlsFault::new(TlsFile::Key, key, &error))?;
     let chain_der = chain.certificates().map_err(of_cert)?;
     if !chain.is_of(&private).map_err(of_cert)? {
         let text = format!("not the certificate of the key in {}", key.display());
-        return Err(TlsFault::new("cert", cert, &text));
+        return Err(TlsFault::new(TlsFile::Cert, cert, &text));
     }
     let mut config = builder
         .with_single_cert(chain_der, private_der)
-        .map_err(|error| TlsFault::new("cert", cert, &error))?;
+        .map_err(|error| TlsFault::new(TlsFile::Cert, cert, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
-fn pem(setting: &'static str, path: &Path) -> Result<Pem, TlsFault> {
-    Pem::read(path).map_err(|error| TlsFault::new(setting, path, &error))
+fn pem(file: TlsFile, path: &Path) -> Result<Pem, TlsFault> {
+    Pem::read(path).map_err(|error| TlsFault::new(file, path, &error))
 }
 
 fn names(certificate: &CertificateDer<'_>) -> Option<PeerNames> {
