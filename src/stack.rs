@@ -46,6 +46,19 @@ pub struct Settings {
     pub concurrency: ConcurrencySettings,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cache: CacheSettings::default(),
+            flights: 1024,
+            retry: RetrySettings::default(),
+            breaker: BreakerSettings::default(),
+            rate: RateSettings::default(),
+            concurrency: ConcurrencySettings::default(),
+        }
+    }
+}
+
 /// Puts the layers around `upstream`, outermost first, each counting into `metrics`. The caller's deadline is part of each
 /// look-up.
 pub fn stack<S>(

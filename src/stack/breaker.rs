@@ -26,6 +26,12 @@ pub struct Settings {
     pub failures: u32,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { failures: 5 }
+    }
+}
+
 /// It also opens when, of at least this many answers and failures ...
 const CALLS_MIN: u32 = 20;
 /// ... within this time, fewer than half were answers. One slot of the window a second.

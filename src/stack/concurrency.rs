@@ -27,6 +27,12 @@ pub struct Settings {
     pub attempts: usize,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { attempts: 64 }
+    }
+}
+
 /// Places for attempts, around a service that makes one.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit<S> {

@@ -32,6 +32,12 @@ pub struct Settings {
     pub burst: u32,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { per_second: 5.0, burst: 20 }
+    }
+}
+
 /// The slowest rate above none, so that no instant is out of a clock's range: a turn a day.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The pause after a 429 that names none: this, doubling with each further one ...

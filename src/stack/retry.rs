@@ -35,6 +35,12 @@ pub struct Settings {
     pub budget: f64,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { attempts: 3, budget: 0.1 }
+    }
+}
+
 /// The state of one fetch; tower clones a fresh one for each.
 #[derive(Clone)]
 pub struct Policy {

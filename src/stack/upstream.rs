@@ -49,6 +49,17 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            attempt_timeout: Duration::from_secs(6),
+            retry_after_max: Duration::from_secs(5 * 60),
+            link_hosts: LinkHosts::default(),
+            proxy: None,
+        }
+    }
+}
+
 /// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
 pub const TIME_LEFT_MIN: Duration = Duration::from_millis(50);
 /// The documented answers have under 1 KiB; a longer body than this is no answer.

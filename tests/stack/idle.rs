@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hypersender_grpc::{
     domain::LookupError,
-    stack::{BreakerSettings, Settings},
+    stack::{BreakerSettings, RateSettings, Settings},
 };
 use tokio::time::advance;
 
@@ -17,7 +17,7 @@ const INSTANCES: usize = 10_000;
 async fn check(reply: Reply, time: Duration) {
     let settings = Settings {
         breaker: BreakerSettings { failures: 1 },
-        rate: settings().rate,
+        rate: RateSettings::default(),
         retry: plain().retry,
         ..unlimited()
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hypersender_grpc::{
     domain::{CacheStatus, LookupError},
-    stack::{RateSettings, Settings},
+    stack::{RateSettings, RetrySettings, Settings},
 };
 use tokio::time::{advance, sleep};
 
@@ -50,8 +50,9 @@ async fn hits_and_joined_flights_take_no_turn_and_retries_do() {
     front.ask(contact(2)).await.unwrap();
     assert_eq!(front.upstream.times(), [0, 1_000]);
 
-    let front =
-        Front::new(Settings { retry: settings().retry, ..limited(1.0, 1) }, |_| Reply::fails(unavailable()));
+    let front = Front::new(Settings { retry: RetrySettings::default(), ..limited(1.0, 1) }, |_| {
+        Reply::fails(unavailable())
+    });
     let _ = front.ask(contact(1)).await;
     assert_eq!(front.upstream.times(), [0, 1_000, 2_000]);
 }

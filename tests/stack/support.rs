@@ -15,8 +15,8 @@ use hypersender_grpc::{
         LookupError, PictureLink,
     },
     stack::{
-        BreakerSettings, CacheSettings, Clock, ConcurrencySettings, PictureCache, RateSettings,
-        RetrySettings, Settings, stack,
+        BreakerSettings, Clock, ConcurrencySettings, PictureCache, RateSettings, RetrySettings, Settings,
+        stack,
     },
     telemetry::{Metrics, MetricsForm},
 };
@@ -55,18 +55,6 @@ pub fn unavailable() -> LookupError {
     LookupError::Unavailable { retry_after: None, again: Again::Yes }
 }
 
-/// What the layers are set to when nobody sets anything.
-pub fn settings() -> Settings {
-    Settings {
-        cache: CacheSettings::default(),
-        flights: 1_024,
-        retry: RetrySettings { attempts: 3, budget: 0.1 },
-        breaker: BreakerSettings { failures: 5 },
-        rate: RateSettings { per_second: 5.0, burst: 20 },
-        concurrency: ConcurrencySettings { attempts: 64 },
-    }
-}
-
 /// No rate limit, no breaker, room on the wire.
 pub fn unlimited() -> Settings {
     Settings {
@@ -74,7 +62,7 @@ pub fn unlimited() -> Settings {
         rate: RateSettings { per_second: 0.0, burst: 0 },
         concurrency: ConcurrencySettings { attempts: 100_000 },
         flights: 100_000,
-        ..settings()
+        ..Settings::default()
     }
 }
 
