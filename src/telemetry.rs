@@ -3,7 +3,9 @@
 //! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`]. What libraries log
 //! below INFO holds headers and URLs, and no setting opens it.
 
+mod codes;
 mod metrics;
+mod outcome;
 mod traces;
 
 use std::{
@@ -24,6 +26,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use self::codes::code_of;
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
     Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,

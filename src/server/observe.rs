@@ -10,13 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::telemetry::{CallInProgress, CallMetrics, CallSpan, Traces};
+use crate::telemetry::{CallInProgress, CallMetrics, CallSpan, Traces, code_of};
 
 /// Counts and traces calls.
 #[derive(Clone, Debug)]
@@ -56,8 +56,7 @@ struct Observation {
 }
 
 impl Observation {
-    /// The code is told by its number.
-    fn end(self, code: Option<usize>) {
+    fn end(self, code: Option<Code>) {
         self.count.end(code);
         if let Some(span) = self.span {
             span.end(code);
@@ -114,7 +113,7 @@ where
         let mut response = response.map(|body| Answer { body, call });
         // An answer that is a status and nothing else has it among its headers.
         if response.body().is_end_stream() {
-            let code = code(response.headers());
+            let code = code_of(response.headers());
             response.body_mut().end(code);
         }
         Poll::Ready(Ok(response))
@@ -129,7 +128,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn end(&mut self, code: Option<usize>) {
+    fn end(&mut self, code: Option<Code>) {
         if let Some(call) = self.call.take() {
             call.end(code);
         }
@@ -150,10 +149,10 @@ impl http_body::Body for Answer {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    self.end(code(trailers));
+                    self.end(code_of(trailers));
                 }
             }
-            Some(Err(status)) => self.end(usize::try_from(i32::from(status.code())).ok()),
+            Some(Err(status)) => self.end(Some(status.code())),
             None => self.end(None),
         }
         Poll::Ready(frame)
@@ -168,15 +167,11 @@ impl http_body::Body for Answer {
     }
 }
 
-/// The number of the code; none when it is missing or cannot be read.
-fn code(headers: &HeaderMap) -> Option<usize> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::ready;
 
+    use http::HeaderMap;
     use tower::{ServiceExt, service_fn};
 
     use super::*;

@@ -15,7 +15,6 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub(super) use self::lookups::{ABANDONED, outcome};
 pub use self::{
     calls::{Call, Calls, Kind, Method},
     lookups::{Attempt, Lookups, Phase},

@@ -7,36 +7,14 @@ use prometheus_client::{
     registry::Registry,
 };
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::histogram;
-
-/// The codes as Go spells them, in the order of their numbers.
-const CODES: [&str; 17] = [
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-];
+use crate::telemetry::codes::{CODES, LEFT, MISSING, metric_name};
 
 /// Seconds. A hit takes well under a millisecond, a miss some hundred of them, and nothing over 30 s.
 const BOUNDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-const CANCELED: usize = 1;
-const UNKNOWN_CODE: usize = 2;
 
 /// What paths of no known method are counted under.
 const UNKNOWN: &str = "unknown";
@@ -119,7 +97,7 @@ impl Calls {
             Arc::new(Handles {
                 started: started.get_or_create_owned(&labels),
                 handled: CODES.map(|code| {
-                    let code = ("grpc_code", code.to_owned());
+                    let code = ("grpc_code", metric_name(code).to_owned());
                     handled.get_or_create_owned(&[kind.clone(), service.clone(), name.clone(), code])
                 }),
                 seconds: seconds.get_or_create_owned(&labels),
@@ -143,7 +121,7 @@ impl Calls {
             .map_or(&self.unknown, |(_, handles)| handles)
             .clone();
         handles.started.inc();
-        Call { handles, start: Instant::now(), code: CANCELED }
+        Call { handles, start: Instant::now(), code: LEFT }
     }
 }
 
@@ -152,19 +130,19 @@ impl Calls {
 pub struct Call {
     handles: Arc<Handles>,
     start: Instant,
-    code: usize,
+    code: Code,
 }
 
 impl Call {
-    /// The call has been answered with the code of this number; with one that means nothing, when there is none.
-    pub fn end(mut self, code: Option<usize>) {
-        self.code = code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN_CODE);
+    /// Ends the call with the code of its answer. An answer without a code counts as UNKNOWN.
+    pub fn end(mut self, code: Option<Code>) {
+        self.code = code.unwrap_or(MISSING);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.handles.handled[self.code].inc();
+        self.handles.handled[self.code as usize].inc();
         self.handles.seconds.observe(self.start.elapsed().as_secs_f64());
     }
 }

@@ -7,7 +7,10 @@ use prometheus_client::{
 use tokio::time::Instant;
 
 use super::{counters, histogram};
-use crate::domain::{Absence, Answer, CacheStatus, Finding, LookupError, Purpose};
+use crate::{
+    domain::{Absence, Answer, CacheStatus, Finding, LookupError, Purpose},
+    telemetry::outcome::Outcome,
+};
 
 /// Seconds. Hypersender may itself wait 5 s for a WhatsApp session; an attempt may take 15 s at most.
 const BOUNDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 6.0, 10.0, 15.0];
@@ -24,7 +27,7 @@ pub struct Lookups {
     refused_caller: Counter,
     refused_refresh: Counter,
     breakers: [Gauge; 3],
-    outcomes: [Counter; OUTCOMES.len()],
+    outcomes: [Counter; Outcome::ALL.len()],
     seconds: Histogram,
     absent_null: Counter,
     absent_foreign_link: Counter,
@@ -50,47 +53,6 @@ pub enum Phase {
     Open,
     /// Waits for one probe.
     HalfOpen,
-}
-
-/// What an attempt brought; the last stands for those that were given up before there was an answer.
-const OUTCOMES: [&str; 14] = [
-    "picture",
-    "absent",
-    "not_found",
-    "credentials_rejected",
-    "request_rejected",
-    "instance_starting",
-    "instance_not_connected",
-    "rate_limited",
-    "unavailable",
-    "blocked",
-    "timed_out",
-    "queued",
-    "response_invalid",
-    ABANDONED,
-];
-pub const ABANDONED: &str = "abandoned";
-
-/// What an attempt with this result has brought.
-pub fn outcome(result: &Result<Finding, LookupError>) -> &'static str {
-    use LookupError as E;
-    match result {
-        Ok(Finding::Picture(_)) => "picture",
-        Ok(Finding::Absent(_)) => "absent",
-        Ok(Finding::NotFound(_)) | Err(E::NotFound(_)) => "not_found",
-        Err(E::CredentialsRejected(_)) => "credentials_rejected",
-        Err(E::RequestRejected) => "request_rejected",
-        Err(E::InstanceStarting) => "instance_starting",
-        Err(E::InstanceNotConnected) => "instance_not_connected",
-        Err(E::UpstreamRateLimited { .. }) => "rate_limited",
-        Err(E::Unavailable { .. }) => "unavailable",
-        Err(E::Blocked { .. }) => "blocked",
-        Err(E::TimedOut { .. }) => "timed_out",
-        Err(E::Queued) => "queued",
-        Err(E::ResponseInvalid) => "response_invalid",
-        // What is left are our own refusals and faults of the caller's, which no attempt brings.
-        Err(_) => ABANDONED,
-    }
 }
 
 impl Default for Lookups {
@@ -131,7 +93,7 @@ impl Lookups {
             refused_caller,
             refused_refresh,
             breakers: breakers(registry),
-            outcomes: counters(registry, attempts, "outcome", OUTCOMES),
+            outcomes: counters(registry, attempts, "outcome", Outcome::ALL.map(Outcome::label)),
             seconds: seconds(registry),
             absent_null,
             absent_foreign_link,
@@ -202,7 +164,7 @@ impl Lookups {
     /// Hypersender is asked, now.
     #[must_use]
     pub fn attempt(&self) -> Attempt<'_> {
-        Attempt { metrics: self, start: Instant::now(), outcome: ABANDONED }
+        Attempt { metrics: self, start: Instant::now(), outcome: Outcome::Abandoned }
     }
 
     /// Hypersender gave a link that has ended.
@@ -216,26 +178,24 @@ impl Lookups {
 pub struct Attempt<'a> {
     metrics: &'a Lookups,
     start: Instant,
-    outcome: &'static str,
+    outcome: Outcome,
 }
 
 impl Attempt<'_> {
     /// What the attempt has brought.
     pub fn end(mut self, result: &Result<Finding, LookupError>) {
-        self.outcome = outcome(result);
+        self.outcome = Outcome::of(result);
         match result {
             Ok(Finding::Absent(Absence::Null)) => self.metrics.absent_null.inc(),
             Ok(Finding::Absent(Absence::ForeignLink)) => self.metrics.absent_foreign_link.inc(),
-            _ => 0,
+            Ok(Finding::Picture(_) | Finding::NotFound(_)) | Err(_) => 0,
         };
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if let Some(place) = OUTCOMES.iter().position(|outcome| *outcome == self.outcome) {
-            self.metrics.outcomes[place].inc();
-        }
+        self.metrics.outcomes[self.outcome as usize].inc();
         self.metrics.seconds.observe(self.start.elapsed().as_secs_f64());
     }
 }

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::{
     domain::{Finding, Lookup, LookupError, Purpose},
-    telemetry::metrics::{ABANDONED, outcome},
+    telemetry::outcome::Outcome,
 };
 
 /// Below the root of the API. What stands in the braces is not told, nor is the query: that holds the contact.
@@ -24,7 +24,7 @@ pub struct AttemptSpan(Option<Attempt>);
 struct Attempt {
     span: Span,
     status: Option<u16>,
-    outcome: &'static str,
+    outcome: Outcome,
     failed: bool,
 }
 
@@ -37,7 +37,7 @@ impl AttemptSpan {
             let span = tracer.span_builder(NAME).with_kind(SpanKind::Client);
             Some(tracer.build_with_context(span.with_attributes(request(base_url, lookup)), context))
         });
-        Self(span.map(|span| Attempt { span, status: None, outcome: ABANDONED, failed: true }))
+        Self(span.map(|span| Attempt { span, status: None, outcome: Outcome::Abandoned, failed: true }))
     }
 
     /// It answers, with its own id of the request if it told one.
@@ -55,17 +55,18 @@ impl AttemptSpan {
     /// What the attempt has brought. That there is no picture, or no such contact, is an answer like any other.
     pub fn end(mut self, result: &Result<Finding, LookupError>) {
         if let Some(attempt) = &mut self.0 {
-            (attempt.outcome, attempt.failed) = (outcome(result), result.is_err());
+            (attempt.outcome, attempt.failed) = (Outcome::of(result), result.is_err());
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.span.set_attribute(KeyValue::new("hypersender.outcome", self.outcome));
+        self.span.set_attribute(KeyValue::new("hypersender.outcome", self.outcome.label()));
         if self.failed {
             let status = self.status.filter(|status| *status >= 400);
-            let error = status.map_or(Value::from(self.outcome), |status| Value::from(status.to_string()));
+            let error =
+                status.map_or(Value::from(self.outcome.label()), |status| Value::from(status.to_string()));
             self.span.set_attribute(KeyValue::new("error.type", error));
             self.span.set_status(SpanStatus::error(""));
         }
