@@ -1,12 +1,9 @@
 //! [`Deadline`]: how long the work for a look-up is worth doing, for one caller or for all that share it.
 //! [`CallEnd`]: when the caller itself stops waiting.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The two ends of one call; an extension of its request.
@@ -78,7 +75,7 @@ impl Deadline {
     #[must_use]
     pub fn wait_until(&self, instant: Instant) -> Waiting {
         if let Ends::WithLastWaiter(waiters) = &self.0 {
-            *waiters.lock().entry(instant).or_default() += 1;
+            *waiters.waiting.lock().entry(instant).or_default() += 1;
         }
         Waiting { deadline: self.clone(), until: instant }
     }
@@ -89,17 +86,10 @@ impl Deadline {
         match &self.0 {
             Ends::At(instant) => Some(*instant),
             Ends::WithLastWaiter(waiters) => {
-                let latest = waiters.lock().last_key_value().map(|(at, _)| *at);
+                let latest = waiters.waiting.lock().last_key_value().map(|(at, _)| *at);
                 latest.map(|at| at.min(waiters.limit))
             }
         }
-    }
-}
-
-impl Waiters {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Instant, usize>> {
-        // The map is whole after any panic: each change to it is one call.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,7 +105,7 @@ impl Drop for Waiting {
         let Ends::WithLastWaiter(waiters) = &self.deadline.0 else {
             return;
         };
-        let mut waiting = waiters.lock();
+        let mut waiting = waiters.waiting.lock();
         if let Some(count) = waiting.get_mut(&self.until) {
             *count -= 1;
             if *count == 0 {

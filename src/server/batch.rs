@@ -10,11 +10,12 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use hyper::rt::Executor;
+use parking_lot::Mutex;
 
 /// Calls between two writes. More would keep a peer waiting that could read one part while the next is worked on.
 const CALLS_MAX: usize = 32;
@@ -37,7 +38,7 @@ where
 {
     fn execute(&self, call: F) {
         if let Some(calls) = self.0.upgrade() {
-            lock(&calls).push(Box::pin(call));
+            calls.lock().push(Box::pin(call));
         }
     }
 }
@@ -58,7 +59,7 @@ impl Batch {
                 if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                     return Poll::Ready(ended);
                 }
-                calls.extend(lock(&self.0).drain(..));
+                calls.extend(self.0.lock().drain(..));
                 if calls.is_empty() {
                     return Poll::Pending;
                 }
@@ -68,11 +69,6 @@ impl Batch {
         })
         .await
     }
-}
-
-fn lock(calls: &Mutex<Vec<Call>>) -> MutexGuard<'_, Vec<Call>> {
-    // The list is whole after any panic: each change to it is one call.
-    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Polls a call for the first time.

@@ -13,12 +13,13 @@ use std::{
     future::{Ready, ready},
     hash::RandomState,
     ptr,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use parking_lot::RwLock;
 use subtle::ConstantTimeEq;
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -65,14 +66,14 @@ impl Callers {
     pub fn reload(&self) -> Result<usize, Vec<String>> {
         let known = Arc::new((self.0.source)()?);
         let count = known.len();
-        *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.0.known.write() = known;
         Ok(count)
     }
 
     /// Who is known now.
     #[must_use]
     pub fn known(&self) -> Arc<Known> {
-        self.0.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.known.read().clone()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -18,6 +18,7 @@ use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
 use tower::Service;
@@ -82,7 +83,7 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // tonic's services and the layers around them are ready at any time: what is too much is refused, not held up.
-        let call = self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request);
+        let call = self.service.lock().call(request);
         Watching { call, unread: self.unread.clone() }
     }
 }

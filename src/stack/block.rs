@@ -4,12 +4,13 @@
 //! URL pauses together, and one probe at a time finds out when it is over.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tracing::{info, warn};
@@ -48,17 +49,12 @@ impl Block {
 
     /// The error that answers in Hypersender's place at `now`; none when it may be asked.
     pub fn failure(&self, now: Instant) -> Option<LookupError> {
-        self.lock().failure(now)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().failure(now)
     }
 
     /// Lets a request pass, alone when there was a block.
     fn admit(&self, now: Instant) -> Result<Pass<'_>, LookupError> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if let Some(failure) = state.failure(now) {
             return Err(failure);
         }
@@ -105,7 +101,7 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn end(mut self, result: Result<Answer, LookupError>, now: Instant) -> Result<Answer, LookupError> {
         let probe = std::mem::take(&mut self.probe);
-        let mut state = self.block.lock();
+        let mut state = self.block.0.lock();
         match result {
             Err(LookupError::Blocked { .. }) if !probe && state.phase == Phase::Probing => {
                 Err(LookupError::Blocked { wait: PROBE_WAIT })
@@ -129,7 +125,7 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.probe {
-            self.block.lock().phase = Phase::Blocked { until: Instant::now() };
+            self.block.0.lock().phase = Phase::Blocked { until: Instant::now() };
         }
     }
 }

@@ -3,12 +3,13 @@
 //! Only failures to answer count. Whatever Hypersender says, "no" and "too many" included, is an answer.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tracing::{info, warn};
@@ -162,13 +163,8 @@ impl Circuit {
         Self { state: Mutex::new(state), metrics }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let before = state.phase;
         let changed = change(&mut state);
         self.metrics.breaker(Some(before.into()), Some(state.phase.into()));
@@ -193,14 +189,14 @@ impl Circuit {
 
 impl Drop for Circuit {
     fn drop(&mut self) {
-        let phase = self.lock().phase;
+        let phase = self.state.lock().phase;
         self.metrics.breaker(Some(phase.into()), None);
     }
 }
 
 impl Idle for Circuit {
     fn is_idle(&self, now: Instant) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         // Failures are not held against an instance for ever, or made-up names would fill the room for good.
         match state.phase {
             Phase::Closed => state.recent.failed(now) == 0,

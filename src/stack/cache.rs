@@ -14,13 +14,14 @@ use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use dashmap::{DashMap, Entry as Place};
+use parking_lot::Mutex;
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 pub use self::{cooldown::CoolDowns, fill::Fill, serve::Serve};
@@ -173,8 +174,7 @@ impl PictureCache {
 
     /// Queues what is new and lets go of what is too much. Each step of the hand looks at one entry.
     fn keep_within_bounds(&self, new: Option<Digest>) {
-        // The queue is whole after any panic: the calls below do not panic between its changes.
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut order = self.order.lock();
         if let Some(digest) = new {
             order.push(digest);
         }

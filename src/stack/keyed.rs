@@ -1,11 +1,9 @@
 //! [`Keyed`]: state that a layer keeps for each instance or key, bounded because callers choose the names.
 
-use std::{
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{hash::Hash, sync::Arc};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::domain::LookupError;
@@ -58,7 +56,7 @@ impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
 
     fn sweep(&self) {
         let now = Instant::now();
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut swept = self.swept.lock();
         if now.duration_since(*swept) < SWEEP_PAUSE {
             return;
         }

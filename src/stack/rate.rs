@@ -4,12 +4,13 @@
 //! have been. The limit is that of this process; each replica has its own.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tower::{Service, ServiceExt};
 use tracing::warn;
@@ -95,7 +96,7 @@ where
                     latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)?
                 }
             };
-            let turn = turns.lock().turn(now, latest);
+            let turn = turns.0.lock().turn(now, latest);
             let turn = turn.map_err(|wait| {
                 self.metrics.refused(lookup.purpose);
                 LookupError::RateLimited { wait }
@@ -106,14 +107,14 @@ where
             }
             sleep_until(turn).await;
             // A pause that began meanwhile holds for those who waited, too.
-            if turns.lock().paused_until <= Instant::now() {
+            if turns.0.lock().paused_until <= Instant::now() {
                 break;
             }
         }
         let instance = lookup.key.scope.instance.clone();
         match self.ask.oneshot(lookup).await {
             Err(LookupError::UpstreamRateLimited { retry_after }) => {
-                let wait = turns.lock().pushed_back(Instant::now(), retry_after);
+                let wait = turns.0.lock().pushed_back(Instant::now(), retry_after);
                 warn!(
                     instance = instance.as_str(),
                     ?wait,
@@ -123,7 +124,7 @@ where
             }
             answered => {
                 if !matches!(&answered, Err(error) if error.is_own_refusal()) {
-                    turns.lock().pause_next = PAUSE_MIN;
+                    turns.0.lock().pause_next = PAUSE_MIN;
                 }
                 answered
             }
@@ -138,16 +139,11 @@ impl Turns {
     fn new(settings: Settings, now: Instant) -> Self {
         Self(Mutex::new(Gcra::new(settings, now)))
     }
-
-    fn lock(&self) -> MutexGuard<'_, Gcra> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Idle for Turns {
     fn is_idle(&self, now: Instant) -> bool {
-        let turns = self.lock();
+        let turns = self.0.lock();
         // Refusals are not held against an instance for ever, or made-up names would fill the room for good.
         let forgiven = turns.pause_next == PAUSE_MIN || turns.paused_until + PAUSE_MAX <= now;
         turns.free_at <= now && turns.paused_until <= now && forgiven

@@ -4,11 +4,9 @@
 //! cools down the whole scope. A block of this machine cools down everything; it has rules of its own in [`Block`]. Our own
 //! refusals cool down nothing.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -90,23 +88,19 @@ impl CoolDowns {
     /// Forgets what failed before an answer.
     pub fn end(&self, key: &Key) {
         for state in [self.keys.get(key), self.scopes.get(&key.scope)].into_iter().flatten() {
-            *state.lock() = None;
+            *state.0.lock() = None;
         }
     }
 }
 
 impl CoolDown {
-    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn failure(&self, now: Instant) -> Option<LookupError> {
-        let failure = self.lock().clone().filter(|failure| now < failure.until)?;
+        let failure = self.0.lock().clone().filter(|failure| now < failure.until)?;
         Some(failure.error.with_retry_after(failure.until - now))
     }
 
     fn begin(&self, error: LookupError, now: Instant) -> LookupError {
-        let mut last = self.lock();
+        let mut last = self.0.lock();
         let (time, since) = match last.as_ref().filter(|failure| failure.is_remembered(now)) {
             // Asked before that failure was known: the same trouble, and not a further one.
             Some(failure) if now < failure.until => (failure.time, failure.until),
@@ -128,6 +122,6 @@ impl Failure {
 
 impl Idle for CoolDown {
     fn is_idle(&self, now: Instant) -> bool {
-        self.lock().as_ref().is_none_or(|failure| !failure.is_remembered(now))
+        self.0.lock().as_ref().is_none_or(|failure| !failure.is_remembered(now))
     }
 }

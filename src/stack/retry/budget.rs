@@ -2,8 +2,7 @@
 //!
 //! tower's own `TpsBudget` cuts its ratio to a whole number and gives away a hundred retries before it starts to count.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::retry::budget::Budget;
 
@@ -36,7 +35,7 @@ impl RetryBudget {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Balance) -> T) -> T {
-        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut balance = self.balance.lock();
         change(&mut balance)
     }
 }

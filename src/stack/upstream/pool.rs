@@ -4,11 +4,9 @@
 //! comes. PINGs find that out on HTTP/2 and unacknowledged packets on TCP. Whatever is left shows as an attempt without an
 //! answer, and then all connections of its time are given up together.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
+use parking_lot::Mutex;
 use reqwest::Client;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -94,7 +92,7 @@ impl Pool {
 
     /// The current connections, for one attempt.
     pub fn lease(&self) -> Lease<'_> {
-        let Generation { number, client } = self.lock().clone();
+        let Generation { number, client } = self.current.lock().clone();
         Lease { pool: self, generation: number, client, start: Instant::now(), in_use: true }
     }
 
@@ -103,15 +101,10 @@ impl Pool {
         self.recipe.proxy.as_ref().map(|(_, name)| name.as_str())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generation> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Makes new connections for all attempts from now on, unless that has been done since `generation` was current: many
     /// attempts that time out together are one reason.
     fn retire(&self, generation: u64) {
-        let mut current = self.lock();
+        let mut current = self.current.lock();
         if current.number != generation {
             return;
         }
@@ -211,7 +204,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connections_are_replaced_once_for_all_attempts_of_their_time_without_an_answer() {
         let pool = Pool::new(&"http://127.0.0.1".parse().unwrap(), None).unwrap();
-        let generation = || pool.lock().number;
+        let generation = || pool.current.lock().number;
         for _ in 0..3 {
             let before = generation();
             let [answered, first, second, short, long] = std::array::from_fn(|_| pool.lease());

@@ -1,9 +1,6 @@
 //! [`Exporter`]: OTLP over gRPC or HTTP, with a word in the log when the collector does not take what it is sent.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::uri::Scheme;
 use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
@@ -12,6 +9,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SpanData, SpanExporter},
 };
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::transport::ClientTlsConfig;
 use tracing::{info, warn};
@@ -59,7 +57,7 @@ impl Exporter {
     }
 
     fn tell(&self, spans: usize, result: &OTelSdkResult) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         match result {
             Ok(()) if warned.take().is_some() => info!("the collector takes traces again"),
             Ok(()) => {}
