@@ -1,5 +1,6 @@
 //! The way of a look-up from a caller to Hypersender and back: the only place that knows the order of the layers.
 
+mod ask;
 mod block;
 mod breaker;
 mod cache;
@@ -13,9 +14,12 @@ mod upstream;
 
 use std::sync::Arc;
 
-use tower::{Service, retry::RetryLayer};
+use tower::retry::RetryLayer;
+
+use self::ask::Boxed;
 
 pub use self::{
+    ask::LookupService,
     breaker::Settings as BreakerSettings,
     cache::{PictureCache, Settings as CacheSettings},
     clock::Clock,
@@ -24,10 +28,7 @@ pub use self::{
     retry::Settings as RetrySettings,
     upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
-use crate::{
-    domain::{Answer, Lookup, LookupError},
-    telemetry::LookupMetrics as Metrics,
-};
+use crate::telemetry::LookupMetrics as Metrics;
 
 /// What each layer is set to.
 #[derive(Clone, Debug)]
@@ -66,13 +67,9 @@ pub fn stack<S>(
     clock: Clock,
     metrics: &Arc<Metrics>,
     upstream: S,
-) -> (
-    Arc<PictureCache>,
-    impl Service<Lookup, Response = Answer, Error = LookupError, Future: Send> + Clone + Send + Sync + use<S>,
-)
+) -> (Arc<PictureCache>, impl LookupService + use<S>)
 where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
+    S: LookupService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
     let block = Arc::new(block::Block::new());
@@ -81,19 +78,19 @@ where
         // A hit must never queue behind a miss: it turns round here.
         .layer_fn(|inner| cache::Serve::new(cache.clone(), cooling.clone(), clock, inner))
         // However many ask, one fetch; what is below happens once for all of them.
-        .layer_fn(|inner| flight::Flight::new(settings.flights, metrics.clone(), inner))
+        .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight is gone.
-        .layer_fn(|inner| cache::Fill::new(cache.clone(), cooling.clone(), clock, inner))
+        .layer_fn(|inner| Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, inner)))
         // Each attempt goes through everything below on its own, and is paid for there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit: a call that an open breaker refuses must not use up a turn.
-        .layer_fn(|inner| breaker::Breaker::new(settings.breaker, metrics.clone(), inner))
+        .layer_fn(|inner| Boxed(breaker::Breaker::new(settings.breaker, metrics.clone(), inner)))
         // Before the places on the wire: whoever waits for a turn must not hold one.
-        .layer_fn(|inner| rate::RateLimit::new(settings.rate, metrics.clone(), inner))
-        .layer_fn(|inner| concurrency::ConcurrencyLimit::new(settings.concurrency, inner))
+        .layer_fn(|inner| Boxed(rate::RateLimit::new(settings.rate, metrics.clone(), inner)))
+        .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
         // Last: what waited above for a turn or a place must not go into a block that has begun meanwhile. What comes later is
         // turned round by `Fill` already.
-        .layer_fn(|inner| block::Gate::new(block.clone(), inner))
+        .layer_fn(|inner| Boxed(block::Gate::new(block.clone(), inner)))
         // One attempt, with its time-out.
         .service(upstream);
     (cache, stack)

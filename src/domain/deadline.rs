@@ -38,6 +38,9 @@ impl CallEnd {
     }
 }
 
+/// No attempt starts with less time left than this: it could not end in time, and the WhatsApp number would pay for it.
+const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(50);
+
 /// When nobody has a use for the result any more.
 ///
 /// A caller's is a fixed instant. That of shared work is the latest of those who wait for it *now*: it moves as
@@ -91,6 +94,18 @@ impl Deadline {
             }
         }
     }
+
+    /// The latest instant at which an attempt may start, as of now; `None` when nobody waits.
+    #[must_use]
+    pub fn latest_start(&self) -> Option<Instant> {
+        self.latest()?.checked_sub(ATTEMPT_TIME_MIN)
+    }
+
+    /// Whether an attempt that starts at `start` has time to end, as of now.
+    #[must_use]
+    pub fn leaves_time_at(&self, start: Instant) -> bool {
+        self.latest_start().is_some_and(|latest| start <= latest)
+    }
 }
 
 /// A caller that waits for shared work; dropped when it stops waiting, for whatever reason.
@@ -139,5 +154,15 @@ mod tests {
         assert_eq!(shared.latest(), Some(after(15)));
         drop((short, endless));
         assert_eq!(shared.latest(), None);
+    }
+
+    #[test]
+    fn an_attempt_may_start_while_it_has_time_to_end() {
+        let end = Instant::now() + Duration::from_secs(1);
+        for (before_end, may_start) in [(1_000, true), (50, true), (49, false), (0, false)] {
+            let start = end - Duration::from_millis(before_end);
+            assert_eq!(Deadline::at(end).leaves_time_at(start), may_start, "{before_end} ms before the end");
+        }
+        assert!(!Deadline::shared(end).leaves_time_at(end - Duration::from_secs(1)), "nobody waits");
     }
 }

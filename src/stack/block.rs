@@ -3,18 +3,14 @@
 //! That is no word about an instance, a credential or a contact, and asking on makes it last: everything behind the base
 //! URL pauses together, and one probe at a time finds out when it is over.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::{info, warn};
 
+use super::ask::{Ask, LookupService};
 use crate::domain::{Answer, Lookup, LookupError};
 
 /// The first pause; each further one is twice as long as the one before ...
@@ -134,35 +130,20 @@ impl Drop for Pass<'_> {
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
     block: Arc<Block>,
-    ask: S,
+    inner: S,
 }
 
 impl<S> Gate<S> {
-    /// Asks through `ask` unless there is a `block`.
-    pub fn new(block: Arc<Block>, ask: S) -> Self {
-        Self { block, ask }
+    /// Asks through `inner` unless there is a `block`.
+    pub fn new(block: Arc<Block>, inner: S) -> Self {
+        Self { block, inner }
     }
 }
 
-impl<S> Service<Lookup> for Gate<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        let Self { block, ask } = self.clone();
-        Box::pin(async move {
-            let pass = block.admit(Instant::now())?;
-            let result = ask.oneshot(lookup).await;
-            pass.end(result, Instant::now())
-        })
+impl<S: LookupService> Ask for Gate<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
+        let pass = self.block.admit(Instant::now())?;
+        let result = self.inner.oneshot(lookup).await;
+        pass.end(result, Instant::now())
     }
 }

@@ -2,19 +2,17 @@
 //!
 //! Only failures to answer count. Whatever Hypersender says, "no" and "too many" included, is an answer.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::{info, warn};
 
-use super::keyed::{Idle, Keyed};
+use super::{
+    ask::{Ask, LookupService},
+    keyed::{Idle, Keyed},
+};
 use crate::{
     domain::{Answer, Instance, Lookup, LookupError},
     telemetry::{BreakerPhase, LookupMetrics as Metrics},
@@ -48,47 +46,26 @@ pub struct Breaker<S> {
     instances: Arc<Keyed<Instance, Circuit>>,
     settings: Settings,
     metrics: Arc<Metrics>,
-    ask: S,
+    inner: S,
 }
 
 impl<S> Breaker<S> {
-    /// Guards `ask`.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, ask: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, metrics, ask }
+    /// Puts a breaker for each instance in front of `inner`.
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, inner: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, metrics, inner }
     }
 }
 
-impl<S> Service<Lookup> for Breaker<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        Box::pin(self.clone().guarded(lookup))
-    }
-}
-
-impl<S> Breaker<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError>,
-{
-    async fn guarded(self, lookup: Lookup) -> Result<Answer, LookupError> {
+impl<S: LookupService> Ask for Breaker<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         if self.settings.failures == 0 {
-            return self.ask.oneshot(lookup).await;
+            return self.inner.oneshot(lookup).await;
         }
         let instance = lookup.key.scope.instance.clone();
         let circuit = self.instances.of(&instance, || Circuit::new(self.metrics.clone()))?;
         let admitted = circuit.admit(instance, Instant::now());
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
-        let result = self.ask.oneshot(lookup).await;
+        let result = self.inner.oneshot(lookup).await;
         pass.outcome = outcome(&result);
         pass.asked = result.as_ref().err().and_then(LookupError::retry_after).unwrap_or_default();
         pass.failures_max = self.settings.failures;

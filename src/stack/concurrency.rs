@@ -2,21 +2,17 @@
 //!
 //! Half of them at most are one instance's: one that hangs leaves the other half to its neighbours.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::{
+    ask::{Ask, LookupService},
     keyed::{Idle, Keyed},
-    upstream::TIME_LEFT_MIN,
 };
 use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
 
@@ -39,7 +35,7 @@ pub struct ConcurrencyLimit<S> {
     instances: Arc<Keyed<Instance, Places>>,
     all: Arc<Semaphore>,
     settings: Settings,
-    ask: S,
+    inner: S,
 }
 
 #[derive(Debug)]
@@ -55,10 +51,10 @@ impl Idle for Places {
 }
 
 impl<S> ConcurrencyLimit<S> {
-    /// Asks through `ask` as often at a time as `settings` allow.
-    pub fn new(settings: Settings, ask: S) -> Self {
+    /// Asks through `inner`, at most as often at a time as `settings` allow.
+    pub fn new(settings: Settings, inner: S) -> Self {
         let all = Arc::new(Semaphore::new(settings.attempts));
-        Self { instances: Arc::new(Keyed::new()), all, settings, ask }
+        Self { instances: Arc::new(Keyed::new()), all, settings, inner }
     }
 
     /// A place of the instance first: whoever waits for that must not hold one of all.
@@ -89,29 +85,13 @@ impl<S> ConcurrencyLimit<S> {
     }
 }
 
-impl<S> Service<Lookup> for ConcurrencyLimit<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let _places = this.places(&lookup).await?;
-            // Asked at the last moment: the time may have run out, or all have left, while the attempt waited.
-            let left = lookup.deadline.latest();
-            if left.is_none_or(|at| at < Instant::now() + TIME_LEFT_MIN) {
-                return Err(LookupError::DeadlineExceeded);
-            }
-            this.ask.oneshot(lookup).await
-        })
+impl<S: LookupService> Ask for ConcurrencyLimit<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
+        let _places = self.places(&lookup).await?;
+        // Asked at the last moment: the time may have run out, or all have left, while the attempt waited.
+        if !lookup.deadline.leaves_time_at(Instant::now()) {
+            return Err(LookupError::DeadlineExceeded);
+        }
+        self.inner.oneshot(lookup).await
     }
 }

@@ -9,20 +9,19 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::error;
 
-use super::upstream::TIME_LEFT_MIN;
+use super::ask::{Ask, LookupService};
 use crate::{
     domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, Waiting},
     telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
@@ -61,22 +60,11 @@ struct Joined {
     starter: CallLink,
 }
 
-impl<S> Flight<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
+impl<S: LookupService> Flight<S> {
     /// At most `max` fetches at a time through `fetch`; further ones are refused with [`LookupError::Overloaded`].
     pub fn new(max: usize, metrics: Arc<Metrics>, fetch: S) -> Self {
         let flights = Flights { by_key: DashMap::new(), count: AtomicUsize::new(0), max, metrics };
         Self { flights: Arc::new(flights), fetch }
-    }
-
-    async fn fly(self, lookup: Lookup) -> Outcome {
-        match self.clone().join(lookup.clone()).await {
-            (Err(error), true) if gave_up_too_early(&error, &lookup) => self.join(lookup).await.0,
-            (outcome, _) => outcome,
-        }
     }
 
     /// The outcome, and whether the flight was another's.
@@ -124,10 +112,7 @@ where
 }
 
 /// The fetch, within the life of a flight; a panic in it is an outcome too.
-async fn run<S>(fetch: S, lookup: Lookup, deadline: Deadline, landing: Landing)
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Send,
-{
+async fn run(fetch: impl LookupService, lookup: Lookup, deadline: Deadline, landing: Landing) {
     let limit = Instant::now() + LIFE_MAX;
     // A refresh has no waiter that would keep its flight going.
     let _refresh = (lookup.purpose == Purpose::Refresh).then(|| deadline.wait_until(limit));
@@ -159,7 +144,7 @@ fn gave_up_too_early(error: &LookupError, lookup: &Lookup) -> bool {
         LookupError::DeadlineExceeded | LookupError::Overloaded => Instant::now(),
         _ => return false,
     };
-    lookup.deadline.latest().is_some_and(|deadline| turn + TIME_LEFT_MIN < deadline)
+    lookup.deadline.leaves_time_at(turn)
 }
 
 /// Ends a flight: removes it, then tells its waiters. Dropped without an outcome, it still removes it.
@@ -191,20 +176,11 @@ impl Drop for Landing {
     }
 }
 
-impl<S> Service<Lookup> for Flight<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Outcome>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        Box::pin(self.clone().fly(lookup))
+impl<S: LookupService> Ask for Flight<S> {
+    async fn ask(self, lookup: Lookup) -> Outcome {
+        match self.clone().join(lookup.clone()).await {
+            (Err(error), true) if gave_up_too_early(&error, &lookup) => self.join(lookup).await.0,
+            (outcome, _) => outcome,
+        }
     }
 }

@@ -3,21 +3,16 @@
 //! It reserves: a caller either gets a turn that comes in time, and waits for it, or is told at once how long it would
 //! have been. The limit is that of this process; each replica has its own.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::warn;
 
 use super::{
+    ask::{Ask, LookupService},
     keyed::{Idle, Keyed},
-    upstream::TIME_LEFT_MIN,
 };
 use crate::{
     domain::{Answer, Instance, Lookup, LookupError, Purpose},
@@ -52,39 +47,18 @@ pub struct RateLimit<S> {
     instances: Arc<Keyed<Instance, Turns>>,
     settings: Settings,
     metrics: Arc<Metrics>,
-    ask: S,
+    inner: S,
 }
 
 impl<S> RateLimit<S> {
-    /// Asks through `ask` no faster than `settings` allow.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, ask: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, metrics, ask }
+    /// Asks through `inner` no faster than `settings` allow.
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, inner: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, metrics, inner }
     }
 }
 
-impl<S> Service<Lookup> for RateLimit<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        Box::pin(self.clone().in_turn(lookup))
-    }
-}
-
-impl<S> RateLimit<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError>,
-{
-    async fn in_turn(self, lookup: Lookup) -> Result<Answer, LookupError> {
+impl<S: LookupService> Ask for RateLimit<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let new = || Turns::new(self.settings, Instant::now());
         let turns = self.instances.of(&lookup.key.scope.instance, new)?;
         loop {
@@ -92,7 +66,7 @@ where
             let latest = match lookup.purpose {
                 Purpose::Refresh => now,
                 Purpose::Caller => {
-                    let latest = lookup.deadline.latest().map(|latest| latest - TIME_LEFT_MIN);
+                    let latest = lookup.deadline.latest_start();
                     latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)?
                 }
             };
@@ -112,7 +86,7 @@ where
             }
         }
         let instance = lookup.key.scope.instance.clone();
-        match self.ask.oneshot(lookup).await {
+        match self.inner.oneshot(lookup).await {
             Err(LookupError::UpstreamRateLimited { retry_after }) => {
                 let wait = turns.0.lock().pushed_back(Instant::now(), retry_after);
                 warn!(

@@ -13,7 +13,7 @@ use tower::retry::budget::Budget;
 use tracing::debug;
 
 use self::budget::RetryBudget;
-use super::{clock::Clock, upstream::TIME_LEFT_MIN};
+use super::clock::Clock;
 use crate::{
     domain::{Again, Answer, Finding, Lookup, LookupError, Purpose},
     telemetry::{KeyName, LookupMetrics as Metrics},
@@ -97,9 +97,7 @@ impl Policy {
             _ => Duration::ZERO,
         };
         let delay = asked_for + backoff(self.tried - 1);
-        let start = Instant::now() + delay;
-        let in_time = |deadline| start + TIME_LEFT_MIN <= deadline;
-        lookup.deadline.latest().is_some_and(in_time).then_some(delay)
+        lookup.deadline.leaves_time_at(Instant::now() + delay).then_some(delay)
     }
 }
 

@@ -60,8 +60,6 @@ impl Default for Settings {
     }
 }
 
-/// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
-pub const TIME_LEFT_MIN: Duration = Duration::from_millis(50);
 /// The documented answers have under 1 KiB; a longer body than this is no answer.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 

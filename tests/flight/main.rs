@@ -12,13 +12,10 @@ extern crate shuttle_dashmap as dashmap;
 
 mod world;
 
+#[path = "../../src/stack/ask.rs"]
+mod ask;
 #[path = "../../src/stack/flight.rs"]
 mod flight;
-
-/// The one thing that the flight takes from its neighbour.
-mod upstream {
-    pub const TIME_LEFT_MIN: std::time::Duration = std::time::Duration::from_millis(50);
-}
 
 use std::{cell::RefCell, future::Future, io::Write};
 
@@ -34,8 +31,7 @@ use tower::ServiceExt;
 
 use self::{
     domain::LookupError,
-    flight::Flight,
-    world::{Fetch, Outcome, Plan, World},
+    world::{Fetches, Outcome, Plan, World},
 };
 
 /// Orders that are tried of each test, by each of two ways to choose them.
@@ -70,7 +66,7 @@ async fn until_fetches_end() {
 /// Runs `scenario` in a world with room for `flights` fetches, under many schedules, and says how many.
 fn explore<S, F>(name: &str, flights: usize, plan: Plan, scenario: S)
 where
-    S: Fn(Flight<Fetch>, World) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Fetches, World) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()>,
 {
     let run = |scheduler: Box<dyn Scheduler + Send>| {
@@ -92,7 +88,7 @@ where
 }
 
 /// What must hold when every caller is gone: its fetch ends, no flight is left in the map, the count is back at zero.
-async fn nothing_is_left(flight: Flight<Fetch>, world: World) {
+async fn nothing_is_left(flight: Fetches, world: World) {
     time::clear_triggers();
     until_fetches_end().await;
     assert!(!world.had_side_by_side(), "two fetches of one chat ran at once");
@@ -113,7 +109,7 @@ async fn nothing_is_left(flight: Flight<Fetch>, world: World) {
 }
 
 /// A caller: looks into the store first, as the cache does, and asks when nothing is there or when it is to `renew` it.
-async fn call(flight: Flight<Fetch>, world: World, chat: usize, renew: bool) -> Outcome {
+async fn call(flight: Fetches, world: World, chat: usize, renew: bool) -> Outcome {
     let seen = world.stored(chat);
     if let Some(number) = seen
         && !renew
@@ -129,7 +125,7 @@ async fn call(flight: Flight<Fetch>, world: World, chat: usize, renew: bool) -> 
     outcome
 }
 
-fn callers(flight: &Flight<Fetch>, world: &World, chats: &[usize], renew: bool) -> Vec<JoinHandle<Outcome>> {
+fn callers(flight: &Fetches, world: &World, chats: &[usize], renew: bool) -> Vec<JoinHandle<Outcome>> {
     let call = |chat: &usize| call(flight.clone(), world.clone(), *chat, renew);
     chats.iter().map(|chat| shuttle::future::spawn(call(chat))).collect()
 }

@@ -17,9 +17,12 @@ use shuttle::future::yield_now;
 use shuttle_tokio::time::Instant;
 use tower::Service;
 
-use crate::flight::Flight;
+use crate::{ask::Boxed, flight::Flight};
 
 pub type Outcome = Result<Answer, LookupError>;
+
+/// The flight as production builds it, above a [`Fetch`].
+pub type Fetches = Boxed<Flight<Fetch>>;
 
 /// What fetches do; the first of them alone, where it says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +66,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl World {
     /// A world, and a flight in it with room for `max` fetches.
-    pub fn with_flights(max: usize, plan: Plan) -> (Flight<Fetch>, Self) {
+    pub fn with_flights(max: usize, plan: Plan) -> (Fetches, Self) {
         let world = Self(Arc::new(Shared {
             flights_max: max,
             start: Instant::now(),
@@ -78,7 +81,7 @@ impl World {
                 gate_closed: false,
             }),
         }));
-        (Flight::new(max, Arc::default(), Fetch(world.clone())), world)
+        (Boxed(Flight::new(max, Arc::default(), Fetch(world.clone()))), world)
     }
 
     pub fn flights_max(&self) -> usize {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{Answer, CacheStatus, Deadline, Lookup, LookupError, Purpose},
-    stack::{clock::Clock, flight::LIFE_MAX},
+    stack::{ask::LookupService, clock::Clock, flight::LIFE_MAX},
     telemetry::in_this_call,
 };
 
@@ -52,11 +52,7 @@ impl<S> Serve<S> {
     }
 }
 
-impl<S> Service<Lookup> for Serve<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: LookupService> Service<Lookup> for Serve<S> {
     type Response = Answer;
     type Error = LookupError;
     type Future = ServeFuture;
@@ -92,11 +88,7 @@ where
     }
 }
 
-impl<S> Serve<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: LookupService> Serve<S> {
     async fn fetch(self, lookup: Lookup, status: CacheStatus) -> Result<Answer, LookupError> {
         let Parts { cache, clock, fetch, .. } = &*self.0;
         let (key, control) = (lookup.key.clone(), lookup.control);
