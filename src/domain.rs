@@ -9,13 +9,15 @@ mod deadline;
 mod error;
 mod link;
 mod lookup;
+mod refusal;
 
 pub use caller::{Allowed, Caller};
 pub use contact::{ChatId, Instance};
 pub use credential::{Credential, CredentialId, TokenOwner};
 pub use deadline::{CallEnd, CallTime, Deadline, Waiting};
-pub use error::{Again, LookupError, NotFound, Rejected, Unknown};
+pub use error::{Again, Handling, LookupError, NotFound, Reach, Rejected, Signal};
 pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Purpose, Scope, Ttl,
 };
+pub use refusal::{Refusal, Unknown};

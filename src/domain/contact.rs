@@ -4,7 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::LookupError;
+use super::Refusal;
 
 /// A WhatsApp instance of Hypersender, as it stands in the path of a request.
 ///
@@ -19,11 +19,11 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`LookupError::InstanceInvalid`] when it is empty, too long or holds another character.
-    pub fn parse(text: &str) -> Result<Self, LookupError> {
+    /// [`Refusal::InstanceInvalid`] when it is empty, too long or holds another character.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if text.is_empty() || text.len() > INSTANCE_CHARS_MAX || !text.bytes().all(allowed) {
-            return Err(LookupError::InstanceInvalid);
+            return Err(Refusal::InstanceInvalid);
         }
         Ok(Self(if is_hyphenated_uuid(text) { text.to_ascii_lowercase().into() } else { text.into() }))
     }
@@ -67,8 +67,8 @@ impl ChatId {
     ///
     /// # Errors
     ///
-    /// [`LookupError::ChatIdInvalid`] for everything else. The text itself is not kept: it may be personal data.
-    pub fn parse(text: &str) -> Result<Self, LookupError> {
+    /// [`Refusal::ChatIdInvalid`] for everything else. The text itself is not kept: it may be personal data.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
         let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
         let text = text.strip_prefix('+').unwrap_or(text);
         let (digits, domain) = match text.split_once('@') {
@@ -79,7 +79,7 @@ impl ChatId {
         if !(DIGITS_MIN..=digits_max).contains(&digits.len())
             || !digits.bytes().all(|byte| byte.is_ascii_digit())
         {
-            return Err(LookupError::ChatIdInvalid);
+            return Err(Refusal::ChatIdInvalid);
         }
         Ok(Self(match domain {
             None => digits.into(),
@@ -94,12 +94,12 @@ impl ChatId {
     }
 }
 
-fn canonical_domain(domain: &str) -> Result<&'static str, LookupError> {
+fn canonical_domain(domain: &str) -> Result<&'static str, Refusal> {
     ["c.us", "lid"]
         .into_iter()
         .find(|known| domain.eq_ignore_ascii_case(known))
         .or_else(|| domain.eq_ignore_ascii_case("s.whatsapp.net").then_some("c.us"))
-        .ok_or(LookupError::ChatIdInvalid)
+        .ok_or(Refusal::ChatIdInvalid)
 }
 
 impl fmt::Debug for ChatId {

@@ -20,7 +20,7 @@ use super::{contact, status::status, timeout::call_end, unary};
 use crate::{
     domain::{
         Answer, CacheControl, CacheInfo, CacheStatus, CallEnd, CallTime, Caller, ChatId, Credential, Finding,
-        Instance, Key, Lookup, LookupError, Ttl,
+        Instance, Key, Lookup, LookupError, Refusal, Ttl,
     },
     telemetry::trace_answer,
 };
@@ -43,20 +43,20 @@ pub struct Credentials {
 
 impl Credentials {
     /// The instance a caller means by `name`, and the token it is asked with.
-    fn resolve(&self, name: &str, call: &Extensions) -> Result<(Instance, Credential), LookupError> {
+    fn resolve(&self, name: &str, call: &Extensions) -> Result<(Instance, Credential), Refusal> {
         let instance = if name.is_empty() {
-            self.default_instance.clone().ok_or(LookupError::InstanceMissing)?
+            self.default_instance.clone().ok_or(Refusal::InstanceMissing)?
         } else {
             Instance::parse(name)?
         };
         // A call that nobody looked at is refused: the layer in front of the service is missing.
-        let caller = call.get::<Caller>().ok_or(LookupError::Internal)?;
+        let caller = call.get::<Caller>().ok_or(Refusal::Internal)?;
         if !caller.may_ask(&instance) {
-            return Err(LookupError::InstanceNotAllowed);
+            return Err(Refusal::InstanceNotAllowed);
         }
         let own = || self.by_instance.get(&instance).or(self.any.as_ref());
         let credential = call.get::<Credential>().or_else(own);
-        let credential = credential.cloned().ok_or(LookupError::InstanceNotConfigured)?;
+        let credential = credential.cloned().ok_or(Refusal::InstanceNotConfigured)?;
         Ok((instance, credential))
     }
 }
@@ -75,13 +75,13 @@ impl<S> Contacts<S> {
     }
 
     /// The look-up a request asks for; who asks and until when was found out where the request came in.
-    fn read(&self, request: &Request<Bytes>) -> Result<Lookup, LookupError> {
+    fn read(&self, request: &Request<Bytes>) -> Result<Lookup, Refusal> {
         let message: contact::GetProfilePictureRequest = unary::read(request.headers(), request.body())?;
         let chat = ChatId::parse(&message.chat_id)?;
         let control = cache_control(message.cache_control.unwrap_or_default())?;
         let (instance, credential) = self.credentials.resolve(&message.instance, request.extensions())?;
         let time = request.extensions().get::<CallTime>();
-        let deadline = time.map(|time| time.deadline.clone()).ok_or(LookupError::Internal)?;
+        let deadline = time.map(|time| time.deadline.clone()).ok_or(Refusal::Internal)?;
         Ok(Lookup::new(instance, credential, chat, control, deadline))
     }
 }
@@ -107,7 +107,7 @@ where
                 let key = lookup.key.clone();
                 Either::Right(Answering { key, end, lookup: self.lookup.clone().oneshot(lookup) })
             }
-            Err(error) => Either::Left(ready(Ok(status(&error, end).into_http()))),
+            Err(refusal) => Either::Left(ready(Ok(status(&refusal, end).into_http()))),
         }
     }
 }
@@ -140,10 +140,10 @@ where
 }
 
 /// What the caller accepts; a duration that the field's rules forbid is refused by name.
-fn cache_control(control: contact::CacheControl) -> Result<CacheControl, LookupError> {
+fn cache_control(control: contact::CacheControl) -> Result<CacheControl, Refusal> {
     let read = |field, given: Option<prost_types::Duration>| {
         let read = given.map(Duration::try_from).transpose();
-        read.map_err(|_| LookupError::CacheControlInvalid { field })
+        read.map_err(|_| Refusal::CacheControlInvalid { field })
     };
     Ok(CacheControl {
         max_age: read("max_age", control.max_age)?,

@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use prost::Message;
 use tonic::{Status, body::Body};
 
-use crate::domain::LookupError;
+use crate::domain::Refusal;
 
 /// What stands before each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the protocol).
 pub const PREFIX_BYTES: usize = 5;
@@ -25,18 +25,18 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 ///
 /// # Errors
 ///
-/// [`LookupError::CompressionUnsupported`] when `headers` announce any, and [`LookupError::MessageInvalid`] when the body is
+/// [`Refusal::CompressionUnsupported`] when `headers` announce any, and [`Refusal::MessageInvalid`] when the body is
 /// not exactly one message of this type.
-pub fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, LookupError> {
+pub fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, Refusal> {
     if headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity") {
-        return Err(LookupError::CompressionUnsupported);
+        return Err(Refusal::CompressionUnsupported);
     }
-    let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>().ok_or(LookupError::MessageInvalid)?;
+    let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>().ok_or(Refusal::MessageInvalid)?;
     let [compressed, length @ ..] = *prefix;
     if compressed != 0 || u32::from_be_bytes(length) as usize != message.len() {
-        return Err(LookupError::MessageInvalid);
+        return Err(Refusal::MessageInvalid);
     }
-    M::decode(message).map_err(|_| LookupError::MessageInvalid)
+    M::decode(message).map_err(|_| Refusal::MessageInvalid)
 }
 
 /// The whole answer to a call that went well.
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    fn read_string(encoding: &'static str, body: &[u8]) -> Result<String, LookupError> {
+    fn read_string(encoding: &'static str, body: &[u8]) -> Result<String, Refusal> {
         let headers = HeaderMap::from_iter([(
             HeaderName::from_static("grpc-encoding"),
             HeaderValue::from_static(encoding),
@@ -120,12 +120,9 @@ mod tests {
             b"\0\0\0\0\x03\x0a\x02h",
             b"\0\0\0\0\x03\x0a\x01\xff",
         ] {
-            assert_eq!(read_string("identity", body), Err(LookupError::MessageInvalid), "{body:?}");
+            assert_eq!(read_string("identity", body), Err(Refusal::MessageInvalid), "{body:?}");
         }
-        assert_eq!(
-            read_string("gzip", b"\x01\0\0\0\x04\x0a\x02hi"),
-            Err(LookupError::CompressionUnsupported)
-        );
+        assert_eq!(read_string("gzip", b"\x01\0\0\0\x04\x0a\x02hi"), Err(Refusal::CompressionUnsupported));
     }
 
     #[tokio::test]

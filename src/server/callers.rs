@@ -29,7 +29,7 @@ use self::bearer::{bearer, only_entry};
 pub use self::known::{Known, TokenHash};
 use super::tls::PeerNames;
 use crate::{
-    domain::{Caller, Credential, LookupError, TokenOwner, Unknown},
+    domain::{Caller, Credential, Refusal, TokenOwner, Unknown},
     grpc::{call_end, status},
 };
 
@@ -213,7 +213,7 @@ where
             Err(why) => {
                 debug!(%why, "refused a call");
                 let end = call_end(request.headers(), request.extensions());
-                Either::Left(ready(Ok(status(&LookupError::CallerUnknown(why), end).into_http())))
+                Either::Left(ready(Ok(status(&Refusal::CallerUnknown(why), end).into_http())))
             }
         }
     }

@@ -17,7 +17,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::{
-    domain::{CallEnd, CallTime, Deadline, LookupError},
+    domain::{CallEnd, CallTime, Deadline, Refusal},
     grpc::{grpc_timeout, status},
 };
 
@@ -107,7 +107,7 @@ impl<F: Future<Output = Answered>> Future for Timed<F> {
             return Poll::Ready(answered);
         }
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.end)));
-        let exceeded = |()| Ok(status(&LookupError::DeadlineExceeded, *this.stated).into_http());
+        let exceeded = |()| Ok(status(&Refusal::DeadlineExceeded, *this.stated).into_http());
         timer.as_mut().poll(context).map(exceeded)
     }
 }

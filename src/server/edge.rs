@@ -21,7 +21,7 @@ use tower::Service;
 use tracing::error;
 
 use crate::{
-    domain::{CallEnd, LookupError},
+    domain::{CallEnd, Refusal},
     grpc::status,
 };
 
@@ -75,7 +75,7 @@ fn answered(outcome: Outcome) -> Answered {
         // Where and why is in the panic's own line.
         error!("a call panicked");
         // The request is gone, and with it what it states; a defect tells no wait that would have to fit.
-        Ok(status(&LookupError::Internal, CallEnd::UNSTATED).into_http())
+        Ok(status(&Refusal::Internal, CallEnd::UNSTATED).into_http())
     })
 }
 
@@ -92,7 +92,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     }
     let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
     // Its pushback is -1 whatever time the call has.
-    is_too_large.then(|| status(&LookupError::MetadataTooLarge, CallEnd::UNSTATED).into_http())
+    is_too_large.then(|| status(&Refusal::MetadataTooLarge, CallEnd::UNSTATED).into_http())
 }
 
 fn in_http(status: StatusCode) -> Response<Body> {

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 
 use super::room::{CALL_BYTES, Room};
 use crate::{
-    domain::LookupError,
+    domain::Refusal,
     grpc::{MESSAGE_BYTES_MAX, PREFIX_BYTES, call_end, status},
 };
 
@@ -85,7 +85,7 @@ where
                 let arrived = message.poll(context);
                 place.hold(message.read.capacity());
                 match arrived {
-                    Poll::Pending => place.needed(context).map(|()| Err(LookupError::Overloaded)),
+                    Poll::Pending => place.needed(context).map(|()| Err(Refusal::Overloaded)),
                     arrived @ Poll::Ready(_) => arrived,
                 }
             });
@@ -110,13 +110,13 @@ struct Arriving<B> {
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
     /// The message and its prefix, or all that came when it ended before.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, LookupError>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Refusal>> {
         loop {
             if self.is_broken_off {
                 return Poll::Pending;
             }
             if is_too_large(&self.read) {
-                return Poll::Ready(Err(LookupError::MessageTooLarge));
+                return Poll::Ready(Err(Refusal::MessageTooLarge));
             }
             if self.body.is_end_stream() {
                 return Poll::Ready(Ok(mem::take(&mut self.read).into()));

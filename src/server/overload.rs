@@ -17,7 +17,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::{
-    domain::LookupError,
+    domain::Refusal,
     grpc::{call_end, status},
 };
 
@@ -65,7 +65,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             let end = call_end(request.headers(), request.extensions());
-            return Either::Left(ready(Ok(status(&LookupError::Overloaded, end).into_http())));
+            return Either::Left(ready(Ok(status(&Refusal::Overloaded, end).into_http())));
         };
         Either::Right(Placed { call: self.inner.call(request), place })
     }

@@ -103,17 +103,37 @@ impl Pass<'_> {
                 Err(LookupError::Blocked { wait: PROBE_WAIT })
             }
             Err(LookupError::Blocked { wait }) => Err(LookupError::Blocked { wait: state.begin(wait, now) }),
-            // Silence tells nothing, and must not be what every caller waits for.
+            // Silence says nothing, and a caller must not have to wait for it.
             Err(LookupError::TimedOut { .. }) if probe => {
                 state.phase = Phase::Blocked { until: now + TIME_MIN };
                 result
             }
-            _ if probe => {
-                *state = State { phase: Phase::Open, time_next: TIME_MIN };
-                info!("upstream takes requests from this machine's address again");
+            Err(LookupError::TimedOut { .. }) => result,
+            // Any other result of a probe shows that requests pass again.
+            Ok(_)
+            | Err(
+                LookupError::NotCached
+                | LookupError::RateLimited { .. }
+                | LookupError::Overloaded
+                | LookupError::CircuitOpen { .. }
+                | LookupError::DeadlineExceeded
+                | LookupError::Internal
+                | LookupError::CredentialsRejected(_)
+                | LookupError::RequestRejected
+                | LookupError::NotFound(_)
+                | LookupError::InstanceStarting
+                | LookupError::InstanceNotConnected
+                | LookupError::UpstreamRateLimited { .. }
+                | LookupError::Unavailable { .. }
+                | LookupError::Queued
+                | LookupError::ResponseInvalid,
+            ) => {
+                if probe {
+                    *state = State { phase: Phase::Open, time_next: TIME_MIN };
+                    info!("upstream takes requests from this machine's address again");
+                }
                 result
             }
-            _ => result,
         }
     }
 }

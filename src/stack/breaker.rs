@@ -14,7 +14,7 @@ use super::{
     keyed::{Idle, Keyed},
 };
 use crate::{
-    domain::{Answer, Instance, Lookup, LookupError},
+    domain::{Answer, Instance, Lookup, LookupError, Signal},
     telemetry::{BreakerPhase, LookupMetrics as Metrics},
 };
 
@@ -66,29 +66,10 @@ impl<S: LookupService> Ask for Breaker<S> {
         let admitted = circuit.admit(instance, Instant::now());
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
         let result = self.inner.oneshot(lookup).await;
-        pass.outcome = outcome(&result);
+        pass.signal = result.as_ref().map_or_else(|error| error.handling().signal, |_| Signal::Success);
         pass.asked = result.as_ref().err().and_then(LookupError::retry_after).unwrap_or_default();
         pass.failures_max = self.settings.failures;
         result
-    }
-}
-
-/// What a call says about the instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Answered,
-    Failed,
-    /// The call never reached Hypersender, or was given up.
-    Nothing,
-}
-
-fn outcome(result: &Result<Answer, LookupError>) -> Outcome {
-    match result {
-        Err(LookupError::Unavailable { .. } | LookupError::TimedOut { .. }) => Outcome::Failed,
-        // A block is of this machine, and has its own pause.
-        Err(LookupError::Internal | LookupError::Blocked { .. }) => Outcome::Nothing,
-        Err(error) if error.is_own_refusal() => Outcome::Nothing,
-        Ok(_) | Err(_) => Outcome::Answered,
     }
 }
 
@@ -159,8 +140,8 @@ impl Circuit {
                 Ok(true)
             }
         })?;
-        let (outcome, asked) = (Outcome::Nothing, Duration::ZERO);
-        Ok(Pass { instance, circuit: self, probe, outcome, asked, failures_max: u32::MAX })
+        let (signal, asked) = (Signal::None, Duration::ZERO);
+        Ok(Pass { instance, circuit: self, probe, signal, asked, failures_max: u32::MAX })
     }
 }
 
@@ -190,7 +171,7 @@ struct Pass {
     instance: Instance,
     circuit: Arc<Circuit>,
     probe: bool,
-    outcome: Outcome,
+    signal: Signal,
     /// How long Hypersender asked not to be asked again.
     asked: Duration,
     failures_max: u32,
@@ -200,7 +181,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let now = Instant::now();
         self.circuit.change(|state| {
-            if self.outcome == Outcome::Failed {
+            if self.signal == Signal::Failure {
                 state.asked_until = state.asked_until.max(Some(now + self.asked));
             }
             self.tell(state, now);
@@ -210,24 +191,24 @@ impl Drop for Pass {
 
 impl Pass {
     fn tell(&self, state: &mut State, now: Instant) {
-        match (self.outcome, self.probe, state.phase) {
-            (Outcome::Nothing, true, _) => state.phase = Phase::Open { until: state.not_before(now) },
-            (Outcome::Nothing, false, _) => {}
-            (Outcome::Answered, true, _) => {
+        match (self.signal, self.probe, state.phase) {
+            (Signal::None, true, _) => state.phase = Phase::Open { until: state.not_before(now) },
+            (Signal::None, false, _) => {}
+            (Signal::Success, true, _) => {
                 *state = State::default();
                 info!(instance = self.instance.as_str(), "an instance answers again");
             }
-            (Outcome::Failed, true, _) => state.open(&self.instance, now),
-            (outcome, false, Phase::Closed) => {
-                if state.count(now, outcome == Outcome::Answered, self.failures_max) {
+            (Signal::Failure, true, _) => state.open(&self.instance, now),
+            (signal, false, Phase::Closed) => {
+                if state.count(now, signal == Signal::Success, self.failures_max) {
                     state.open(&self.instance, now);
                 }
             }
             // A call from before it opened tells nothing new, but for a longer wait.
-            (Outcome::Failed, false, Phase::Open { until }) => {
+            (Signal::Failure, false, Phase::Open { until }) => {
                 state.phase = Phase::Open { until: state.not_before(until) };
             }
-            (Outcome::Failed, false, Phase::Probing) | (Outcome::Answered, false, _) => {}
+            (Signal::Failure, false, Phase::Probing) | (Signal::Success, false, _) => {}
         }
     }
 }

@@ -139,12 +139,8 @@ fn mark(outcome: Outcome, collapsed: bool) -> Outcome {
 /// Whether a flight that others had started ended for lack of time, of a turn or of a place on the wire that this caller
 /// would have waited for.
 fn gave_up_too_early(error: &LookupError, lookup: &Lookup) -> bool {
-    let turn = match error {
-        LookupError::RateLimited { wait } => Instant::now() + *wait,
-        LookupError::DeadlineExceeded | LookupError::Overloaded => Instant::now(),
-        _ => return false,
-    };
-    lookup.deadline.leaves_time_at(turn)
+    let restart = error.restart_after().map(|wait| Instant::now() + wait);
+    restart.is_some_and(|restart| lookup.deadline.leaves_time_at(restart))
 }
 
 /// Ends a flight: removes it, then tells its waiters. Dropped without an outcome, it still removes it.

@@ -97,7 +97,7 @@ impl<S: LookupService> Ask for RateLimit<S> {
                 Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) })
             }
             answered => {
-                if !matches!(&answered, Err(error) if error.is_own_refusal()) {
+                if !answered.as_ref().is_err_and(|error| error.handling().is_own_refusal) {
                     turns.0.lock().pause_next = PAUSE_MIN;
                 }
                 answered

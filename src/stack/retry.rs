@@ -21,10 +21,6 @@ use crate::{
 
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// A rate limit that lasts longer is the caller's to wait for, who is told how long.
-const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// The wait after a 429 that names none.
-const RATE_LIMIT_WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
 /// How often to try.
 #[derive(Clone, Debug)]
@@ -76,9 +72,9 @@ impl Policy {
             Ok(answer) => match &answer.finding {
                 // Some cache in between was old; the next answer may come from another one.
                 Finding::Picture(link) if link.is_dead(self.clock.now().wall) => Again::Once,
-                _ => Again::No,
+                Finding::Picture(_) | Finding::Absent(_) | Finding::NotFound(_) => Again::No,
             },
-            Err(error) => error.again(),
+            Err(error) => error.handling().again,
         };
         let worth = match again {
             Again::No => false,
@@ -89,12 +85,8 @@ impl Policy {
             return None;
         }
         let asked_for = match result {
-            Err(LookupError::UpstreamRateLimited { retry_after }) => {
-                let wait = retry_after.unwrap_or(RATE_LIMIT_WAIT_UNKNOWN);
-                (wait <= RATE_LIMIT_WAIT_MAX).then_some(wait)?
-            }
-            Err(LookupError::Unavailable { retry_after, .. }) => retry_after.unwrap_or_default(),
-            _ => Duration::ZERO,
+            Ok(_) => Duration::ZERO,
+            Err(error) => error.wait_before_retry()?,
         };
         let delay = asked_for + backoff(self.tried - 1);
         lookup.deadline.leaves_time_at(Instant::now() + delay).then_some(delay)
@@ -113,7 +105,7 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
 
     fn retry(&mut self, lookup: &mut Lookup, result: &mut Result<Answer, LookupError>) -> Option<Sleep> {
         self.tried += 1;
-        let refused = matches!(result, Err(error) if error.is_own_refusal());
+        let refused = result.as_ref().is_err_and(|error| error.handling().is_own_refusal);
         if self.tried == 1 && !refused {
             self.budget.deposit();
         }
@@ -124,7 +116,7 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
                 return None;
             }
             // A link, even one that is dead, beats an error, unless that is a word about the request or the credential.
-            (Some(Ok(link)), Err(error)) if error.yields_to_stored_answer() => {
+            (Some(Ok(link)), Err(error)) if error.handling().yields_to_stored_answer => {
                 *result = Ok(link);
                 return None;
             }

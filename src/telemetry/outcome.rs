@@ -72,7 +72,15 @@ impl Outcome {
             Err(E::TimedOut { .. }) => Self::TimedOut,
             Err(E::Queued) => Self::Queued,
             Err(E::ResponseInvalid) => Self::ResponseInvalid,
-            Err(_) => Self::Abandoned,
+            // An attempt never ends like this: these errors are found before anything is sent.
+            Err(
+                E::NotCached
+                | E::RateLimited { .. }
+                | E::Overloaded
+                | E::CircuitOpen { .. }
+                | E::DeadlineExceeded
+                | E::Internal,
+            ) => Self::Abandoned,
         }
     }
 

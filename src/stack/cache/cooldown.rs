@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    domain::{Key, LookupError, Scope},
+    domain::{Key, LookupError, Reach, Scope},
     stack::{
         block::Block,
         keyed::{Idle, Keyed},
@@ -40,26 +40,6 @@ struct Failure {
     time: Duration,
 }
 
-enum Reach {
-    Key,
-    Scope,
-    Nothing,
-}
-
-fn reach(error: &LookupError) -> Reach {
-    match error {
-        LookupError::Unavailable { .. }
-        | LookupError::TimedOut { .. }
-        | LookupError::UpstreamRateLimited { .. }
-        | LookupError::Queued
-        | LookupError::ResponseInvalid => Reach::Key,
-        LookupError::CredentialsRejected(_)
-        | LookupError::InstanceStarting
-        | LookupError::InstanceNotConnected => Reach::Scope,
-        _ => Reach::Nothing,
-    }
-}
-
 impl CoolDowns {
     pub fn new(block: Arc<Block>) -> Self {
         Self { keys: Keyed::new(), scopes: Keyed::new(), block }
@@ -76,10 +56,10 @@ impl CoolDowns {
 
     /// Begins a cool-down, if `error` is one to begin one, and returns the error with the time to wait.
     pub fn begin(&self, key: &Key, error: LookupError, now: Instant) -> LookupError {
-        let state = match reach(&error) {
-            Reach::Key => self.keys.of(key, CoolDown::default),
-            Reach::Scope => self.scopes.of(&key.scope, CoolDown::default),
-            Reach::Nothing => return error,
+        let state = match error.handling().cool_down {
+            Some(Reach::Key) => self.keys.of(key, CoolDown::default),
+            Some(Reach::Scope) => self.scopes.of(&key.scope, CoolDown::default),
+            None => return error,
         };
         // When there is no room left, upstream is asked sooner; the other limits hold all the same.
         state.map_or(error.clone(), |state| state.begin(error, now))

@@ -49,7 +49,7 @@ impl<S: LookupService> Ask for Fill<S> {
                 Ok(Answer { cache: CacheInfo { ttl, ..answer.cache }, ..answer })
             }
             Err(error) => {
-                if matches!(error, LookupError::CredentialsRejected(_)) {
+                if error.handling().revokes_stored_answers {
                     self.cache.revoke(&key.scope);
                 }
                 Err(self.cooling.begin(&key, error, self.clock.now().instant))

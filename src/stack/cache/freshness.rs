@@ -271,7 +271,7 @@ pub fn after_fetch(
     settings: &Settings,
 ) -> Result<Answer, LookupError> {
     let yields = match &fetched {
-        Err(error) => error.yields_to_stored_answer(),
+        Err(error) => error.handling().yields_to_stored_answer,
         Ok(answer) => match &answer.finding {
             Finding::Picture(link) => link.is_dead(now.wall),
             Finding::Absent(Absence::Null) => true,
