@@ -109,18 +109,19 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
         if self.tried == 1 && !refused {
             self.budget.deposit();
         }
-        match (self.earlier.take(), &*result) {
+        if let Some(earlier) = self.earlier.take() {
             // A refusal of a retry tells the caller nothing; what Hypersender said before does.
-            (Some(earlier), _) if refused => {
+            if refused {
                 *result = earlier;
                 return None;
             }
             // A link, even one that is dead, beats an error, unless that is a word about the request or the credential.
-            (Some(Ok(link)), Err(error)) if error.handling().yields_to_stored_answer => {
+            if let (Ok(link), Err(error)) = (earlier, &*result)
+                && error.handling().yields_to_stored_answer
+            {
                 *result = Ok(link);
                 return None;
             }
-            _ => {}
         }
         let delay = self.delay(lookup, result)?;
         if !self.budget.withdraw() {

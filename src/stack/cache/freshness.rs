@@ -79,7 +79,9 @@ impl Entry {
             // Hypersender turns many failures into null, so the first one casts doubt and no more.
             Finding::Absent(Absence::Null) if !doubted => absence_ttl(answer, settings),
             Finding::Picture(link) if link.is_dead(now.wall) => settings.refresh_floor,
-            _ => return Self::new(answer, spread, settings),
+            Finding::Picture(_) | Finding::Absent(_) | Finding::NotFound(_) => {
+                return Self::new(answer, spread, settings);
+            }
         };
         if previous.living_link(now).is_none() {
             return Self::new(answer, spread, settings);
@@ -197,7 +199,7 @@ impl Entry {
         let young = control.max_age.is_none_or(|max| age < max);
         let life = match &self.finding {
             Finding::Picture(link) => link.expires_at(),
-            _ => None,
+            Finding::Absent(_) | Finding::NotFound(_) => None,
         };
         let lasting = match (control.min_fresh, life) {
             (Some(min), Some(end)) => end.duration_since(now.wall).is_ok_and(|left| left >= min),
