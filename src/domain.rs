@@ -1,6 +1,7 @@
-//! What the service talks about: names, links, look-ups, answers and errors.
+//! The words of the service: names, links, look-ups, answers, refusals and errors.
 //!
-//! Nothing here does I/O, reads a clock or knows a framework: what depends on time is told the time.
+//! Nothing here does I/O, reads a clock or knows a framework. A function that depends on time takes the time
+//! as an argument.
 
 mod caller;
 mod contact;

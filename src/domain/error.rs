@@ -1,12 +1,12 @@
-//! [`LookupError`]: why a look-up has no answer, one variant for each thing a caller could act on; and what each layer of
-//! the stack does about it.
+//! [`LookupError`]: why a look-up has no answer, one variant for each thing a caller could act on; and what
+//! each layer of the stack does about it.
 //!
-//! Whether to retry, to cool down, to count as a failure, or to give way to a stored answer is decided by one table,
-//! [`LookupError::handling`]; the layers ask it. Each match names every variant, so that a new one must be decided
-//! everywhere. Calls that never become a look-up are [`super::Refusal`]s.
+//! Whether to retry, to cool down, to count as a failure, or to give way to a stored answer is decided by one
+//! table, [`LookupError::handling`]; the layers ask it. Each match names every variant, so that a new one
+//! must be decided everywhere. Calls that never become a look-up are [`super::Refusal`]s.
 //!
-//! `Display` is the text that the caller reads. It never holds a token, a number, a link or a text of Hypersender's; the
-//! sources of an error are logged where it is found and do not travel up the stack.
+//! `Display` is the text that the caller reads. It never holds a token, a number, a link or a text of
+//! Hypersender's; the sources of an error are logged where it is found and do not travel up the stack.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use thiserror::Error;
 
 /// The wait that a queued request or a starting instance is worth.
 const SLOW_WAIT: Duration = Duration::from_secs(5);
-/// The longest rate limit of Hypersender's that a retry waits for. A longer one is reported to the caller at once.
+/// The longest rate limit of Hypersender's that a retry waits for. A longer one is reported to the caller at
+/// once.
 const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The wait before a retry after a 429 without a hint.
 const RATE_LIMIT_WAIT_UNKNOWN: Duration = Duration::from_secs(1);
@@ -140,7 +141,7 @@ pub enum Reach {
     Scope,
 }
 
-/// What the result of a look-up says about the health of its instance.
+/// The health of an instance, as the result of one look-up shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Hypersender answers for the instance.
@@ -151,21 +152,22 @@ pub enum Signal {
     None,
 }
 
-/// What the layers of the stack do about an error.
+/// The reaction of the layers of the stack to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handling {
     /// Whether another attempt for the same caller may do better.
     pub again: Again,
     /// How much cools down after the error; `None` when nothing does.
     pub cool_down: Option<Reach>,
-    /// What the error says about the health of the instance, for the circuit breaker.
+    /// The health of the instance as the error shows it, for the circuit breaker.
     pub signal: Signal,
     /// Whether this server refused to ask, so that the error says nothing about Hypersender.
     pub is_own_refusal: bool,
-    /// Whether a stored answer that is still usable is better than the error. It is not when the error says something
-    /// about this contact, this request or this credential.
+    /// Whether a stored answer that is still usable is better than the error. It is not when the error says
+    /// something about this contact, this request or this credential.
     pub yields_to_stored_answer: bool,
-    /// Whether the error puts all stored answers of the scope out of reach: its credential is not accepted any more.
+    /// Whether the error puts all stored answers of the scope out of reach: its credential is not accepted
+    /// any more.
     pub revokes_stored_answers: bool,
 }
 
@@ -187,7 +189,8 @@ impl Handling {
 }
 
 impl LookupError {
-    /// What the layers of the stack do about this error. Each variant has its row here, and a new one must get one.
+    /// The reaction of the layers of the stack to this error. Each variant has a row here, and a new one must
+    /// get one.
     #[must_use]
     pub fn handling(&self) -> Handling {
         match self {
@@ -222,8 +225,8 @@ impl LookupError {
         }
     }
 
-    /// How long another attempt for the same caller must wait, beside its backoff. `None` when the wait is so long that
-    /// it is better left to the caller.
+    /// How long another attempt for the same caller must wait, beside its backoff. `None` when the wait is so
+    /// long that it is better left to the caller.
     #[must_use]
     pub fn wait_before_retry(&self) -> Option<Duration> {
         match self {
@@ -283,8 +286,9 @@ impl LookupError {
         self
     }
 
-    /// How soon a fetch could start again that this server gave up for lack of time, of a turn or of a permit; `None`
-    /// when it ended for another reason. A caller that joined such a fetch late may still have the time.
+    /// How soon a fetch could start again that this server gave up for lack of time, of a turn or of a
+    /// permit; `None` when it ended for another reason. A caller that joined such a fetch late may still have
+    /// the time.
     #[must_use]
     pub fn restart_after(&self) -> Option<Duration> {
         match self {

@@ -1,7 +1,7 @@
 //! [`Refusal`]: why this server does not take a call, decided before any look-up begins.
 //!
-//! Failures of the look-up itself are [`super::LookupError`]s. `Display` is the text that the caller reads. It never
-//! holds a token, a number or a link.
+//! Failures of the look-up itself are [`super::LookupError`]s. `Display` is the text that the caller reads.
+//! It never holds a token, a number or a link.
 
 use thiserror::Error;
 

@@ -1,6 +1,6 @@
-//! [`Health`]: `grpc.health.v1`, for this process alone.
+//! [`Health`]: the service `grpc.health.v1`, for this process alone.
 //!
-//! Trouble upstream never changes it: every replica would leave the mesh at once.
+//! Trouble at Hypersender never changes it, because then every replica would leave the mesh at once.
 
 use std::sync::{
     Arc,
@@ -26,7 +26,7 @@ use tonic_health::{
 
 use super::{service::SERVICE, unary::MESSAGE_BYTES_MAX};
 
-/// Sets what health checks are told.
+/// Sets the answer to health checks.
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
@@ -36,7 +36,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// SERVING for the whole server and for the contact service, beside the service that tells it.
+    /// Begins with SERVING for the whole server and for the contact service. Returns the health service as
+    /// well.
     pub async fn serving() -> (Self, HealthServer<impl HealthApi>) {
         let (reporter, watches_end) = (HealthReporter::new(), watch::Sender::new(false));
         let known = HealthService::from_health_reporter(reporter.clone());
@@ -46,18 +47,19 @@ impl Health {
         (health, HealthServer::new(api).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// Whether health checks are told SERVING.
+    /// Whether health checks are answered with SERVING.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.serving.load(Relaxed)
     }
 
-    /// NOT_SERVING, so that load balancers look elsewhere; watchers are told.
+    /// Changes the answer to NOT_SERVING, for checks and watchers, so that load balancers choose other
+    /// replicas.
     pub async fn leave(&self) {
         self.set(ServingStatus::NotServing).await;
     }
 
-    /// Ends every watch: left open, they would hold up a drain for ever.
+    /// Ends every watch. An open one would hold up the drain for ever.
     pub async fn end_watches(&self) {
         self.watches_end.send_replace(true);
         for service in self.services {
@@ -73,8 +75,8 @@ impl Health {
     }
 }
 
-/// tonic's health service, but for watches of services that it does not know: it would refuse them, and the
-/// protocol wants them open.
+/// tonic's health service, except for watches of unknown services: tonic refuses them, and the protocol keeps
+/// them open.
 struct Api {
     known: HealthService,
     watches_end: watch::Receiver<bool>,
@@ -96,14 +98,14 @@ impl HealthApi for Api {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let known = self.known.watch(request).await;
-        // It refuses nothing but a service that it does not know.
+        // A watch fails only for an unknown service.
         Ok(known.map_or_else(|_| Response::new(self.unknown().boxed()), |watch| watch.map(StreamExt::boxed)))
     }
 }
 
 impl Api {
-    /// The watch of a service that is not served. The services never change while the process runs, so there
-    /// is nothing to tell after the first message, and no name that a caller makes up is kept.
+    /// The watch of a service that is not served. Services never change while the process runs, so there is
+    /// only one message to send, and names that callers invent are not kept.
     fn unknown(&self) -> impl Stream<Item = Result<HealthCheckResponse, Status>> + use<> {
         let mut watches_end = self.watches_end.clone();
         let unknown = HealthCheckResponse { status: Told::ServiceUnknown.into() };
@@ -118,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// The service behind the server, whose watches a test can read without a connection.
+    /// The service without a server, whose watches a test can read without a connection.
     fn api(health: &Health) -> Api {
         let known = HealthService::from_health_reporter(health.reporter.clone());
         Api { known, watches_end: health.watches_end.subscribe() }

@@ -1,4 +1,4 @@
-//! [`Contacts`]: `GetProfilePicture`. It converts the request, looks up, and converts the answer.
+//! [`Contacts`]: the method `GetProfilePicture`. It converts the request, looks up, and converts the answer.
 
 use std::{
     collections::HashMap,
@@ -25,31 +25,31 @@ use crate::{
     telemetry::trace_answer,
 };
 
-/// Full name of the service.
+/// The full name of the service.
 pub const SERVICE: &str = "hypersender.contact.v1.ContactService";
-/// Path of the method, by which HTTP/2 calls it.
+/// The path of the method in HTTP/2.
 pub const GET_PROFILE_PICTURE: &str = "/hypersender.contact.v1.ContactService/GetProfilePicture";
 
-/// Which token each instance is asked with, when the call itself does not carry the one.
+/// The token for each instance, for calls that carry none themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// The token of each instance that has one of its own.
+    /// The tokens of instances that have their own.
     pub by_instance: HashMap<Instance, Credential>,
-    /// The token for every other instance; without it there are no others.
+    /// The token for every other instance. Without it, there are no other instances.
     pub any: Option<Credential>,
-    /// The instance asked when a call names none.
+    /// The instance that is asked when a call names none.
     pub default_instance: Option<Instance>,
 }
 
 impl Credentials {
-    /// The instance a caller means by `name`, and the token it is asked with.
+    /// The instance that a caller means by `name`, and the token for it.
     fn resolve(&self, name: &str, call: &Extensions) -> Result<(Instance, Credential), Refusal> {
         let instance = if name.is_empty() {
             self.default_instance.clone().ok_or(Refusal::InstanceMissing)?
         } else {
             Instance::parse(name)?
         };
-        // A call that nobody looked at is refused: the layer in front of the service is missing.
+        // A call without a caller is refused: the layer in front of this service is missing.
         let caller = call.get::<Caller>().ok_or(Refusal::Internal)?;
         if !caller.may_ask(&instance) {
             return Err(Refusal::InstanceNotAllowed);
@@ -69,12 +69,12 @@ pub struct Contacts<S> {
 }
 
 impl<S> Contacts<S> {
-    /// Serves what `lookup` finds.
+    /// Serves the answers of `lookup`.
     pub fn new(lookup: S, credentials: Credentials) -> Self {
         Self { lookup, credentials: Arc::new(credentials) }
     }
 
-    /// The look-up a request asks for; who asks and until when was found out where the request came in.
+    /// The look-up for a request. The layers in front have added its caller and its deadline.
     fn read(&self, request: &Request<Bytes>) -> Result<Lookup, Refusal> {
         let message: contact::GetProfilePictureRequest = unary::read(request.headers(), request.body())?;
         let chat = ChatId::parse(&message.chat_id)?;
@@ -113,7 +113,7 @@ where
 }
 
 pin_project! {
-    /// A call whose look-up goes on.
+    /// A call that waits for its look-up.
     #[derive(Debug)]
     pub struct Answering<F> {
         key: Key,
@@ -139,7 +139,8 @@ where
     }
 }
 
-/// What the caller accepts; a duration that the field's rules forbid is refused by name.
+/// The caller's cache control. A duration that the rules of its field forbid is refused, with the name of the
+/// field.
 fn cache_control(control: contact::CacheControl) -> Result<CacheControl, Refusal> {
     let read = |field, given: Option<prost_types::Duration>| {
         let read = given.map(Duration::try_from).transpose();
@@ -153,7 +154,8 @@ fn cache_control(control: contact::CacheControl) -> Result<CacheControl, Refusal
     })
 }
 
-/// The answer in the terms of the contract. That there is no such contact is stored like an answer, and told as an error.
+/// The answer in the terms of the contract. A missing contact is stored like an answer and reported as an
+/// error.
 fn write(key: &Key, answer: Answer) -> Result<contact::GetProfilePictureResponse, LookupError> {
     let mut picture = contact::ProfilePicture {
         instance: key.scope.instance.as_str().to_owned(),

@@ -1,10 +1,10 @@
 //! The status of a call that is refused or whose look-up fails. Only this file chooses status codes.
 //!
-//! Every status carries a `google.rpc.ErrorInfo`. If waiting makes sense, the wait is carried twice: as `RetryInfo`, for
-//! people and libraries, and as `grpc-retry-pushback-ms`, for the retries of gRPC clients themselves (gRFC A6). The value
-//! -1 of the trailer means "do not retry". Clients obey a trailer even if the wait is longer than the time left for the
-//! call, and would then report DEADLINE_EXCEEDED in place of the real error. In this case the trailer is -1, and
-//! `RetryInfo` still carries the wait for the next call.
+//! Every status carries a `google.rpc.ErrorInfo`. If waiting makes sense, the wait is carried twice: as
+//! `RetryInfo`, for people and libraries, and as `grpc-retry-pushback-ms`, for the retries of gRPC clients
+//! themselves (gRFC A6). The value -1 of the trailer means "do not retry". Clients obey a trailer even if the
+//! wait is longer than the time left for the call, and would then report DEADLINE_EXCEEDED in place of the
+//! real error. In this case the trailer is -1, and `RetryInfo` still carries the wait for the next call.
 
 use std::{fmt::Display, time::Duration};
 
@@ -31,8 +31,8 @@ const NEVER: &str = "-1";
 /// The wait where no layer knows one: about as long as a brief fault lasts.
 const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// The time a call must have left after the wait to be repeated. No attempt at Hypersender starts with less than 50 ms, an
-/// answer is sent up to 20 ms before the end, and the rest is for the network.
+/// The time a call must have left after the wait to be repeated. No attempt at Hypersender starts with less
+/// than 50 ms, an answer is sent up to 20 ms before the end, and the rest is for the network.
 const REPEAT_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// An error that has a status: a [`Refusal`] or a [`LookupError`].
@@ -98,8 +98,8 @@ impl HasStatus for Refusal {
             R::InstanceMissing | R::InstanceInvalid => (Code::InvalidArgument, "INSTANCE_INVALID", Never),
             R::ChatIdInvalid => (Code::InvalidArgument, "CHAT_ID_INVALID", Never),
             R::CacheControlInvalid { .. } => (Code::InvalidArgument, "CACHE_CONTROL_INVALID", Never),
-            // gRPC's own servers answer an unreadable message with this code; for an unknown encoding, the protocol
-            // prescribes the next one.
+            // gRPC's own servers answer an unreadable message with this code; for an unknown encoding, the
+            // protocol prescribes the next one.
             R::MessageInvalid => (Code::Internal, "MESSAGE_INVALID", Never),
             R::CompressionUnsupported => (Code::Unimplemented, "COMPRESSION_UNSUPPORTED", Never),
             // Waiting makes nothing smaller.
@@ -191,7 +191,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// The wait in the trailer and in `RetryInfo`, for a call that states `stated` milliseconds, `passed` of them later.
+    /// The wait in the trailer and in `RetryInfo`, for a call that states `stated` milliseconds, `passed` of
+    /// them later.
     async fn check(
         (stated, passed): (Option<u64>, u64),
         error: impl HasStatus + std::fmt::Debug,

@@ -1,7 +1,7 @@
-//! One message in, one message out: the gRPC protocol over HTTP/2 for methods without streams.
+//! The gRPC protocol over HTTP/2 for methods without streams: one message in, one message out.
 //!
-//! tonic's own way treats both as streams of one, with eight blocks of memory more for a call, and it tells callers of a bad
-//! message in the decoder's words.
+//! tonic treats both as streams of one message, with eight more allocations for each call, and reports a bad
+//! message in the words of the decoder.
 
 use std::{
     pin::Pin,
@@ -16,17 +16,18 @@ use tonic::{Status, body::Body};
 
 use crate::domain::Refusal;
 
-/// What stands before each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the protocol).
+/// The prefix of each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the
+/// protocol).
 pub const PREFIX_BYTES: usize = 5;
-/// The largest message that is taken; the longest valid one has about 200 bytes.
+/// The largest message that is accepted. The longest valid one has about 200 bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads the body of a request.
 ///
 /// # Errors
 ///
-/// [`Refusal::CompressionUnsupported`] when `headers` announce any, and [`Refusal::MessageInvalid`] when the body is
-/// not exactly one message of this type.
+/// [`Refusal::CompressionUnsupported`] when `headers` announce a compression, and [`Refusal::MessageInvalid`]
+/// when the body is not exactly one message of this type.
 pub fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, Refusal> {
     if headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity") {
         return Err(Refusal::CompressionUnsupported);
@@ -39,11 +40,11 @@ pub fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M,
     M::decode(message).map_err(|_| Refusal::MessageInvalid)
 }
 
-/// The whole answer to a call that went well.
+/// The whole answer to a call that succeeded.
 ///
 /// # Panics
 ///
-/// When the message has 4 GiB or more: the protocol has no way to send it.
+/// When the message has 4 GiB or more, which the protocol cannot send.
 pub fn reply(message: &impl Message) -> Response<Body> {
     let length = message.encoded_len();
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
@@ -55,7 +56,7 @@ pub fn reply(message: &impl Message) -> Response<Body> {
     response
 }
 
-/// What of an answer is still to be sent.
+/// The part of an answer that is still to be sent.
 enum Reply {
     Message(Bytes),
     Trailers,
@@ -87,7 +88,7 @@ impl HttpBody for Reply {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Not told: hyper would send it as content-length, which gRPC has no use for.
+        // Unknown on purpose: hyper would send it as content-length, which gRPC does not use.
         SizeHint::default()
     }
 }

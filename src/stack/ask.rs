@@ -1,8 +1,7 @@
-//! [`Ask`]: how a layer of the look-up is written, as one async function; and [`Boxed`], which makes a tower service
-//! of it.
+//! [`Ask`]: a layer of the look-up, written as one async function. [`Boxed`] makes a tower service of it.
 //!
-//! Every layer but `cache::Serve` is built this way. `Serve` is a service of its own, because a hit must not pay for a
-//! boxed future.
+//! Every layer except `cache::Serve` is built this way. `Serve` implements the service itself, because a hit
+//! must not pay for a boxed future.
 
 use std::{
     future::Future,
@@ -14,7 +13,7 @@ use tower::Service;
 
 use crate::domain::{Answer, Lookup, LookupError};
 
-/// A tower service that answers look-ups: what a layer has below it.
+/// A tower service that answers look-ups: the layer below another one.
 pub trait LookupService:
     Service<Lookup, Response = Answer, Error = LookupError, Future: Send> + Clone + Send + Sync + 'static
 {
@@ -25,14 +24,14 @@ impl<S> LookupService for S where
 {
 }
 
-/// A layer of the look-up. It is cloned for each look-up, so its state stands behind `Arc`s.
+/// A layer of the look-up. It is cloned for each look-up, so shared state is held by an `Arc`.
 pub trait Ask: Clone + Send + 'static {
     /// Answers one look-up, by itself or through the layer below.
     fn ask(self, lookup: Lookup) -> impl Future<Output = Result<Answer, LookupError>> + Send;
 }
 
-/// A layer as a tower service. It is always ready: a layer that has to wait does so within the future of the look-up,
-/// where the deadline is known. Each look-up costs one allocation, that of its future.
+/// A layer as a tower service. It is always ready. A layer that has to wait does so inside the future of the
+/// look-up, where the deadline is known. Each look-up costs one allocation for its future.
 #[derive(Clone, Debug)]
 pub struct Boxed<L>(pub L);
 

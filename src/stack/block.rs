@@ -1,7 +1,8 @@
-//! [`Block`]: the network in front of Hypersender turns this machine's address away, by a challenge or a block page.
+//! [`Block`]: the pause after the network in front of Hypersender has turned this machine's address away, by
+//! a challenge or a block page.
 //!
-//! That is no word about an instance, a credential or a contact, and asking on makes it last: everything behind the base
-//! URL pauses together, and one probe at a time finds out when it is over.
+//! A block says nothing about an instance, a credential or a contact, and further requests prolong it. So
+//! everything behind the base URL pauses together, and one probe at a time finds out when the block is over.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,14 +14,14 @@ use tracing::{info, warn};
 use super::ask::{Ask, LookupService};
 use crate::domain::{Answer, Lookup, LookupError};
 
-/// The first pause; each further one is twice as long as the one before ...
+/// The first pause. Each further one is twice as long as the one before ...
 const TIME_MIN: Duration = Duration::from_secs(30);
-/// ... up to this.
+/// ... up to this length.
 const TIME_MAX: Duration = Duration::from_secs(10 * 60);
-/// What callers are told to wait while a probe is on its way.
+/// The wait that callers are given while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
-/// Whether this machine's address is turned away; one for everything behind the base URL.
+/// Whether this machine's address is blocked. There is one such state for everything behind the base URL.
 #[derive(Debug)]
 pub struct Block(Mutex<State>);
 
@@ -38,17 +39,17 @@ enum Phase {
 }
 
 impl Block {
-    /// Nothing is known to be blocked.
+    /// A state without a block.
     pub fn new() -> Self {
         Self(Mutex::new(State { phase: Phase::Open, time_next: TIME_MIN }))
     }
 
-    /// The error that answers in Hypersender's place at `now`; none when it may be asked.
+    /// The error that takes the place of an answer at `now`; `None` when Hypersender may be asked.
     pub fn failure(&self, now: Instant) -> Option<LookupError> {
         self.0.lock().failure(now)
     }
 
-    /// Lets a request pass, alone when there was a block.
+    /// Lets a request pass. After a block, one request at a time passes, as a probe.
     fn admit(&self, now: Instant) -> Result<Pass<'_>, LookupError> {
         let mut state = self.0.lock();
         if let Some(failure) = state.failure(now) {
@@ -72,8 +73,8 @@ impl State {
         Some(LookupError::Blocked { wait })
     }
 
-    /// Turned away, with a hint of how long. Requests that were on the wire together are turned away together: the same
-    /// block, and not a further one.
+    /// Begins a block, which lasts at least as long as Hypersender's hint. Requests that were on the wire
+    /// together are turned away by the same block, so only the first of them begins one.
     fn begin(&mut self, asked: Duration, now: Instant) -> Duration {
         match self.phase {
             Phase::Blocked { until } if until > now => return until - now,
@@ -87,7 +88,7 @@ impl State {
     }
 }
 
-/// A request that was let through. A probe that is given up on the way gives its place back.
+/// A request that was let through. A probe that is given up on the way lets the next request be the probe.
 #[derive(Debug)]
 struct Pass<'a> {
     block: &'a Block,
@@ -103,7 +104,7 @@ impl Pass<'_> {
                 Err(LookupError::Blocked { wait: PROBE_WAIT })
             }
             Err(LookupError::Blocked { wait }) => Err(LookupError::Blocked { wait: state.begin(wait, now) }),
-            // Silence says nothing, and a caller must not have to wait for it.
+            // A time-out says nothing about the block, and callers should not each wait for one.
             Err(LookupError::TimedOut { .. }) if probe => {
                 state.phase = Phase::Blocked { until: now + TIME_MIN };
                 result
@@ -146,7 +147,7 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// Lets no request pass into a block, around a service that makes one.
+/// The layer that lets no request pass during a block.
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
     block: Arc<Block>,

@@ -1,6 +1,10 @@
-//! [`Breaker`]: an instance whose calls keep failing is left alone for a while.
+//! [`Breaker`]: a circuit breaker for each instance. It pauses an instance whose calls keep failing.
 //!
-//! Only failures to answer count. Whatever Hypersender says, "no" and "too many" included, is an answer.
+//! Only failures to answer count. Everything that Hypersender says is an answer, "no" and "too many"
+//! included.
+//!
+//! tower-resilience's circuit breaker is not used: it changes the type of the error, has one failure model
+//! and a fixed open time, and runs on std's clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,10 +22,10 @@ use crate::{
     telemetry::{BreakerPhase, LookupMetrics as Metrics},
 };
 
-/// When it opens.
+/// When the breaker opens.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Failures in a row that open it; 0 switches it off.
+    /// The number of failures in a row that open it; 0 switches it off.
     pub failures: u32,
 }
 
@@ -31,16 +35,17 @@ impl Default for Settings {
     }
 }
 
-/// It also opens when, of at least this many answers and failures ...
+/// The breaker also opens when there were at least this many calls ...
 const CALLS_MIN: u32 = 20;
-/// ... within this time, fewer than half were answers. One slot of the window a second.
+/// ... within this many seconds, and fewer than half of them were answered. The window has one slot for each
+/// second.
 const WINDOW: usize = 30;
 const OPEN_MIN: Duration = Duration::from_secs(2);
 const OPEN_MAX: Duration = Duration::from_secs(60);
-/// What callers are told to wait while a probe is on its way.
+/// The wait that callers are given while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
-/// A breaker for each instance, around a service that asks.
+/// The layer with a breaker for each instance.
 #[derive(Clone, Debug)]
 pub struct Breaker<S> {
     instances: Arc<Keyed<Instance, Circuit>>,
@@ -84,9 +89,9 @@ struct State {
     phase: Phase,
     in_a_row: u32,
     recent: Window,
-    /// The latest instant before which a failure asked not to be asked again.
+    /// The latest instant until which a failure asked for a pause.
     asked_until: Option<Instant>,
-    /// How long it stays open the next time.
+    /// How long the breaker stays open the next time.
     open_next: Duration,
 }
 
@@ -129,7 +134,7 @@ impl Circuit {
         changed
     }
 
-    /// Lets a call pass, or says how long none does.
+    /// Lets a call pass, or returns the time until the next one passes.
     fn admit(self: Arc<Self>, instance: Instance, now: Instant) -> Result<Pass, Duration> {
         let probe = self.change(|state| match state.phase {
             Phase::Closed => Ok(false),
@@ -155,7 +160,8 @@ impl Drop for Circuit {
 impl Idle for Circuit {
     fn is_idle(&self, now: Instant) -> bool {
         let state = self.state.lock();
-        // Failures are not held against an instance for ever, or made-up names would fill the room for good.
+        // Failures are forgotten after a while. Otherwise names that callers invent would fill the table for
+        // ever.
         match state.phase {
             Phase::Closed => state.recent.failed(now) == 0,
             Phase::Open { until } => until + OPEN_MAX <= now,
@@ -164,15 +170,15 @@ impl Idle for Circuit {
     }
 }
 
-/// A call that was let through. Its outcome counts when it is dropped, so that a call that is given up on the way counts
-/// as nothing and a probe gives its place back.
+/// A call that was let through. Its signal counts when it is dropped. So a call that is given up on the way
+/// counts as nothing, and a probe that is given up lets the next call be the probe.
 #[derive(Debug)]
 struct Pass {
     instance: Instance,
     circuit: Arc<Circuit>,
     probe: bool,
     signal: Signal,
-    /// How long Hypersender asked not to be asked again.
+    /// How long Hypersender asked for a pause.
     asked: Duration,
     failures_max: u32,
 }
@@ -204,7 +210,7 @@ impl Pass {
                     state.open(&self.instance, now);
                 }
             }
-            // A call from before it opened tells nothing new, but for a longer wait.
+            // A call from before the breaker opened changes nothing, unless it asks for a longer pause.
             (Signal::Failure, false, Phase::Open { until }) => {
                 state.phase = Phase::Open { until: state.not_before(until) };
             }
@@ -214,7 +220,7 @@ impl Pass {
 }
 
 impl State {
-    /// Counts a call, and says whether the circuit must open.
+    /// Counts a call. Returns whether the breaker must open.
     fn count(&mut self, now: Instant, answered: bool, failures_max: u32) -> bool {
         self.in_a_row = if answered { 0 } else { self.in_a_row + 1 };
         self.recent.count(now, answered);
@@ -222,14 +228,14 @@ impl State {
         self.in_a_row >= failures_max || (answered + failed >= CALLS_MIN && answered < failed)
     }
 
-    /// `until`, or later when Hypersender asked for that.
+    /// `until`, or a later instant if Hypersender asked for a longer pause.
     fn not_before(&self, until: Instant) -> Instant {
         self.asked_until.map_or(until, |asked| asked.max(until))
     }
 
     fn open(&mut self, instance: &Instance, now: Instant) {
         let time = self.open_next;
-        // Hypersender knows better than this guess, when it asks for longer.
+        // The doubled time is a guess. Hypersender's own hint is better when it is longer.
         let until = self.not_before(now + time);
         let wait = until - now;
         warn!(instance = instance.as_str(), time = ?wait, "an instance keeps failing and is left alone");
@@ -237,7 +243,7 @@ impl State {
     }
 }
 
-/// Calls of the last [`WINDOW`] seconds, in slots of one.
+/// The calls of the last [`WINDOW`] seconds, in slots of one second.
 #[derive(Debug, Default)]
 struct Window {
     start: Option<Instant>,

@@ -1,7 +1,11 @@
-//! [`PictureCache`]: what Hypersender said, for as long as it is worth something.
+//! [`PictureCache`]: Hypersender's answers, for as long as they are useful.
 //!
-//! Failures never are stored: a broken upstream must be asked again. Map guards live in this file's own functions and
-//! are gone when they return.
+//! Failures are never stored, because a broken upstream must be asked again. Guards of the map live only in
+//! the functions of this file and are gone when they return.
+//!
+//! moka is not used, nor is lru: a later answer changes a stored one in place under the lock of its shard, a
+//! rejected token hides everything stored with it at once, and a hit only sets a mark. The bench "eviction"
+//! compares the three.
 
 mod cooldown;
 mod eviction;
@@ -35,22 +39,22 @@ use crate::{
     telemetry::LookupMetrics as Metrics,
 };
 
-/// What the cache keeps, and for how long.
+/// The bounds of the cache, and the lifetimes in it.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Longest lifetime of a link.
+    /// The longest lifetime of a link.
     pub ttl: Duration,
-    /// Lifetime of an absent picture.
+    /// The lifetime of an absent picture.
     pub absent_ttl: Duration,
-    /// Most entries; 0 stores nothing.
+    /// The most entries; 0 stores nothing.
     pub entries: usize,
-    /// Most bytes of memory, as estimated by [`entry_bytes`].
+    /// The most bytes of memory, as estimated by [`entry_bytes`].
     pub bytes: usize,
-    /// How far beyond its lifetime an answer is handed out while it is renewed.
+    /// How long after the end of its lifetime an answer is handed out while it is renewed in the background.
     pub stale_while_revalidate: Duration,
-    /// How far beyond its lifetime an answer is handed out when the fetch fails.
+    /// How long after the end of its lifetime an answer is handed out when the fetch fails.
     pub stale_if_error: Duration,
-    /// A key that has something to hand out is not fetched again within this time.
+    /// A key with an answer to hand out is not fetched again within this time.
     pub refresh_floor: Duration,
     /// A link stops being fresh this long before it expires.
     pub link_margin: Duration,
@@ -72,13 +76,14 @@ impl Default for Settings {
     }
 }
 
-/// Stored answers by key, bounded in number and bytes; hits take no lock but that of one part of the map, shared.
+/// Stored answers by key, bounded in number and bytes. A hit takes only the shared lock of one shard of the
+/// map.
 ///
-/// Keys are held as keyed 128-bit hashes, fresh for each process: two keys fall together less likely than memory fails,
-/// nobody outside can make them, and no phone number stays in memory.
+/// Keys are stored as 128-bit hashes with a key that is new in each process. A collision is less likely than
+/// a fault of the memory, callers cannot cause one, and no phone number stays in memory.
 #[derive(Debug)]
 pub struct PictureCache {
-    // In blocks of their own, since half the places of the map are empty.
+    // Boxed, because half the buckets of the map are empty.
     map: DashMap<Digest, Box<Slot>, BuildHasherDefault<DigestHasher>>,
     order: Mutex<Sieve>,
     bytes: AtomicUsize,
@@ -92,7 +97,7 @@ pub struct PictureCache {
 struct Slot {
     entry: Entry,
     standing: Row,
-    /// Whether it was hit since eviction last looked at it.
+    /// Whether the entry was hit since eviction last looked at it.
     hit: AtomicBool,
 }
 
@@ -111,7 +116,7 @@ impl PictureCache {
         }
     }
 
-    /// How many answers are stored.
+    /// The number of stored answers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
@@ -123,7 +128,7 @@ impl PictureCache {
         self.map.is_empty()
     }
 
-    /// How many bytes the stored answers take, by the estimate of [`entry_bytes`].
+    /// The bytes that the stored answers take, as estimated by [`entry_bytes`].
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
@@ -131,19 +136,19 @@ impl PictureCache {
 
     fn get(&self, key: &Key) -> Option<Entry> {
         let slot = self.map.get(&self.digest(key)).filter(|slot| !slot.standing.is_revoked())?;
-        // A store to a line that all cores read would cost each of them; mostly it is set already.
+        // A store would invalidate the cache line on all cores, and the mark is mostly set already.
         if !slot.hit.load(Relaxed) {
             slot.hit.store(true, Relaxed);
         }
         Some(slot.entry.clone())
     }
 
-    /// Puts everything that is stored under `scope` out of reach, until Hypersender answers it again.
+    /// Hides everything that is stored under `scope`, until Hypersender answers for the scope again.
     fn revoke(&self, scope: &Scope) {
         self.standing.revoke(scope);
     }
 
-    /// Stores what `answer` makes of the entry that is there, and returns the result.
+    /// Stores the entry that `answer` makes of the stored one, and returns it.
     fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
         let digest = self.digest(key);
         let (entry, is_new) = match self.map.entry(digest) {
@@ -172,7 +177,8 @@ impl PictureCache {
         entry
     }
 
-    /// Queues what is new and lets go of what is too much. Each step of the hand looks at one entry.
+    /// Queues the new entry and evicts entries until the bounds are met. Each step of the hand looks at one
+    /// entry.
     fn keep_within_bounds(&self, new: Option<Digest>) {
         let mut order = self.order.lock();
         if let Some(digest) = new {
@@ -204,11 +210,13 @@ impl PictureCache {
     }
 }
 
-/// What an entry takes of memory: its blocks and its places in the map and the queue, and an eighth that lies fallow
-/// between blocks as entries come and go. The bench "memory" holds it against what is resident.
+/// An estimate of the memory for an entry: its allocations, its buckets in the map and the queue, and an
+/// eighth for the fragmentation that grows as entries come and go. The bench "memory" compares it with the
+/// resident memory.
 #[must_use]
 fn entry_bytes(entry: &Entry) -> usize {
-    /// In the map (key, slot, control byte) right after it has grown, when 7 places in 16 are taken, and in the queue.
+    /// The bucket in the map (key, pointer, control byte) right after the map has grown, when 7 of 16 buckets
+    /// are taken, and the node in the queue.
     const PLACES: usize = (size_of::<Digest>() + size_of::<Box<Slot>>() + 1) * 16 / 7 + 24;
     /// Allocators round up, and some put a word before each block.
     const fn block(bytes: usize) -> usize {
@@ -222,7 +230,7 @@ fn entry_bytes(entry: &Entry) -> usize {
     (PLACES + block(size_of::<Slot>()) + link(&entry.finding) + since) * 9 / 8
 }
 
-/// Makes digests of keys, by a key of its own that is drawn for each process. `Debug` hides it.
+/// Makes digests of keys, with a random key that each process draws. `Debug` hides it.
 struct KeyHasher(SipHasher13);
 
 impl fmt::Debug for KeyHasher {
@@ -231,7 +239,7 @@ impl fmt::Debug for KeyHasher {
     }
 }
 
-/// Digests are hashes already.
+/// The hasher of the map. A digest is a hash already.
 #[derive(Debug, Default)]
 struct DigestHasher(u64);
 
@@ -244,7 +252,7 @@ impl Hasher for DigestHasher {
         unreachable!("a digest hashes as two numbers");
     }
 
-    /// Either half does: the last one it is.
+    /// Either half will do, so the last one is used.
     fn write_u64(&mut self, half: u64) {
         self.0 = half;
     }

@@ -1,6 +1,8 @@
-//! [`ConcurrencyLimit`]: how many attempts are on the wire, in all and for one instance; none that nobody waits for.
+//! [`ConcurrencyLimit`]: how many attempts may be on the wire, in all and for one instance. No attempt is
+//! made that nobody waits for.
 //!
-//! Half of them at most are one instance's: one that hangs leaves the other half to its neighbours.
+//! One instance gets at most half of the permits, so that an instance that hangs leaves the other half to its
+//! neighbours.
 
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
 /// How many attempts may be on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// In all, at least 1; one instance gets half of them, and never less than 1.
+    /// The number in all, at least 1. One instance gets half of it, and never less than 1.
     pub attempts: usize,
 }
 
@@ -29,7 +31,7 @@ impl Default for Settings {
     }
 }
 
-/// Places for attempts, around a service that makes one.
+/// The layer that gives a permit to each attempt.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit<S> {
     instances: Arc<Keyed<Instance, Places>>,
@@ -57,7 +59,7 @@ impl<S> ConcurrencyLimit<S> {
         Self { instances: Arc::new(Keyed::new()), all, settings, inner }
     }
 
-    /// A place of the instance first: whoever waits for that must not hold one of all.
+    /// Takes a permit of the instance first, so that a call which waits for it does not hold one of all.
     async fn places(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
         let half = (self.settings.attempts / 2).max(1);
         let new = || Places { free: Arc::new(Semaphore::new(half)), all: half };
@@ -75,7 +77,7 @@ impl<S> ConcurrencyLimit<S> {
             [own, one].map(|place| place.expect("these semaphores are never closed"))
         };
         tokio::pin!(both);
-        // The deadline moves as callers join and leave.
+        // The deadline moves as callers join and leave, so it is read again after each wait.
         while let Some(latest) = lookup.deadline.latest().filter(|latest| *latest > Instant::now()) {
             if let Ok(places) = timeout_at(latest, &mut both).await {
                 return Ok(places);
@@ -88,7 +90,8 @@ impl<S> ConcurrencyLimit<S> {
 impl<S: LookupService> Ask for ConcurrencyLimit<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let _places = self.places(&lookup).await?;
-        // Asked at the last moment: the time may have run out, or all have left, while the attempt waited.
+        // Checked at the last moment: the time may have run out, or all callers may have left, while the
+        // attempt waited.
         if !lookup.deadline.leaves_time_at(Instant::now()) {
             return Err(LookupError::DeadlineExceeded);
         }

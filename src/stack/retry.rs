@@ -1,7 +1,7 @@
 //! [`Policy`]: when a fetch asks Hypersender again, and how long it waits before.
 //!
-//! The layer is tower's; which failures are worth another attempt stands with the errors, in `domain`. A retry never
-//! starts that could not end before the last waiter's deadline.
+//! The layer is tower's. Which errors are worth another attempt is decided in `domain`, next to the errors.
+//! No retry starts that could not end before the deadline of the last waiter.
 
 mod budget;
 
@@ -22,7 +22,7 @@ use crate::{
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// How often to try.
+/// How often a fetch tries.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Attempts for each fetch, the first one included.
@@ -37,7 +37,7 @@ impl Default for Settings {
     }
 }
 
-/// The state of one fetch; tower clones a fresh one for each.
+/// The state of one fetch. tower clones a new one for each fetch.
 #[derive(Clone)]
 pub struct Policy {
     attempts: u32,
@@ -45,9 +45,9 @@ pub struct Policy {
     clock: Clock,
     metrics: Arc<Metrics>,
     tried: u32,
-    /// Whether a result that is worth one retry was there already.
+    /// Whether a result has been seen that is worth one retry only.
     tried_once: bool,
-    /// What is reported when the retry brings nothing better.
+    /// The result that is returned when the retry brings nothing better.
     earlier: Option<Result<Answer, LookupError>>,
 }
 
@@ -70,7 +70,7 @@ impl Policy {
     fn delay(&mut self, lookup: &Lookup, result: &Result<Answer, LookupError>) -> Option<Duration> {
         let again = match result {
             Ok(answer) => match &answer.finding {
-                // Some cache in between was old; the next answer may come from another one.
+                // A cache on the way was out of date. The next answer may come from another one.
                 Finding::Picture(link) if link.is_dead(self.clock.now().wall) => Again::Once,
                 Finding::Picture(_) | Finding::Absent(_) | Finding::NotFound(_) => Again::No,
             },
@@ -93,8 +93,9 @@ impl Policy {
     }
 }
 
-/// Full jitter: uniform from zero to a bound that doubles with each retry (AWS Architecture Blog, "Exponential Backoff
-/// And Jitter"). Fresh randomness for each call: tower's own generator is cloned with the policy and repeats itself.
+/// Full jitter: a random time between zero and a bound that doubles with each retry (AWS Architecture Blog,
+/// "Exponential Backoff And Jitter"). tower's own generator is not used: it is cloned with the policy and
+/// repeats its numbers.
 fn backoff(retries: u32) -> Duration {
     let bound = BACKOFF_MAX.min(BACKOFF_BASE.saturating_mul(2_u32.saturating_pow(retries)));
     rand::rng().random_range(Duration::ZERO..=bound)
@@ -110,12 +111,13 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
             self.budget.deposit();
         }
         if let Some(earlier) = self.earlier.take() {
-            // A refusal of a retry tells the caller nothing; what Hypersender said before does.
+            // The refusal of a retry is of no help to the caller, so the earlier result is returned.
             if refused {
                 *result = earlier;
                 return None;
             }
-            // A link, even one that is dead, beats an error, unless that is a word about the request or the credential.
+            // A link, even a dead one, is better than an error, unless the error concerns the request or the
+            // credential.
             if let (Ok(link), Err(error)) = (earlier, &*result)
                 && error.handling().yields_to_stored_answer
             {

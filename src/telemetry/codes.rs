@@ -77,7 +77,8 @@ pub fn trace_name(code: Code) -> &'static str {
     }
 }
 
-/// Whether the fault is the server's. A call that was wrong, or was given up, is no error of this service.
+/// Whether the code is the server's fault. A wrong call, or one that its caller cancelled, is no error of
+/// this service.
 pub fn is_server_fault(code: Code) -> bool {
     match code {
         Code::Unknown
@@ -100,8 +101,8 @@ pub fn is_server_fault(code: Code) -> bool {
     }
 }
 
-/// The code in the headers or trailers of an answer; `None` when they carry none. A code that gRPC does not know reads
-/// as UNKNOWN.
+/// The code in the headers or trailers of an answer; `None` when they carry none. A code that gRPC does not
+/// know reads as UNKNOWN.
 #[must_use]
 pub fn code_of(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))

@@ -1,4 +1,5 @@
-//! [`Fill`]: what happens once for each fetch, whoever waits for it: the answer is stored, or the failure remembered.
+//! [`Fill`]: the part of the cache that works once for each fetch. It stores the answer, or remembers the
+//! failure.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 
-/// Stores what the service below brings.
+/// The layer that stores the answers of the layer below.
 #[derive(Clone, Debug)]
 pub struct Fill<S> {
     cache: Arc<PictureCache>,
@@ -33,7 +34,8 @@ impl<S> Fill<S> {
 impl<S: LookupService> Ask for Fill<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let (key, seen, now) = (lookup.key.clone(), lookup.seen, self.clock.now());
-        // Between the caller's look and this flight another one may have ended: its answer is as new as ours would be.
+        // Another flight may have ended since the caller looked into the cache. Its answer is as new as
+        // another one would be.
         if let Some(answer) = self.cache.get(&key).and_then(|entry| entry.said_since(seen, now)) {
             return Ok(answer);
         }

@@ -12,11 +12,12 @@ use crate::{
     telemetry::outcome::Outcome,
 };
 
-/// Below the root of the API. What stands in the braces is not told, nor is the query: that holds the contact.
+/// The path below the root of the API. The values in braces are not recorded, and neither is the query, which
+/// holds the contact.
 const TEMPLATE: &str = "/{instance}/contacts/profile-picture";
 const NAME: &str = "GET /{instance}/contacts/profile-picture";
 
-/// An attempt on the wire, if the call that began it is traced; its span ends when it is dropped.
+/// An attempt on the wire, if its call is traced. Its span ends when it is dropped.
 #[derive(Debug)]
 pub struct AttemptSpan(Option<Attempt>);
 
@@ -29,7 +30,7 @@ struct Attempt {
 }
 
 impl AttemptSpan {
-    /// Hypersender is asked at `base_url`, now.
+    /// Begins the span of a request to `base_url`.
     #[must_use]
     pub fn begin(base_url: &Url, lookup: &Lookup) -> Self {
         let span = Context::map_current(|context| {
@@ -40,7 +41,7 @@ impl AttemptSpan {
         Self(span.map(|span| Attempt { span, status: None, outcome: Outcome::Abandoned, failed: true }))
     }
 
-    /// It answers, with its own id of the request if it told one.
+    /// Records the status of the answer, and Hypersender's id of the request if there is one.
     pub fn answered(&mut self, status: u16, request_id: Option<&str>) {
         let Some(attempt) = &mut self.0 else { return };
         attempt.status = Some(status);
@@ -52,7 +53,7 @@ impl AttemptSpan {
         }
     }
 
-    /// What the attempt has brought. That there is no picture, or no such contact, is an answer like any other.
+    /// Ends the attempt with its result. An absent picture and a missing contact are answers and no failures.
     pub fn end(mut self, result: &Result<Finding, LookupError>) {
         if let Some(attempt) = &mut self.0 {
             (attempt.outcome, attempt.failed) = (Outcome::of(result), result.is_err());
@@ -70,7 +71,7 @@ impl Drop for Attempt {
             self.span.set_attribute(KeyValue::new("error.type", error));
             self.span.set_status(SpanStatus::error(""));
         }
-        // The span itself is dropped next, and ends by that.
+        // The span is dropped after this and ends by that.
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     telemetry::codes::{LEFT, MISSING, is_server_fault, trace_name},
 };
 
-/// A call in progress that is traced. Dropped, its span ends: as one whose caller left, unless it has ended before.
+/// A traced call in progress. Its span ends when it is dropped. If it has not ended before, its caller left.
 #[derive(Debug)]
 pub struct CallSpan {
     context: Context,
@@ -24,7 +24,7 @@ pub struct CallSpan {
 }
 
 impl CallSpan {
-    /// Begins the span of a call of `method` with these headers, unless the sampler does not want it.
+    /// Begins the span of a call of `method` with these headers, unless the sampler declines.
     pub(super) fn begin(root: &Context, method: &Arc<str>, headers: &HeaderMap) -> Option<Self> {
         let tracer: &SdkTracer = root.get()?;
         let attributes =
@@ -35,7 +35,7 @@ impl CallSpan {
         span.is_recording().then(|| Self { context: root.with_span(span), code: LEFT })
     }
 
-    /// Until the guard is dropped, what this thread does is part of the call.
+    /// Makes the work of this thread part of the call, until the guard is dropped.
     #[must_use]
     pub fn enter(&self) -> ContextGuard {
         self.context.clone().attach()
@@ -56,12 +56,12 @@ impl Drop for CallSpan {
             span.set_attribute(KeyValue::new("error.type", name));
             span.set_status(SpanStatus::error(""));
         }
-        // Work that goes on, such as a fetch for others, holds the span too.
+        // The span is ended explicitly, because work that goes on, such as a fetch for others, holds it too.
         span.end();
     }
 }
 
-/// Tells in the span of this call, if it has one, how its answer was found.
+/// Records in the span of the current call, if it has one, how its answer was found.
 pub fn trace_answer(found: &CacheInfo) {
     in_span(|span| {
         let status = match found.status {
