@@ -31,13 +31,13 @@ pub enum Outcome {
     Queued,
     /// The answer cannot be understood.
     ResponseInvalid,
-    /// The attempt was given up before there was an answer.
+    /// The attempt was given up before there was an answer. This is the last outcome, by which they are counted.
     Abandoned,
 }
 
 impl Outcome {
     /// All of them, in the order of their declaration, so that `outcome as usize` is an index.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; Self::Abandoned as usize + 1] = [
         Self::Picture,
         Self::Absent,
         Self::NotFound,
