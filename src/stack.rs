@@ -89,7 +89,7 @@ where
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit, so that a call which an open breaker refuses does not use up a turn.
         .layer_fn(|inner| Boxed(breaker::Breaker::new(settings.breaker, metrics.clone(), inner)))
-        // Before the permits of the wire, so that a call which waits for a turn does not hold a permit.
+        // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
         .layer_fn(|inner| Boxed(rate::RateLimit::new(settings.rate, metrics.clone(), inner)))
         .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
         // Last, so that a call which waited above for a turn or a permit does not run into a block that has

@@ -18,7 +18,7 @@ use tonic_health::{
     ServingStatus,
     pb::{
         HealthCheckRequest, HealthCheckResponse,
-        health_check_response::ServingStatus as Told,
+        health_check_response::ServingStatus as WireStatus,
         health_server::{Health as HealthApi, HealthServer},
     },
     server::{HealthReporter, HealthService},
@@ -108,7 +108,7 @@ impl Api {
     /// only one message to send, and names that callers invent are not kept.
     fn unknown(&self) -> impl Stream<Item = Result<HealthCheckResponse, Status>> + use<> {
         let mut watches_end = self.watches_end.clone();
-        let unknown = HealthCheckResponse { status: Told::ServiceUnknown.into() };
+        let unknown = HealthCheckResponse { status: WireStatus::ServiceUnknown.into() };
         let end = async move { watches_end.wait_for(|end| *end).await.is_ok() };
         stream::once(ready(Ok(unknown))).chain(stream::pending()).take_until(Box::pin(end))
     }
@@ -131,19 +131,19 @@ mod tests {
         let (health, _) = Health::serving().await;
         let api = api(&health);
         for (service, serving, leaving) in [
-            ("", Told::Serving, Some(Told::NotServing)),
-            (SERVICE, Told::Serving, Some(Told::NotServing)),
-            ("hypersender.contact.v1.NoService", Told::ServiceUnknown, None),
+            ("", WireStatus::Serving, Some(WireStatus::NotServing)),
+            (SERVICE, WireStatus::Serving, Some(WireStatus::NotServing)),
+            ("hypersender.contact.v1.NoService", WireStatus::ServiceUnknown, None),
         ] {
             health.set(ServingStatus::Serving).await;
             let request = Request::new(HealthCheckRequest { service: service.to_owned() });
             let mut watch = api.watch(request).await.unwrap().into_inner();
-            let mut told = || watch.next().now_or_never().map(|told| told.map(|told| told.unwrap().status()));
-            assert_eq!(told(), Some(Some(serving)), "{service:?}");
-            assert_eq!(told(), None, "{service:?} has changed");
+            let mut received = || watch.next().now_or_never().map(|next| next.map(|it| it.unwrap().status()));
+            assert_eq!(received(), Some(Some(serving)), "{service:?}");
+            assert_eq!(received(), None, "{service:?} has changed");
             health.leave().await;
-            assert_eq!(told(), leaving.map(Some), "{service:?}");
-            assert_eq!(told(), None, "{service:?} has ended");
+            assert_eq!(received(), leaving.map(Some), "{service:?}");
+            assert_eq!(received(), None, "{service:?} has ended");
         }
     }
 

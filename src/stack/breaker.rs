@@ -190,13 +190,13 @@ impl Drop for Pass {
             if self.signal == Signal::Failure {
                 state.asked_until = state.asked_until.max(Some(now + self.asked));
             }
-            self.tell(state, now);
+            self.apply(state, now);
         });
     }
 }
 
 impl Pass {
-    fn tell(&self, state: &mut State, now: Instant) {
+    fn apply(&self, state: &mut State, now: Instant) {
         match (self.signal, self.probe, state.phase) {
             (Signal::None, true, _) => state.phase = Phase::Open { until: state.not_before(now) },
             (Signal::None, false, _) => {}

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use dashmap::{DashMap, Entry as Place};
+use dashmap::{DashMap, Entry as MapEntry};
 use parking_lot::Mutex;
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
@@ -152,8 +152,8 @@ impl PictureCache {
     fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
         let digest = self.digest(key);
         let (entry, is_new) = match self.map.entry(digest) {
-            Place::Occupied(mut place) => {
-                let slot = place.get_mut();
+            MapEntry::Occupied(mut occupied) => {
+                let slot = occupied.get_mut();
                 slot.standing.restore();
                 let before = entry_bytes(&slot.entry);
                 let previous = Some(slot.entry.clone());
@@ -162,14 +162,14 @@ impl PictureCache {
                 self.bytes.fetch_sub(before, Relaxed);
                 (slot.entry.clone(), false)
             }
-            Place::Vacant(place) => {
+            MapEntry::Vacant(vacant) => {
                 let entry = Entry::settle(None, answer, spread, &self.settings);
                 let (standing, is_new) = self.standing.of(&key.scope);
                 standing.restore();
                 let row_bytes = if is_new { Standing::ROW_BYTES } else { 0 };
                 self.bytes.fetch_add(entry_bytes(&entry) + row_bytes, Relaxed);
                 let slot = Slot { entry: entry.clone(), standing, hit: AtomicBool::new(false) };
-                place.insert(Box::new(slot));
+                vacant.insert(Box::new(slot));
                 (entry, true)
             }
         };
@@ -217,7 +217,7 @@ impl PictureCache {
 fn entry_bytes(entry: &Entry) -> usize {
     /// The bucket in the map (key, pointer, control byte) right after the map has grown, when 7 of 16 buckets
     /// are taken, and the node in the queue.
-    const PLACES: usize = (size_of::<Digest>() + size_of::<Box<Slot>>() + 1) * 16 / 7 + 24;
+    const BUCKETS: usize = (size_of::<Digest>() + size_of::<Box<Slot>>() + 1) * 16 / 7 + 24;
     /// Allocators round up, and some put a word before each block.
     const fn block(bytes: usize) -> usize {
         (bytes + 8).next_multiple_of(16)
@@ -227,7 +227,7 @@ fn entry_bytes(entry: &Entry) -> usize {
         Finding::Absent(_) | Finding::NotFound(_) => 0,
     };
     let since = entry.since.as_ref().map_or(0, |since| block(size_of::<Since>()) + link(&since.finding));
-    (PLACES + block(size_of::<Slot>()) + link(&entry.finding) + since) * 9 / 8
+    (BUCKETS + block(size_of::<Slot>()) + link(&entry.finding) + since) * 9 / 8
 }
 
 /// Makes digests of keys, with a random key that each process draws. `Debug` hides it.

@@ -34,19 +34,19 @@ impl Default for Settings {
 /// The layer that gives a permit to each attempt.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit<S> {
-    instances: Arc<Keyed<Instance, Places>>,
+    instances: Arc<Keyed<Instance, Permits>>,
     all: Arc<Semaphore>,
     settings: Settings,
     inner: S,
 }
 
 #[derive(Debug)]
-struct Places {
+struct Permits {
     free: Arc<Semaphore>,
     all: usize,
 }
 
-impl Idle for Places {
+impl Idle for Permits {
     fn is_idle(&self, _: Instant) -> bool {
         self.free.available_permits() == self.all
     }
@@ -60,13 +60,13 @@ impl<S> ConcurrencyLimit<S> {
     }
 
     /// Takes a permit of the instance first, so that a call which waits for it does not hold one of all.
-    async fn places(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
+    async fn permits(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
         let half = (self.settings.attempts / 2).max(1);
-        let new = || Places { free: Arc::new(Semaphore::new(half)), all: half };
+        let new = || Permits { free: Arc::new(Semaphore::new(half)), all: half };
         let own = self.instances.of(&lookup.key.scope.instance, new)?;
         if lookup.purpose == Purpose::Refresh {
-            let place = |places: &Arc<Semaphore>| places.clone().try_acquire_owned();
-            return match (place(&own.free), place(&self.all)) {
+            let permit = |permits: &Arc<Semaphore>| permits.clone().try_acquire_owned();
+            return match (permit(&own.free), permit(&self.all)) {
                 (Ok(own), Ok(one)) => Ok([own, one]),
                 _ => Err(LookupError::Overloaded),
             };
@@ -74,13 +74,13 @@ impl<S> ConcurrencyLimit<S> {
         let both = async {
             let own = own.free.clone().acquire_owned().await;
             let one = self.all.clone().acquire_owned().await;
-            [own, one].map(|place| place.expect("these semaphores are never closed"))
+            [own, one].map(|permit| permit.expect("these semaphores are never closed"))
         };
         tokio::pin!(both);
         // The deadline moves as callers join and leave, so it is read again after each wait.
         while let Some(latest) = lookup.deadline.latest().filter(|latest| *latest > Instant::now()) {
-            if let Ok(places) = timeout_at(latest, &mut both).await {
-                return Ok(places);
+            if let Ok(permits) = timeout_at(latest, &mut both).await {
+                return Ok(permits);
             }
         }
         Err(LookupError::DeadlineExceeded)
@@ -89,7 +89,7 @@ impl<S> ConcurrencyLimit<S> {
 
 impl<S: LookupService> Ask for ConcurrencyLimit<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
-        let _places = self.places(&lookup).await?;
+        let _permits = self.permits(&lookup).await?;
         // Checked at the last moment: the time may have run out, or all callers may have left, while the
         // attempt waited.
         if !lookup.deadline.leaves_time_at(Instant::now()) {

@@ -89,17 +89,17 @@ impl<S: LookupService> Flight<S> {
 
     /// Takes a seat in the flight of the key, and starts the flight if there is none.
     fn board(&self, lookup: Lookup, until: Instant) -> Result<Seat, LookupError> {
-        let place = match self.flights.by_key.entry(lookup.key.clone()) {
+        let entry = match self.flights.by_key.entry(lookup.key.clone()) {
             // The flight in progress renews the entry as well. A refresh that joined would keep it going
             // after all callers had left.
             Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
-            Entry::Occupied(place) => {
-                let Joined { outcome, deadline, starter } = place.get().clone();
+            Entry::Occupied(entry) => {
+                let Joined { outcome, deadline, starter } = entry.get().clone();
                 self.flights.metrics.collapsed();
                 starter.follow();
                 return Ok((outcome, deadline.wait_until(until), true));
             }
-            Entry::Vacant(place) => place,
+            Entry::Vacant(entry) => entry,
         };
         if self.flights.count.fetch_add(1, Relaxed) >= self.flights.max {
             self.flights.count.fetch_sub(1, Relaxed);
@@ -110,7 +110,7 @@ impl<S: LookupService> Flight<S> {
         let deadline = Deadline::shared(Instant::now() + LIFE_MAX);
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
         let starter = CallLink::here();
-        place.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
+        entry.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
         let waiting = deadline.wait_until(until);
         tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, landing)));
         Ok((outcome, waiting, false))

@@ -57,7 +57,7 @@ impl Exporter {
         Ok(Self { otlp, warned: Mutex::default() })
     }
 
-    fn tell(&self, spans: usize, result: &OTelSdkResult) {
+    fn log(&self, spans: usize, result: &OTelSdkResult) {
         let mut warned = self.warned.lock();
         match result {
             Ok(()) if warned.take().is_some() => info!("the collector takes traces again"),
@@ -76,7 +76,7 @@ impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.otlp.export(batch).await;
-        self.tell(spans, &result);
+        self.log(spans, &result);
         result
     }
 
