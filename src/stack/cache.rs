@@ -48,7 +48,7 @@ pub struct Settings {
     pub absent_ttl: Duration,
     /// The most entries; 0 stores nothing.
     pub entries: usize,
-    /// The most bytes of memory, as estimated by [`entry_bytes`].
+    /// The most bytes of memory, as estimated by `entry_bytes`.
     pub bytes: usize,
     /// How long after the end of its lifetime an answer is handed out while it is renewed in the background.
     pub stale_while_revalidate: Duration,
@@ -128,7 +128,7 @@ impl PictureCache {
         self.map.is_empty()
     }
 
-    /// The bytes that the stored answers take, as estimated by [`entry_bytes`].
+    /// The bytes that the stored answers take, as estimated by `entry_bytes`.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
