@@ -1,6 +1,7 @@
-//! What the service talks about: names, links, look-ups, answers and errors.
+//! The words of the service: names, links, look-ups, answers, refusals and errors.
 //!
-//! Nothing here does I/O, reads a clock or knows a framework: what depends on time is told the time.
+//! Nothing here does I/O, reads a clock or knows a framework. A function that depends on time takes the time
+//! as an argument.
 
 mod caller;
 mod contact;
@@ -10,14 +11,16 @@ mod error;
 mod link;
 mod lookup;
 mod peer_names;
+mod refusal;
 
 pub use caller::{Allowed, Caller};
 pub use contact::{ChatId, Instance};
 pub use credential::{Credential, CredentialId, TokenOwner};
 pub use deadline::{CallEnd, CallTime, Deadline, Waiting};
-pub use error::{Again, LookupError, NotFound, Rejected, Unknown};
+pub use error::{Again, Handling, LookupError, NotFound, Reach, Rejected, Signal};
 pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Purpose, Scope, Ttl,
 };
 pub use peer_names::PeerNames;
+pub use refusal::{Refusal, Unknown};

@@ -1,4 +1,4 @@
-//! The contract: generated types, the services made of them, and the codes a caller sees.
+//! The contract: generated types, the services for them, and the status codes that callers see.
 
 mod contact_method;
 mod health;
@@ -35,5 +35,5 @@ pub mod contact {
     tonic::include_proto!("hypersender.contact.v1");
 }
 
-/// Descriptors of the contract and everything it imports, as protobuf bytes.
+/// The descriptors of the contract and of everything that it imports, as protobuf bytes.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contact_descriptor.bin"));

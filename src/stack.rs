@@ -1,5 +1,9 @@
-//! The way of a look-up from a caller to Hypersender and back: the only place that knows the order of the layers.
+//! The way of a look-up from a caller to Hypersender and back. Only this file knows the order of the layers.
+//!
+//! A lock in these layers is parking_lot's. A panic does not poison it, and the state behind it is whole
+//! after a panic, because no change under a lock can panic half-way.
 
+mod ask;
 mod block;
 mod breaker;
 mod cache;
@@ -13,9 +17,12 @@ mod upstream;
 
 use std::sync::Arc;
 
-use tower::{Service, retry::RetryLayer};
+use tower::retry::RetryLayer;
+
+use self::ask::Boxed;
 
 pub use self::{
+    ask::LookupService,
     breaker::Settings as BreakerSettings,
     cache::{PictureCache, Settings as CacheSettings},
     clock::Clock,
@@ -24,25 +31,23 @@ pub use self::{
     retry::Settings as RetrySettings,
     upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
-use crate::{
-    domain::{Answer, Lookup, LookupError},
-    telemetry::LookupMetrics as Metrics,
-};
+use crate::telemetry::LookupMetrics as Metrics;
 
-/// What each layer is set to.
+/// The settings of all layers.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The cache.
     pub cache: CacheSettings,
-    /// Most fetches in progress; beyond it a call is refused at once rather than added to a queue that would not move.
+    /// The most fetches in progress. When there are more, a call is refused at once instead of joining a
+    /// queue that would not move.
     pub flights: usize,
     /// Retries.
     pub retry: RetrySettings,
-    /// When an instance that fails is left alone.
+    /// When the circuit breaker of an instance opens.
     pub breaker: BreakerSettings,
-    /// How fast an instance is asked.
+    /// How fast an instance may be asked.
     pub rate: RateSettings,
-    /// How many attempts are on the wire.
+    /// How many attempts may be on the wire.
     pub concurrency: ConcurrencySettings,
 }
 
@@ -59,41 +64,37 @@ impl Default for Settings {
     }
 }
 
-/// Puts the layers around `upstream`, outermost first, each counting into `metrics`. The caller's deadline is part of each
-/// look-up.
+/// Puts the layers around `upstream`, outermost first. Each counts into `metrics`. The caller's deadline is
+/// part of each look-up.
 pub fn stack<S>(
     settings: Settings,
     clock: Clock,
     metrics: &Arc<Metrics>,
     upstream: S,
-) -> (
-    Arc<PictureCache>,
-    impl Service<Lookup, Response = Answer, Error = LookupError, Future: Send> + Clone + Send + Sync + use<S>,
-)
+) -> (Arc<PictureCache>, impl LookupService + use<S>)
 where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
+    S: LookupService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
     let stack = tower::ServiceBuilder::new()
-        // A hit must never queue behind a miss: it turns round here.
+        // Outermost: a hit is answered here and never queues behind a miss.
         .layer_fn(|inner| cache::Serve::new(cache.clone(), cooling.clone(), clock, inner))
-        // However many ask, one fetch; what is below happens once for all of them.
-        .layer_fn(|inner| flight::Flight::new(settings.flights, metrics.clone(), inner))
-        // Inside the flight, so that the answer is stored before the flight is gone.
-        .layer_fn(|inner| cache::Fill::new(cache.clone(), cooling.clone(), clock, inner))
-        // Each attempt goes through everything below on its own, and is paid for there.
+        // All callers of one key share one fetch. The layers below work once for all of them.
+        .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
+        // Inside the flight, so that the answer is stored before the flight ends.
+        .layer_fn(|inner| Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, inner)))
+        // Each attempt passes the layers below by itself, and is counted and limited there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
-        // Before the rate limit: a call that an open breaker refuses must not use up a turn.
-        .layer_fn(|inner| breaker::Breaker::new(settings.breaker, metrics.clone(), inner))
-        // Before the places on the wire: whoever waits for a turn must not hold one.
-        .layer_fn(|inner| rate::RateLimit::new(settings.rate, metrics.clone(), inner))
-        .layer_fn(|inner| concurrency::ConcurrencyLimit::new(settings.concurrency, inner))
-        // Last: what waited above for a turn or a place must not go into a block that has begun meanwhile. What comes later is
-        // turned round by `Fill` already.
-        .layer_fn(|inner| block::Gate::new(block.clone(), inner))
+        // Before the rate limit, so that a call which an open breaker refuses does not use up a turn.
+        .layer_fn(|inner| Boxed(breaker::Breaker::new(settings.breaker, metrics.clone(), inner)))
+        // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
+        .layer_fn(|inner| Boxed(rate::RateLimit::new(settings.rate, metrics.clone(), inner)))
+        .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
+        // Last, so that a call which waited above for a turn or a permit does not run into a block that has
+        // begun meanwhile. `Fill` refuses the calls that come later.
+        .layer_fn(|inner| Boxed(block::Gate::new(block.clone(), inner)))
         // One attempt, with its time-out.
         .service(upstream);
     (cache, stack)

@@ -1,9 +1,11 @@
-//! Logs, and how they name what must not stand in them; [`Metrics`]; and [`Traces`].
+//! Logs, [`Metrics`] and [`Traces`].
 //!
-//! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by [`KeyName`]. What libraries log
-//! below INFO holds headers and URLs, and no setting opens it.
+//! Tokens, phone numbers, chat ids and links never reach a log line. A line names a key by its [`KeyName`].
+//! The lines of libraries below INFO hold headers and URLs, and no setting enables them.
 
+mod codes;
 mod metrics;
+mod outcome;
 mod traces;
 
 use std::{
@@ -24,6 +26,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use self::codes::code_of;
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
     Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,
@@ -37,9 +40,9 @@ use crate::domain::Key;
 /// How logs are written.
 #[derive(Debug)]
 pub struct Settings {
-    /// Shape of a line; `None` means text on a terminal, else JSON.
+    /// The shape of a line; `None` means text on a terminal and JSON elsewhere.
     pub format: Option<Format>,
-    /// What is logged, in the directives of tracing's `EnvFilter`.
+    /// The lines that are logged, in the directives of tracing's `EnvFilter`.
     pub filter: EnvFilter,
 }
 
@@ -49,17 +52,17 @@ impl Default for Settings {
     }
 }
 
-/// Shape of a log line.
+/// The shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     Text,
-    /// One flat JSON object a line.
+    /// One flat JSON object per line.
     Json,
 }
 
-/// Starts logging to standard error, so that standard output stays for answers, with colours where `colour` says so. Only
-/// the first call has an effect.
+/// Starts logging to standard error, with colours if `colour` is true. Standard output stays free for
+/// answers. Only the first call has an effect.
 pub fn start(settings: Settings, colour: bool) {
     let terminal = io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if terminal { Format::Text } else { Format::Json });
@@ -76,29 +79,29 @@ where
         Format::Text => lines.with_filter(filter).boxed(),
         Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     };
-    // A second call finds the first one's subscriber in place and leaves it there.
+    // A second call leaves the subscriber of the first one in place.
     let _ = tracing_subscriber::registry().with(lines).try_init();
 }
 
-/// Whether a line may be logged at all, whatever the filter says. Only of our own lines do we know what they hold: h2, for
-/// one, repeats a caller's malformed path at DEBUG.
+/// Whether a line may be logged at all, independently of the filter. Only the content of our own lines is
+/// known: h2, for example, repeats a caller's malformed path at DEBUG.
 fn may_be_logged(line: &Metadata<'_>) -> bool {
     let is_own = line.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
     is_own || *line.level() <= Level::INFO
 }
 
-/// An error, and the errors that caused it.
+/// An error and the errors that caused it.
 pub fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| error.source())
 }
 
-/// An error and its causes in one line: the text of many errors leaves out what happened.
+/// An error and its causes in one line. The text of many errors leaves out the cause.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     sources(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Names a key in a log line by an 8-digit hash, keyed anew by each process: enough to follow one contact through the
-/// lines of a run, and no way back to the number.
+/// Names a key in a log line, by a hash of 8 digits whose key is new in each process. It is enough to follow
+/// one contact through the lines of a run, and does not lead back to the number.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyName(u32);
 

@@ -1,4 +1,4 @@
-//! [`Caller`]: who asks, and which instances it may ask.
+//! [`Caller`]: a backend that calls this service, and the instances it may ask.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -11,32 +11,32 @@ pub struct Caller {
     instances: Allowed,
 }
 
-/// Which instances may be asked.
+/// The instances that a caller may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// Every one.
+    /// Every instance.
     All,
-    /// These alone.
+    /// These instances and no others.
     These(Arc<HashSet<Instance>>),
 }
 
 impl Caller {
-    /// Whoever calls a server that is open to all: it has no name and may ask every instance.
+    /// The caller of every call to a server that is open to all. It has no name and may ask every instance.
     pub const ANYONE: Self = Self { name: None, instances: Allowed::All };
 
-    /// A caller that was told to this service.
+    /// A caller from the file of known callers.
     #[must_use]
     pub fn new(name: &str, instances: Allowed) -> Self {
         Self { name: Some(name.into()), instances }
     }
 
-    /// The name it was told by; fit for a log line.
+    /// The name in the file of known callers. It may be logged.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Whether it may ask `instance`.
+    /// Whether the caller may ask `instance`.
     #[must_use]
     pub fn may_ask(&self, instance: &Instance) -> bool {
         match &self.instances {

@@ -1,14 +1,15 @@
-//! Who is asked and about whom: [`Instance`] and [`ChatId`], each parsed once, at the edge.
+//! [`Instance`] and [`ChatId`]: the two names in a look-up. Each is parsed once, where the request comes in.
 //!
-//! Whether an instance or a contact exists is for Hypersender to say, never for these types.
+//! These types check the form of a name. Only Hypersender knows whether an instance or a contact exists.
 
 use std::{fmt, sync::Arc};
 
-use super::LookupError;
+use super::Refusal;
 
-/// A WhatsApp instance of Hypersender, as it stands in the path of a request.
+/// A WhatsApp instance of Hypersender, as it is written in the path of a request.
 ///
-/// 1 to 64 characters of `A-Z a-z 0-9 _ -`; a hyphenated UUID is in lower case, so that one instance has one name.
+/// It has 1 to 64 characters of `A-Z a-z 0-9 _ -`. A hyphenated UUID is in lower case, so that one instance
+/// has one name.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Instance(Arc<str>);
 
@@ -19,11 +20,11 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`LookupError::InstanceInvalid`] when it is empty, too long or holds another character.
-    pub fn parse(text: &str) -> Result<Self, LookupError> {
+    /// [`Refusal::InstanceInvalid`] when the name is empty, is too long or holds another character.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if text.is_empty() || text.len() > INSTANCE_CHARS_MAX || !text.bytes().all(allowed) {
-            return Err(LookupError::InstanceInvalid);
+            return Err(Refusal::InstanceInvalid);
         }
         Ok(Self(if is_hyphenated_uuid(text) { text.to_ascii_lowercase().into() } else { text.into() }))
     }
@@ -49,26 +50,28 @@ impl fmt::Debug for Instance {
     }
 }
 
-/// A contact in canonical form: what is stored, what Hypersender is asked and what the answer carries.
+/// A contact in canonical form. The cache, the request to Hypersender and the answer to the caller all use
+/// this form.
 ///
-/// A bare phone number (5 to 15 digits) stays bare, because Hypersender may resolve it otherwise than the same digits
-/// with `@c.us` (Brazil, Mexico, Argentina). With a domain, `@c.us` or `@lid`, it has 5 to 20 digits.
-/// `Debug` hides it: it is personal data.
+/// A bare phone number (5 to 15 digits) stays bare, because Hypersender may resolve it differently from the
+/// same digits with `@c.us` (Brazil, Mexico, Argentina). With a domain, `@c.us` or `@lid`, it has 5 to 20
+/// digits. `Debug` hides the contact, because it is personal data.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ChatId(Arc<str>);
 
 const DIGITS_MIN: usize = 5;
-/// ITU-T E.164 allows a phone number 15 digits.
+/// The most digits of a phone number (ITU-T E.164).
 const PHONE_DIGITS_MAX: usize = 15;
 const ID_DIGITS_MAX: usize = 20;
 
 impl ChatId {
-    /// Reads a phone number or chat id; `@s.whatsapp.net` becomes `@c.us`, domains may be in any case.
+    /// Reads a phone number or a chat id. `@s.whatsapp.net` becomes `@c.us`, and domains may be in any case.
     ///
     /// # Errors
     ///
-    /// [`LookupError::ChatIdInvalid`] for everything else. The text itself is not kept: it may be personal data.
-    pub fn parse(text: &str) -> Result<Self, LookupError> {
+    /// [`Refusal::ChatIdInvalid`] for every other text. The error does not hold the text, which may be
+    /// personal data.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
         let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
         let text = text.strip_prefix('+').unwrap_or(text);
         let (digits, domain) = match text.split_once('@') {
@@ -79,7 +82,7 @@ impl ChatId {
         if !(DIGITS_MIN..=digits_max).contains(&digits.len())
             || !digits.bytes().all(|byte| byte.is_ascii_digit())
         {
-            return Err(LookupError::ChatIdInvalid);
+            return Err(Refusal::ChatIdInvalid);
         }
         Ok(Self(match domain {
             None => digits.into(),
@@ -94,12 +97,12 @@ impl ChatId {
     }
 }
 
-fn canonical_domain(domain: &str) -> Result<&'static str, LookupError> {
+fn canonical_domain(domain: &str) -> Result<&'static str, Refusal> {
     ["c.us", "lid"]
         .into_iter()
         .find(|known| domain.eq_ignore_ascii_case(known))
         .or_else(|| domain.eq_ignore_ascii_case("s.whatsapp.net").then_some("c.us"))
-        .ok_or(LookupError::ChatIdInvalid)
+        .ok_or(Refusal::ChatIdInvalid)
 }
 
 impl fmt::Debug for ChatId {

@@ -1,4 +1,4 @@
-//! [`Credential`]: a Hypersender token and the number that stands for it wherever things are told apart.
+//! [`Credential`]: a Hypersender token, and the id that stands for it in keys.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// The token one instance is asked with. `Debug` hides it.
+/// The token that an instance is asked with. `Debug` hides it.
 #[derive(Clone)]
 pub struct Credential {
     id: CredentialId,
@@ -16,22 +16,23 @@ pub struct Credential {
     owner: TokenOwner,
 }
 
-/// Whose token Hypersender is asked with.
+/// The owner of the token that Hypersender is asked with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenOwner {
-    /// This server's own.
+    /// This server.
     #[default]
     Server,
-    /// That of whoever calls, which came with the call.
+    /// The caller, who sent the token with the call.
     Caller,
 }
 
-/// Tells credentials apart without holding one: a keyed hash, valid within this process alone.
+/// Distinguishes credentials without holding a token: a keyed hash, valid within this process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialId(u64);
 
 impl Credential {
-    /// Wraps a token of this server; `hasher` is the key of its [`CredentialId`] and must be the same for all credentials compared.
+    /// Wraps a token of this server. `hasher` is the key of the [`CredentialId`]; credentials can be compared
+    /// only if they were made with the same one.
     #[must_use]
     pub fn new(token: SecretString, hasher: &RandomState) -> Self {
         let id = CredentialId(hasher.hash_one(token.expose_secret()));
@@ -44,19 +45,19 @@ impl Credential {
         Self { owner: TokenOwner::Caller, ..Self::new(token, hasher) }
     }
 
-    /// The number that stands for the token.
+    /// The id that stands for the token.
     #[must_use]
     pub fn id(&self) -> CredentialId {
         self.id
     }
 
-    /// Whose token it is.
+    /// The owner of the token.
     #[must_use]
     pub fn owner(&self) -> TokenOwner {
         self.owner
     }
 
-    /// The token itself, for the `Authorization` header alone.
+    /// The token itself. Only the `Authorization` header may hold it.
     #[must_use]
     pub fn expose_token(&self) -> &str {
         self.token.expose_secret()

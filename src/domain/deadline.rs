@@ -1,25 +1,23 @@
-//! [`Deadline`]: how long the work for a look-up is worth doing, for one caller or for all that share it.
-//! [`CallEnd`]: when the caller itself stops waiting.
+//! [`Deadline`]: until when the work for a look-up makes sense, for one caller or for all callers that share
+//! it. [`CallEnd`]: when a caller stops waiting.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The two ends of one call; an extension of its request.
+/// The two ends of one call. It is an extension of the call's request.
 #[derive(Clone, Debug)]
 pub struct CallTime {
-    /// When this server ends the call, if nobody has before.
+    /// When this server ends the call, if it has not ended before.
     pub deadline: Deadline,
     /// When the caller stops waiting.
     pub end: CallEnd,
 }
 
-/// When a caller stops waiting, as its call states it. No limit of this server's is part of it: a caller that
-/// states no end may wait as long as it likes, and so may one whose end lies beyond those limits.
+/// When a caller stops waiting, as its call states it in `grpc-timeout`. No limit of this server's is part of
+/// it. A caller that states no end may wait for ever, and a caller that states a late one may wait longer
+/// than this server works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallEnd(Option<Instant>);
 
@@ -27,24 +25,28 @@ impl CallEnd {
     /// The call states no end.
     pub const UNSTATED: Self = Self(None);
 
-    /// The end of a call that came in at `start` and states how long it may take, if it does.
+    /// The end of a call that came in at `start` and states how long it may take, or states nothing.
     #[must_use]
     pub fn of(start: Instant, stated: Option<Duration>) -> Self {
-        // An end beyond all that a clock can show is none.
+        // An end so late that the clock cannot represent it counts as none.
         Self(stated.and_then(|time| start.checked_add(time)))
     }
 
-    /// Whether the caller still waits `time` after `now`.
+    /// Whether the caller still waits for `time` after `now`.
     #[must_use]
     pub fn allows(self, time: Duration, now: Instant) -> bool {
         self.0.is_none_or(|end| time <= end.saturating_duration_since(now))
     }
 }
 
-/// When nobody has a use for the result any more.
+/// No attempt starts with less time left than this. It could not end in time, and it would still count
+/// against the WhatsApp number.
+const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(50);
+
+/// The instant after which a result is useless.
 ///
-/// A caller's is a fixed instant. That of shared work is the latest of those who wait for it *now*: it moves as
-/// callers come and go, so ask [`Deadline::latest`] anew before each decision.
+/// The deadline of one caller is fixed. The deadline of shared work is the latest of the callers that wait
+/// *now*. It moves as callers come and go, so read [`Deadline::latest`] again before each decision.
 #[derive(Clone, Debug)]
 pub struct Deadline(Ends);
 
@@ -56,7 +58,7 @@ enum Ends {
 
 #[derive(Debug)]
 struct Waiters {
-    /// Nothing shared goes on beyond this, however long somebody would wait.
+    /// Shared work ends at this instant at the latest, even if a caller would wait longer.
     limit: Instant,
     waiting: Mutex<BTreeMap<Instant, usize>>,
 }
@@ -68,42 +70,49 @@ impl Deadline {
         Self(Ends::At(instant))
     }
 
-    /// The deadline of work that several callers share: nobody waits yet, and it ends at `limit` at the latest.
+    /// The deadline of work that several callers share. Nobody waits for it yet, and it ends at `limit` at
+    /// the latest.
     #[must_use]
     pub fn shared(limit: Instant) -> Self {
         Self(Ends::WithLastWaiter(Arc::new(Waiters { limit, waiting: Mutex::default() })))
     }
 
-    /// Counts a caller that waits until `instant`, until the guard is dropped. A caller's own deadline ignores it.
+    /// Counts a caller as waiting until `instant`, for as long as it holds the guard. The deadline of one
+    /// caller ignores it.
     #[must_use]
     pub fn wait_until(&self, instant: Instant) -> Waiting {
         if let Ends::WithLastWaiter(waiters) = &self.0 {
-            *waiters.lock().entry(instant).or_default() += 1;
+            *waiters.waiting.lock().entry(instant).or_default() += 1;
         }
         Waiting { deadline: self.clone(), until: instant }
     }
 
-    /// The instant as of now; `None` when nobody waits.
+    /// The deadline as of now; `None` when nobody waits.
     #[must_use]
     pub fn latest(&self) -> Option<Instant> {
         match &self.0 {
             Ends::At(instant) => Some(*instant),
             Ends::WithLastWaiter(waiters) => {
-                let latest = waiters.lock().last_key_value().map(|(at, _)| *at);
+                let latest = waiters.waiting.lock().last_key_value().map(|(at, _)| *at);
                 latest.map(|at| at.min(waiters.limit))
             }
         }
     }
-}
 
-impl Waiters {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Instant, usize>> {
-        // The map is whole after any panic: each change to it is one call.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The latest instant at which an attempt may start, as of now; `None` when nobody waits.
+    #[must_use]
+    pub fn latest_start(&self) -> Option<Instant> {
+        self.latest()?.checked_sub(ATTEMPT_TIME_MIN)
+    }
+
+    /// Whether an attempt that starts at `start` has time to end, as of now.
+    #[must_use]
+    pub fn leaves_time_at(&self, start: Instant) -> bool {
+        self.latest_start().is_some_and(|latest| start <= latest)
     }
 }
 
-/// A caller that waits for shared work; dropped when it stops waiting, for whatever reason.
+/// A caller that waits for shared work. It is dropped when the caller stops waiting, for whatever reason.
 #[derive(Debug)]
 pub struct Waiting {
     deadline: Deadline,
@@ -115,7 +124,7 @@ impl Drop for Waiting {
         let Ends::WithLastWaiter(waiters) = &self.deadline.0 else {
             return;
         };
-        let mut waiting = waiters.lock();
+        let mut waiting = waiters.waiting.lock();
         if let Some(count) = waiting.get_mut(&self.until) {
             *count -= 1;
             if *count == 0 {
@@ -149,5 +158,15 @@ mod tests {
         assert_eq!(shared.latest(), Some(after(15)));
         drop((short, endless));
         assert_eq!(shared.latest(), None);
+    }
+
+    #[test]
+    fn an_attempt_may_start_while_it_has_time_to_end() {
+        let end = Instant::now() + Duration::from_secs(1);
+        for (before_end, may_start) in [(1_000, true), (50, true), (49, false), (0, false)] {
+            let start = end - Duration::from_millis(before_end);
+            assert_eq!(Deadline::at(end).leaves_time_at(start), may_start, "{before_end} ms before the end");
+        }
+        assert!(!Deadline::shared(end).leaves_time_at(end - Duration::from_secs(1)), "nobody waits");
     }
 }

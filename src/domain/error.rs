@@ -1,79 +1,50 @@
-//! [`LookupError`]: why there is no answer, one variant for each thing a caller could act on.
+//! [`LookupError`]: why a look-up has no answer, one variant for each thing a caller could act on; and what
+//! each layer of the stack does about it.
 //!
-//! `Display` is what the caller reads. It never holds a token, a number, a link or a word of Hypersender's; the sources
-//! of an error go to the log where it is found, not up the stack.
+//! Whether to retry, to cool down, to count as a failure, or to give way to a stored answer is decided by one
+//! table, [`LookupError::handling`]; the layers ask it. Each match names every variant, so that a new one
+//! must be decided everywhere. Calls that never become a look-up are [`super::Refusal`]s.
+//!
+//! `Display` is the text that the caller reads. It never holds a token, a number, a link or a text of
+//! Hypersender's; the sources of an error are logged where it is found and do not travel up the stack.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// A queued request and a starting instance take longer than a moment.
+/// The wait that a queued request or a starting instance is worth.
 const SLOW_WAIT: Duration = Duration::from_secs(5);
+/// The longest rate limit of Hypersender's that a retry waits for. A longer one is reported to the caller at
+/// once.
+const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The wait before a retry after a 429 without a hint.
+const RATE_LIMIT_WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
 /// Why a look-up has no answer.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LookupError {
-    /// The caller named no instance and the server has no default one.
-    #[error("the call names no instance and the server has no default instance")]
-    InstanceMissing,
-    /// The name is not one an instance could have.
-    #[error("instance must be 1 to 64 characters of A-Z a-z 0-9 _ -")]
-    InstanceInvalid,
-    /// The chat id is none of the allowed forms.
-    #[error(
-        "chat_id must be a phone number of 5 to 15 digits, or 5 to 20 digits followed by @c.us, @s.whatsapp.net \
-         or @lid; blanks at the ends and one leading + are ignored"
-    )]
-    ChatIdInvalid,
-    /// A duration in the cache control is negative or out of range.
-    #[error("cache_control.{field} must be a duration that is valid and not negative")]
-    CacheControlInvalid {
-        /// The field of `CacheControl`, as the proto names it.
-        field: &'static str,
-    },
-    /// The request body is no such message.
-    #[error("the request body must be one GetProfilePictureRequest, encoded as protobuf")]
-    MessageInvalid,
-    /// The request message is compressed.
-    #[error("compressed messages are not taken; send them without grpc-encoding")]
-    CompressionUnsupported,
-    /// The request message is too large.
-    #[error("the request message is larger than any valid one")]
-    MessageTooLarge,
-    /// The metadata of the call is too large.
-    #[error("the metadata of the call is larger than 16 KiB")]
-    MetadataTooLarge,
-    /// Nobody knows who calls.
-    #[error("{0}")]
-    CallerUnknown(Unknown),
-    /// The caller is known, and the instance is not for it.
-    #[error("the caller may not ask this instance")]
-    InstanceNotAllowed,
-    /// The server holds no token for the instance.
-    #[error("no token is configured for this instance")]
-    InstanceNotConfigured,
-    /// Only a cached answer was wanted and there is none.
+    /// The caller asks for a cached answer only, and none is stored.
     #[error("the contact is not cached and cache_control asks for cached answers only")]
     NotCached,
-    /// The server's own rate limit.
+    /// The server's own rate limit for the instance is reached.
     #[error("the server's rate limit for this instance is reached")]
     RateLimited {
-        /// When a turn would come.
+        /// Time until the next free turn.
         wait: Duration,
     },
-    /// Too much work in progress.
+    /// Too much work is in progress.
     #[error("the server is working at its limit")]
     Overloaded,
-    /// Calls to Hypersender are suspended after failures.
+    /// The circuit breaker of the instance is open after failures.
     #[error("Hypersender keeps failing for this instance; the server pauses before it asks again")]
     CircuitOpen {
-        /// When it is asked again.
+        /// Time until Hypersender is asked again.
         wait: Duration,
     },
-    /// The caller's time is up.
+    /// The deadline has passed, or leaves no time for an attempt.
     #[error("the deadline passed before Hypersender answered")]
     DeadlineExceeded,
-    /// A defect of this server.
+    /// A defect of this server, such as a panic.
     #[error("internal error")]
     Internal,
     /// Hypersender rejects the token.
@@ -91,16 +62,16 @@ pub enum LookupError {
     /// The instance is not logged in to WhatsApp.
     #[error("the WhatsApp instance is not connected; connect it in the Hypersender dashboard")]
     InstanceNotConnected,
-    /// Hypersender's rate limit.
+    /// Hypersender's rate limit is reached.
     #[error("Hypersender's rate limit for this instance is reached")]
     UpstreamRateLimited {
-        /// When Hypersender wants to be asked again, if it says so.
+        /// Time after which Hypersender wants to be asked again, if it gives a hint.
         retry_after: Option<Duration>,
     },
     /// Hypersender failed or cannot be reached.
     #[error("Hypersender is unavailable")]
     Unavailable {
-        /// When Hypersender wants to be asked again, if it says so.
+        /// Time after which Hypersender wants to be asked again, if it gives a hint.
         retry_after: Option<Duration>,
         /// Whether another attempt may do better.
         again: Again,
@@ -108,19 +79,19 @@ pub enum LookupError {
     /// The network in front of Hypersender turns this machine away, whatever it asks.
     #[error("Hypersender's network turns this server away; the server pauses before it asks again")]
     Blocked {
-        /// When it is asked again.
+        /// Time until Hypersender is asked again.
         wait: Duration,
     },
     /// Hypersender did not answer in time.
     #[error("Hypersender did not answer in time")]
     TimedOut {
-        /// When it makes sense to ask again, as far as this server knows.
+        /// Time after which another call makes sense, as far as this server knows.
         retry_after: Option<Duration>,
     },
     /// Hypersender put the request into a queue.
     #[error("Hypersender queued the request instead of answering it")]
     Queued,
-    /// Hypersender answered something that no one can read.
+    /// Hypersender's answer cannot be understood.
     #[error("Hypersender's answer cannot be understood")]
     ResponseInvalid,
 }
@@ -136,66 +107,154 @@ pub enum NotFound {
     NotOnWhatsApp,
 }
 
-/// Why nobody knows who calls.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Unknown {
-    /// The call carries no token where one is needed.
-    #[error("the call carries no authorization; it must be Bearer and a token")]
-    NoToken,
-    /// The call carries something else than one token.
-    #[error("the call must carry authorization exactly once, as Bearer and a token")]
-    TokenMalformed,
-    /// The call carries neither a token nor a certificate.
-    #[error("the call carries neither a token in authorization nor a client certificate that is known")]
-    NoProof,
-    /// The token is nobody's.
-    #[error("no caller with the token of this call is known")]
-    TokenUnknown,
-    /// The certificate is nobody's.
-    #[error("no caller with the client certificate of this call is known")]
-    CertificateUnknown,
-    /// The certificate has the names of several callers.
-    #[error("the client certificate of this call is that of more than one caller")]
-    CertificateAmbiguous,
-}
-
 /// Which token Hypersender rejects, and how.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Rejected {
-    /// The server's own, whatever is wrong with it.
+    /// The server's own token, for whatever reason.
     #[error("Hypersender rejects the configured token for this instance")]
     Own,
-    /// The caller's: Hypersender does not know it.
+    /// The caller's token, which Hypersender does not know.
     #[error("Hypersender does not know the token of this call")]
     Unknown,
-    /// The caller's: Hypersender knows it, and it is not for this instance.
+    /// The caller's token, which Hypersender knows but does not accept for this instance.
     #[error("Hypersender does not allow the token of this call to ask this instance")]
     Forbidden,
 }
 
-/// Whether asking again at once makes sense.
+/// Whether another attempt at once makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// It would change nothing, or do harm.
+    /// No: it would change nothing, or do harm.
     No,
-    /// It may pass, but is more likely to stay.
+    /// One attempt: the failure may pass, but is more likely to stay.
     Once,
-    /// It is likely to pass.
+    /// Yes: the failure is likely to pass.
     Yes,
 }
 
-impl LookupError {
+/// How much is not asked again for a while after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// One contact of one scope.
+    Key,
+    /// Every contact of the instance, with this credential.
+    Scope,
+}
+
+/// The health of an instance, as the result of one look-up shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Hypersender answers for the instance.
+    Success,
+    /// Hypersender fails to answer for the instance.
+    Failure,
+    /// The result says nothing about the instance.
+    None,
+}
+
+/// The reaction of the layers of the stack to an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handling {
     /// Whether another attempt for the same caller may do better.
+    pub again: Again,
+    /// How much cools down after the error; `None` when nothing does.
+    pub cool_down: Option<Reach>,
+    /// The health of the instance as the error shows it, for the circuit breaker.
+    pub signal: Signal,
+    /// Whether this server refused to ask, so that the error says nothing about Hypersender.
+    pub is_own_refusal: bool,
+    /// Whether a stored answer that is still usable is better than the error. It is not when the error says
+    /// something about this contact, this request or this credential.
+    pub yields_to_stored_answer: bool,
+    /// Whether the error puts all stored answers of the scope out of reach: its credential is not accepted
+    /// any more.
+    pub revokes_stored_answers: bool,
+}
+
+impl Handling {
+    /// This server did not ask.
+    const REFUSED: Self = Self {
+        again: Again::No,
+        cool_down: None,
+        signal: Signal::None,
+        is_own_refusal: true,
+        yields_to_stored_answer: true,
+        revokes_stored_answers: false,
+    };
+    /// Hypersender said something, even if it is "no" or "too many": for the breaker that is an answer.
+    const SAID: Self = Self { signal: Signal::Success, is_own_refusal: false, ..Self::REFUSED };
+    /// Hypersender failed to answer.
+    const FAILED: Self =
+        Self { signal: Signal::Failure, cool_down: Some(Reach::Key), is_own_refusal: false, ..Self::REFUSED };
+}
+
+impl LookupError {
+    /// The reaction of the layers of the stack to this error. Each variant has a row here, and a new one must
+    /// get one.
     #[must_use]
-    pub fn again(&self) -> Again {
+    pub fn handling(&self) -> Handling {
         match self {
-            Self::Unavailable { again, .. } => *again,
-            Self::InstanceStarting | Self::UpstreamRateLimited { .. } | Self::TimedOut { .. } => Again::Yes,
-            _ => Again::No,
+            Self::NotCached
+            | Self::RateLimited { .. }
+            | Self::Overloaded
+            | Self::CircuitOpen { .. }
+            | Self::DeadlineExceeded => Handling::REFUSED,
+            // A block concerns this machine and no instance, and has a pause of its own.
+            Self::Internal | Self::Blocked { .. } => Handling { is_own_refusal: false, ..Handling::REFUSED },
+            Self::CredentialsRejected(_) => Handling {
+                cool_down: Some(Reach::Scope),
+                yields_to_stored_answer: false,
+                revokes_stored_answers: true,
+                ..Handling::SAID
+            },
+            Self::RequestRejected | Self::NotFound(_) => {
+                Handling { yields_to_stored_answer: false, ..Handling::SAID }
+            }
+            Self::InstanceStarting => {
+                Handling { again: Again::Yes, cool_down: Some(Reach::Scope), ..Handling::SAID }
+            }
+            Self::InstanceNotConnected => Handling { cool_down: Some(Reach::Scope), ..Handling::SAID },
+            Self::UpstreamRateLimited { .. } => {
+                Handling { again: Again::Yes, cool_down: Some(Reach::Key), ..Handling::SAID }
+            }
+            Self::Queued | Self::ResponseInvalid => {
+                Handling { cool_down: Some(Reach::Key), ..Handling::SAID }
+            }
+            Self::Unavailable { again, .. } => Handling { again: *again, ..Handling::FAILED },
+            Self::TimedOut { .. } => Handling { again: Again::Yes, ..Handling::FAILED },
         }
     }
 
-    /// How long to wait before asking again, where upstream or this server has said so.
+    /// How long another attempt for the same caller must wait, beside its backoff. `None` when the wait is so
+    /// long that it is better left to the caller.
+    #[must_use]
+    pub fn wait_before_retry(&self) -> Option<Duration> {
+        match self {
+            Self::UpstreamRateLimited { retry_after } => {
+                let wait = retry_after.unwrap_or(RATE_LIMIT_WAIT_UNKNOWN);
+                (wait <= RATE_LIMIT_WAIT_MAX).then_some(wait)
+            }
+            Self::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or_default()),
+            Self::NotCached
+            | Self::RateLimited { .. }
+            | Self::Overloaded
+            | Self::CircuitOpen { .. }
+            | Self::DeadlineExceeded
+            | Self::Internal
+            | Self::CredentialsRejected(_)
+            | Self::RequestRejected
+            | Self::NotFound(_)
+            | Self::InstanceStarting
+            | Self::InstanceNotConnected
+            | Self::Blocked { .. }
+            | Self::TimedOut { .. }
+            | Self::Queued
+            | Self::ResponseInvalid => Some(Duration::ZERO),
+        }
+    }
+
+    /// How long the caller should wait before its next call, where Hypersender or this server knows it.
+    #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { wait } | Self::CircuitOpen { wait } | Self::Blocked { wait } => Some(*wait),
@@ -203,11 +262,19 @@ impl LookupError {
             | Self::Unavailable { retry_after, .. }
             | Self::TimedOut { retry_after } => *retry_after,
             Self::Queued | Self::InstanceStarting => Some(SLOW_WAIT),
-            _ => None,
+            Self::NotCached
+            | Self::Overloaded
+            | Self::DeadlineExceeded
+            | Self::Internal
+            | Self::CredentialsRejected(_)
+            | Self::RequestRejected
+            | Self::NotFound(_)
+            | Self::InstanceNotConnected
+            | Self::ResponseInvalid => None,
         }
     }
 
-    /// The same error with another wait, where it can tell one.
+    /// The same error with another wait, if it is one of those that carry a hint.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         if let Self::UpstreamRateLimited { retry_after }
@@ -219,33 +286,28 @@ impl LookupError {
         self
     }
 
-    /// Whether this server refused to ask, so that the error says nothing about Hypersender.
+    /// How soon a fetch could start again that this server gave up for lack of time, of a turn or of a
+    /// permit; `None` when it ended for another reason. A caller that joined such a fetch late may still have
+    /// the time.
     #[must_use]
-    pub fn is_own_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::RateLimited { .. } | Self::Overloaded | Self::CircuitOpen { .. } | Self::DeadlineExceeded
-        )
-    }
-
-    /// Whether a stored answer that is still usable beats the error: it says nothing about this contact, this request
-    /// or this credential.
-    #[must_use]
-    pub fn yields_to_stored_answer(&self) -> bool {
-        !matches!(
-            self,
-            Self::InstanceMissing
-                | Self::InstanceInvalid
-                | Self::ChatIdInvalid
-                | Self::CacheControlInvalid { .. }
-                | Self::MessageTooLarge
-                | Self::MetadataTooLarge
-                | Self::CallerUnknown(_)
-                | Self::InstanceNotAllowed
-                | Self::InstanceNotConfigured
-                | Self::CredentialsRejected(_)
-                | Self::RequestRejected
-                | Self::NotFound(_)
-        )
+    pub fn restart_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { wait } => Some(*wait),
+            Self::DeadlineExceeded | Self::Overloaded => Some(Duration::ZERO),
+            Self::NotCached
+            | Self::CircuitOpen { .. }
+            | Self::Internal
+            | Self::CredentialsRejected(_)
+            | Self::RequestRejected
+            | Self::NotFound(_)
+            | Self::InstanceStarting
+            | Self::InstanceNotConnected
+            | Self::UpstreamRateLimited { .. }
+            | Self::Unavailable { .. }
+            | Self::Blocked { .. }
+            | Self::TimedOut { .. }
+            | Self::Queued
+            | Self::ResponseInvalid => None,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! [`PictureLink`]: where a picture can be downloaded, until when, and which picture it is.
 //!
-//! The link is a secret: whoever holds it can fetch the picture, so `Debug` hides it and there is no `Display`.
+//! The link is a secret, because everyone who has it can fetch the picture. `Debug` hides it and there is no
+//! `Display`.
 
 mod expiry;
 mod fingerprint;
@@ -19,37 +20,38 @@ use url::Url;
 #[derive(Clone, PartialEq, Eq)]
 pub struct PictureLink {
     url: Box<str>,
-    /// Unix seconds; [`UNSAID`] when the link does not say.
+    /// In Unix seconds; [`UNSAID`] when the link carries no expiry.
     expiry: u64,
-    /// Where in `url` the name of WhatsApp's picture is. Found once, since every answer carries it. Empty for
-    /// other links: they are few, and their hash is worth no memory.
+    /// The range of `url` that holds WhatsApp's name of the picture. It is found once, because every answer
+    /// carries it. It is empty for other links: they are few, and their hash is not worth the memory.
     name: (u32, u32),
 }
 
-/// The text is no link that could be handed to a caller.
+/// The text is not a link that can be handed to a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkInvalid;
 
 const UNSAID: u64 = u64::MAX;
 
 impl PictureLink {
-    /// How long before its expiry a link counts as dead: it must survive the way to the caller and the download.
+    /// A link counts as dead this long before its expiry. The caller needs the time to receive and download
+    /// it.
     pub const DEAD_MARGIN: Duration = Duration::from_secs(60);
 
-    /// Reads a link as Hypersender gave it at `now`, by the wall clock; the text is kept to the byte, since
+    /// Reads a link that Hypersender gave at `now`, by the wall clock. The text is kept byte by byte, because
     /// the signature covers it.
     ///
     /// # Errors
     ///
-    /// [`LinkInvalid`] when it is no absolute http(s) URL with a host, or names a user.
+    /// [`LinkInvalid`] when the text is not an absolute http(s) URL with a host, or names a user.
     pub fn parse(text: &str, now: SystemTime) -> Result<Self, LinkInvalid> {
         let url = Url::parse(text).map_err(|_| LinkInvalid)?;
-        // The parser would also take a link without the slashes.
+        // `Url` accepts a link without the slashes, too.
         let rest = text.get(url.scheme().len()..);
         let web =
             matches!(url.scheme(), "http" | "https") && rest.is_some_and(|rest| rest.starts_with("://"));
         let user = !url.username().is_empty() || url.password().is_some();
-        // The parser would drop blanks and line breaks without a word; the caller's would perhaps not.
+        // `Url` drops blanks and line breaks silently. The caller's parser may not.
         let blank = text.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control());
         if !web || !url.has_host() || user || blank {
             return Err(LinkInvalid);
@@ -63,40 +65,41 @@ impl PictureLink {
         })
     }
 
-    /// The link itself. Secret.
+    /// The link itself. It is a secret.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The link itself, given away. Secret.
+    /// The link itself, moved out. It is a secret.
     #[must_use]
     pub fn into_url(self) -> String {
         self.url.into()
     }
 
     /// When the link stops working, as its signer wrote into it: WhatsApp's `oe`, `Expires` and so on. `None`
-    /// when it does not say, or in a way that cannot be read.
+    /// when the link carries no expiry, or one that cannot be read.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         (self.expiry != UNSAID).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(self.expiry))
     }
 
-    /// Whether the link is past its use at `now`: it expires within [`Self::DEAD_MARGIN`], or has expired.
+    /// Whether the link must not be handed out any more at `now`: it has expired, or expires within
+    /// [`Self::DEAD_MARGIN`].
     #[must_use]
     pub fn is_dead(&self, now: SystemTime) -> bool {
         self.expires_at().is_some_and(|expiry| expiry <= now + Self::DEAD_MARGIN)
     }
 
-    /// What stays the same while the picture stays the same, and differs between pictures: the name of the
-    /// file for WhatsApp's own links, for others a hash in hexadecimal digits.
+    /// A text that is the same for all links to one picture and differs between pictures. For WhatsApp's
+    /// links it is the name of the file, for others a hash in hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self) -> Cow<'_, str> {
         let (start, end) = self.name;
         if start < end {
             return self.url[start as usize..end as usize].into();
         }
-        // It has been read before.
+        // `parse` has read the same text before, so it cannot fail here.
         Url::parse(&self.url).map(|url| fingerprint::hash(&url)).unwrap_or_default().into()
     }
 }

@@ -1,4 +1,4 @@
-//! One [`Lookup`] and its [`Answer`]: what travels down the stack and what comes back up.
+//! [`Lookup`] and [`Answer`]: the request that travels down the stack and the result that comes back up.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,54 +6,54 @@ use tokio::time::Instant;
 
 use super::{ChatId, Credential, CredentialId, Deadline, Instance, NotFound, PictureLink};
 
-/// One moment on both clocks: durations are measured on the monotonic one, links expire on the wall clock.
+/// One moment on both clocks. Durations are measured on the monotonic clock; links expire by the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Monotonic; tokio's, so that a test can stop it.
+    /// The monotonic clock: tokio's, which a test can stop.
     pub instant: Instant,
-    /// Wall clock; may jump.
+    /// The wall clock, which may jump.
     pub wall: SystemTime,
 }
 
-/// The part of a key that belongs to whoever asks: what one credential was told is never told to another.
+/// The part of a key that belongs to the asking side. An answer for one credential is never given to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
-    /// Instance that is asked.
+    /// The instance that is asked.
     pub instance: Instance,
-    /// Credential it is asked with.
+    /// The credential it is asked with.
     pub credential: CredentialId,
 }
 
-/// What makes two look-ups the same: they would send Hypersender the same request.
+/// The identity of a look-up. Two look-ups with the same key would send Hypersender the same request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Instance and credential.
+    /// The instance and the credential.
     pub scope: Scope,
-    /// Contact.
+    /// The contact.
     pub chat: ChatId,
 }
 
-/// A question about one contact.
+/// A request for the picture of one contact.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    /// What is asked.
+    /// The instance, the credential and the contact.
     pub key: Key,
-    /// The token it is asked with; `key` holds its id.
+    /// The token for the request; `key` holds its id.
     pub credential: Credential,
-    /// What the caller accepts from the cache.
+    /// The answers that the caller accepts from the cache.
     pub control: CacheControl,
-    /// When the answer is of no more use.
+    /// Until when the answer is useful.
     pub deadline: Deadline,
-    /// Who waits for it.
+    /// The side that the fetch is for.
     pub purpose: Purpose,
-    /// How many attempts of the same fetch went before.
+    /// The number of attempts that the same fetch has made before.
     pub resent: u32,
-    /// When the answer in the cache, that the asker saw and did not take, was fetched.
+    /// When the stored answer was fetched that the caller saw and did not accept.
     pub seen: Option<Instant>,
 }
 
 impl Lookup {
-    /// A caller's question.
+    /// The look-up of a caller.
     #[must_use]
     pub fn new(
         instance: Instance,
@@ -75,32 +75,35 @@ impl Lookup {
     }
 }
 
-/// Who a fetch is for.
+/// The side that a fetch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Somebody waits for the answer.
+    /// A caller, who waits for the answer.
     Caller,
-    /// Nobody waits: a stored answer is renewed in the background, in one attempt, and never waits for a turn.
+    /// The cache, which renews a stored answer in the background. Nobody waits for it, so it makes one
+    /// attempt and never waits for a turn or a permit.
     Refresh,
 }
 
-/// What a caller accepts from the cache. `None` leaves it to the server's policy. Names follow RFC 9111 and RFC 5861.
+/// The answers that a caller accepts from the cache. `None` leaves the choice to the server's settings. Names
+/// follow RFC 9111 and RFC 5861.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheControl {
-    /// Oldest acceptable answer, unless Hypersender was asked within the refresh floor.
+    /// The greatest acceptable age of an answer. It is ignored within the refresh floor after Hypersender was
+    /// asked.
     pub max_age: Option<Duration>,
-    /// How long the link should keep working.
+    /// How long the link must keep working at least.
     pub min_fresh: Option<Duration>,
-    /// How far beyond its lifetime an answer may be; zero: no stale answer at all.
+    /// How long after the end of its lifetime an answer is still acceptable. Zero accepts no stale answer.
     pub stale_if_error: Option<Duration>,
-    /// Never ask Hypersender.
+    /// Whether Hypersender must not be asked.
     pub only_if_cached: bool,
 }
 
-/// What Hypersender says about a contact: the only things worth storing.
+/// A statement of Hypersender's about a contact. Nothing else is worth storing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// There is a link to a picture.
+    /// The contact has a picture, at this link.
     Picture(PictureLink),
     /// There is no picture to show.
     Absent(Absence),
@@ -111,20 +114,20 @@ pub enum Finding {
 /// Why there is no picture to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
-    /// Hypersender says null, which may also mean that it could not find out.
+    /// Hypersender answers null. That may also mean that it could not find out.
     Null,
-    /// The link leads to a host that links may not lead to: a default image, and no doubt about it.
+    /// The link leads to a host that is not allowed. It is a default image, so there certainly is no picture.
     ForeignLink,
 }
 
 /// An answer on its way to a caller.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// What Hypersender said.
+    /// Hypersender's statement.
     pub finding: Finding,
-    /// When it said so.
+    /// When Hypersender made it.
     pub fetched: Now,
-    /// How long it took to say so; null after a long wait is less to be trusted.
+    /// How long the request took. A null after a long wait is less reliable.
     pub took: Duration,
     /// How the answer was found.
     pub cache: CacheInfo,
@@ -135,16 +138,16 @@ pub struct Answer {
 pub struct CacheInfo {
     /// Where the answer came from.
     pub status: CacheStatus,
-    /// Its age; zero when it was fetched for this call.
+    /// The age of the answer; zero when it was fetched for this call.
     pub age: Duration,
-    /// How much longer it counts as fresh.
+    /// The remaining lifetime.
     pub ttl: Ttl,
-    /// Whether this call waited for a fetch that another had started.
+    /// Whether this call waited for a fetch that another call had started.
     pub collapsed: bool,
 }
 
 impl CacheInfo {
-    /// For an answer that has just been fetched and is not stored yet.
+    /// The value for an answer that has just been fetched and is not stored yet.
     pub const FETCHED: Self = Self {
         status: CacheStatus::Miss,
         age: Duration::ZERO,
@@ -156,29 +159,29 @@ impl CacheInfo {
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheStatus {
-    /// From the cache, fresh.
+    /// From the cache, and fresh.
     Hit,
-    /// Fetched: nothing was stored.
+    /// Fetched, because nothing was stored.
     Miss,
-    /// Fetched: what was stored is too old for the policy.
+    /// Fetched, because the stored answer has outlived its lifetime.
     Expired,
-    /// Fetched: the caller wanted a newer one.
+    /// Fetched, because the caller does not accept the stored answer.
     Refreshed,
-    /// From the cache, beyond its lifetime.
+    /// From the cache, after the end of its lifetime.
     Stale,
 }
 
 /// The remaining lifetime of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ttl {
-    /// Fresh for this much longer.
+    /// The answer stays fresh for this long.
     Left(Duration),
-    /// Not fresh since this long.
+    /// The answer has not been fresh for this long.
     Past(Duration),
 }
 
 impl Ttl {
-    /// What is left at `now` of a lifetime that ends at `end`.
+    /// The remaining lifetime at `now`, when the lifetime ends at `end`.
     #[must_use]
     pub fn until(end: Instant, now: Instant) -> Self {
         match end.checked_duration_since(now) {

@@ -1,6 +1,6 @@
-//! [`Health`]: `grpc.health.v1`, for this process alone.
+//! [`Health`]: the service `grpc.health.v1`, for this process alone.
 //!
-//! Trouble upstream never changes it: every replica would leave the mesh at once.
+//! Trouble at Hypersender never changes it, because then every replica would leave the mesh at once.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use tonic_health::{
     ServingStatus,
     pb::{
         HealthCheckRequest, HealthCheckResponse,
-        health_check_response::ServingStatus as Told,
+        health_check_response::ServingStatus as WireStatus,
         health_server::{Health as HealthApi, HealthServer},
     },
     server::{HealthReporter, HealthService},
@@ -26,7 +26,7 @@ use tonic_health::{
 
 use super::{service::SERVICE, unary::MESSAGE_BYTES_MAX};
 
-/// Sets what health checks are told.
+/// Sets the answer to health checks.
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
@@ -36,7 +36,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// SERVING for the whole server and for the contact service.
+    /// Begins with SERVING for the whole server and for the contact service.
     pub async fn serving() -> Self {
         let (reporter, watches_end) = (HealthReporter::new(), watch::Sender::new(false));
         let health = Self { reporter, services: ["", SERVICE], serving: Arc::default(), watches_end };
@@ -55,18 +55,19 @@ impl Health {
         Api { known, watches_end: self.watches_end.subscribe() }
     }
 
-    /// Whether health checks are told SERVING.
+    /// Whether health checks are answered with SERVING.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.serving.load(Relaxed)
     }
 
-    /// NOT_SERVING, so that load balancers look elsewhere; watchers are told.
+    /// Changes the answer to NOT_SERVING, for checks and watchers, so that load balancers choose other
+    /// replicas.
     pub async fn leave(&self) {
         self.set(ServingStatus::NotServing).await;
     }
 
-    /// Ends every watch: left open, they would hold up a drain for ever.
+    /// Ends every watch. An open one would hold up the drain for ever.
     pub async fn end_watches(&self) {
         self.watches_end.send_replace(true);
         for service in self.services {
@@ -82,8 +83,8 @@ impl Health {
     }
 }
 
-/// tonic's health service, but for watches of services that it does not know: it would refuse them, and the
-/// protocol wants them open.
+/// tonic's health service, except for watches of unknown services: tonic refuses them, and the protocol keeps
+/// them open.
 struct Api {
     known: HealthService,
     watches_end: watch::Receiver<bool>,
@@ -105,17 +106,17 @@ impl HealthApi for Api {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let known = self.known.watch(request).await;
-        // It refuses nothing but a service that it does not know.
+        // A watch fails only for an unknown service.
         Ok(known.map_or_else(|_| Response::new(self.unknown().boxed()), |watch| watch.map(StreamExt::boxed)))
     }
 }
 
 impl Api {
-    /// The watch of a service that is not served. The services never change while the process runs, so there
-    /// is nothing to tell after the first message, and no name that a caller makes up is kept.
+    /// The watch of a service that is not served. Services never change while the process runs, so there is
+    /// only one message to send, and names that callers invent are not kept.
     fn unknown(&self) -> impl Stream<Item = Result<HealthCheckResponse, Status>> + use<> {
         let mut watches_end = self.watches_end.clone();
-        let unknown = HealthCheckResponse { status: Told::ServiceUnknown.into() };
+        let unknown = HealthCheckResponse { status: WireStatus::ServiceUnknown.into() };
         let end = async move { watches_end.wait_for(|end| *end).await.is_ok() };
         stream::once(ready(Ok(unknown))).chain(stream::pending()).take_until(Box::pin(end))
     }
@@ -132,19 +133,19 @@ mod tests {
         let health = Health::serving().await;
         let api = health.api();
         for (service, serving, leaving) in [
-            ("", Told::Serving, Some(Told::NotServing)),
-            (SERVICE, Told::Serving, Some(Told::NotServing)),
-            ("hypersender.contact.v1.NoService", Told::ServiceUnknown, None),
+            ("", WireStatus::Serving, Some(WireStatus::NotServing)),
+            (SERVICE, WireStatus::Serving, Some(WireStatus::NotServing)),
+            ("hypersender.contact.v1.NoService", WireStatus::ServiceUnknown, None),
         ] {
             health.set(ServingStatus::Serving).await;
             let request = Request::new(HealthCheckRequest { service: service.to_owned() });
             let mut watch = api.watch(request).await.unwrap().into_inner();
-            let mut told = || watch.next().now_or_never().map(|told| told.map(|told| told.unwrap().status()));
-            assert_eq!(told(), Some(Some(serving)), "{service:?}");
-            assert_eq!(told(), None, "{service:?} has changed");
+            let mut received = || watch.next().now_or_never().map(|next| next.map(|it| it.unwrap().status()));
+            assert_eq!(received(), Some(Some(serving)), "{service:?}");
+            assert_eq!(received(), None, "{service:?} has changed");
             health.leave().await;
-            assert_eq!(told(), leaving.map(Some), "{service:?}");
-            assert_eq!(told(), None, "{service:?} has ended");
+            assert_eq!(received(), leaving.map(Some), "{service:?}");
+            assert_eq!(received(), None, "{service:?} has ended");
         }
     }
 

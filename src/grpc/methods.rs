@@ -1,4 +1,5 @@
-//! [`methods`]: every method that is served, read from the descriptors, so that a new one cannot be forgotten.
+//! [`methods`]: every method that is served, read from the descriptors, so that a new one cannot be
+//! forgotten.
 
 use prost::Message;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};

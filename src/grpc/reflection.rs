@@ -1,8 +1,8 @@
-//! Reflection: what grpcurl and its like read of the contract.
+//! Reflection: the descriptors of the contract, for grpcurl and similar tools.
 //!
-//! tonic-reflection gives the messages and the servers of both versions. The answers are our own: its service
-//! ends the stream at the first name that it does not know, where the protocol wants an error response and
-//! the client asks on.
+//! tonic-reflection provides the messages and the servers of both versions. The answers are our own: its
+//! service ends the stream at the first unknown name, where the protocol wants an error response and clients
+//! ask on.
 
 mod known;
 
@@ -21,8 +21,8 @@ use super::{
     unary::MESSAGE_BYTES_MAX,
 };
 
-/// The reflection service in both of its versions, since clients ask for either. It knows the contract,
-/// health, itself, and the types in error details, so that tools can show those.
+/// The reflection service in both of its versions, because clients use either. It knows the contract, health,
+/// itself, and the types in error details.
 #[must_use]
 pub fn reflection() -> (
     ServerReflectionServer<impl ServerReflection>,
@@ -37,7 +37,7 @@ pub fn reflection() -> (
 
 struct Api(Arc<Known>);
 
-/// Serves one version; they are the same but for the types of their messages.
+/// Serves one version. The versions differ only in the types of their messages.
 macro_rules! serve {
     ($version:ident) => {
         #[tonic::async_trait]
@@ -95,7 +95,7 @@ macro_rules! serve {
                         message_response: Some(told),
                     }
                 };
-                // A request that cannot be read is the last.
+                // No request comes after one that cannot be read.
                 let answers = requests.into_inner().map(move |request| request.map(&answer));
                 Ok(Response::new(answers.boxed()))
             }

@@ -22,41 +22,41 @@ use super::{
 use crate::{
     domain::{
         Answer, CacheControl, CacheInfo, CacheStatus, CallTime, Caller, ChatId, Credential, Finding,
-        Instance, Key, Lookup, LookupError, Ttl,
+        Instance, Key, Lookup, LookupError, Refusal, Ttl,
     },
     telemetry::trace_answer,
 };
 
-/// Full name of the service.
+/// The full name of the service.
 pub const SERVICE: &str = "hypersender.contact.v1.ContactService";
 
-/// Which token each instance is asked with, when the call itself does not carry the one.
+/// The token for each instance, for calls that carry none themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// The token of each instance that has one of its own.
+    /// The tokens of instances that have their own.
     pub by_instance: HashMap<Instance, Credential>,
-    /// The token for every other instance; without it there are no others.
+    /// The token for every other instance. Without it, there are no other instances.
     pub any: Option<Credential>,
-    /// The instance asked when a call names none.
+    /// The instance that is asked when a call names none.
     pub default_instance: Option<Instance>,
 }
 
 impl Credentials {
-    /// The instance a caller means by `name`, and the token it is asked with.
-    fn resolve(&self, name: &str, call: &Extensions) -> Result<(Instance, Credential), LookupError> {
+    /// The instance that a caller means by `name`, and the token for it.
+    fn resolve(&self, name: &str, call: &Extensions) -> Result<(Instance, Credential), Refusal> {
         let instance = if name.is_empty() {
-            self.default_instance.clone().ok_or(LookupError::InstanceMissing)?
+            self.default_instance.clone().ok_or(Refusal::InstanceMissing)?
         } else {
             Instance::parse(name)?
         };
-        // A call that nobody looked at is refused: the layer in front of the service is missing.
-        let caller = call.get::<Caller>().ok_or(LookupError::Internal)?;
+        // A call without a caller is refused: the layer in front of this service is missing.
+        let caller = call.get::<Caller>().ok_or(Refusal::Internal)?;
         if !caller.may_ask(&instance) {
-            return Err(LookupError::InstanceNotAllowed);
+            return Err(Refusal::InstanceNotAllowed);
         }
         let own = || self.by_instance.get(&instance).or(self.any.as_ref());
         let credential = call.get::<Credential>().or_else(own);
-        let credential = credential.cloned().ok_or(LookupError::InstanceNotConfigured)?;
+        let credential = credential.cloned().ok_or(Refusal::InstanceNotConfigured)?;
         Ok((instance, credential))
     }
 }
@@ -69,7 +69,7 @@ pub struct Contacts<S> {
 }
 
 impl<S> Contacts<S> {
-    /// Serves what `lookup` finds.
+    /// Serves the answers of `lookup`.
     pub fn new(lookup: S, credentials: Credentials) -> Self {
         Self { lookup, credentials: Arc::new(credentials) }
     }
@@ -80,12 +80,12 @@ impl<S> Contacts<S> {
         &self,
         message: &contact::GetProfilePictureRequest,
         call: &Extensions,
-    ) -> Result<Lookup, LookupError> {
+    ) -> Result<Lookup, Refusal> {
         let chat = ChatId::parse(&message.chat_id)?;
         let control = cache_control(message.cache_control.unwrap_or_default())?;
         let (instance, credential) = self.credentials.resolve(&message.instance, call)?;
         let time = call.get::<CallTime>();
-        let deadline = time.map(|time| time.deadline.clone()).ok_or(LookupError::Internal)?;
+        let deadline = time.map(|time| time.deadline.clone()).ok_or(Refusal::Internal)?;
         Ok(Lookup::new(instance, credential, chat, control, deadline))
     }
 }
@@ -137,11 +137,12 @@ where
     }
 }
 
-/// What the caller accepts; a duration that the field's rules forbid is refused by name.
-fn cache_control(control: contact::CacheControl) -> Result<CacheControl, LookupError> {
+/// The caller's cache control. A duration that the rules of its field forbid is refused, with the name of the
+/// field.
+fn cache_control(control: contact::CacheControl) -> Result<CacheControl, Refusal> {
     let read = |field, given: Option<prost_types::Duration>| {
         let read = given.map(Duration::try_from).transpose();
-        read.map_err(|_| LookupError::CacheControlInvalid { field })
+        read.map_err(|_| Refusal::CacheControlInvalid { field })
     };
     Ok(CacheControl {
         max_age: read("max_age", control.max_age)?,
@@ -151,7 +152,8 @@ fn cache_control(control: contact::CacheControl) -> Result<CacheControl, LookupE
     })
 }
 
-/// The answer in the terms of the contract. That there is no such contact is stored like an answer, and told as an error.
+/// The answer in the terms of the contract. A missing contact is stored like an answer and reported as an
+/// error.
 fn write(key: &Key, answer: Answer) -> Result<contact::GetProfilePictureResponse, LookupError> {
     let mut picture = contact::ProfilePicture {
         instance: key.scope.instance.as_str().to_owned(),

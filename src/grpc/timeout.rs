@@ -1,4 +1,4 @@
-//! `grpc-timeout`: how long a call may take, in its caller's words.
+//! `grpc-timeout`: how long a call may take, as its caller states it.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use tokio::time::Instant;
 
 use crate::domain::{CallEnd, CallTime};
 
-/// When the caller of a request stops waiting: as it was noted when the call came in, else counted from now.
+/// When the caller of a request stops waiting. It was noted when the call came in; if not, it is counted from
+/// now.
 #[must_use]
 pub fn call_end(headers: &HeaderMap, extensions: &Extensions) -> CallEnd {
     let noted = extensions.get::<CallTime>().map(|time| time.end);
     noted.unwrap_or_else(|| CallEnd::of(Instant::now(), grpc_timeout(headers)))
 }
 
-/// `grpc-timeout` of the gRPC protocol: 1 to 8 digits and a unit. One that cannot be read counts as none.
+/// The value of `grpc-timeout`: 1 to 8 digits and a unit. An unreadable one counts as none.
 #[must_use]
 pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;

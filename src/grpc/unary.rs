@@ -1,7 +1,7 @@
-//! One message in, one message out: the gRPC protocol over HTTP/2 for methods without streams.
+//! The gRPC protocol over HTTP/2 for methods without streams: one message in, one message out.
 //!
-//! tonic's own way treats both as streams of one message, which takes eight allocations more for a call, and it
-//! describes a bad message to callers in the decoder's words.
+//! tonic treats both as streams of one message, with eight more allocations for each call, and reports a bad
+//! message in the words of the decoder.
 
 use std::{
     pin::Pin,
@@ -17,11 +17,12 @@ use prost::Message;
 use tonic::{Status, body::Body};
 
 use super::{Answered, status::status, timeout::call_end};
-use crate::domain::{CallEnd, LookupError};
+use crate::domain::{CallEnd, LookupError, Refusal};
 
-/// What stands before each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the protocol).
+/// The prefix of each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the
+/// protocol).
 pub const PREFIX_BYTES: usize = 5;
-/// The largest message that is taken; the longest valid one has about 200 bytes.
+/// The largest message that is accepted. The longest valid one has about 200 bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// The future of a unary call: refused at once, or handled by `F`.
@@ -32,7 +33,7 @@ pub type Call<F> = Either<Ready<Answered>, Unanswered<F>>;
 pub fn call<M, F, B>(
     request: &Request<B>,
     body: &[u8],
-    handle: impl FnOnce(M) -> Result<F, LookupError>,
+    handle: impl FnOnce(M) -> Result<F, Refusal>,
 ) -> Call<F>
 where
     M: Message + Default,
@@ -74,25 +75,25 @@ where
 ///
 /// # Errors
 ///
-/// [`LookupError::CompressionUnsupported`] when `headers` announce any, and [`LookupError::MessageInvalid`] when the body is
-/// not exactly one message of this type.
-fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, LookupError> {
+/// [`Refusal::CompressionUnsupported`] when `headers` announce a compression, and [`Refusal::MessageInvalid`]
+/// when the body is not exactly one message of this type.
+fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, Refusal> {
     if headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity") {
-        return Err(LookupError::CompressionUnsupported);
+        return Err(Refusal::CompressionUnsupported);
     }
-    let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>().ok_or(LookupError::MessageInvalid)?;
+    let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>().ok_or(Refusal::MessageInvalid)?;
     let [compressed, length @ ..] = *prefix;
     if compressed != 0 || u32::from_be_bytes(length) as usize != message.len() {
-        return Err(LookupError::MessageInvalid);
+        return Err(Refusal::MessageInvalid);
     }
-    M::decode(message).map_err(|_| LookupError::MessageInvalid)
+    M::decode(message).map_err(|_| Refusal::MessageInvalid)
 }
 
-/// The whole answer to a call that went well.
+/// The whole answer to a call that succeeded.
 ///
 /// # Panics
 ///
-/// When the message has 4 GiB or more: the protocol has no way to send it.
+/// When the message has 4 GiB or more, which the protocol cannot send.
 fn reply(message: &impl Message) -> Response<Body> {
     let length = message.encoded_len();
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
@@ -104,7 +105,7 @@ fn reply(message: &impl Message) -> Response<Body> {
     response
 }
 
-/// What of an answer is still to be sent.
+/// The part of an answer that is still to be sent.
 enum Reply {
     Message(Bytes),
     Trailers,
@@ -136,7 +137,7 @@ impl HttpBody for Reply {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Not told: hyper would send it as content-length, which gRPC has no use for.
+        // Unknown on purpose: hyper would send it as content-length, which gRPC does not use.
         SizeHint::default()
     }
 }
@@ -147,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    fn read_string(encoding: &'static str, body: &[u8]) -> Result<String, LookupError> {
+    fn read_string(encoding: &'static str, body: &[u8]) -> Result<String, Refusal> {
         let headers = HeaderMap::from_iter([(
             HeaderName::from_static("grpc-encoding"),
             HeaderValue::from_static(encoding),
@@ -169,12 +170,9 @@ mod tests {
             b"\0\0\0\0\x03\x0a\x02h",
             b"\0\0\0\0\x03\x0a\x01\xff",
         ] {
-            assert_eq!(read_string("identity", body), Err(LookupError::MessageInvalid), "{body:?}");
+            assert_eq!(read_string("identity", body), Err(Refusal::MessageInvalid), "{body:?}");
         }
-        assert_eq!(
-            read_string("gzip", b"\x01\0\0\0\x04\x0a\x02hi"),
-            Err(LookupError::CompressionUnsupported)
-        );
+        assert_eq!(read_string("gzip", b"\x01\0\0\0\x04\x0a\x02hi"), Err(Refusal::CompressionUnsupported));
     }
 
     #[tokio::test]

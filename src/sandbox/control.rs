@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +13,7 @@ use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{post, put};
+use parking_lot::Mutex;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -87,18 +88,13 @@ struct Script {
 impl Control {
     /// The answer of the first script that matches, if one does. It uses up one of its times.
     pub(super) async fn scripted(&self, instance: &str, contact: Option<&str>) -> Option<Response> {
-        let script = self.wishes().next_script(instance, contact)?;
+        let script = self.0.lock().next_script(instance, contact)?;
         Some(script.play(contact.unwrap_or_default()).await)
     }
 
     pub(super) fn contact(&self, contact: &str) -> Option<Response> {
-        let wishes = self.wishes();
+        let wishes = self.0.lock();
         Some(wishes.contacts.get(contact)?.answer(contact))
-    }
-
-    fn wishes(&self) -> MutexGuard<'_, Wishes> {
-        // Each change is one insert, push or removal, so a panic cannot have left half of one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,7 +166,7 @@ async fn put_contact(
         Ok(contact) => contact,
         Err(error) => return refusal(&error.to_string()),
     };
-    let mut wishes = control.wishes();
+    let mut wishes = control.0.lock();
     let key = contact_of(&chat_id);
     if wishes.contacts.len() >= CONTACTS_MAX && !wishes.contacts.contains_key(key) {
         return refusal(&format!("there are {CONTACTS_MAX} contacts already"));
@@ -184,7 +180,7 @@ async fn add_script(State(control): State<Arc<Control>>, body: Bytes) -> Respons
         Ok(script) => script,
         Err(error) => return refusal(&error.to_string()),
     };
-    let mut wishes = control.wishes();
+    let mut wishes = control.0.lock();
     if wishes.scripts.len() >= SCRIPTS_MAX {
         return refusal(&format!("there are {SCRIPTS_MAX} scripts already"));
     }
@@ -193,7 +189,7 @@ async fn add_script(State(control): State<Arc<Control>>, body: Bytes) -> Respons
 }
 
 async fn forget(State(control): State<Arc<Control>>) -> StatusCode {
-    *control.wishes() = Wishes::default();
+    *control.0.lock() = Wishes::default();
     StatusCode::NO_CONTENT
 }
 

@@ -1,29 +1,27 @@
-//! [`Block`]: the network in front of Hypersender turns this machine's address away, by a challenge or a block page.
+//! [`Block`]: the pause after the network in front of Hypersender has turned this machine's address away, by
+//! a challenge or a block page.
 //!
-//! That is no word about an instance, a credential or a contact, and asking on makes it last: everything behind the base
-//! URL pauses together, and one probe at a time finds out when it is over.
+//! A block says nothing about an instance, a credential or a contact, and further requests prolong it. So
+//! everything behind the base URL pauses together, and one probe at a time finds out when the block is over.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::{info, warn};
 
+use super::ask::{Ask, LookupService};
 use crate::domain::{Answer, Lookup, LookupError};
 
-/// The first pause; each further one is twice as long as the one before ...
+/// The first pause. Each further one is twice as long as the one before ...
 const TIME_MIN: Duration = Duration::from_secs(30);
-/// ... up to this.
+/// ... up to this length.
 const TIME_MAX: Duration = Duration::from_secs(10 * 60);
-/// What callers are told to wait while a probe is on its way.
+/// The wait that callers are given while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
-/// Whether this machine's address is turned away; one for everything behind the base URL.
+/// Whether this machine's address is blocked. There is one such state for everything behind the base URL.
 #[derive(Debug)]
 pub struct Block(Mutex<State>);
 
@@ -41,24 +39,19 @@ enum Phase {
 }
 
 impl Block {
-    /// Nothing is known to be blocked.
+    /// A state without a block.
     pub fn new() -> Self {
         Self(Mutex::new(State { phase: Phase::Open, time_next: TIME_MIN }))
     }
 
-    /// The error that answers in Hypersender's place at `now`; none when it may be asked.
+    /// The error that takes the place of an answer at `now`; `None` when Hypersender may be asked.
     pub fn failure(&self, now: Instant) -> Option<LookupError> {
-        self.lock().failure(now)
+        self.0.lock().failure(now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets a request pass, alone when there was a block.
+    /// Lets a request pass. After a block, one request at a time passes, as a probe.
     fn admit(&self, now: Instant) -> Result<Pass<'_>, LookupError> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if let Some(failure) = state.failure(now) {
             return Err(failure);
         }
@@ -80,8 +73,8 @@ impl State {
         Some(LookupError::Blocked { wait })
     }
 
-    /// Turned away, with a hint of how long. Requests that were on the wire together are turned away together: the same
-    /// block, and not a further one.
+    /// Begins a block, which lasts at least as long as Hypersender's hint. Requests that were on the wire
+    /// together are turned away by the same block, so only the first of them begins one.
     fn begin(&mut self, asked: Duration, now: Instant) -> Duration {
         match self.phase {
             Phase::Blocked { until } if until > now => return until - now,
@@ -95,7 +88,7 @@ impl State {
     }
 }
 
-/// A request that was let through. A probe that is given up on the way gives its place back.
+/// A request that was let through. A probe that is given up on the way lets the next request be the probe.
 #[derive(Debug)]
 struct Pass<'a> {
     block: &'a Block,
@@ -105,23 +98,43 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn end(mut self, result: Result<Answer, LookupError>, now: Instant) -> Result<Answer, LookupError> {
         let probe = std::mem::take(&mut self.probe);
-        let mut state = self.block.lock();
+        let mut state = self.block.0.lock();
         match result {
             Err(LookupError::Blocked { .. }) if !probe && state.phase == Phase::Probing => {
                 Err(LookupError::Blocked { wait: PROBE_WAIT })
             }
             Err(LookupError::Blocked { wait }) => Err(LookupError::Blocked { wait: state.begin(wait, now) }),
-            // Silence tells nothing, and must not be what every caller waits for.
+            // A time-out says nothing about the block, and callers should not each wait for one.
             Err(LookupError::TimedOut { .. }) if probe => {
                 state.phase = Phase::Blocked { until: now + TIME_MIN };
                 result
             }
-            _ if probe => {
-                *state = State { phase: Phase::Open, time_next: TIME_MIN };
-                info!("upstream takes requests from this machine's address again");
+            Err(LookupError::TimedOut { .. }) => result,
+            // Any other result of a probe shows that requests pass again.
+            Ok(_)
+            | Err(
+                LookupError::NotCached
+                | LookupError::RateLimited { .. }
+                | LookupError::Overloaded
+                | LookupError::CircuitOpen { .. }
+                | LookupError::DeadlineExceeded
+                | LookupError::Internal
+                | LookupError::CredentialsRejected(_)
+                | LookupError::RequestRejected
+                | LookupError::NotFound(_)
+                | LookupError::InstanceStarting
+                | LookupError::InstanceNotConnected
+                | LookupError::UpstreamRateLimited { .. }
+                | LookupError::Unavailable { .. }
+                | LookupError::Queued
+                | LookupError::ResponseInvalid,
+            ) => {
+                if probe {
+                    *state = State { phase: Phase::Open, time_next: TIME_MIN };
+                    info!("upstream takes requests from this machine's address again");
+                }
                 result
             }
-            _ => result,
         }
     }
 }
@@ -129,44 +142,29 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.probe {
-            self.block.lock().phase = Phase::Blocked { until: Instant::now() };
+            self.block.0.lock().phase = Phase::Blocked { until: Instant::now() };
         }
     }
 }
 
-/// Lets no request pass into a block, around a service that makes one.
+/// The layer that lets no request pass during a block.
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
     block: Arc<Block>,
-    ask: S,
+    inner: S,
 }
 
 impl<S> Gate<S> {
-    /// Asks through `ask` unless there is a `block`.
-    pub fn new(block: Arc<Block>, ask: S) -> Self {
-        Self { block, ask }
+    /// Asks through `inner` unless there is a `block`.
+    pub fn new(block: Arc<Block>, inner: S) -> Self {
+        Self { block, inner }
     }
 }
 
-impl<S> Service<Lookup> for Gate<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        let Self { block, ask } = self.clone();
-        Box::pin(async move {
-            let pass = block.admit(Instant::now())?;
-            let result = ask.oneshot(lookup).await;
-            pass.end(result, Instant::now())
-        })
+impl<S: LookupService> Ask for Gate<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
+        let pass = self.block.admit(Instant::now())?;
+        let result = self.inner.oneshot(lookup).await;
+        pass.end(result, Instant::now())
     }
 }

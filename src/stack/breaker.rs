@@ -1,28 +1,31 @@
-//! [`Breaker`]: an instance whose calls keep failing is left alone for a while.
+//! [`Breaker`]: a circuit breaker for each instance. It pauses an instance whose calls keep failing.
 //!
-//! Only failures to answer count. Whatever Hypersender says, "no" and "too many" included, is an answer.
+//! Only failures to answer count. Everything that Hypersender says is an answer, "no" and "too many"
+//! included.
+//!
+//! tower-resilience's circuit breaker is not used: it changes the type of the error, has one failure model
+//! and a fixed open time, and runs on std's clock.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::{info, warn};
 
-use super::keyed::{Idle, Keyed};
+use super::{
+    ask::{Ask, LookupService},
+    keyed::{Idle, Keyed},
+};
 use crate::{
-    domain::{Answer, Instance, Lookup, LookupError},
+    domain::{Answer, Instance, Lookup, LookupError, Signal},
     telemetry::{BreakerPhase, LookupMetrics as Metrics},
 };
 
-/// When it opens.
+/// When the breaker opens.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Failures in a row that open it; 0 switches it off.
+    /// The number of failures in a row that open it; 0 switches it off.
     pub failures: u32,
 }
 
@@ -32,85 +35,46 @@ impl Default for Settings {
     }
 }
 
-/// It also opens when, of at least this many answers and failures ...
+/// The breaker also opens when there were at least this many calls ...
 const CALLS_MIN: u32 = 20;
-/// ... within this time, fewer than half were answers. One slot of the window a second.
+/// ... within this many seconds, and fewer than half of them were answered. The window has one slot for each
+/// second.
 const WINDOW: usize = 30;
 const OPEN_MIN: Duration = Duration::from_secs(2);
 const OPEN_MAX: Duration = Duration::from_secs(60);
-/// What callers are told to wait while a probe is on its way.
+/// The wait that callers are given while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
-/// A breaker for each instance, around a service that asks.
+/// The layer with a breaker for each instance.
 #[derive(Clone, Debug)]
 pub struct Breaker<S> {
     instances: Arc<Keyed<Instance, Circuit>>,
     settings: Settings,
     metrics: Arc<Metrics>,
-    ask: S,
+    inner: S,
 }
 
 impl<S> Breaker<S> {
-    /// Guards `ask`.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, ask: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, metrics, ask }
+    /// Puts a breaker for each instance in front of `inner`.
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, inner: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, metrics, inner }
     }
 }
 
-impl<S> Service<Lookup> for Breaker<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        Box::pin(self.clone().guarded(lookup))
-    }
-}
-
-impl<S> Breaker<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError>,
-{
-    async fn guarded(self, lookup: Lookup) -> Result<Answer, LookupError> {
+impl<S: LookupService> Ask for Breaker<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         if self.settings.failures == 0 {
-            return self.ask.oneshot(lookup).await;
+            return self.inner.oneshot(lookup).await;
         }
         let instance = lookup.key.scope.instance.clone();
         let circuit = self.instances.of(&instance, || Circuit::new(self.metrics.clone()))?;
         let admitted = circuit.admit(instance, Instant::now());
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
-        let result = self.ask.oneshot(lookup).await;
-        pass.outcome = outcome(&result);
+        let result = self.inner.oneshot(lookup).await;
+        pass.signal = result.as_ref().map_or_else(|error| error.handling().signal, |_| Signal::Success);
         pass.asked = result.as_ref().err().and_then(LookupError::retry_after).unwrap_or_default();
         pass.failures_max = self.settings.failures;
         result
-    }
-}
-
-/// What a call says about the instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Answered,
-    Failed,
-    /// The call never reached Hypersender, or was given up.
-    Nothing,
-}
-
-fn outcome(result: &Result<Answer, LookupError>) -> Outcome {
-    match result {
-        Err(LookupError::Unavailable { .. } | LookupError::TimedOut { .. }) => Outcome::Failed,
-        // A block is of this machine, and has its own pause.
-        Err(LookupError::Internal | LookupError::Blocked { .. }) => Outcome::Nothing,
-        Err(error) if error.is_own_refusal() => Outcome::Nothing,
-        Ok(_) | Err(_) => Outcome::Answered,
     }
 }
 
@@ -125,9 +89,9 @@ struct State {
     phase: Phase,
     in_a_row: u32,
     recent: Window,
-    /// The latest instant before which a failure asked not to be asked again.
+    /// The latest instant until which a failure asked for a pause.
     asked_until: Option<Instant>,
-    /// How long it stays open the next time.
+    /// How long the breaker stays open the next time.
     open_next: Duration,
 }
 
@@ -162,20 +126,15 @@ impl Circuit {
         Self { state: Mutex::new(state), metrics }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let before = state.phase;
         let changed = change(&mut state);
         self.metrics.breaker(Some(before.into()), Some(state.phase.into()));
         changed
     }
 
-    /// Lets a call pass, or says how long none does.
+    /// Lets a call pass, or returns the time until the next one passes.
     fn admit(self: Arc<Self>, instance: Instance, now: Instant) -> Result<Pass, Duration> {
         let probe = self.change(|state| match state.phase {
             Phase::Closed => Ok(false),
@@ -186,22 +145,23 @@ impl Circuit {
                 Ok(true)
             }
         })?;
-        let (outcome, asked) = (Outcome::Nothing, Duration::ZERO);
-        Ok(Pass { instance, circuit: self, probe, outcome, asked, failures_max: u32::MAX })
+        let (signal, asked) = (Signal::None, Duration::ZERO);
+        Ok(Pass { instance, circuit: self, probe, signal, asked, failures_max: u32::MAX })
     }
 }
 
 impl Drop for Circuit {
     fn drop(&mut self) {
-        let phase = self.lock().phase;
+        let phase = self.state.lock().phase;
         self.metrics.breaker(Some(phase.into()), None);
     }
 }
 
 impl Idle for Circuit {
     fn is_idle(&self, now: Instant) -> bool {
-        let state = self.lock();
-        // Failures are not held against an instance for ever, or made-up names would fill the room for good.
+        let state = self.state.lock();
+        // Failures are forgotten after a while. Otherwise names that callers invent would fill the table for
+        // ever.
         match state.phase {
             Phase::Closed => state.recent.failed(now) == 0,
             Phase::Open { until } => until + OPEN_MAX <= now,
@@ -210,15 +170,15 @@ impl Idle for Circuit {
     }
 }
 
-/// A call that was let through. Its outcome counts when it is dropped, so that a call that is given up on the way counts
-/// as nothing and a probe gives its place back.
+/// A call that was let through. Its signal counts when it is dropped. So a call that is given up on the way
+/// counts as nothing, and a probe that is given up lets the next call be the probe.
 #[derive(Debug)]
 struct Pass {
     instance: Instance,
     circuit: Arc<Circuit>,
     probe: bool,
-    outcome: Outcome,
-    /// How long Hypersender asked not to be asked again.
+    signal: Signal,
+    /// How long Hypersender asked for a pause.
     asked: Duration,
     failures_max: u32,
 }
@@ -227,40 +187,40 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let now = Instant::now();
         self.circuit.change(|state| {
-            if self.outcome == Outcome::Failed {
+            if self.signal == Signal::Failure {
                 state.asked_until = state.asked_until.max(Some(now + self.asked));
             }
-            self.tell(state, now);
+            self.apply(state, now);
         });
     }
 }
 
 impl Pass {
-    fn tell(&self, state: &mut State, now: Instant) {
-        match (self.outcome, self.probe, state.phase) {
-            (Outcome::Nothing, true, _) => state.phase = Phase::Open { until: state.not_before(now) },
-            (Outcome::Nothing, false, _) => {}
-            (Outcome::Answered, true, _) => {
+    fn apply(&self, state: &mut State, now: Instant) {
+        match (self.signal, self.probe, state.phase) {
+            (Signal::None, true, _) => state.phase = Phase::Open { until: state.not_before(now) },
+            (Signal::None, false, _) => {}
+            (Signal::Success, true, _) => {
                 *state = State::default();
                 info!(instance = self.instance.as_str(), "an instance answers again");
             }
-            (Outcome::Failed, true, _) => state.open(&self.instance, now),
-            (outcome, false, Phase::Closed) => {
-                if state.count(now, outcome == Outcome::Answered, self.failures_max) {
+            (Signal::Failure, true, _) => state.open(&self.instance, now),
+            (signal, false, Phase::Closed) => {
+                if state.count(now, signal == Signal::Success, self.failures_max) {
                     state.open(&self.instance, now);
                 }
             }
-            // A call from before it opened tells nothing new, but for a longer wait.
-            (Outcome::Failed, false, Phase::Open { until }) => {
+            // A call from before the breaker opened changes nothing, unless it asks for a longer pause.
+            (Signal::Failure, false, Phase::Open { until }) => {
                 state.phase = Phase::Open { until: state.not_before(until) };
             }
-            (Outcome::Failed, false, Phase::Probing) | (Outcome::Answered, false, _) => {}
+            (Signal::Failure, false, Phase::Probing) | (Signal::Success, false, _) => {}
         }
     }
 }
 
 impl State {
-    /// Counts a call, and says whether the circuit must open.
+    /// Counts a call. Returns whether the breaker must open.
     fn count(&mut self, now: Instant, answered: bool, failures_max: u32) -> bool {
         self.in_a_row = if answered { 0 } else { self.in_a_row + 1 };
         self.recent.count(now, answered);
@@ -268,14 +228,14 @@ impl State {
         self.in_a_row >= failures_max || (answered + failed >= CALLS_MIN && answered < failed)
     }
 
-    /// `until`, or later when Hypersender asked for that.
+    /// `until`, or a later instant if Hypersender asked for a longer pause.
     fn not_before(&self, until: Instant) -> Instant {
         self.asked_until.map_or(until, |asked| asked.max(until))
     }
 
     fn open(&mut self, instance: &Instance, now: Instant) {
         let time = self.open_next;
-        // Hypersender knows better than this guess, when it asks for longer.
+        // The doubled time is a guess. Hypersender's own hint is better when it is longer.
         let until = self.not_before(now + time);
         let wait = until - now;
         warn!(instance = instance.as_str(), time = ?wait, "an instance keeps failing and is left alone");
@@ -283,7 +243,7 @@ impl State {
     }
 }
 
-/// Calls of the last [`WINDOW`] seconds, in slots of one.
+/// The calls of the last [`WINDOW`] seconds, in slots of one second.
 #[derive(Debug, Default)]
 struct Window {
     start: Option<Instant>,

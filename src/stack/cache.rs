@@ -1,7 +1,11 @@
-//! [`PictureCache`]: what Hypersender said, for as long as it is worth something.
+//! [`PictureCache`]: Hypersender's answers, for as long as they are useful.
 //!
-//! Failures never are stored: a broken upstream must be asked again. Map guards live in this file's own functions and
-//! are gone when they return.
+//! Failures are never stored, because a broken upstream must be asked again. Guards of the map live only in
+//! the functions of this file and are gone when they return.
+//!
+//! moka is not used, nor is lru: a later answer changes a stored one in place under the lock of its shard, a
+//! rejected token hides everything stored with it at once, and a hit only sets a mark. The bench "eviction"
+//! compares the three.
 
 mod cooldown;
 mod eviction;
@@ -14,13 +18,14 @@ use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use dashmap::{DashMap, Entry as Place};
+use dashmap::{DashMap, Entry as MapEntry};
+use parking_lot::Mutex;
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 pub use self::{cooldown::CoolDowns, fill::Fill, serve::Serve};
@@ -34,22 +39,22 @@ use crate::{
     telemetry::LookupMetrics as Metrics,
 };
 
-/// What the cache keeps, and for how long.
+/// The bounds of the cache, and the lifetimes in it.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Longest lifetime of a link.
+    /// The longest lifetime of a link.
     pub ttl: Duration,
-    /// Lifetime of an absent picture.
+    /// The lifetime of an absent picture.
     pub absent_ttl: Duration,
-    /// Most entries; 0 stores nothing.
+    /// The most entries; 0 stores nothing.
     pub entries: usize,
-    /// Most bytes of memory, as estimated by [`entry_bytes`].
+    /// The most bytes of memory, as estimated by `entry_bytes`.
     pub bytes: usize,
-    /// How far beyond its lifetime an answer is handed out while it is renewed.
+    /// How long after the end of its lifetime an answer is handed out while it is renewed in the background.
     pub stale_while_revalidate: Duration,
-    /// How far beyond its lifetime an answer is handed out when the fetch fails.
+    /// How long after the end of its lifetime an answer is handed out when the fetch fails.
     pub stale_if_error: Duration,
-    /// A key that has something to hand out is not fetched again within this time.
+    /// A key with an answer to hand out is not fetched again within this time.
     pub refresh_floor: Duration,
     /// A link stops being fresh this long before it expires.
     pub link_margin: Duration,
@@ -71,13 +76,14 @@ impl Default for Settings {
     }
 }
 
-/// Stored answers by key, bounded in number and bytes; hits take no lock but that of one part of the map, shared.
+/// Stored answers by key, bounded in number and bytes. A hit takes only the shared lock of one shard of the
+/// map.
 ///
-/// Keys are held as keyed 128-bit hashes, fresh for each process: two keys fall together less likely than memory fails,
-/// nobody outside can make them, and no phone number stays in memory.
+/// Keys are stored as 128-bit hashes with a key that is new in each process. A collision is less likely than
+/// a fault of the memory, callers cannot cause one, and no phone number stays in memory.
 #[derive(Debug)]
 pub struct PictureCache {
-    // In blocks of their own, since half the places of the map are empty.
+    // Boxed, because half the buckets of the map are empty.
     map: DashMap<Digest, Box<Slot>, BuildHasherDefault<DigestHasher>>,
     order: Mutex<Sieve>,
     bytes: AtomicUsize,
@@ -91,7 +97,7 @@ pub struct PictureCache {
 struct Slot {
     entry: Entry,
     standing: Row,
-    /// Whether it was hit since eviction last looked at it.
+    /// Whether the entry was hit since eviction last looked at it.
     hit: AtomicBool,
 }
 
@@ -110,7 +116,7 @@ impl PictureCache {
         }
     }
 
-    /// How many answers are stored.
+    /// The number of stored answers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
@@ -122,7 +128,7 @@ impl PictureCache {
         self.map.is_empty()
     }
 
-    /// How many bytes the stored answers take, by the estimate of [`entry_bytes`].
+    /// The bytes that the stored answers take, as estimated by `entry_bytes`.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
@@ -130,24 +136,24 @@ impl PictureCache {
 
     fn get(&self, key: &Key) -> Option<Entry> {
         let slot = self.map.get(&self.digest(key)).filter(|slot| !slot.standing.is_revoked())?;
-        // A store to a line that all cores read would cost each of them; mostly it is set already.
+        // A store would invalidate the cache line on all cores, and the mark is mostly set already.
         if !slot.hit.load(Relaxed) {
             slot.hit.store(true, Relaxed);
         }
         Some(slot.entry.clone())
     }
 
-    /// Puts everything that is stored under `scope` out of reach, until Hypersender answers it again.
+    /// Hides everything that is stored under `scope`, until Hypersender answers for the scope again.
     fn revoke(&self, scope: &Scope) {
         self.standing.revoke(scope);
     }
 
-    /// Stores what `answer` makes of the entry that is there, and returns the result.
+    /// Stores the entry that `answer` makes of the stored one, and returns it.
     fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
         let digest = self.digest(key);
         let (entry, is_new) = match self.map.entry(digest) {
-            Place::Occupied(mut place) => {
-                let slot = place.get_mut();
+            MapEntry::Occupied(mut occupied) => {
+                let slot = occupied.get_mut();
                 slot.standing.restore();
                 let before = entry_bytes(&slot.entry);
                 let previous = Some(slot.entry.clone());
@@ -156,14 +162,14 @@ impl PictureCache {
                 self.bytes.fetch_sub(before, Relaxed);
                 (slot.entry.clone(), false)
             }
-            Place::Vacant(place) => {
+            MapEntry::Vacant(vacant) => {
                 let entry = Entry::settle(None, answer, spread, &self.settings);
                 let (standing, is_new) = self.standing.of(&key.scope);
                 standing.restore();
                 let row_bytes = if is_new { Standing::ROW_BYTES } else { 0 };
                 self.bytes.fetch_add(entry_bytes(&entry) + row_bytes, Relaxed);
                 let slot = Slot { entry: entry.clone(), standing, hit: AtomicBool::new(false) };
-                place.insert(Box::new(slot));
+                vacant.insert(Box::new(slot));
                 (entry, true)
             }
         };
@@ -171,10 +177,10 @@ impl PictureCache {
         entry
     }
 
-    /// Queues what is new and lets go of what is too much. Each step of the hand looks at one entry.
+    /// Queues the new entry and evicts entries until the bounds are met. Each step of the hand looks at one
+    /// entry.
     fn keep_within_bounds(&self, new: Option<Digest>) {
-        // The queue is whole after any panic: the calls below do not panic between its changes.
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut order = self.order.lock();
         if let Some(digest) = new {
             order.push(digest);
         }
@@ -204,12 +210,14 @@ impl PictureCache {
     }
 }
 
-/// What an entry takes of memory: its blocks and its places in the map and the queue, and an eighth that lies fallow
-/// between blocks as entries come and go. The bench "memory" holds it against what is resident.
+/// An estimate of the memory for an entry: its allocations, its buckets in the map and the queue, and an
+/// eighth for the fragmentation that grows as entries come and go. The bench "memory" compares it with the
+/// resident memory.
 #[must_use]
 fn entry_bytes(entry: &Entry) -> usize {
-    /// In the map (key, slot, control byte) right after it has grown, when 7 places in 16 are taken, and in the queue.
-    const PLACES: usize = (size_of::<Digest>() + size_of::<Box<Slot>>() + 1) * 16 / 7 + 24;
+    /// The bucket in the map (key, pointer, control byte) right after the map has grown, when 7 of 16 buckets
+    /// are taken, and the node in the queue.
+    const BUCKETS: usize = (size_of::<Digest>() + size_of::<Box<Slot>>() + 1) * 16 / 7 + 24;
     /// Allocators round up, and some put a word before each block.
     const fn block(bytes: usize) -> usize {
         (bytes + 8).next_multiple_of(16)
@@ -219,10 +227,10 @@ fn entry_bytes(entry: &Entry) -> usize {
         Finding::Absent(_) | Finding::NotFound(_) => 0,
     };
     let since = entry.since.as_ref().map_or(0, |since| block(size_of::<Since>()) + link(&since.finding));
-    (PLACES + block(size_of::<Slot>()) + link(&entry.finding) + since) * 9 / 8
+    (BUCKETS + block(size_of::<Slot>()) + link(&entry.finding) + since) * 9 / 8
 }
 
-/// Makes digests of keys, by a key of its own that is drawn for each process. `Debug` hides it.
+/// Makes digests of keys, with a random key that each process draws. `Debug` hides it.
 struct KeyHasher(SipHasher13);
 
 impl fmt::Debug for KeyHasher {
@@ -231,7 +239,7 @@ impl fmt::Debug for KeyHasher {
     }
 }
 
-/// Digests are hashes already.
+/// The hasher of the map. A digest is a hash already.
 #[derive(Debug, Default)]
 struct DigestHasher(u64);
 
@@ -244,7 +252,7 @@ impl Hasher for DigestHasher {
         unreachable!("a digest hashes as two numbers");
     }
 
-    /// Either half does: the last one it is.
+    /// Either half will do, so the last one is used.
     fn write_u64(&mut self, half: u64) {
         self.0 = half;
     }

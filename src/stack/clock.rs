@@ -1,4 +1,4 @@
-//! [`Clock`]: where the stack reads the time.
+//! [`Clock`]: the only source of time in the stack.
 
 use std::time::SystemTime;
 
@@ -23,14 +23,14 @@ impl Clock {
         Self(Wall::System)
     }
 
-    /// A wall clock that shows `wall` now and from here on follows tokio's clock, so that a test that stops the one
+    /// A wall clock that shows `wall` now and then follows tokio's clock. A test that stops tokio's clock
     /// stops both.
     #[must_use]
     pub fn following_tokio(wall: SystemTime) -> Self {
         Self(Wall::Follows { wall, instant: Instant::now() })
     }
 
-    /// This moment.
+    /// The current moment on both clocks.
     #[must_use]
     pub fn now(&self) -> Now {
         let instant = Instant::now();

@@ -1,29 +1,27 @@
-//! [`ConcurrencyLimit`]: how many attempts are on the wire, in all and for one instance; none that nobody waits for.
+//! [`ConcurrencyLimit`]: how many attempts may be on the wire, in all and for one instance. No attempt is
+//! made that nobody waits for.
 //!
-//! Half of them at most are one instance's: one that hangs leaves the other half to its neighbours.
+//! One instance gets at most half of the permits, so that an instance that hangs leaves the other half to its
+//! neighbours.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::{
+    ask::{Ask, LookupService},
     keyed::{Idle, Keyed},
-    upstream::TIME_LEFT_MIN,
 };
 use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
 
 /// How many attempts may be on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// In all, at least 1; one instance gets half of them, and never less than 1.
+    /// The number in all, at least 1. One instance gets half of it, and never less than 1.
     pub attempts: usize,
 }
 
@@ -33,42 +31,42 @@ impl Default for Settings {
     }
 }
 
-/// Places for attempts, around a service that makes one.
+/// The layer that gives a permit to each attempt.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit<S> {
-    instances: Arc<Keyed<Instance, Places>>,
+    instances: Arc<Keyed<Instance, Permits>>,
     all: Arc<Semaphore>,
     settings: Settings,
-    ask: S,
+    inner: S,
 }
 
 #[derive(Debug)]
-struct Places {
+struct Permits {
     free: Arc<Semaphore>,
     all: usize,
 }
 
-impl Idle for Places {
+impl Idle for Permits {
     fn is_idle(&self, _: Instant) -> bool {
         self.free.available_permits() == self.all
     }
 }
 
 impl<S> ConcurrencyLimit<S> {
-    /// Asks through `ask` as often at a time as `settings` allow.
-    pub fn new(settings: Settings, ask: S) -> Self {
+    /// Asks through `inner`, at most as often at a time as `settings` allow.
+    pub fn new(settings: Settings, inner: S) -> Self {
         let all = Arc::new(Semaphore::new(settings.attempts));
-        Self { instances: Arc::new(Keyed::new()), all, settings, ask }
+        Self { instances: Arc::new(Keyed::new()), all, settings, inner }
     }
 
-    /// A place of the instance first: whoever waits for that must not hold one of all.
-    async fn places(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
+    /// Takes a permit of the instance first, so that a call which waits for it does not hold one of all.
+    async fn permits(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
         let half = (self.settings.attempts / 2).max(1);
-        let new = || Places { free: Arc::new(Semaphore::new(half)), all: half };
+        let new = || Permits { free: Arc::new(Semaphore::new(half)), all: half };
         let own = self.instances.of(&lookup.key.scope.instance, new)?;
         if lookup.purpose == Purpose::Refresh {
-            let place = |places: &Arc<Semaphore>| places.clone().try_acquire_owned();
-            return match (place(&own.free), place(&self.all)) {
+            let permit = |permits: &Arc<Semaphore>| permits.clone().try_acquire_owned();
+            return match (permit(&own.free), permit(&self.all)) {
                 (Ok(own), Ok(one)) => Ok([own, one]),
                 _ => Err(LookupError::Overloaded),
             };
@@ -76,42 +74,27 @@ impl<S> ConcurrencyLimit<S> {
         let both = async {
             let own = own.free.clone().acquire_owned().await;
             let one = self.all.clone().acquire_owned().await;
-            [own, one].map(|place| place.expect("these semaphores are never closed"))
+            [own, one].map(|permit| permit.expect("these semaphores are never closed"))
         };
         tokio::pin!(both);
-        // The deadline moves as callers join and leave.
+        // The deadline moves as callers join and leave, so it is read again after each wait.
         while let Some(latest) = lookup.deadline.latest().filter(|latest| *latest > Instant::now()) {
-            if let Ok(places) = timeout_at(latest, &mut both).await {
-                return Ok(places);
+            if let Ok(permits) = timeout_at(latest, &mut both).await {
+                return Ok(permits);
             }
         }
         Err(LookupError::DeadlineExceeded)
     }
 }
 
-impl<S> Service<Lookup> for ConcurrencyLimit<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let _places = this.places(&lookup).await?;
-            // Asked at the last moment: the time may have run out, or all have left, while the attempt waited.
-            let left = lookup.deadline.latest();
-            if left.is_none_or(|at| at < Instant::now() + TIME_LEFT_MIN) {
-                return Err(LookupError::DeadlineExceeded);
-            }
-            this.ask.oneshot(lookup).await
-        })
+impl<S: LookupService> Ask for ConcurrencyLimit<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
+        let _permits = self.permits(&lookup).await?;
+        // Checked at the last moment: the time may have run out, or all callers may have left, while the
+        // attempt waited.
+        if !lookup.deadline.leaves_time_at(Instant::now()) {
+            return Err(LookupError::DeadlineExceeded);
+        }
+        self.inner.oneshot(lookup).await
     }
 }

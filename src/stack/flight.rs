@@ -1,7 +1,9 @@
 //! [`Flight`]: concurrent look-ups of one key share one fetch.
 //!
-//! The work belongs to no caller: it runs in a task of its own, and whoever cancels leaves the others as they were. What
-//! the fetch does with its answer (store it) is done inside it, so that it is done when the flight is removed.
+//! The fetch belongs to no caller. It runs in a task of its own, so a caller that cancels does not disturb
+//! the others. The answer is stored inside the fetch, and so before the flight is removed.
+//!
+//! tower-resilience's coalescing is not used: there, all waiters fail when the first caller cancels.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -9,31 +11,31 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::error;
 
-use super::upstream::TIME_LEFT_MIN;
+use super::ask::{Ask, LookupService};
 use crate::{
     domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, Waiting},
     telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
 };
 
-/// No flight lasts longer, whoever waits: three attempts of 6 s do not fit, but two and a turn of the limits do.
+/// No flight lasts longer, however long its callers would wait. Two attempts of 6 s and a turn of the limits
+/// fit into it; three attempts do not.
 pub const LIFE_MAX: Duration = Duration::from_secs(15);
 
 type Outcome = Result<Answer, LookupError>;
 
-/// One fetch at a time for each key, around a service that fetches.
+/// The layer that makes one fetch at a time for each key.
 #[derive(Clone, Debug)]
 pub struct Flight<S> {
     flights: Arc<Flights>,
@@ -49,10 +51,11 @@ struct Flights {
     metrics: Arc<Metrics>,
 }
 
-/// A caller's place in a flight: where the outcome will be, that it is waited for, and whether another started it.
+/// A caller's seat in a flight: the channel of the outcome, the guard that counts it as waiting, and whether
+/// another caller had started the flight.
 type Seat = (watch::Receiver<Option<Outcome>>, Waiting, bool);
 
-/// What a caller needs to wait for a flight.
+/// The parts of a flight that a caller needs to wait for it.
 #[derive(Clone, Debug)]
 struct Joined {
     outcome: watch::Receiver<Option<Outcome>>,
@@ -61,25 +64,15 @@ struct Joined {
     starter: CallLink,
 }
 
-impl<S> Flight<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    /// At most `max` fetches at a time through `fetch`; further ones are refused with [`LookupError::Overloaded`].
+impl<S: LookupService> Flight<S> {
+    /// Makes at most `max` fetches at a time through `fetch`. Further ones fail with
+    /// [`LookupError::Overloaded`].
     pub fn new(max: usize, metrics: Arc<Metrics>, fetch: S) -> Self {
         let flights = Flights { by_key: DashMap::new(), count: AtomicUsize::new(0), max, metrics };
         Self { flights: Arc::new(flights), fetch }
     }
 
-    async fn fly(self, lookup: Lookup) -> Outcome {
-        match self.clone().join(lookup.clone()).await {
-            (Err(error), true) if gave_up_too_early(&error, &lookup) => self.join(lookup).await.0,
-            (outcome, _) => outcome,
-        }
-    }
-
-    /// The outcome, and whether the flight was another's.
+    /// Waits for the outcome. Returns it, and whether another caller had started the flight.
     async fn join(self, lookup: Lookup) -> (Outcome, bool) {
         let until = lookup.deadline.latest().unwrap_or_else(Instant::now);
         let (mut outcome, _waiting, collapsed) = match self.board(lookup, until) {
@@ -94,18 +87,19 @@ where
         (mark(outcome, collapsed), collapsed)
     }
 
-    /// Joins the flight that is in progress, or starts one.
+    /// Takes a seat in the flight of the key, and starts the flight if there is none.
     fn board(&self, lookup: Lookup, until: Instant) -> Result<Seat, LookupError> {
-        let place = match self.flights.by_key.entry(lookup.key.clone()) {
-            // The flight renews the entry as well, and a refresh must not keep it going when all others have left.
+        let entry = match self.flights.by_key.entry(lookup.key.clone()) {
+            // The flight in progress renews the entry as well. A refresh that joined would keep it going
+            // after all callers had left.
             Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
-            Entry::Occupied(place) => {
-                let Joined { outcome, deadline, starter } = place.get().clone();
+            Entry::Occupied(entry) => {
+                let Joined { outcome, deadline, starter } = entry.get().clone();
                 self.flights.metrics.collapsed();
                 starter.follow();
                 return Ok((outcome, deadline.wait_until(until), true));
             }
-            Entry::Vacant(place) => place,
+            Entry::Vacant(entry) => entry,
         };
         if self.flights.count.fetch_add(1, Relaxed) >= self.flights.max {
             self.flights.count.fetch_sub(1, Relaxed);
@@ -116,20 +110,17 @@ where
         let deadline = Deadline::shared(Instant::now() + LIFE_MAX);
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
         let starter = CallLink::here();
-        place.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
+        entry.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
         let waiting = deadline.wait_until(until);
         tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, landing)));
         Ok((outcome, waiting, false))
     }
 }
 
-/// The fetch, within the life of a flight; a panic in it is an outcome too.
-async fn run<S>(fetch: S, lookup: Lookup, deadline: Deadline, landing: Landing)
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Send,
-{
+/// Runs the fetch for at most the life of a flight. A panic in it becomes an outcome.
+async fn run(fetch: impl LookupService, lookup: Lookup, deadline: Deadline, landing: Landing) {
     let limit = Instant::now() + LIFE_MAX;
-    // A refresh has no waiter that would keep its flight going.
+    // A refresh has no caller that would keep its flight going, so it waits for itself.
     let _refresh = (lookup.purpose == Purpose::Refresh).then(|| deadline.wait_until(limit));
     let name = KeyName::from(&lookup.key);
     let work = fetch.oneshot(Lookup { deadline, ..lookup });
@@ -151,18 +142,15 @@ fn mark(outcome: Outcome, collapsed: bool) -> Outcome {
     })
 }
 
-/// Whether a flight that others had started ended for lack of time, of a turn or of a place on the wire that this caller
-/// would have waited for.
+/// Whether a flight of other callers ended for lack of time, of a turn or of a permit, and this caller has
+/// the time to wait for them.
 fn gave_up_too_early(error: &LookupError, lookup: &Lookup) -> bool {
-    let turn = match error {
-        LookupError::RateLimited { wait } => Instant::now() + *wait,
-        LookupError::DeadlineExceeded | LookupError::Overloaded => Instant::now(),
-        _ => return false,
-    };
-    lookup.deadline.latest().is_some_and(|deadline| turn + TIME_LEFT_MIN < deadline)
+    let restart = error.restart_after().map(|wait| Instant::now() + wait);
+    restart.is_some_and(|restart| lookup.deadline.leaves_time_at(restart))
 }
 
-/// Ends a flight: removes it, then tells its waiters. Dropped without an outcome, it still removes it.
+/// Ends a flight: removes it, then sends the outcome to its waiters. If it is dropped without an outcome, it
+/// only removes the flight.
 struct Landing {
     flights: Arc<Flights>,
     key: Key,
@@ -191,20 +179,11 @@ impl Drop for Landing {
     }
 }
 
-impl<S> Service<Lookup> for Flight<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Outcome>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        Box::pin(self.clone().fly(lookup))
+impl<S: LookupService> Ask for Flight<S> {
+    async fn ask(self, lookup: Lookup) -> Outcome {
+        match self.clone().join(lookup.clone()).await {
+            (Err(error), true) if gave_up_too_early(&error, &lookup) => self.join(lookup).await.0,
+            (outcome, _) => outcome,
+        }
     }
 }

@@ -1,31 +1,32 @@
-//! [`Keyed`]: state that a layer keeps for each instance or key, bounded because callers choose the names.
+//! [`Keyed`]: the state that a layer keeps for each instance or key. It is bounded, because callers choose
+//! the names.
 
-use std::{
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{hash::Hash, sync::Arc};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::domain::LookupError;
 
-/// States by name; one that is idle, which is to say no different from a new one, may be dropped.
+/// States by name. An idle state is no different from a new one, so it may be dropped.
 #[derive(Debug)]
 pub struct Keyed<K: Eq + Hash, T> {
     states: DashMap<K, Arc<T>>,
     swept: Mutex<Instant>,
 }
 
-/// State that can tell whether it would be missed.
+/// A state that knows whether it can be dropped.
 pub trait Idle {
     /// Whether a new state would behave the same from `now` on.
     fn is_idle(&self, now: Instant) -> bool;
 }
 
-/// Far above the instances that one service is set up for; 10,000 states take a few megabytes.
+/// The most states. It is far above the number of instances of one service; 10,000 states take a few
+/// megabytes.
 const STATES_MAX: usize = 10_000;
-/// A sweep looks at every state, so it must not be what each call of a flood of new names pays for.
+/// The least time between two sweeps. A sweep visits every state, and a flood of new names must not cause one
+/// for each call.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
@@ -42,7 +43,7 @@ impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
     ///
     /// # Errors
     ///
-    /// [`LookupError::Overloaded`] when there are too many, none of them idle.
+    /// [`LookupError::Overloaded`] when there are too many states and none of them is idle.
     pub fn of(&self, key: &K, new: impl FnOnce() -> T) -> Result<Arc<T>, LookupError> {
         if let Some(state) = self.get(key) {
             return Ok(state);
@@ -58,12 +59,12 @@ impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
 
     fn sweep(&self) {
         let now = Instant::now();
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut swept = self.swept.lock();
         if now.duration_since(*swept) < SWEEP_PAUSE {
             return;
         }
         *swept = now;
-        // A state that somebody holds is in use, however idle it looks.
+        // A state that a call holds is in use, even if it looks idle.
         self.states.retain(|_, state| Arc::strong_count(state) > 1 || !state.is_idle(now));
     }
 }

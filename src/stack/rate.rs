@@ -1,22 +1,22 @@
-//! [`RateLimit`]: how fast one instance may be asked, so that its WhatsApp number is not banned for bulk look-ups.
+//! [`RateLimit`]: how fast one instance may be asked, so that its WhatsApp number is not banned for bulk
+//! look-ups.
 //!
-//! It reserves: a caller either gets a turn that comes in time, and waits for it, or is told at once how long it would
-//! have been. The limit is that of this process; each replica has its own.
+//! It reserves turns: a call gets a turn that comes in time and waits for it, or is refused at once with the
+//! time until the next free turn. The limit holds for this process; each replica has its own.
+//!
+//! governor is not used: it reserves no turns, cannot pause an instance after a 429, and does not run on
+//! tokio's clock.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tracing::warn;
 
 use super::{
+    ask::{Ask, LookupService},
     keyed::{Idle, Keyed},
-    upstream::TIME_LEFT_MIN,
 };
 use crate::{
     domain::{Answer, Instance, Lookup, LookupError, Purpose},
@@ -26,9 +26,9 @@ use crate::{
 /// How fast an instance may be asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Attempts a second, for each instance; 0 switches the limit off.
+    /// Attempts per second for each instance; 0 switches the limit off.
     pub per_second: f64,
-    /// Attempts at once after a pause; 0 switches the limit off.
+    /// Attempts at once after a quiet time; 0 switches the limit off.
     pub burst: u32,
 }
 
@@ -38,52 +38,31 @@ impl Default for Settings {
     }
 }
 
-/// The slowest rate above none, so that no instant is out of a clock's range: a turn a day.
+/// The slowest rate is one turn a day, so that every instant stays in the range of the clock.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// The pause after a 429 that names none: this, doubling with each further one ...
+/// The pause after a 429 without a hint. It doubles with each further 429 ...
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// ... up to this.
+/// ... up to this length.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Turns for each instance, around a service that asks. Hits and joined flights never come here.
+/// The layer with a rate limit for each instance. Hits and callers that join a flight do not reach it.
 #[derive(Clone, Debug)]
 pub struct RateLimit<S> {
     instances: Arc<Keyed<Instance, Turns>>,
     settings: Settings,
     metrics: Arc<Metrics>,
-    ask: S,
+    inner: S,
 }
 
 impl<S> RateLimit<S> {
-    /// Asks through `ask` no faster than `settings` allow.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, ask: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, metrics, ask }
+    /// Asks through `inner` no faster than `settings` allow.
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, inner: S) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings, metrics, inner }
     }
 }
 
-impl<S> Service<Lookup> for RateLimit<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        Box::pin(self.clone().in_turn(lookup))
-    }
-}
-
-impl<S> RateLimit<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError>,
-{
-    async fn in_turn(self, lookup: Lookup) -> Result<Answer, LookupError> {
+impl<S: LookupService> Ask for RateLimit<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let new = || Turns::new(self.settings, Instant::now());
         let turns = self.instances.of(&lookup.key.scope.instance, new)?;
         loop {
@@ -91,29 +70,29 @@ where
             let latest = match lookup.purpose {
                 Purpose::Refresh => now,
                 Purpose::Caller => {
-                    let latest = lookup.deadline.latest().map(|latest| latest - TIME_LEFT_MIN);
+                    let latest = lookup.deadline.latest_start();
                     latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)?
                 }
             };
-            let turn = turns.lock().turn(now, latest);
+            let turn = turns.0.lock().turn(now, latest);
             let turn = turn.map_err(|wait| {
                 self.metrics.refused(lookup.purpose);
                 LookupError::RateLimited { wait }
             })?;
-            // The timer counts milliseconds and rounds up: a turn that is now would come one too late.
+            // The timer rounds up to the next millisecond, so a turn that is free now must not wait for it.
             if turn <= now {
                 break;
             }
             sleep_until(turn).await;
-            // A pause that began meanwhile holds for those who waited, too.
-            if turns.lock().paused_until <= Instant::now() {
+            // A pause that has begun during the wait holds for this call, too.
+            if turns.0.lock().paused_until <= Instant::now() {
                 break;
             }
         }
         let instance = lookup.key.scope.instance.clone();
-        match self.ask.oneshot(lookup).await {
+        match self.inner.oneshot(lookup).await {
             Err(LookupError::UpstreamRateLimited { retry_after }) => {
-                let wait = turns.lock().pushed_back(Instant::now(), retry_after);
+                let wait = turns.0.lock().pushed_back(Instant::now(), retry_after);
                 warn!(
                     instance = instance.as_str(),
                     ?wait,
@@ -122,8 +101,8 @@ where
                 Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) })
             }
             answered => {
-                if !matches!(&answered, Err(error) if error.is_own_refusal()) {
-                    turns.lock().pause_next = PAUSE_MIN;
+                if !answered.as_ref().is_err_and(|error| error.handling().is_own_refusal) {
+                    turns.0.lock().pause_next = PAUSE_MIN;
                 }
                 answered
             }
@@ -138,29 +117,26 @@ impl Turns {
     fn new(settings: Settings, now: Instant) -> Self {
         Self(Mutex::new(Gcra::new(settings, now)))
     }
-
-    fn lock(&self) -> MutexGuard<'_, Gcra> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Idle for Turns {
     fn is_idle(&self, now: Instant) -> bool {
-        let turns = self.lock();
-        // Refusals are not held against an instance for ever, or made-up names would fill the room for good.
+        let turns = self.0.lock();
+        // Refusals are forgotten after a while. Otherwise names that callers invent would fill the table for
+        // ever.
         let forgiven = turns.pause_next == PAUSE_MIN || turns.paused_until + PAUSE_MAX <= now;
         turns.free_at <= now && turns.paused_until <= now && forgiven
     }
 }
 
-/// The generic cell rate algorithm (ITU-T I.371), extended by a pause: one instant says how far turns are given away.
+/// The generic cell rate algorithm (ITU-T I.371), extended by a pause. One instant records which turns are
+/// taken.
 #[derive(Debug)]
 struct Gcra {
     interval: Duration,
-    /// How far ahead of their even spacing turns may be taken: the burst, less the turn itself.
+    /// How far ahead of their even spacing turns may be taken: the burst without the turn itself.
     slack: Duration,
-    /// When all turns given away would be over if they were evenly spaced.
+    /// The end of all reserved turns, if they were evenly spaced.
     free_at: Instant,
     paused_until: Instant,
     pause_next: Duration,
@@ -183,7 +159,8 @@ impl Gcra {
         }
     }
 
-    /// Books the next turn if it comes by `latest`, or says how long it would take, and books none.
+    /// Reserves the next turn if it comes by `latest`. Otherwise reserves none and returns the time until it
+    /// would come.
     fn turn(&mut self, now: Instant, latest: Instant) -> Result<Instant, Duration> {
         let free_at = self.free_at.max(now);
         let turn = free_at.checked_sub(self.slack).map_or(now, |turn| turn.max(now)).max(self.paused_until);
@@ -194,19 +171,19 @@ impl Gcra {
         Ok(turn)
     }
 
-    /// No turn before `until`, and no burst right after it.
+    /// Allows no turn before `until`, and no burst right after it.
     fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(until);
         self.free_at = self.free_at.max(until + self.slack);
     }
 
-    /// Pauses for as long as upstream asks, or for longer each time when it does not say.
+    /// Pauses for as long as Hypersender asks, or longer each time when it gives no hint.
     fn pushed_back(&mut self, now: Instant, asked: Option<Duration>) -> Duration {
         if self.paused_until <= now {
             self.pause(now + asked.unwrap_or(self.pause_next));
             self.pause_next = (self.pause_next * 2).min(PAUSE_MAX);
         } else {
-            // On the wire before the pause began: the same refusal, and not a further one.
+            // The request was on the wire before the pause began, so it belongs to the same refusal.
             self.pause(now + asked.unwrap_or_default());
         }
         self.paused_until - now

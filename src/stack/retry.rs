@@ -1,7 +1,7 @@
 //! [`Policy`]: when a fetch asks Hypersender again, and how long it waits before.
 //!
-//! The layer is tower's; which failures are worth another attempt stands with the errors, in `domain`. A retry never
-//! starts that could not end before the last waiter's deadline.
+//! The layer is tower's. Which errors are worth another attempt is decided in `domain`, next to the errors.
+//! No retry starts that could not end before the deadline of the last waiter.
 
 mod budget;
 
@@ -13,7 +13,7 @@ use tower::retry::budget::Budget;
 use tracing::debug;
 
 use self::budget::RetryBudget;
-use super::{clock::Clock, upstream::TIME_LEFT_MIN};
+use super::clock::Clock;
 use crate::{
     domain::{Again, Answer, Finding, Lookup, LookupError, Purpose},
     telemetry::{KeyName, LookupMetrics as Metrics},
@@ -21,12 +21,8 @@ use crate::{
 
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// A rate limit that lasts longer is the caller's to wait for, who is told how long.
-const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// The wait after a 429 that names none.
-const RATE_LIMIT_WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// How often to try.
+/// How often a fetch tries.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Attempts for each fetch, the first one included.
@@ -41,7 +37,7 @@ impl Default for Settings {
     }
 }
 
-/// The state of one fetch; tower clones a fresh one for each.
+/// The state of one fetch. tower clones a new one for each fetch.
 #[derive(Clone)]
 pub struct Policy {
     attempts: u32,
@@ -49,9 +45,9 @@ pub struct Policy {
     clock: Clock,
     metrics: Arc<Metrics>,
     tried: u32,
-    /// Whether a result that is worth one retry was there already.
+    /// Whether a result has been seen that is worth one retry only.
     tried_once: bool,
-    /// What is reported when the retry brings nothing better.
+    /// The result that is returned when the retry brings nothing better.
     earlier: Option<Result<Answer, LookupError>>,
 }
 
@@ -74,11 +70,11 @@ impl Policy {
     fn delay(&mut self, lookup: &Lookup, result: &Result<Answer, LookupError>) -> Option<Duration> {
         let again = match result {
             Ok(answer) => match &answer.finding {
-                // Some cache in between was old; the next answer may come from another one.
+                // A cache on the way was out of date. The next answer may come from another one.
                 Finding::Picture(link) if link.is_dead(self.clock.now().wall) => Again::Once,
-                _ => Again::No,
+                Finding::Picture(_) | Finding::Absent(_) | Finding::NotFound(_) => Again::No,
             },
-            Err(error) => error.again(),
+            Err(error) => error.handling().again,
         };
         let worth = match again {
             Again::No => false,
@@ -89,22 +85,17 @@ impl Policy {
             return None;
         }
         let asked_for = match result {
-            Err(LookupError::UpstreamRateLimited { retry_after }) => {
-                let wait = retry_after.unwrap_or(RATE_LIMIT_WAIT_UNKNOWN);
-                (wait <= RATE_LIMIT_WAIT_MAX).then_some(wait)?
-            }
-            Err(LookupError::Unavailable { retry_after, .. }) => retry_after.unwrap_or_default(),
-            _ => Duration::ZERO,
+            Ok(_) => Duration::ZERO,
+            Err(error) => error.wait_before_retry()?,
         };
         let delay = asked_for + backoff(self.tried - 1);
-        let start = Instant::now() + delay;
-        let in_time = |deadline| start + TIME_LEFT_MIN <= deadline;
-        lookup.deadline.latest().is_some_and(in_time).then_some(delay)
+        lookup.deadline.leaves_time_at(Instant::now() + delay).then_some(delay)
     }
 }
 
-/// Full jitter: uniform from zero to a bound that doubles with each retry (AWS Architecture Blog, "Exponential Backoff
-/// And Jitter"). Fresh randomness for each call: tower's own generator is cloned with the policy and repeats itself.
+/// Full jitter: a random time between zero and a bound that doubles with each retry (AWS Architecture Blog,
+/// "Exponential Backoff And Jitter"). tower's own generator is not used: it is cloned with the policy and
+/// repeats its numbers.
 fn backoff(retries: u32) -> Duration {
     let bound = BACKOFF_MAX.min(BACKOFF_BASE.saturating_mul(2_u32.saturating_pow(retries)));
     rand::rng().random_range(Duration::ZERO..=bound)
@@ -115,22 +106,24 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
 
     fn retry(&mut self, lookup: &mut Lookup, result: &mut Result<Answer, LookupError>) -> Option<Sleep> {
         self.tried += 1;
-        let refused = matches!(result, Err(error) if error.is_own_refusal());
+        let refused = result.as_ref().is_err_and(|error| error.handling().is_own_refusal);
         if self.tried == 1 && !refused {
             self.budget.deposit();
         }
-        match (self.earlier.take(), &*result) {
-            // A refusal of a retry tells the caller nothing; what Hypersender said before does.
-            (Some(earlier), _) if refused => {
+        if let Some(earlier) = self.earlier.take() {
+            // The refusal of a retry is of no help to the caller, so the earlier result is returned.
+            if refused {
                 *result = earlier;
                 return None;
             }
-            // A link, even one that is dead, beats an error, unless that is a word about the request or the credential.
-            (Some(Ok(link)), Err(error)) if error.yields_to_stored_answer() => {
+            // A link, even a dead one, is better than an error, unless the error concerns the request or the
+            // credential.
+            if let (Ok(link), Err(error)) = (earlier, &*result)
+                && error.handling().yields_to_stored_answer
+            {
                 *result = Ok(link);
                 return None;
             }
-            _ => {}
         }
         let delay = self.delay(lookup, result)?;
         if !self.budget.withdraw() {

@@ -1,6 +1,6 @@
-//! [`Upstream`]: one call of Hypersender's REST API, and nothing around it.
+//! [`Upstream`]: one request to Hypersender's REST API, and nothing around it.
 //!
-//! No retries, no cache, no limits: those are layers above. Only this room calls Hypersender and reads its JSON.
+//! Retries, cache and limits are layers above. Only this room calls Hypersender and reads its JSON.
 
 mod failure;
 mod hosts;
@@ -39,13 +39,14 @@ use crate::{
 /// How Hypersender is asked.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bound of one attempt, from the connection to the last byte. The API may itself wait 5 s for a WhatsApp session.
+    /// The time-out of one attempt, from the connection to the last byte. The API itself may wait 5 s for a
+    /// WhatsApp session.
     pub attempt_timeout: Duration,
-    /// Hints of when to ask again are capped at this.
+    /// The longest wait that Hypersender may ask for. A longer hint is cut to it.
     pub retry_after_max: Duration,
-    /// Where links may lead.
+    /// The hosts that links may lead to.
     pub link_hosts: LinkHosts,
-    /// The way there; without one, Hypersender is asked directly.
+    /// The proxy to use; without one, Hypersender is asked directly.
     pub proxy: Option<Proxy>,
 }
 
@@ -60,9 +61,7 @@ impl Default for Settings {
     }
 }
 
-/// No attempt starts with less time than this left: it could not end in time, and the WhatsApp number would pay for it.
-pub const TIME_LEFT_MIN: Duration = Duration::from_millis(50);
-/// The documented answers have under 1 KiB; a longer body than this is no answer.
+/// The longest body that is read. The documented answers have less than 1 KiB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The REST API as a service: each call is one attempt.
@@ -76,11 +75,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Prepares to ask the API whose root (without the instance) is `base_url`; opens no connection.
+    /// Prepares requests to the API whose root, without the instance, is `base_url`. Opens no connection.
     ///
     /// # Errors
     ///
-    /// When the root is one of https and the machine's certificate store cannot be used.
+    /// When the root is an https URL and the machine's certificate store cannot be used.
     pub fn new(
         base_url: Url,
         settings: Settings,
@@ -137,7 +136,7 @@ impl Upstream {
         let (owner, now) = (lookup.credential.owner(), self.clock.now().wall);
         let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {
-            // The pause that follows is told once, for all that are turned away together.
+            // The pause that follows is logged once, for all requests that are turned away together.
             Err(failure @ LookupError::Blocked { .. }) => {
                 debug!(%key, instance, status, request, "upstream turns this machine's address away");
                 Err(failure)
@@ -160,7 +159,8 @@ impl Upstream {
         }
     }
 
-    /// Sends the request, and sends it again when Hypersender certainly did not process it. Both are one attempt.
+    /// Sends the request, and sends it again if Hypersender certainly did not process it. Both count as one
+    /// attempt.
     async fn send(&self, lookup: &Lookup, lease: &Lease<'_>) -> Result<Response, reqwest::Error> {
         let mut resent = 0;
         loop {
@@ -183,8 +183,8 @@ impl Upstream {
     }
 }
 
-/// Whether `url` may be asked in plain text: the token would be readable for everyone on the way, so on this machine
-/// alone.
+/// Whether `url` is on this machine, so that plain text is safe. Elsewhere, everyone on the way could read
+/// the token.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -195,7 +195,8 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// What the vendor's page asks for: without `Accept` a rejected token may be answered with a redirect to a login page.
+/// The headers that Hypersender's documentation asks for. Without `Accept`, a rejected token may be answered
+/// by a redirect to a login page.
 fn headers(lookup: &Lookup) -> HeaderMap {
     let json = HeaderValue::from_static("application/json");
     let mut headers = HeaderMap::from_iter([(ACCEPT, json.clone()), (CONTENT_TYPE, json)]);
@@ -207,7 +208,7 @@ fn headers(lookup: &Lookup) -> HeaderMap {
     headers
 }
 
-/// The body, or `None` when it is longer than `limit` bytes; what comes after them stays unread.
+/// The body, or `None` when it is longer than `limit` bytes. The rest is not read.
 async fn read_at_most(mut response: Response, limit: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {

@@ -1,8 +1,8 @@
-//! [`Metrics`]: what is counted, and the text in which it is told.
+//! [`Metrics`]: the counters of this process, and their text for scrapers.
 //!
-//! Whoever counts holds handles, made once: an event costs an atomic addition or two and builds no label. Every label
-//! has a closed set of values, all of which are there from the start, at zero. Instances, contacts and paths are named
-//! by callers and never are labels.
+//! Code that counts holds handles that were made once, so an event costs one or two atomic additions and
+//! builds no label. Every label has a closed set of values, all of which exist from the start, at zero.
+//! Instances, contacts and paths are chosen by callers, so they are never labels.
 
 mod calls;
 mod lookups;
@@ -15,19 +15,18 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub(super) use self::lookups::{ABANDONED, outcome};
 pub use self::{
     calls::{Call, Calls, Kind, Method},
     lookups::{Attempt, Lookups, Phase},
 };
 
-/// All that the process counts.
+/// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// What the layers between a caller and Hypersender count.
+    /// The metrics of the layers between a caller and Hypersender.
     pub lookups: Arc<Lookups>,
-    /// What the gRPC server counts.
+    /// The metrics of the gRPC server.
     pub calls: Arc<Calls>,
 }
 
@@ -36,12 +35,12 @@ pub struct Metrics {
 pub enum Form {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// Prometheus' own, 0.0.4.
+    /// Prometheus text format 0.0.4.
     Prometheus,
 }
 
 impl Form {
-    /// The form that a scraper with this `Accept` header takes.
+    /// The form that a scraper with this `Accept` header reads.
     #[must_use]
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
@@ -58,7 +57,7 @@ impl Form {
 }
 
 impl Metrics {
-    /// Counts calls of `methods` and all look-ups, from zero.
+    /// Metrics of the calls of `methods` and of all look-ups, from zero.
     #[must_use]
     pub fn new(methods: &[Method]) -> Self {
         let mut registry = Registry::default();
@@ -70,11 +69,11 @@ impl Metrics {
         Self { registry, lookups, calls }
     }
 
-    /// Everything counted so far.
+    /// The text with the current values.
     #[must_use]
     pub fn text(&self, form: Form) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail, and no metric here refuses to be written.
+        // Writing to a string does not fail, and neither does the encoding of these metrics.
         let _ = encode(&mut text, &self.registry);
         match form {
             Form::OpenMetrics => text,
@@ -83,7 +82,8 @@ impl Metrics {
     }
 }
 
-/// The same in Prometheus' own form, which describes a counter by the name its sample has, and knows no end mark.
+/// The same text in the Prometheus format, which describes a counter under the name of its sample and has no
+/// end mark.
 fn without_open_metrics(text: &str) -> String {
     let describes = |line: &str, kind: &str| {
         let words = line.strip_prefix("# ")?.strip_prefix(kind)?.strip_prefix(' ')?;
@@ -109,7 +109,7 @@ fn without_open_metrics(text: &str) -> String {
 /// A counter for each value of one label.
 type CounterByLabel = Family<[(&'static str, &'static str); 1], Counter>;
 
-/// Registers a counter for each of `values`; `name` is without the `_total` that the text adds.
+/// Registers a counter for each of `values`. `name` lacks the suffix `_total`, which the encoder adds.
 fn counters<const N: usize>(
     registry: &mut Registry,
     (name, help): (&str, &str),

@@ -1,13 +1,16 @@
-//! [`Traces`]: the spans of calls and of attempts, sent to an OpenTelemetry collector by OTLP over gRPC or HTTP.
+//! [`Traces`]: the spans of calls and of attempts, sent to an OpenTelemetry collector by OTLP over gRPC or
+//! HTTP.
 //!
-//! Made by OpenTelemetry's own interface and not from spans of `tracing`: no log event can get into a trace and no span
-//! into a log line, no subscriber is there that every event would have to ask, and one dependency less is needed. Which
-//! call a piece of work belongs to is told by OpenTelemetry's `Context`, set while the call's future is polled; what
-//! goes on in a task of its own takes it along by [`in_this_call`]. Where there is no call that is traced, nothing is.
+//! The spans are made with OpenTelemetry's own API and not from spans of `tracing`. So no log event can get
+//! into a trace and no span into a log line, no subscriber is asked for each event, and one dependency less
+//! is needed. OpenTelemetry's `Context` records which call a piece of work belongs to. It is set while the
+//! future of the call is polled, and [`in_this_call`] carries it into other tasks. Work outside a traced call
+//! makes no span.
 //!
-//! Names are those of OpenTelemetry's semantic conventions 1.45, our own begin with `hypersender.`. No attribute holds
-//! what a caller names or what upstream writes: values come from closed sets, except upstream's address and its id of a
-//! request. Upstream is not told of the trace: it gets the headers that its page lists, and no others.
+//! Names follow OpenTelemetry's semantic conventions 1.45; our own begin with `hypersender.`. No attribute
+//! holds a name that a caller chose or a text of Hypersender's: values come from closed sets, except
+//! Hypersender's address and its id of a request. Hypersender does not get the trace context, because it gets
+//! no headers except those of its documentation.
 
 mod attempt;
 mod call;
@@ -37,24 +40,24 @@ pub use self::{
 };
 use super::{chain, metrics::Method};
 
-/// Where spans go. How much one may hold, the SDK reads from its own variables.
+/// Where spans are sent. The SDK reads the limits of a span from its own variables.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The collector; `http` or `https`. With HTTP, the whole path that is asked.
+    /// The collector, with scheme `http` or `https`. For HTTP it is the whole URL of the request.
     pub endpoint: Uri,
-    /// What the collector speaks.
+    /// The protocol of the collector.
     pub protocol: Protocol,
-    /// Time for one export.
+    /// The time-out of one export.
     pub timeout: Duration,
     /// Which calls are traced.
     pub sampler: Sampler,
     /// How spans are collected before they are sent.
     pub batch: BatchSettings,
-    /// Who the spans are of, where it is not `hypersender-grpc`.
+    /// The name of the service in the spans, if it is not `hypersender-grpc`.
     pub service_name: Option<String>,
 }
 
-/// What a collector speaks.
+/// A protocol of collectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// OTLP over gRPC.
@@ -66,11 +69,11 @@ pub enum Protocol {
 /// How spans are collected before they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchSettings {
-    /// Time between two exports.
+    /// The time between two exports.
     pub delay: Duration,
-    /// Spans that wait; further ones are dropped.
+    /// The most spans that wait. Further ones are dropped.
     pub queue: usize,
-    /// Spans of one export, at most as many as may wait.
+    /// The most spans of one export. It is not larger than the queue.
     pub size: usize,
 }
 
@@ -83,24 +86,25 @@ impl Default for BatchSettings {
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Time for the last spans at a stop: the process must be gone within a second after the last call. What a collector
-/// does not take in that time is lost.
+/// The time for the last export at a stop. The process must end within a second after the last call, so spans
+/// that the collector does not take in this time are lost.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-/// Services of gRPC itself, health and reflection: asked every few seconds by machines, they would drown all else.
+/// The services of gRPC itself, health and reflection. Machines ask them every few seconds, and their spans
+/// would bury all others.
 const UNTRACED: &str = "grpc.";
 
 /// The spans of this process.
 #[derive(Clone, Debug)]
 pub struct Traces {
     provider: SdkTracerProvider,
-    /// What the context of each call begins with: the tracer, for whoever adds a span to the call.
+    /// The root context of each call. It carries the tracer for the spans inside the call.
     root: Context,
-    /// Full names of the methods that get spans.
+    /// The full names of the methods that get spans.
     methods: Arc<HashSet<Arc<str>>>,
 }
 
 impl Traces {
-    /// Begins to send spans of `methods`, within a tokio runtime; connects when there is something to send.
+    /// Begins to send spans of `methods`, within a tokio runtime. Connects when there is something to send.
     ///
     /// # Errors
     ///
@@ -127,15 +131,15 @@ impl Traces {
         Ok(Self { provider, root, methods: Arc::new(methods.collect()) })
     }
 
-    /// The span of a call that begins now, part of its caller's trace if that is told; `None` when the method has none,
-    /// as paths that callers make up, or when the sampler does not want it.
+    /// Begins the span of a call, as part of its caller's trace if the headers name one. `None` for a method
+    /// without spans, for a path that a caller made up, and when the sampler declines.
     #[must_use]
     pub fn call(&self, path: &str, headers: &HeaderMap) -> Option<CallSpan> {
         let method = self.methods.get(path.strip_prefix('/')?)?;
         CallSpan::begin(&self.root, method, headers)
     }
 
-    /// Sends what is left, for half a second at most.
+    /// Sends the remaining spans, for half a second at most.
     pub async fn stop(self) {
         let provider = self.provider;
         let stop = move || provider.shutdown_with_timeout(FLUSH_TIMEOUT);
@@ -145,7 +149,8 @@ impl Traces {
     }
 }
 
-/// The service as the spans name it: by `OTEL_SERVICE_NAME`, else by `OTEL_RESOURCE_ATTRIBUTES`, else as this program.
+/// The service as the spans name it: from `OTEL_SERVICE_NAME`, else from `OTEL_RESOURCE_ATTRIBUTES`, else
+/// this program.
 fn resource(service_name: Option<String>) -> Resource {
     let own = [("service.name", NAME), ("service.version", VERSION)];
     let resource = Resource::builder_empty()
@@ -157,23 +162,23 @@ fn resource(service_name: Option<String>) -> Resource {
     }
 }
 
-/// `work`, wherever it is polled, as part of the call that is being worked on now.
+/// Makes `work` part of the current call, on whatever task it is polled.
 pub fn in_this_call<F: Future>(work: F) -> impl Future<Output = F::Output> {
     work.with_current_context()
 }
 
-/// A call that others may have to point to, since its work was theirs too.
+/// A link to a call whose work other calls share.
 #[derive(Clone, Debug)]
 pub struct CallLink(Option<SpanContext>);
 
 impl CallLink {
-    /// To the call that is being worked on now.
+    /// A link to the current call.
     #[must_use]
     pub fn here() -> Self {
         Self(call::in_span(|span| span.span_context().clone()))
     }
 
-    /// Points to it from the call that is being worked on now.
+    /// Adds the link to the span of the current call.
     pub fn follow(self) {
         if let Self(Some(origin)) = self {
             call::in_span(|span| span.add_link(origin, Vec::new()));

@@ -13,13 +13,10 @@ extern crate shuttle_dashmap as dashmap;
 
 mod world;
 
+#[path = "../../src/stack/ask.rs"]
+mod ask;
 #[path = "../../src/stack/flight.rs"]
 mod flight;
-
-/// The one thing that the flight takes from its neighbour.
-mod upstream {
-    pub const TIME_LEFT_MIN: std::time::Duration = std::time::Duration::from_millis(50);
-}
 
 use std::{cell::RefCell, future::Future, io::Write};
 
@@ -35,8 +32,7 @@ use tower::ServiceExt;
 
 use self::{
     domain::LookupError,
-    flight::Flight,
-    world::{Fetch, Outcome, Plan, World},
+    world::{Fetches, Outcome, Plan, World},
 };
 
 /// The number of orders of each test that are tried with each of the two schedulers.
@@ -73,7 +69,7 @@ async fn until_fetches_end() {
 /// schedules.
 fn explore<S, F>(name: &str, flights: usize, plan: Plan, scenario: S)
 where
-    S: Fn(Flight<Fetch>, World) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Fetches, World) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()>,
 {
     let run = |scheduler: Box<dyn Scheduler + Send>| {
@@ -96,7 +92,7 @@ where
 
 /// Checks the state after all callers have left: the fetches end, the map has no flight, and the count is
 /// zero.
-async fn nothing_is_left(flight: Flight<Fetch>, world: World) {
+async fn nothing_is_left(flight: Fetches, world: World) {
     time::clear_triggers();
     until_fetches_end().await;
     assert!(!world.had_side_by_side(), "two fetches of one chat ran at once");
@@ -118,7 +114,7 @@ async fn nothing_is_left(flight: Flight<Fetch>, world: World) {
 
 /// A caller. Like the cache, it looks into the store first, and it asks if the store is empty or if it must
 /// `renew` the answer.
-async fn call(flight: Flight<Fetch>, world: World, chat: usize, renew: bool) -> Outcome {
+async fn call(flight: Fetches, world: World, chat: usize, renew: bool) -> Outcome {
     let seen = world.stored(chat);
     if let Some(number) = seen
         && !renew
@@ -134,7 +130,7 @@ async fn call(flight: Flight<Fetch>, world: World, chat: usize, renew: bool) -> 
     outcome
 }
 
-fn callers(flight: &Flight<Fetch>, world: &World, chats: &[usize], renew: bool) -> Vec<JoinHandle<Outcome>> {
+fn callers(flight: &Fetches, world: &World, chats: &[usize], renew: bool) -> Vec<JoinHandle<Outcome>> {
     let call = |chat: &usize| call(flight.clone(), world.clone(), *chat, renew);
     chats.iter().map(|chat| shuttle::future::spawn(call(chat))).collect()
 }

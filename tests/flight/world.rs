@@ -18,9 +18,12 @@ use shuttle::future::yield_now;
 use shuttle_tokio::time::Instant;
 use tower::Service;
 
-use crate::flight::Flight;
+use crate::{ask::Boxed, flight::Flight};
 
 pub type Outcome = Result<Answer, LookupError>;
+
+/// The flight as production builds it, above a [`Fetch`].
+pub type Fetches = Boxed<Flight<Fetch>>;
 
 /// The behaviour of the fetches, or of the first fetch only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl World {
     /// A world and its flight, which has room for `max` fetches.
-    pub fn with_flights(max: usize, plan: Plan) -> (Flight<Fetch>, Self) {
+    pub fn with_flights(max: usize, plan: Plan) -> (Fetches, Self) {
         let world = Self(Arc::new(Shared {
             flights_max: max,
             start: Instant::now(),
@@ -80,7 +83,7 @@ impl World {
                 gate_closed: false,
             }),
         }));
-        (Flight::new(max, Arc::default(), Fetch(world.clone())), world)
+        (Boxed(Flight::new(max, Arc::default(), Fetch(world.clone()))), world)
     }
 
     pub fn flights_max(&self) -> usize {

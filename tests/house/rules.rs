@@ -88,10 +88,10 @@ fn upstream(source: &Source) -> Vec<String> {
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 
-/// `Status::not_found("...")` chooses a code, too.
+/// Telemetry names codes. `Status::not_found("...")` chooses a code, too.
 fn codes(source: &Source) -> Vec<String> {
     let why = "only grpc/status chooses codes";
-    let mut faults = only_in(source, &["grpc/status"], &["Code::"], why);
+    let mut faults = only_in(source, &["grpc/status", "telemetry/codes"], &["Code::"], why);
     let made = words(&source.code, "Status::").any(|at| {
         let next = source.code[at + "Status::".len()..].chars().next();
         next.is_some_and(char::is_lowercase)

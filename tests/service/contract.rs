@@ -1,7 +1,7 @@
 //! The parts of the contract that do not depend on upstream: refusals, reflection, health.
 
 use hypersender_grpc::{
-    domain::LookupError,
+    domain::Refusal,
     grpc::contact::{CacheControl, GetProfilePictureRequest},
 };
 use tonic::Code;
@@ -21,7 +21,7 @@ async fn check_refused(service: &Service, request: GetProfilePictureRequest, rea
     assert_eq!((fault.fields, fault.pushback), (vec![field.to_owned()], Pushback::Never), "{values:?}");
     let told = format!("{} {}", status.message(), String::from_utf8_lossy(status.details()));
     // A short value may occur in the fixed text of the refusal.
-    let said = |value: &str| value.len() < 3 || LookupError::ChatIdInvalid.to_string().contains(value);
+    let said = |value: &str| value.len() < 3 || Refusal::ChatIdInvalid.to_string().contains(value);
     for value in values.iter().filter(|value| !said(value)) {
         assert!(!told.contains(value), "{value:?} stands in {told:?}");
     }

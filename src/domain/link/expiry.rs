@@ -1,4 +1,4 @@
-//! When a link ends, by its own word.
+//! The expiry of a link, as its signer wrote it into the link.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,13 +6,12 @@ use url::Url;
 
 use super::signed::{Signed, nested};
 
-/// What a link that is told at `now` says about its end is taken for something else when it lies further
-/// ahead: decimal digits that were read as hexadecimal ones, or the far date of a link that is not meant to
-/// end. Signers allow a year at most.
+/// An expiry further ahead than this is not one. It may be decimal digits that were read as hexadecimal ones,
+/// or the far date of a link that is not meant to expire. Signers allow a year at most.
 const AHEAD_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// The end of a link that is given out at `now`, in Unix seconds; the earliest of all that it tells. A link
-/// that leads through another one ends with that.
+/// The expiry of a link that was given out at `now`, in Unix seconds: the earliest that the link carries. A
+/// link that contains another link expires with it.
 pub fn expiry(url: &Url, now: SystemTime) -> Option<u64> {
     let latest = (now + AHEAD_MAX).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let outer = Signed::of(url);
@@ -144,7 +143,7 @@ mod tests {
         for (query, end) in [
             (format!("oe={last:x}"), Some(last)),
             (format!("oe={beyond:x}"), None),
-            // Decimal digits, as which they are an end that is near.
+            // Read as decimal digits, this is an expiry in the near future.
             (format!("oe={END}"), None),
             (format!("oe={END}&oe={END:x}"), Some(END)),
             ("oe=FFFFFFFFFFFFFFFF".to_owned(), None),

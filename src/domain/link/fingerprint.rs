@@ -1,4 +1,4 @@
-//! Which picture a link leads to: the same for all links to one picture, another for each other picture.
+//! The fingerprint of a link: the same for all links to one picture, and different for every other picture.
 
 use std::{ops::Range, ptr};
 
@@ -8,20 +8,19 @@ use url::Url;
 
 use super::signed::{Pair, Signed, claims, is_within, nested};
 
-/// The domains that pictures of WhatsApp are on; there, and nowhere else, a file's name belongs to one
-/// picture alone.
+/// The domains of WhatsApp's pictures. Only there does the name of a file belong to one picture alone.
 const WHATSAPP: [&str; 2] = ["whatsapp.net", "whatsapp.com"];
-/// What follows the numbers in the name of a picture.
+/// The ends of a picture's name, after its numbers.
 const ENDINGS: [&str; 4] = ["_n.jpg", "_n.jpeg", "_n.png", "_n.webp"];
-/// Numbers in the name of a picture, at least.
+/// The least count of numbers in the name of a picture.
 const NUMBERS_MIN: usize = 3;
-/// Of 32 bytes of a SHA-256; two pictures fall together less likely than memory fails.
+/// The bytes that are kept of a SHA-256, which has 32. A collision is less likely than a fault of the memory.
 const HASH_BYTES: usize = 16;
-/// Claims of a token that are new each time it is made (RFC 7519, 4.1).
+/// The claims of a token that change each time it is made (RFC 7519, 4.1).
 const CLAIMS_OF_SIGNATURE: [&str; 4] = ["exp", "iat", "nbf", "jti"];
 
-/// Where in `text` the name of WhatsApp's picture is, such as
-/// `374498176_337577482181161_7091117586184162691_n.jpg`. `url` is what the text means.
+/// The range of `text` that holds WhatsApp's name of the picture, such as
+/// `374498176_337577482181161_7091117586184162691_n.jpg`. `url` is the parsed text.
 pub fn whatsapp_name(text: &str, url: &Url) -> Option<Range<usize>> {
     let host = url.host_str()?;
     if !WHATSAPP.iter().any(|domain| is_within(host, domain)) {
@@ -37,21 +36,21 @@ pub fn whatsapp_name(text: &str, url: &Url) -> Option<Range<usize>> {
     text[..end].ends_with(name).then(|| end - name.len()..end)
 }
 
-/// For any other link: the first half of the SHA-256 of host, path and query without what belongs to the
-/// signature, in 32 hexadecimal digits. It has no key, so all replicas give the same. The scheme does not
-/// count, nor do the port that goes with it, the fragment, and the order of parameters with different names.
+/// The fingerprint of any other link: the first half of the SHA-256 of host, path and query without the
+/// signature, in 32 hexadecimal digits. It has no key, so all replicas compute the same. It ignores the
+/// scheme, its default port, the fragment, and the order of parameters with different names.
 pub fn hash(url: &Url) -> String {
     hash_of(url, true)
 }
 
-/// `within` says whether links in parameters are read as such.
+/// With `within`, links inside parameters are reduced in the same way.
 fn hash_of(url: &Url, within: bool) -> String {
     let hash = digest(&SHA256, identity(url, within).as_bytes());
     let half = hash.as_ref().first_chunk::<HASH_BYTES>().expect("a SHA-256 has 32 bytes");
     format!("{:032x}", u128::from_be_bytes(*half))
 }
 
-/// What is hashed. No part of a link has a line break.
+/// The text that is hashed. It is joined by line breaks, which no part of a link contains.
 fn identity(url: &Url, within: bool) -> String {
     let signed = Signed::of(url);
     let mut identity = url.host_str().unwrap_or_default().to_owned();
@@ -73,7 +72,7 @@ fn identity(url: &Url, within: bool) -> String {
     let pairs = pairs.filter(|(pair, _)| !short.is_some_and(|short| ptr::eq(short, *pair)));
     let mut parameters: Vec<_> =
         pairs.filter_map(|(pair, raw)| Some((&pair.name, parameter(raw, pair, &signed, within)?))).collect();
-    // Those of one name keep their order, which may mean something.
+    // Parameters of the same name keep their order, which may have a meaning.
     parameters.sort_by_key(|(name, _)| *name);
     let rest = raw.map(str::to_owned);
     for parameter in parameters.into_iter().map(|(_, parameter)| parameter).chain(rest) {
@@ -83,7 +82,7 @@ fn identity(url: &Url, within: bool) -> String {
     identity
 }
 
-/// What a parameter says of the picture; nothing when it belongs to the signature.
+/// The part of a parameter that identifies the picture; `None` when the parameter belongs to the signature.
 fn parameter(raw: &str, pair: &Pair, signed: &Signed, within: bool) -> Option<String> {
     if let Some(claims) = claims(&pair.value) {
         return Some(format!("{}\n{}", pair.name, lasting(claims)));
@@ -97,7 +96,7 @@ fn parameter(raw: &str, pair: &Pair, signed: &Signed, within: bool) -> Option<St
     }
 }
 
-/// What a token claims, but for what is new each time.
+/// The claims of a token, without those that change each time.
 fn lasting(mut claims: Map<String, Value>) -> String {
     claims.retain(|name, _| !CLAIMS_OF_SIGNATURE.contains(&&**name));
     Value::Object(claims).to_string()
@@ -164,7 +163,7 @@ mod tests {
         }
     }
 
-    /// Computed with other tools: what callers stored must stay true.
+    /// The hashes were computed with other tools. They must never change, because callers store them.
     #[test]
     fn the_hash_is_the_first_half_of_a_sha_256() {
         for (link, expected) in [
@@ -199,7 +198,7 @@ mod tests {
             "https://h/avatar.jpg?2".to_owned(),
             "https://h/avatar.jpg?s=200".to_owned(),
             "https://h/avatar.jpg?s=100".to_owned(),
-            // An access token that is not beside an end, and so may be all that tells the picture.
+            // An access token without an expiry beside it may be the only part that identifies the picture.
             "https://h/avatar?token=3f0c2a4e-5b1d-4f6e-8a9b-0c1d2e3f4a5b".to_owned(),
             "https://h/avatar?token=9d0c2a4e-5b1d-4f6e-8a9b-0c1d2e3f4a5b".to_owned(),
             // A hash of a mail address beside a signature.

@@ -1,8 +1,9 @@
-//! [`Signed`]: what the signers of links write into them.
+//! [`Signed`]: the parts of a link that its signer wrote.
 //!
-//! A signer is known by the names it uses. Names of one or two letters, which others use for something else,
-//! count beside another name of the same signer alone. A time from which the server counts a limit of its own
-//! (Cloudflare's `verify`, the `auth_key` and `wsTime` of other CDNs) says nothing about the end.
+//! A signer is recognised by the names of its parameters. Names of one or two letters have other meanings
+//! elsewhere, so they count only beside another name of the same signer. The start of a period whose length
+//! only the server knows (Cloudflare's `verify`, the `auth_key` and `wsTime` of other CDNs) says nothing
+//! about the expiry.
 
 use std::{borrow::Cow, time::SystemTime};
 
@@ -13,12 +14,12 @@ use base64::{
 use serde_json::{Map, Value};
 use url::{Url, form_urlencoded};
 
-/// Below it a number of seconds is a duration or a count and no date: 2001-09-09.
+/// A smaller number is a duration or a count and not a date. It is 2001-09-09 in Unix seconds.
 const UNIX_SECONDS_MIN: u64 = 1_000_000_000;
-/// From here on a number counts milliseconds, and a thousand times later microseconds.
+/// From this number on, a date is in milliseconds, and from a thousand times this number on in microseconds.
 const UNIX_MILLIS_MIN: u64 = 100_000_000_000;
 
-/// Names that belong to a signature wherever they are.
+/// Names that always belong to a signature.
 const SIGNATURE: [&str; 15] = [
     "signature",
     "sig",
@@ -36,7 +37,7 @@ const SIGNATURE: [&str; 15] = [
     "txsecret",
     "bcdn_token",
 ];
-/// Names that belong to a signature beside another one.
+/// Names that belong to a signature only beside another name.
 const BESIDE: [(&str, &[&str]); 7] = [
     ("oe", &["oh", "ccb"]),
     ("oh", &["oe"]),
@@ -46,12 +47,12 @@ const BESIDE: [(&str, &[&str]); 7] = [
     ("txsecret", &["txtime"]),
     ("bcdn_token", &["token_path"]),
 ];
-/// What Azure writes. Its signature is never without its version.
+/// The parameters of Azure. Its signature always comes with its version.
 const OF_AZURE: [&str; 22] = [
     "sig", "sv", "ss", "srt", "sp", "se", "st", "spr", "sip", "si", "sr", "skoid", "sktid", "skt", "ske",
     "sks", "skv", "sdd", "saoid", "suoid", "scid", "ses",
 ];
-/// What S3 and those who sign like it write, after `x-` and the signer's name.
+/// The parameters of S3 and its imitators, after `x-` and the name of the signer.
 const OF_S3: [&str; 10] = [
     "algorithm",
     "credential",
@@ -65,15 +66,15 @@ const OF_S3: [&str; 10] = [
     "content-sha256",
 ];
 const LIKE_S3: [&str; 5] = ["x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-tos-"];
-/// What Tencent writes, after `q-`.
+/// The parameters of Tencent, after `q-`.
 const OF_TENCENT: [&str; 7] =
     ["sign-algorithm", "ak", "sign-time", "key-time", "header-list", "url-param-list", "signature"];
 /// Names of a signature that others use for something else, the likeliest first.
 const SHORT: [&str; 10] = ["token", "sign", "s", "md5", "st", "h", "sg", "verify", "hash", "t"];
-/// Characters of a signature, at least: a shorter value is a size, a version or the like.
+/// The fewest characters of a signature. A shorter value is a size, a version or the like.
 const SIGNATURE_CHARS_MIN: usize = 16;
-/// Pairs that are looked at in the query, and as many in the path. Signers write some twenty at most; of a link
-/// with more than these, the rest is taken for a part of the address.
+/// The most pairs that are read from the query, and from the path. Signers write about twenty. In a link with
+/// more pairs than this, the rest counts as part of the address.
 const PAIRS_MAX: usize = 128;
 
 /// A name and a value, decoded.
@@ -87,7 +88,7 @@ pub struct Pair<'a> {
 #[derive(Debug)]
 pub struct Signed<'a> {
     host: &'a str,
-    /// Those of the query come first.
+    /// The pairs of the query come first.
     pairs: Vec<Pair<'a>>,
     in_query: usize,
 }
@@ -105,13 +106,13 @@ impl<'a> Signed<'a> {
         &self.pairs
     }
 
-    /// The first pairs of the query, each for one part between its `&`.
+    /// The first pairs of the query, one for each part between its `&`.
     pub fn query(&self) -> &[Pair<'a>] {
         &self.pairs[..self.in_query]
     }
 
-    /// Whether a pair belongs to the signature of the link by its name or its value, so that it says nothing
-    /// of the picture.
+    /// Whether a pair belongs to the signature of the link, by its name or its value. Such a pair does not
+    /// identify the picture.
     pub fn signs(&self, pair: &Pair) -> bool {
         let name = &*pair.name.to_ascii_lowercase();
         let rest = |start: &str, of_signature: &[&str]| {
@@ -127,8 +128,8 @@ impl<'a> Signed<'a> {
             || self.end(pair).is_some()
     }
 
-    /// The pair that is the signature by nothing but its place: it has a name that others use for something
-    /// else, in a link that tells its end and has no other signature.
+    /// The pair that can only be the signature because nothing else is: its name has other uses, but the link
+    /// carries an expiry and no other signature.
     pub fn short_signature(&self) -> Option<&Pair<'a>> {
         let is_signed = self.pairs.iter().any(|other| {
             let name = other.name.to_ascii_lowercase();
@@ -146,7 +147,7 @@ impl<'a> Signed<'a> {
             .any(|pair| SIGNATURE.contains(&&*pair.name) || edge_token(&pair.value).is_some())
     }
 
-    /// When the link ends by the word of one pair, in Unix seconds.
+    /// The expiry that one pair carries, in Unix seconds.
     pub fn end(&self, pair: &Pair) -> Option<u64> {
         let value = &*pair.value;
         let by_name = match &*pair.name {
@@ -154,7 +155,7 @@ impl<'a> Signed<'a> {
             "oe" => hex(value),
             // Discord.
             "ex" if self.is_discord() => hex(value),
-            // Azure: the signature's, and that of the key it is made with.
+            // Azure: the expiry of the signature, and of the key that made it.
             "se" | "ske" if self.has(&["sig"]) => date(value),
             // Tencent COS: start and end.
             "q-sign-time" | "q-key-time" => value.rsplit(';').next().and_then(unix),
@@ -172,9 +173,9 @@ impl<'a> Signed<'a> {
         by_name.or_else(|| edge_token(value)).or_else(|| time(claims(value)?.get("exp")?))
     }
 
-    /// Names that mean an end with every signer: `Expires`, `expires_at`, `x-expires`, `expirationTimestamp`
-    /// and so on. Signers of the newer kind (S3, Google, OSS, OBS, TOS) write a date and from then on a
-    /// number of seconds.
+    /// Names that mean an expiry with every signer: `Expires`, `expires_at`, `x-expires`,
+    /// `expirationTimestamp` and so on. Newer signers (S3, Google, OSS, OBS, TOS) write a date and the number
+    /// of seconds after it.
     fn end_by_long_name(&self, name: &str, value: &str) -> Option<u64> {
         if !name.contains("expir") {
             return None;
@@ -199,13 +200,13 @@ impl<'a> Signed<'a> {
     }
 }
 
-/// Whether `host` is `domain` or below it.
+/// Whether `host` is `domain` or one of its subdomains.
 pub fn is_within(host: &str, domain: &str) -> bool {
     let below = host.strip_suffix(domain);
     below.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'))
 }
 
-/// The link that a value holds, as those of image proxies do.
+/// The link inside a value, as in the links of image proxies.
 pub fn nested(value: &str) -> Option<Url> {
     let is_link = value.starts_with("https://") || value.starts_with("http://");
     if is_link { Url::parse(value).ok() } else { None }
@@ -215,7 +216,7 @@ fn pairs(text: &str) -> impl Iterator<Item = Pair<'_>> {
     form_urlencoded::parse(text.as_bytes()).map(|(name, value)| Pair { name, value })
 }
 
-/// What a segment of the path holds of a signature: pairs, or a token that has no name.
+/// The pairs in a segment of the path, or a token without a name.
 fn segment_pairs(segment: &str) -> impl Iterator<Item = Pair<'_>> {
     let token = segment.starts_with("eyJ");
     let named = if segment.contains('=') && !token { segment } else { "" };
@@ -223,7 +224,7 @@ fn segment_pairs(segment: &str) -> impl Iterator<Item = Pair<'_>> {
     pairs(named).chain(unnamed)
 }
 
-/// The number in digits alone.
+/// The number, if the text has digits only.
 fn digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -232,7 +233,7 @@ fn hex(text: &str) -> Option<u64> {
     if text.starts_with('+') { None } else { u64::from_str_radix(text, 16).ok() }
 }
 
-/// Unix time in seconds, milliseconds or microseconds; which of them is told by its range.
+/// Unix time in seconds, milliseconds or microseconds. The range of the number shows the unit.
 fn unix(text: &str) -> Option<u64> {
     in_seconds(digits(text)?)
 }
@@ -248,7 +249,7 @@ fn in_seconds(number: u64) -> Option<u64> {
 }
 
 /// ISO 8601 in the forms that signers use: `20260121T161122Z`, `2026-01-21T16:11:22Z`, without seconds, or a
-/// day alone.
+/// date only.
 fn date(text: &str) -> Option<u64> {
     let text = match text.len() {
         16 if text.is_ascii() && text.ends_with('Z') && !text.contains('-') => format!(
@@ -262,7 +263,7 @@ fn date(text: &str) -> Option<u64> {
         ),
         10 => format!("{text}T00:00:00Z"),
         17 => text.replacen('Z', ":00Z", 1),
-        // A plus is a blank in a query.
+        // In a query, a plus is a blank.
         _ => match text.split_once(['+', ' ']) {
             Some((time, "00:00")) => format!("{time}Z"),
             _ => text.to_owned(),
@@ -272,8 +273,8 @@ fn date(text: &str) -> Option<u64> {
     time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs())
 }
 
-/// `exp=1769011882~acl=...~hmac=...` (Akamai) and `Expires=...~KeyName=...~Signature=...` (Google), whatever
-/// the name of it.
+/// `exp=1769011882~acl=...~hmac=...` (Akamai) and `Expires=...~KeyName=...~Signature=...` (Google), under any
+/// name.
 fn edge_token(value: &str) -> Option<u64> {
     let fields = || value.split('~').filter_map(|field| field.split_once('='));
     let is_signed =
@@ -291,7 +292,7 @@ fn before_signature(value: &str) -> Option<u64> {
     if is_signature { unix(end).or_else(hex) } else { None }
 }
 
-/// The end in a policy of CloudFront's, which is JSON in an alphabet of its own.
+/// The expiry in a policy of CloudFront, which is JSON in base64 with an alphabet of its own.
 fn policy(value: &str) -> Option<u64> {
     let base64 = value.replace('-', "+").replace('_', "=").replace('~', "/");
     let policy: Value = serde_json::from_slice(&BASE64_STANDARD.decode(base64).ok()?).ok()?;
@@ -302,7 +303,7 @@ fn policy(value: &str) -> Option<u64> {
     ends.min()
 }
 
-/// What a JSON Web Token claims (RFC 7519).
+/// The claims of a JSON Web Token (RFC 7519).
 pub fn claims(token: &str) -> Option<Map<String, Value>> {
     let (head, rest) = token.split_once('.')?;
     let (claims, _) = rest.split_once('.')?;
@@ -310,7 +311,7 @@ pub fn claims(token: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&claims.ok()?).ok()
 }
 
-/// Seconds in JSON; some writers give them a fraction.
+/// Seconds in JSON. Some writers give them a fraction.
 fn time(value: &Value) -> Option<u64> {
     let text = value.to_string();
     unix(text.split_once('.').map_or(&*text, |(seconds, _)| seconds))

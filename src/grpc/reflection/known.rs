@@ -1,4 +1,4 @@
-//! [`Known`]: in which file each name of the contract is described.
+//! [`Known`]: which file describes each name of the contract.
 
 use std::collections::HashMap;
 
@@ -7,18 +7,18 @@ use tonic_reflection::pb as reflection;
 
 use crate::grpc::DESCRIPTORS;
 
-/// Descriptors, by what can be asked for.
+/// The descriptors, by everything that can be asked for.
 #[derive(Debug)]
 pub struct Known {
-    /// One for each descriptor set: two sets may have the same file under different names, which one pool
-    /// refuses.
+    /// One pool for each descriptor set. Two sets may contain the same file under different names, which one
+    /// pool refuses.
     pools: Vec<DescriptorPool>,
-    /// Where each message, field, oneof, enum, value, service, method and extension is, by its full name.
+    /// The file of each message, field, oneof, enum, value, service, method and extension, by its full name.
     symbols: HashMap<String, FileDescriptor>,
 }
 
 impl Known {
-    /// All that is served, and the types in error details.
+    /// All services that are served, and the types in error details.
     pub fn all() -> Self {
         let sets = [
             DESCRIPTORS,
@@ -27,7 +27,7 @@ impl Known {
             reflection::v1::FILE_DESCRIPTOR_SET,
             reflection::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        // As bytes: decoded by prost, they would lose the options that it does not know.
+        // Decoded by the pool, because prost would drop the options that it does not know.
         let pools = sets.map(DescriptorPool::decode).into_iter();
         let pools: Result<_, _> = pools.collect();
         Self::of(pools.expect("the descriptor sets are made at build time, with all that they import"))
@@ -35,7 +35,7 @@ impl Known {
 
     fn of(pools: Vec<DescriptorPool>) -> Self {
         let mut symbols = HashMap::new();
-        // The first set in which a name is counts, so it is added last.
+        // The first set that contains a name counts, so it is added last.
         for pool in pools.iter().rev() {
             add_pool(&mut symbols, pool);
         }
@@ -59,14 +59,14 @@ impl Known {
         self.symbols.get(symbol).map(FileDescriptor::encode_to_vec)
     }
 
-    /// The file that extends the message `extended` by this number, as bytes.
+    /// The file that extends the message `extended` with this number, as bytes.
     pub fn file_of_extension(&self, extended: &str, number: i32) -> Option<Vec<u8>> {
         let extended = self.message(extended)?;
         let extension = extended.get_extension(number.try_into().ok()?)?;
         Some(extension.parent_file().encode_to_vec())
     }
 
-    /// By which numbers the message `extended` is extended, in ascending order.
+    /// The numbers by which the message `extended` is extended, in ascending order.
     pub fn extensions(&self, extended: &str) -> Option<Vec<i32>> {
         let extended = self.message(extended)?;
         let mut numbers: Vec<_> =
@@ -110,7 +110,7 @@ fn add_message(symbols: &mut HashMap<String, FileDescriptor>, message: &MessageD
 
 fn add_enum(symbols: &mut HashMap<String, FileDescriptor>, of_values: &EnumDescriptor) {
     for value in of_values.values() {
-        // Its name stands beside that of the enum; clients also ask for it below the enum.
+        // The full name of a value stands beside that of its enum. Clients also ask for it below the enum.
         symbols.insert(format!("{}.{}", of_values.full_name(), value.name()), of_values.parent_file());
         symbols.insert(value.full_name().to_owned(), of_values.parent_file());
     }

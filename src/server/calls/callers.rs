@@ -14,12 +14,13 @@ use std::{
     future::{Ready, ready},
     hash::RandomState,
     ptr,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use parking_lot::RwLock;
 use subtle::ConstantTimeEq;
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -28,7 +29,7 @@ use tracing::debug;
 use self::bearer::{bearer, only_entry};
 pub use self::known::{Known, TokenHash};
 use crate::{
-    domain::{Caller, Credential, LookupError, PeerNames, TokenOwner, Unknown},
+    domain::{Caller, Credential, PeerNames, Refusal, TokenOwner, Unknown},
     grpc::{Answered, call_end, status},
 };
 
@@ -65,14 +66,14 @@ impl Callers {
     pub fn reload(&self) -> Result<usize, Vec<String>> {
         let known = Arc::new((self.0.source)()?);
         let count = known.len();
-        *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.0.known.write() = known;
         Ok(count)
     }
 
     /// The callers that are known now.
     #[must_use]
     pub fn known(&self) -> Arc<Known> {
-        self.0.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.known.read().clone()
     }
 }
 
@@ -213,7 +214,7 @@ where
             Err(why) => {
                 debug!(%why, "refused a call");
                 let end = call_end(request.headers(), request.extensions());
-                Either::Left(ready(Ok(status(&LookupError::CallerUnknown(why), end).into_http())))
+                Either::Left(ready(Ok(status(&Refusal::CallerUnknown(why), end).into_http())))
             }
         }
     }

@@ -18,7 +18,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::{
-    domain::{CallEnd, CallTime, Deadline, LookupError},
+    domain::{CallEnd, CallTime, Deadline, Refusal},
     grpc::{Answered, grpc_timeout, status},
 };
 
@@ -106,7 +106,7 @@ impl<F: Future<Output = Answered>> Future for Timed<F> {
             return Poll::Ready(answered);
         }
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.end)));
-        let exceeded = |()| Ok(status(&LookupError::DeadlineExceeded, *this.stated).into_http());
+        let exceeded = |()| Ok(status(&Refusal::DeadlineExceeded, *this.stated).into_http());
         timer.as_mut().poll(context).map(exceeded)
     }
 }

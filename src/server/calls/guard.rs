@@ -24,7 +24,7 @@ use tower::Service;
 use tracing::error;
 
 use crate::{
-    domain::{CallEnd, LookupError},
+    domain::{CallEnd, Refusal},
     grpc::{Answered, status},
 };
 
@@ -78,7 +78,7 @@ fn answered(outcome: Outcome) -> Answered {
         // The panic hook has logged where it happened.
         error!("a call panicked");
         // The panic has dropped the request with its time-out. The status needs neither: it has no wait.
-        Ok(status(&LookupError::Internal, CallEnd::UNSTATED).into_http())
+        Ok(status(&Refusal::Internal, CallEnd::UNSTATED).into_http())
     })
 }
 
@@ -95,7 +95,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     }
     let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
     // The time that the call states does not matter: the pushback of this error is always -1.
-    is_too_large.then(|| status(&LookupError::MetadataTooLarge, CallEnd::UNSTATED).into_http())
+    is_too_large.then(|| status(&Refusal::MetadataTooLarge, CallEnd::UNSTATED).into_http())
 }
 
 fn in_http(status: StatusCode) -> Response<Body> {

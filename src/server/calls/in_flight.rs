@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::{
-    domain::LookupError,
+    domain::Refusal,
     grpc::{Answered, call_end, status},
 };
 
@@ -64,7 +64,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let end = call_end(request.headers(), request.extensions());
-            return Either::Left(ready(Ok(status(&LookupError::Overloaded, end).into_http())));
+            return Either::Left(ready(Ok(status(&Refusal::Overloaded, end).into_http())));
         };
         Either::Right(Permitted { call: self.inner.call(request), permit })
     }

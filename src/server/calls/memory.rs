@@ -7,11 +7,12 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// Memory of a waiting call beside its message, measured with 16,384 of them.
@@ -49,7 +50,7 @@ impl MemoryBudget {
     /// Reserves memory for a call of which nothing has arrived.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
         let (stay, evicted) = oneshot::channel();
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         waiting.newest += 1;
         let number = waiting.newest;
         waiting.calls.insert(number, Call { bytes: 0, _stay: stay });
@@ -62,13 +63,8 @@ impl MemoryBudget {
     /// Whether no call waits.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        let waiting = self.lock();
+        let waiting = self.waiting.lock();
         waiting.calls.is_empty() && waiting.bytes == 0
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // The sum is right after any panic: nothing below panics between its changes.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,7 +88,7 @@ impl Reservation {
     /// calls that have waited longest are evicted, this one among them.
     pub fn resize(&self, message_bytes: usize) {
         let bytes = CALL_BYTES + message_bytes;
-        let waiting = &mut *self.budget.lock();
+        let waiting = &mut *self.budget.waiting.lock();
         let Some(call) = waiting.calls.get_mut(&self.number).filter(|call| call.bytes != bytes) else {
             return;
         };
@@ -113,6 +109,6 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.lock().remove(self.number);
+        self.budget.waiting.lock().remove(self.number);
     }
 }

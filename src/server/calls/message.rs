@@ -26,7 +26,7 @@ use super::{
     route::Routed,
 };
 use crate::{
-    domain::LookupError,
+    domain::Refusal,
     grpc::{Answered, PREFIX_BYTES, RequestMessage, call_end, status},
 };
 
@@ -93,7 +93,7 @@ where
                 let arrived = message.poll(context);
                 reservation.resize(message.read.capacity());
                 match arrived {
-                    Poll::Pending => reservation.poll_evicted(context).map(|()| Err(LookupError::Overloaded)),
+                    Poll::Pending => reservation.poll_evicted(context).map(|()| Err(Refusal::Overloaded)),
                     arrived @ Poll::Ready(_) => arrived,
                 }
             });
@@ -122,13 +122,13 @@ struct Arriving<B> {
 impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
     /// The message with its prefix. When the body ends early, it is the part that has arrived, which the
     /// service refuses.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, LookupError>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Refusal>> {
         loop {
             if self.has_broken_off {
                 return Poll::Pending;
             }
             if self.is_too_large(&self.read) {
-                return Poll::Ready(Err(LookupError::MessageTooLarge));
+                return Poll::Ready(Err(Refusal::MessageTooLarge));
             }
             if self.body.is_end_stream() {
                 return Poll::Ready(Ok(mem::take(&mut self.read).into()));

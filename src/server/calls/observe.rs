@@ -11,15 +11,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{
     grpc::Answered,
-    telemetry::{CallInProgress, CallMetrics, CallSpan, Traces},
+    telemetry::{CallInProgress, CallMetrics, CallSpan, Traces, code_of},
 };
 
 /// Counts and traces calls.
@@ -59,9 +59,9 @@ struct Observation {
 }
 
 impl Observation {
-    /// Ends the call with the number of its code; `None` when the response has no code that can be read. A
+    /// Ends the call with its code; `None` when the response has no code that can be read. A
     /// call that is dropped before counts as cancelled.
-    fn end(self, code: Option<usize>) {
+    fn end(self, code: Option<Code>) {
         self.count.end(code);
         if let Some(span) = self.span {
             span.end(code);
@@ -118,7 +118,7 @@ where
         let mut response = response.map(|body| ObservedBody { body, call });
         // A response without a body has its status in the headers.
         if response.body().is_end_stream() {
-            let code = code(response.headers());
+            let code = code_of(response.headers());
             response.body_mut().end(code);
         }
         Poll::Ready(Ok(response))
@@ -133,7 +133,7 @@ pub struct ObservedBody {
 }
 
 impl ObservedBody {
-    fn end(&mut self, code: Option<usize>) {
+    fn end(&mut self, code: Option<Code>) {
         if let Some(call) = self.call.take() {
             call.end(code);
         }
@@ -154,10 +154,10 @@ impl http_body::Body for ObservedBody {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    self.end(code(trailers));
+                    self.end(code_of(trailers));
                 }
             }
-            Some(Err(status)) => self.end(usize::try_from(i32::from(status.code())).ok()),
+            Some(Err(status)) => self.end(Some(status.code())),
             None => self.end(None),
         }
         Poll::Ready(frame)
@@ -172,15 +172,11 @@ impl http_body::Body for ObservedBody {
     }
 }
 
-/// The number of the code; `None` when it is missing or cannot be read.
-fn code(headers: &HeaderMap) -> Option<usize> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::ready;
 
+    use http::HeaderMap;
     use tower::{ServiceExt, service_fn};
 
     use super::*;

@@ -10,11 +10,12 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use hyper::rt::Executor;
+use parking_lot::Mutex;
 
 /// Most calls between two writes. With more, the peer would wait for responses that are complete already.
 const CALLS_MAX: usize = 32;
@@ -38,7 +39,7 @@ where
 {
     fn execute(&self, call: F) {
         if let Some(calls) = self.0.upgrade() {
-            lock(&calls).push(Box::pin(call));
+            calls.lock().push(Box::pin(call));
         }
     }
 }
@@ -60,7 +61,7 @@ impl Batch {
                 if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                     return Poll::Ready(ended);
                 }
-                calls.extend(lock(&self.0).drain(..));
+                calls.extend(self.0.lock().drain(..));
                 if calls.is_empty() {
                     return Poll::Pending;
                 }
@@ -70,11 +71,6 @@ impl Batch {
         })
         .await
     }
-}
-
-fn lock(calls: &Mutex<Vec<Call>>) -> MutexGuard<'_, Vec<Call>> {
-    // The list is consistent after any panic: each change to it is one call of a method.
-    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Polls a call for the first time.

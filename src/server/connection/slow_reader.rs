@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -18,6 +18,7 @@ use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
 use tower::Service;
@@ -84,7 +85,7 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // All services and layers here are always ready: an excess of calls is refused, not delayed.
-        let call = self.service.lock().unwrap_or_else(PoisonError::into_inner).call(request);
+        let call = self.service.lock().call(request);
         WatchedCall { call, reader: self.reader.clone() }
     }
 }

@@ -5,9 +5,10 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
+use parking_lot::RwLock;
 use rustls::{RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -77,7 +78,7 @@ impl Tls {
     /// The fault of a file. The certificates that were read before stay in use then.
     pub fn reload(&self) -> Result<(), TlsFault> {
         let config = Arc::new(read(&self.settings)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.config.write() = config;
         Ok(())
     }
 
@@ -87,7 +88,7 @@ impl Tls {
     ///
     /// When it fails, for example because the peer shows no certificate where one is required.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<PeerNames>)> {
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.config.read().clone();
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates();
         let names = certificates.and_then(<[_]>::first).and_then(names);

@@ -1,27 +1,25 @@
-//! [`CoolDowns`]: what failed just now is not asked again at once, by whomever.
+//! [`CoolDowns`]: a failure is remembered for a short time, and answered from memory instead of asking again.
 //!
-//! A failure that concerns one contact cools down its key; one that concerns the credential or the WhatsApp connection
-//! cools down the whole scope. A block of this machine cools down everything; it has rules of its own in [`Block`]. Our own
-//! refusals cool down nothing.
+//! How far a cool-down reaches is decided with the errors, in `domain`: a key, or a whole scope. A block of
+//! this machine pauses everything and has rules of its own in [`Block`].
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    domain::{Key, LookupError, Scope},
+    domain::{Key, LookupError, Reach, Scope},
     stack::{
         block::Block,
         keyed::{Idle, Keyed},
     },
 };
 
-/// The first failure is answered from here this long; each further one twice as long as the one before ...
+/// The first failure is remembered for this long. Each further one is remembered twice as long as the one
+/// before ...
 const TIME_MIN: Duration = Duration::from_secs(1);
-/// ... up to this.
+/// ... up to this length.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Recent failures by key and by scope.
@@ -42,32 +40,13 @@ struct Failure {
     time: Duration,
 }
 
-enum Reach {
-    Key,
-    Scope,
-    Nothing,
-}
-
-fn reach(error: &LookupError) -> Reach {
-    match error {
-        LookupError::Unavailable { .. }
-        | LookupError::TimedOut { .. }
-        | LookupError::UpstreamRateLimited { .. }
-        | LookupError::Queued
-        | LookupError::ResponseInvalid => Reach::Key,
-        LookupError::CredentialsRejected(_)
-        | LookupError::InstanceStarting
-        | LookupError::InstanceNotConnected => Reach::Scope,
-        _ => Reach::Nothing,
-    }
-}
-
 impl CoolDowns {
     pub fn new(block: Arc<Block>) -> Self {
         Self { keys: Keyed::new(), scopes: Keyed::new(), block }
     }
 
-    /// The failure that answers for upstream at `now`, with what is left to wait; none when upstream may be asked.
+    /// The failure that takes the place of an answer at `now`, with the remaining wait; `None` when
+    /// Hypersender may be asked.
     pub fn failure(&self, key: &Key, now: Instant) -> Option<LookupError> {
         let scope = || self.scopes.get(&key.scope).and_then(|state| state.failure(now));
         self.block
@@ -76,39 +55,35 @@ impl CoolDowns {
             .or_else(|| self.keys.get(key).and_then(|state| state.failure(now)))
     }
 
-    /// Begins a cool-down, if `error` is one to begin one, and returns the error with the time to wait.
+    /// Begins a cool-down if `error` calls for one. Returns the error with the time to wait.
     pub fn begin(&self, key: &Key, error: LookupError, now: Instant) -> LookupError {
-        let state = match reach(&error) {
-            Reach::Key => self.keys.of(key, CoolDown::default),
-            Reach::Scope => self.scopes.of(&key.scope, CoolDown::default),
-            Reach::Nothing => return error,
+        let state = match error.handling().cool_down {
+            Some(Reach::Key) => self.keys.of(key, CoolDown::default),
+            Some(Reach::Scope) => self.scopes.of(&key.scope, CoolDown::default),
+            None => return error,
         };
-        // When there is no room left, upstream is asked sooner; the other limits hold all the same.
+        // Without room for another state, Hypersender is asked sooner. All other limits still hold.
         state.map_or(error.clone(), |state| state.begin(error, now))
     }
 
-    /// Forgets what failed before an answer.
+    /// Forgets the failures before an answer.
     pub fn end(&self, key: &Key) {
         for state in [self.keys.get(key), self.scopes.get(&key.scope)].into_iter().flatten() {
-            *state.lock() = None;
+            *state.0.lock() = None;
         }
     }
 }
 
 impl CoolDown {
-    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn failure(&self, now: Instant) -> Option<LookupError> {
-        let failure = self.lock().clone().filter(|failure| now < failure.until)?;
+        let failure = self.0.lock().clone().filter(|failure| now < failure.until)?;
         Some(failure.error.with_retry_after(failure.until - now))
     }
 
     fn begin(&self, error: LookupError, now: Instant) -> LookupError {
-        let mut last = self.lock();
+        let mut last = self.0.lock();
         let (time, since) = match last.as_ref().filter(|failure| failure.is_remembered(now)) {
-            // Asked before that failure was known: the same trouble, and not a further one.
+            // The request was sent before that failure was known, so it belongs to the same trouble.
             Some(failure) if now < failure.until => (failure.time, failure.until),
             Some(failure) => ((failure.time * 2).min(TIME_MAX), now),
             None => (TIME_MIN, now),
@@ -120,7 +95,7 @@ impl CoolDown {
 }
 
 impl Failure {
-    /// A failure soon after a cool-down is the same trouble still.
+    /// Whether a failure at `now` continues this one. It does so for a while after the cool-down.
     fn is_remembered(&self, now: Instant) -> bool {
         now < self.until + TIME_MAX
     }
@@ -128,6 +103,6 @@ impl Failure {
 
 impl Idle for CoolDown {
     fn is_idle(&self, now: Instant) -> bool {
-        self.lock().as_ref().is_none_or(|failure| !failure.is_remembered(now))
+        self.0.lock().as_ref().is_none_or(|failure| !failure.is_remembered(now))
     }
 }

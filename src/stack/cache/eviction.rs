@@ -1,14 +1,15 @@
-//! [`Sieve`]: in which order entries leave a full cache.
+//! [`Sieve`]: the order in which entries leave a full cache.
 //!
-//! SIEVE (Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024): a queue in the order of arrival and a hand that walks
-//! from the oldest to the newest. It passes over an entry that was hit since its last visit and takes the first that was
-//! not. A hit only sets a mark, so it needs neither this queue nor its lock.
+//! The algorithm is SIEVE (Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024): a queue in the order of
+//! arrival, and a hand that walks from the oldest entry to the newest. The hand skips an entry that was hit
+//! since its last visit and evicts the first that was not. A hit only sets a mark, so it needs neither the
+//! queue nor its lock.
 
-/// Names an entry of the cache. In two halves, since a u128 would align whatever holds it to 16 bytes.
+/// Identifies an entry of the cache. It is stored in two halves, because a u128 would be aligned to 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest(pub u64, pub u64);
 
-/// The queue and its hand. Knows names alone; the marks stay with the entries.
+/// The queue and its hand. It holds digests only; the marks are stored with the entries.
 #[derive(Debug)]
 pub struct Sieve {
     nodes: Vec<Node>,
@@ -34,15 +35,15 @@ impl Default for Sieve {
 }
 
 impl Sieve {
-    /// Most entries it can name.
+    /// The most entries that the queue can hold.
     pub const ENTRIES_MAX: usize = (u32::MAX - 1) as usize;
 
-    /// How many entries are queued.
+    /// The number of queued entries.
     pub fn len(&self) -> usize {
         self.nodes.len() - self.free.len()
     }
 
-    /// Queues a new entry. The caller sees to it that none is queued twice.
+    /// Queues a new entry. The caller ensures that no entry is queued twice.
     pub fn push(&mut self, digest: Digest) {
         let node = Node { digest, newer: NONE, older: self.newest };
         let at = if let Some(at) = self.free.pop() {
@@ -59,11 +60,11 @@ impl Sieve {
         self.newest = at;
     }
 
-    /// Takes the next entry to leave out of the queue. `take_mark` tells whether the entry was hit since it was last
-    /// asked, and clears that mark.
+    /// Removes the next entry to evict from the queue. `take_mark` returns whether the entry was hit since
+    /// the last visit, and clears the mark.
     pub fn evict(&mut self, mut take_mark: impl FnMut(Digest) -> bool) -> Option<Digest> {
         let mut at = if self.hand == NONE { self.oldest } else { self.hand };
-        // Once around clears every mark, so the second round ends, however many hits come in between.
+        // The first round clears every mark, so the second round ends, even if there are hits meanwhile.
         for _ in 0..2 * self.len() {
             let node = &self.nodes[at as usize];
             if !take_mark(node.digest) {
@@ -119,7 +120,7 @@ mod tests {
         let mut marks = HashSet::from([1, 2].map(digest));
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(3)));
         sieve.push(digest(5));
-        // The hand goes on from where it was: newer entries are judged soon, which keeps one-hit wonders out.
+        // The hand goes on from its place, so newer entries are judged soon, which keeps one-hit wonders out.
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(4)));
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(5)));
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(1)));

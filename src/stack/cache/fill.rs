@@ -1,69 +1,48 @@
-//! [`Fill`]: what happens once for each fetch, whoever waits for it: the answer is stored, or the failure remembered.
+//! [`Fill`]: the part of the cache that works once for each fetch. It stores the answer, or remembers the
+//! failure.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use rand::RngExt;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::{CoolDowns, PictureCache};
 use crate::{
     domain::{Answer, CacheInfo, Lookup, LookupError},
-    stack::clock::Clock,
+    stack::{
+        ask::{Ask, LookupService},
+        clock::Clock,
+    },
 };
 
-/// Stores what the service below brings.
+/// The layer that stores the answers of the layer below.
 #[derive(Clone, Debug)]
 pub struct Fill<S> {
     cache: Arc<PictureCache>,
     cooling: Arc<CoolDowns>,
     clock: Clock,
-    ask: S,
+    inner: S,
 }
 
 impl<S> Fill<S> {
-    /// Fills `cache` through `ask`.
-    pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, ask: S) -> Self {
-        Self { cache, cooling, clock, ask }
+    /// Fills `cache` through `inner`.
+    pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, inner: S) -> Self {
+        Self { cache, cooling, clock, inner }
     }
 }
 
-impl<S> Service<Lookup> for Fill<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, lookup: Lookup) -> Self::Future {
-        Box::pin(self.clone().fill(lookup))
-    }
-}
-
-impl<S> Fill<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Send + 'static,
-    S::Future: Send,
-{
-    async fn fill(self, lookup: Lookup) -> Result<Answer, LookupError> {
+impl<S: LookupService> Ask for Fill<S> {
+    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let (key, seen, now) = (lookup.key.clone(), lookup.seen, self.clock.now());
-        // Between the caller's look and this flight another one may have ended: its answer is as new as ours would be.
+        // Another flight may have ended since the caller looked into the cache. Its answer is as new as
+        // another one would be.
         if let Some(answer) = self.cache.get(&key).and_then(|entry| entry.said_since(seen, now)) {
             return Ok(answer);
         }
         if let Some(failure) = self.cooling.failure(&key, now.instant) {
             return Err(failure);
         }
-        match self.ask.oneshot(lookup).await {
+        match self.inner.oneshot(lookup).await {
             Ok(answer) => {
                 self.cooling.end(&key);
                 let spread = rand::rng().random_range(0.9..=1.0);
@@ -72,7 +51,7 @@ where
                 Ok(Answer { cache: CacheInfo { ttl, ..answer.cache }, ..answer })
             }
             Err(error) => {
-                if matches!(error, LookupError::CredentialsRejected(_)) {
+                if error.handling().revokes_stored_answers {
                     self.cache.revoke(&key.scope);
                 }
                 Err(self.cooling.begin(&key, error, self.clock.now().instant))

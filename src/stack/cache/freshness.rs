@@ -1,7 +1,7 @@
-//! What a stored answer is good for: pure functions of an [`Entry`], a moment and what the caller accepts.
+//! The rules of freshness, as pure functions of an [`Entry`], a moment and the caller's cache control.
 //!
-//! Nothing here locks, waits or asks. [`Entry::settle`] turns an answer into an entry, [`decide`] says what a caller
-//! gets before a fetch, and [`after_fetch`] what it gets after one.
+//! Nothing here locks, waits or asks. [`Entry::settle`] turns an answer into an entry. [`decide`] says what a
+//! caller gets before a fetch, and [`after_fetch`] what it gets after one.
 
 use std::time::Duration;
 
@@ -12,59 +12,61 @@ use crate::domain::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, LookupError, Now, PictureLink, Ttl,
 };
 
-/// How long a link without a readable expiry is trusted, fresh or stale: it may be one that does end.
+/// How long a link without a readable expiry is trusted, fresh or stale. It may have an expiry all the same.
 const UNKNOWN_EXPIRY_TRUST: Duration = Duration::from_secs(15 * 60);
-/// An absence that took longer than this to be told is probably a failure of Hypersender's ...
+/// An absence after a longer wait than this is probably a failure of Hypersender's ...
 const ABSENCE_SLOW: Duration = Duration::from_secs(5);
-/// ... and is kept this long.
+/// ... and is fresh for this long.
 const ABSENCE_SLOW_TTL: Duration = Duration::from_secs(30);
-/// For an answer that Hypersender was asked about just now and did not displace: only the caller bounds it.
+/// For a stored answer that a new answer has just failed to displace. Only the caller limits its use.
 const STALE_UNBOUNDED: Duration = Duration::MAX;
-/// New numbers join WhatsApp, so that one is missing is not kept for long.
+/// New numbers join WhatsApp, so a missing one is not stored for long.
 const NOT_FOUND_TTL: Duration = Duration::from_secs(60);
 
 /// A stored answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// What Hypersender said.
+    /// Hypersender's statement.
     pub finding: Finding,
-    /// When it said so.
+    /// When Hypersender made it.
     pub fetched: Now,
-    /// End of the lifetime.
+    /// The end of the lifetime.
     pub fresh_until: Instant,
-    /// What it said since, when that did not displace `finding`. Rare, so it costs the others one pointer.
+    /// A later answer that did not displace `finding`. It is rare, so it is boxed and costs other entries one
+    /// pointer.
     pub since: Option<Box<Since>>,
 }
 
-/// An answer that did not displace the link in store: null, which may be a failure, or a link that was already dead.
+/// A later answer that did not displace the stored link: null, which may be a failure, or a link that was
+/// already dead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Since {
-    /// What it said.
+    /// Hypersender's statement.
     pub finding: Finding,
-    /// When it said so.
+    /// When Hypersender made it.
     pub asked: Now,
-    /// When Hypersender is to be asked again.
+    /// When Hypersender must be asked again.
     pub due_at: Instant,
-    /// Whether one of these answers was null; a second null displaces the link.
+    /// Whether one of these answers was null. A second null displaces the link.
     pub doubted: bool,
 }
 
-/// What to do for a caller.
+/// The treatment of a caller's look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Hand out the entry.
     Serve(CacheStatus),
-    /// Hand out the entry as stale and fetch in the background.
+    /// Hand out the entry as stale, and fetch in the background.
     ServeAndRefresh,
     /// Fetch, for this reason.
     Fetch(CacheStatus),
-    /// The caller wants no fetch, and nothing is stored that it accepts.
+    /// The caller wants no fetch, and no stored answer is acceptable to it.
     NotCached,
 }
 
 impl Entry {
-    /// The entry to store once Hypersender has given `answer`. `spread`, from 0.9 to 1.0, varies the lifetime so that
-    /// entries loaded together do not expire together.
+    /// The entry to store after Hypersender has given `answer`. `spread`, from 0.9 to 1.0, varies the
+    /// lifetime, so that entries that were loaded together do not expire together.
     #[must_use]
     pub fn settle(previous: Option<Self>, answer: &Answer, spread: f64, settings: &Settings) -> Self {
         let now = answer.fetched;
@@ -76,10 +78,12 @@ impl Entry {
         }
         let doubted = previous.since.as_ref().is_some_and(|since| since.doubted);
         let pause = match &answer.finding {
-            // Hypersender turns many failures into null, so the first one casts doubt and no more.
+            // Hypersender turns many failures into null, so the first null only casts doubt.
             Finding::Absent(Absence::Null) if !doubted => absence_ttl(answer, settings),
             Finding::Picture(link) if link.is_dead(now.wall) => settings.refresh_floor,
-            _ => return Self::new(answer, spread, settings),
+            Finding::Picture(_) | Finding::Absent(_) | Finding::NotFound(_) => {
+                return Self::new(answer, spread, settings);
+            }
         };
         if previous.living_link(now).is_none() {
             return Self::new(answer, spread, settings);
@@ -117,13 +121,13 @@ impl Entry {
         self.since.as_ref().map_or(self.fetched.instant, |since| since.asked.instant)
     }
 
-    /// How much longer the last word that was said keeps Hypersender from being asked again.
+    /// How much longer the latest answer keeps Hypersender from being asked again.
     #[must_use]
     pub fn ttl(&self, now: Now) -> Ttl {
         Ttl::until(self.since.as_ref().map_or(self.fresh_until, |since| since.due_at), now.instant)
     }
 
-    /// The last word, if it came after `seen`, as if it had been fetched for the caller that has seen no more than that.
+    /// The latest answer, if it is newer than `seen`, in the form of an answer fetched for this caller.
     #[must_use]
     pub fn said_since(&self, seen: Option<Instant>, now: Now) -> Option<Answer> {
         let (finding, fetched) = match &self.since {
@@ -152,7 +156,8 @@ impl Entry {
         Answer { finding: self.finding, fetched: self.fetched, took: Duration::ZERO, cache }
     }
 
-    /// A link that was dead when it came never counts as one, wherever the wall clock has gone since.
+    /// The link, while it lives. A link that was dead on arrival never counts as living, wherever the wall
+    /// clock has gone since.
     fn living_link(&self, now: Now) -> Option<&PictureLink> {
         match &self.finding {
             Finding::Picture(link) => {
@@ -167,8 +172,8 @@ impl Entry {
         now.instant < self.asked_at() + settings.refresh_floor
     }
 
-    /// A link that was dead when it came is the one exception: it is passed on for the floor, since our clock or our
-    /// reading of the link may be what is wrong.
+    /// Whether the entry is fresh. A link that was dead on arrival is the one exception: it is handed out
+    /// during the refresh floor, because our clock or our reading of the link may be wrong.
     fn is_fresh(&self, now: Now, settings: &Settings) -> bool {
         let usable = match &self.finding {
             Finding::Picture(link) => {
@@ -180,7 +185,7 @@ impl Entry {
         usable && now.instant < self.fresh_until
     }
 
-    /// Whether the entry may be handed out beyond its lifetime, by as much as `window`.
+    /// Whether the entry may be handed out after the end of its lifetime, for at most `window`.
     fn is_usable_stale(&self, now: Now, control: &CacheControl, window: Duration) -> bool {
         let usable = match &self.finding {
             Finding::Picture(_) => self.living_link(now).is_some(),
@@ -197,7 +202,7 @@ impl Entry {
         let young = control.max_age.is_none_or(|max| age < max);
         let life = match &self.finding {
             Finding::Picture(link) => link.expires_at(),
-            _ => None,
+            Finding::Absent(_) | Finding::NotFound(_) => None,
         };
         let lasting = match (control.min_fresh, life) {
             (Some(min), Some(end)) => end.duration_since(now.wall).is_ok_and(|left| left >= min),
@@ -211,7 +216,7 @@ fn absence_ttl(answer: &Answer, settings: &Settings) -> Duration {
     if answer.took > ABSENCE_SLOW { settings.absent_ttl.min(ABSENCE_SLOW_TTL) } else { settings.absent_ttl }
 }
 
-/// Whether a link that was fetched at one moment is no longer to be handed out at another.
+/// Whether a link that was fetched at one moment must not be handed out any more at another.
 fn is_past_use(link: &PictureLink, fetched: Now, now: Now) -> bool {
     let age = now.instant.duration_since(fetched.instant);
     link.is_dead(now.wall) || (link.expires_at().is_none() && age >= UNKNOWN_EXPIRY_TRUST)
@@ -228,7 +233,7 @@ fn link_lifetime(link: &PictureLink, fetched: Now, ttl: Duration, settings: &Set
     ttl.min(life.saturating_sub(settings.link_margin).max(settings.refresh_floor))
 }
 
-/// What a caller gets before anything is fetched.
+/// The decision for a caller before anything is fetched.
 #[must_use]
 pub fn decide(entry: Option<&Entry>, now: Now, control: &CacheControl, settings: &Settings) -> Decision {
     let Some(entry) = entry else {
@@ -258,11 +263,12 @@ pub fn decide(entry: Option<&Entry>, now: Now, control: &CacheControl, settings:
     Decision::Fetch(if fresh { CacheStatus::Refreshed } else { CacheStatus::Expired })
 }
 
-/// What a caller gets once a fetch has ended: what it brought, or what is stored (as stale) where that serves better.
+/// The result for a caller after a fetch: the result of the fetch, or the stored answer (as stale) where that
+/// is better.
 ///
 /// # Errors
 ///
-/// The fetch's error, when nothing stored may stand in for it.
+/// The error of the fetch, when no stored answer may take its place.
 pub fn after_fetch(
     fetched: Result<Answer, LookupError>,
     stored: Option<Entry>,
@@ -271,7 +277,7 @@ pub fn after_fetch(
     settings: &Settings,
 ) -> Result<Answer, LookupError> {
     let yields = match &fetched {
-        Err(error) => error.yields_to_stored_answer(),
+        Err(error) => error.handling().yields_to_stored_answer,
         Ok(answer) => match &answer.finding {
             Finding::Picture(link) => link.is_dead(now.wall),
             Finding::Absent(Absence::Null) => true,
@@ -281,7 +287,8 @@ pub fn after_fetch(
     if !yields {
         return fetched;
     }
-    // A failure makes do with anything still usable; a null or dead link only with the link it did not displace.
+    // A failure gives way to any usable answer. A null or a dead link gives way only to the link that it did
+    // not displace.
     let window = match &fetched {
         Err(_) => settings.stale_if_error,
         Ok(_) => STALE_UNBOUNDED,

@@ -1,6 +1,7 @@
-//! [`Serve`]: what one caller gets from the cache, before a fetch and after it.
+//! [`Serve`]: the part of the cache that works for each caller, before a fetch and after it.
 //!
-//! A hit turns round here. Nothing is stored: what happens once for each fetch is [`super::Fill`]'s.
+//! A hit is answered here. Nothing is stored here: the work that is done once for each fetch is in
+//! [`super::Fill`].
 
 use std::{
     future::{Ready, ready},
@@ -18,12 +19,12 @@ use super::{
 };
 use crate::{
     domain::{Answer, CacheStatus, Deadline, Lookup, LookupError, Purpose},
-    stack::{clock::Clock, flight::LIFE_MAX},
+    stack::{ask::LookupService, clock::Clock, flight::LIFE_MAX},
     telemetry::in_this_call,
 };
 
-/// The cache as one caller sees it, around a service that fetches. Clones are the same: a hit must not pay for a copy of
-/// everything below it.
+/// The layer that answers callers from the cache. All clones share their parts, because a hit must not pay
+/// for a clone of the layers below.
 #[derive(Debug)]
 pub struct Serve<S>(Arc<Parts<S>>);
 
@@ -41,22 +42,18 @@ impl<S> Clone for Serve<S> {
     }
 }
 
-/// A hit is ready at once and takes no block of memory for its future.
+/// The future of a hit is ready at once and takes no allocation.
 pub type ServeFuture =
     Either<Ready<Result<Answer, LookupError>>, BoxFuture<'static, Result<Answer, LookupError>>>;
 
 impl<S> Serve<S> {
-    /// Serves from `cache`, and through `fetch` what is not there.
+    /// Answers from `cache`, or through `fetch` if it must.
     pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, fetch: S) -> Self {
         Self(Arc::new(Parts { cache, cooling, clock, fetch }))
     }
 }
 
-impl<S> Service<Lookup> for Serve<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: LookupService> Service<Lookup> for Serve<S> {
     type Response = Answer;
     type Error = LookupError;
     type Future = ServeFuture;
@@ -78,7 +75,7 @@ where
         match (decision, stored) {
             (Decision::Serve(status), Some(entry)) => turned_round(Ok(entry.answer(status, now))),
             (Decision::ServeAndRefresh, Some(entry)) => {
-                // While it cools down, a refresh would end at once; a hot key is spared the many that would.
+                // During a cool-down a refresh would end at once, and a hot key would start very many.
                 if cooling.failure(&lookup.key, now.instant).is_none() {
                     self.refresh(lookup, now.instant);
                 }
@@ -92,11 +89,7 @@ where
     }
 }
 
-impl<S> Serve<S>
-where
-    S: Service<Lookup, Response = Answer, Error = LookupError> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: LookupService> Serve<S> {
     async fn fetch(self, lookup: Lookup, status: CacheStatus) -> Result<Answer, LookupError> {
         let Parts { cache, clock, fetch, .. } = &*self.0;
         let (key, control) = (lookup.key.clone(), lookup.control);
@@ -117,13 +110,13 @@ where
         result
     }
 
-    /// Nobody waits for it, so its deadline is that of the flight.
+    /// Starts a fetch in the background. Nobody waits for it, so its deadline is that of the flight.
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
         lookup.purpose = Purpose::Refresh;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.0.fetch.clone();
         tokio::spawn(in_this_call(async move {
-            // Whoever failed has logged it, and the key cools down.
+            // The layer that failed has logged it, and the key cools down.
             let _ = fetch.oneshot(lookup).await;
         }));
     }

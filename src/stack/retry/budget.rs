@@ -1,20 +1,22 @@
-//! [`RetryBudget`]: how many retries all fetches together may make, so that an outage is not answered with a storm.
+//! [`RetryBudget`]: how many retries all fetches together may make, so that an outage does not cause a storm
+//! of retries.
 //!
-//! tower's own `TpsBudget` cuts its ratio to a whole number and gives away a hundred retries before it starts to count.
+//! tower's `TpsBudget` is not used: it truncates its ratio to a whole number and grants a hundred retries
+//! before it counts.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::retry::budget::Budget;
 
-/// Retries that first attempts have paid for.
+/// The most retries that first attempts can save up.
 const PAID_MAX: f64 = 10.0;
-/// Retries that nobody paid for, so that a service with few calls can retry too: as many at once ...
+/// Retries that are free, so that a service with few calls can retry too: this many at once ...
 const FREE_MAX: f64 = 3.0;
-/// ... and as many a second after that.
+/// ... and then this many per second.
 const FREE_PER_SECOND: f64 = 0.2;
 
-/// A balance of retries. When everything fails, attempts stay within (1 + ratio) x first attempts + 13 + 0.2 a second.
+/// A balance of retries. When everything fails, the number of attempts stays within (1 + ratio) x first
+/// attempts + 13 + 0.2 per second.
 #[derive(Debug)]
 pub struct RetryBudget {
     ratio: f64,
@@ -29,14 +31,14 @@ struct Balance {
 }
 
 impl RetryBudget {
-    /// Each first attempt pays for `ratio` of a retry; a ratio of 0 allows none at all.
+    /// Each first attempt pays for `ratio` of a retry. A ratio of 0 allows no retry at all.
     pub fn new(ratio: f64) -> Self {
         let balance = Balance { paid: PAID_MAX, free: FREE_MAX, updated: Instant::now() };
         Self { ratio, balance: Mutex::new(balance) }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Balance) -> T) -> T {
-        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut balance = self.balance.lock();
         change(&mut balance)
     }
 }

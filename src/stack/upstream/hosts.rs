@@ -1,4 +1,4 @@
-//! [`LinkHosts`]: where links may lead, when somebody wants that limited.
+//! [`LinkHosts`]: the hosts that links may lead to.
 
 use std::str::FromStr;
 
@@ -11,21 +11,21 @@ use crate::domain::PictureLink;
 pub struct LinkHosts(Option<Vec<String>>);
 
 impl LinkHosts {
-    /// What the list looks like.
+    /// The form of the setting, for error texts.
     pub const FORM: &'static str =
         "any, or host names separated by commas such as pps.whatsapp.net,*.whatsapp.net";
 
     /// Whether `link` may be handed out.
     pub fn allow(&self, link: &PictureLink) -> bool {
         let Some(patterns) = &self.0 else { return true };
-        // Read anew by the library: what looks like the host of a hostile link need not be it.
+        // Parsed by the library, because a hostile link can look as if it led to another host than it does.
         let url = Url::parse(link.url()).ok();
         let host = url.as_ref().and_then(Url::host_str);
         host.is_some_and(|host| patterns.iter().any(|pattern| matches(pattern, host)))
     }
 }
 
-/// `*.` stands for one or more labels.
+/// The pattern `*.` stands for one or more labels.
 fn matches(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix("*.") {
         Some(domain) => {

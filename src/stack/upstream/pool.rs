@@ -1,14 +1,12 @@
-//! [`Pool`]: the connections to Hypersender, and how those that may be dead are left behind.
+//! [`Pool`]: the connections to Hypersender, and how those that may be dead are replaced.
 //!
-//! A connection can die without a word, by NAT that forgets it, a fail-over or a stuck proxy: writes succeed, and no answer
-//! comes. PINGs find that out on HTTP/2 and unacknowledged packets on TCP. Whatever is left shows as an attempt without an
-//! answer, and then all connections of its time are given up together.
+//! A connection can die silently, because of NAT, a fail-over or a stuck proxy: writes succeed and no answer
+//! comes. PINGs find that out on HTTP/2, and unacknowledged packets on TCP. In all other cases an attempt
+//! times out, and then all connections of its generation are replaced together.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
+use parking_lot::Mutex;
 use reqwest::Client;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -21,17 +19,19 @@ use super::{is_loopback, proxy::Proxy};
 use crate::telemetry::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Below the minute after which load balancers close idle connections, so that few calls meet a closed one.
+/// Shorter than the minute after which load balancers close idle connections, so that few requests meet a
+/// closed one.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// An HTTP/2 connection with requests on it that has been silent for so long is sent a PING ...
+/// An HTTP/2 connection with requests in progress is sent a PING after this much silence ...
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// ... and has so long to answer it. Hypersender may think for longer; its PING layer does not.
+/// ... and must answer it within this time. Hypersender may think for longer, but its PING layer does not.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// Silence after which a connection counts as dead: the sum of the two, and below the 6 s of an attempt.
+/// The silence after which a connection counts as dead: the sum of the two. It is shorter than an attempt of
+/// 6 s.
 const SILENCE_MAX: Duration = PING_INTERVAL.saturating_add(PING_TIMEOUT);
 const USER_AGENT: &str = concat!("hypersender-grpc/", env!("CARGO_PKG_VERSION"));
 
-/// Why Hypersender cannot be asked from this machine at all.
+/// Why no request to Hypersender can be made from this machine.
 #[derive(Debug, Error)]
 pub enum Unusable {
     /// The machine's certificate store cannot be read, or is empty.
@@ -42,7 +42,8 @@ pub enum Unusable {
     Client(#[source] reqwest::Error),
 }
 
-/// Connections to one host, in generations: one is current, and those before it live as long as the requests on them.
+/// Connections to one host, in generations. One generation is current. The connections of earlier ones live
+/// until their requests have ended.
 #[derive(Clone, Debug)]
 pub struct Pool {
     current: Arc<Mutex<Generation>>,
@@ -55,14 +56,15 @@ struct Generation {
     client: Client,
 }
 
-/// Without the client: that holds the password of a proxy.
+/// The client is left out, because it holds the password of a proxy.
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Generation").field(&self.number).finish()
     }
 }
 
-/// What every client is made of. The certificates are read once, and TLS sessions are resumed across generations.
+/// The parts that every client is made of. Certificates are read once, and TLS sessions are resumed across
+/// generations.
 #[derive(Debug)]
 struct Recipe {
     tls: ClientConfig,
@@ -70,8 +72,8 @@ struct Recipe {
 }
 
 impl Pool {
-    /// Prepares connections to the host of `base_url` through `proxy`; opens none. Plain HTTP on loopback goes past the proxy,
-    /// or the token would leave this machine in the clear.
+    /// Prepares connections to the host of `base_url` through `proxy`, and opens none. Plain HTTP on loopback
+    /// bypasses the proxy, because the token would otherwise leave this machine in plain text.
     ///
     /// # Errors
     ///
@@ -94,24 +96,19 @@ impl Pool {
 
     /// The current connections, for one attempt.
     pub fn lease(&self) -> Lease<'_> {
-        let Generation { number, client } = self.lock().clone();
+        let Generation { number, client } = self.current.lock().clone();
         Lease { pool: self, generation: number, client, start: Instant::now(), in_use: true }
     }
 
-    /// Where the proxy is, if there is one.
+    /// The address of the proxy, if there is one.
     pub fn proxy(&self) -> Option<&str> {
         self.recipe.proxy.as_ref().map(|(_, name)| name.as_str())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generation> {
-        // Whole after any panic: nothing below panics between its changes.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes new connections for all attempts from now on, unless that has been done since `generation` was current: many
-    /// attempts that time out together are one reason.
+    /// Makes new connections for all later attempts, unless that has happened since `generation` was current.
+    /// Many attempts that time out together are one reason.
     fn retire(&self, generation: u64) {
-        let mut current = self.lock();
+        let mut current = self.current.lock();
         if current.number != generation {
             return;
         }
@@ -135,7 +132,8 @@ impl Recipe {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            // Its own re-sending has one bound for all reasons, and leaves connections that closed too early out.
+            // reqwest's own re-sending has the same bound for all reasons, and omits connections that closed
+            // too early.
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false);
@@ -149,7 +147,7 @@ impl Recipe {
     }
 }
 
-/// How connections are encrypted. Where none is, no certificate store is needed, and none is read.
+/// The TLS configuration. Without TLS no certificate store is needed, and none is read.
 fn tls(needed: bool) -> Result<ClientConfig, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()?;
@@ -163,8 +161,8 @@ fn tls(needed: bool) -> Result<ClientConfig, rustls::Error> {
     Ok(tls)
 }
 
-/// The connections that one attempt may use. An attempt that is given up from outside after a long silence retires them,
-/// as one that timed out does.
+/// The connections that one attempt may use. An attempt that is cancelled after a long silence replaces them,
+/// like one that timed out.
 pub struct Lease<'a> {
     pool: &'a Pool,
     generation: u64,
@@ -174,20 +172,20 @@ pub struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    /// The HTTP client that has them.
+    /// The HTTP client that holds the connections.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The connection broke. After a silence it was found dead, by a PING or by the system, and others of its time may be dead
-    /// as well.
+    /// Reports that the connection broke. If that came after a silence, a PING or the system found it dead,
+    /// and other connections of its generation may be dead as well.
     pub fn broke(&self) {
         if self.start.elapsed() >= PING_INTERVAL {
             self.pool.retire(self.generation);
         }
     }
 
-    /// The attempt has ended; without an answer in time the connections are used no more.
+    /// Ends the attempt. If there was no answer in time, the connections are not used any more.
     pub fn end(mut self, in_time: bool) {
         self.in_use = false;
         if !in_time {
@@ -211,7 +209,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connections_are_replaced_once_for_all_attempts_of_their_time_without_an_answer() {
         let pool = Pool::new(&"http://127.0.0.1".parse().unwrap(), None).unwrap();
-        let generation = || pool.lock().number;
+        let generation = || pool.current.lock().number;
         for _ in 0..3 {
             let before = generation();
             let [answered, first, second, short, long] = std::array::from_fn(|_| pool.lease());

@@ -1,18 +1,19 @@
-//! [`Proxy`]: the way to Hypersender out of a network that lets nothing out by itself.
+//! [`Proxy`]: the proxy for requests to Hypersender, for networks without direct access to the internet.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-/// A proxy for the requests to Hypersender, and nothing else. Neither `Debug` nor `Display` tells its password.
+/// A proxy for requests to Hypersender, and for nothing else. Neither `Debug` nor `Display` shows its
+/// password.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     url: Url,
     auth: Option<(String, SecretString)>,
 }
 
-/// What a user or password of SOCKS5 can have (RFC 1929).
+/// The most bytes of a user or a password in SOCKS5 (RFC 1929).
 const AUTH_BYTES_MAX: usize = 255;
 
 impl Proxy {
@@ -20,7 +21,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// What is wrong with the URL, without repeating it: it may hold a password.
+    /// The fault of the URL. The text does not repeat the URL, which may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         const FORM: &str = "not a URL such as http://host:port; http, https, socks5 and socks5h are known";
         let url = Url::parse(text).map_err(|_| FORM)?;
@@ -38,11 +39,11 @@ impl Proxy {
         Ok(Self { url, auth: None })
     }
 
-    /// The same with what it asks its users for, as `user:password`.
+    /// The same proxy with the user and password that it asks for, as `user:password`.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, without repeating it.
+    /// The fault of the text, without repeating it.
     pub fn with_auth(self, auth: &SecretString) -> Result<Self, String> {
         let (user, password) = auth.expose_secret().split_once(':').ok_or("not of the form user:password")?;
         if user.is_empty() || auth.expose_secret().contains(char::is_control) {
@@ -54,16 +55,16 @@ impl Proxy {
         Ok(Self { auth: Some((user.to_owned(), password.into())), ..self })
     }
 
-    /// Whether the way to the proxy is encrypted.
+    /// Whether the connection to the proxy is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.url.scheme() == "https"
     }
 
-    /// The same for the HTTP client.
+    /// The proxy as the HTTP client wants it.
     ///
     /// # Errors
     ///
-    /// None, for what [`Proxy::parse`] takes.
+    /// None, for a URL that [`Proxy::parse`] accepts.
     pub fn to_client(&self) -> Result<reqwest::Proxy, reqwest::Error> {
         let proxy = reqwest::Proxy::all(self.url.clone())?;
         Ok(match &self.auth {
@@ -73,7 +74,7 @@ impl Proxy {
     }
 }
 
-/// Scheme, host and port.
+/// The scheme, the host and the port.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.url.as_str().trim_end_matches('/'))

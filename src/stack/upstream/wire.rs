@@ -1,8 +1,8 @@
-//! Hypersender's answers in JSON: what each status and body means.
+//! Hypersender's answers in JSON: the meaning of each status and body.
 //!
-//! The documented answers are read strictly where they decide what a caller gets, and leniently elsewhere: the message
-//! texts differ and are never looked at, and what sits inside `errors` has mixed types. No text of Hypersender's leaves
-//! this file.
+//! An answer is read strictly where it decides the result, and leniently elsewhere: message texts vary and
+//! are never read, and the values inside `errors` have mixed types. No text of Hypersender's leaves this
+//! file.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,31 +14,31 @@ use serde_json::{Map, Value};
 
 use crate::domain::{Absence, Again, Finding, LookupError, NotFound, PictureLink, Rejected, TokenOwner};
 
-/// A complete answer, not yet understood.
+/// A complete answer that is not interpreted yet.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// `None` when it was longer than an answer can be.
+    /// `None` when the body is longer than an answer can be.
     pub body: Option<Vec<u8>>,
 }
 
-/// The vendor's id of a request, printed for support.
+/// Hypersender's id of a request, which is logged for its support.
 const REQUEST_ID: &str = "s-request-id";
 const REQUEST_ID_CHARS_MAX: usize = 64;
-/// Headers by which networks in front of APIs say, with any status, that an answer is a challenge to whom they take for a
-/// robot: Cloudflare's "Detect a Challenge Page response", and the actions of AWS WAF.
+/// Headers by which networks in front of APIs mark an answer as a challenge for suspected robots, with any
+/// status: Cloudflare's "Detect a Challenge Page response", and the actions of AWS WAF.
 const CHALLENGES: [(&str, &[&str]); 2] =
     [("cf-mitigated", &["challenge"]), ("x-amzn-waf-action", &["challenge", "captcha"])];
 
 type Object = Map<String, Value>;
 
-/// What the answer says to a request with a token of `owner`'s. `now` is the wall clock, for ends of links
-/// and for hints given as a date; hints are cut to `hint_max`.
+/// The meaning of the answer to a request with a token of `owner`. `now` is the wall clock, for the expiry of
+/// links and for hints that are dates. Hints are cut to `hint_max`.
 ///
 /// # Errors
 ///
-/// Everything but a picture, an absent one and a contact that is not there.
+/// Every result other than a picture, an absent picture and a missing contact.
 pub fn read(
     reply: &Reply,
     owner: TokenOwner,
@@ -46,7 +46,7 @@ pub fn read(
     hint_max: Duration,
 ) -> Result<Finding, LookupError> {
     let json: Option<Object> = reply.body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
-    // Cut before any arithmetic with clocks. No wait at all is no hint either.
+    // A hint is cut before any arithmetic with clocks. A wait of zero counts as no hint.
     let hint = |wait: Option<Duration>| wait.map(|wait| wait.min(hint_max)).filter(|wait| !wait.is_zero());
     if is_challenge(&reply.headers) {
         let wait = hint(retry_after(&reply.headers, now)).unwrap_or_default();
@@ -58,7 +58,7 @@ pub fn read(
         (401, _) | (403, Some(_)) if owner == TokenOwner::Server => Err(rejected(Rejected::Own)),
         (401, _) => Err(rejected(Rejected::Unknown)),
         (403, Some(_)) => Err(rejected(Rejected::Forbidden)),
-        // Hypersender itself speaks JSON: a page is that of the network in front of it.
+        // Hypersender itself answers in JSON. A page comes from the network in front of it.
         (403, None) => {
             Err(LookupError::Blocked { wait: hint(retry_after(&reply.headers, now)).unwrap_or_default() })
         }
@@ -72,7 +72,8 @@ pub fn read(
         }),
         (500, _) => Err(unavailable(None, Again::Once)),
         (503, _) => Err(unavailable(hint(retry_after(&reply.headers, now)), Again::Yes)),
-        // A proxy on the way asks for a user or password that it was not given: for the operator to mend.
+        // A proxy on the way asks for a user or password that it was not given. Only the operator can mend
+        // that.
         (407, _) => Err(unavailable(None, Again::No)),
         (408 | 425 | 502 | 504..=599, _) => Err(unavailable(None, Again::Yes)),
         _ => Err(LookupError::ResponseInvalid),
@@ -86,7 +87,7 @@ fn is_challenge(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The vendor's id of the request, when there is one that is fit for a log line.
+/// Hypersender's id of the request, if it may be logged.
 pub fn request_id(headers: &HeaderMap) -> Option<&str> {
     let fit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
     headers
@@ -115,7 +116,7 @@ fn picture(body: &Object, now: SystemTime) -> Result<Finding, LookupError> {
     }
 }
 
-/// 422 has three shapes: a number without WhatsApp, rejected fields, and an instance that is not connected.
+/// 422 has three meanings: a number without WhatsApp, rejected fields, and an instance that is not connected.
 fn unprocessable(body: &Object) -> Result<Finding, LookupError> {
     let errors = body.get("errors").and_then(Value::as_object);
     if errors.and_then(|errors| errors.get("exists")) == Some(&Value::Bool(false)) {
@@ -133,7 +134,8 @@ fn unprocessable(body: &Object) -> Result<Finding, LookupError> {
     }
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3); what cannot be read or lies in the past is no hint.
+/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3). A value that is unreadable or in the past is no
+/// hint.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match seconds(text) {
@@ -149,7 +151,7 @@ fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Duration::from_secs(reset).checked_sub(now)
 }
 
-/// Whole seconds; more than fit in a number are as many as fit.
+/// Whole seconds. A number that is too large becomes the largest.
 fn seconds(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))

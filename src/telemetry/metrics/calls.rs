@@ -1,4 +1,5 @@
-//! [`Calls`]: the gRPC server's calls, in the names and labels of go-grpc-prometheus, which dashboards know.
+//! [`Calls`]: the metrics of gRPC calls, with the names and labels of go-grpc-prometheus, which dashboards
+//! know.
 
 use std::sync::Arc;
 
@@ -7,61 +8,39 @@ use prometheus_client::{
     registry::Registry,
 };
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::histogram;
+use crate::telemetry::codes::{CODES, LEFT, MISSING, metric_name};
 
-/// The codes as Go spells them, in the order of their numbers.
-const CODES: [&str; 17] = [
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-];
-
-/// Seconds. A hit takes well under a millisecond, a miss some hundred of them, and nothing over 30 s.
+/// In seconds. A hit takes well under a millisecond, a miss a few hundred, and no call more than 30 s.
 const BOUNDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-const CANCELED: usize = 1;
-const UNKNOWN_CODE: usize = 2;
-
-/// What paths of no known method are counted under.
+/// The label of all paths that are no known method.
 const UNKNOWN: &str = "unknown";
 
-/// A method of a service that is served.
+/// A method that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Method {
-    /// Full name of the service.
+    /// The full name of the service.
     pub service: String,
-    /// Name of the method.
+    /// The name of the method.
     pub name: String,
-    /// Which of its sides stream.
+    /// Which side of the call streams.
     pub kind: Kind,
 }
 
-/// Which sides of a call stream.
+/// Which side of a call streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Neither.
+    /// Neither side.
     Unary,
     /// The caller.
     ClientStream,
     /// The server.
     ServerStream,
-    /// Both.
+    /// Both sides.
     BidiStream,
 }
 
@@ -78,10 +57,11 @@ impl Kind {
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
-/// Counters of calls by method.
+/// The metrics of calls, by method.
 #[derive(Debug)]
 pub struct Calls {
-    /// A handful, that of most calls first: quicker to go through than to hash a path.
+    /// The methods, those with the most calls first. There are a handful, so a search is faster than hashing
+    /// the path.
     by_path: Vec<(String, Arc<Handles>)>,
     unknown: Arc<Handles>,
 }
@@ -119,7 +99,7 @@ impl Calls {
             Arc::new(Handles {
                 started: started.get_or_create_owned(&labels),
                 handled: CODES.map(|code| {
-                    let code = ("grpc_code", code.to_owned());
+                    let code = ("grpc_code", metric_name(code).to_owned());
                     handled.get_or_create_owned(&[kind.clone(), service.clone(), name.clone(), code])
                 }),
                 seconds: seconds.get_or_create_owned(&labels),
@@ -133,7 +113,7 @@ impl Calls {
         Self { by_path: by_path.collect(), unknown: series(&unknown) }
     }
 
-    /// Counts a call of the method at `path` that begins now.
+    /// Begins to count a call of the method at `path`.
     #[must_use]
     pub fn begin(&self, path: &str) -> Call {
         let handles = self
@@ -143,28 +123,29 @@ impl Calls {
             .map_or(&self.unknown, |(_, handles)| handles)
             .clone();
         handles.started.inc();
-        Call { handles, start: Instant::now(), code: CANCELED }
+        Call { handles, start: Instant::now(), code: LEFT }
     }
 }
 
-/// A call in progress; counted as handled when it is dropped, and as one whose caller left unless it has ended before.
+/// A call in progress. It is counted as handled when it is dropped. If it has not ended before, its caller
+/// left.
 #[derive(Debug)]
 pub struct Call {
     handles: Arc<Handles>,
     start: Instant,
-    code: usize,
+    code: Code,
 }
 
 impl Call {
-    /// The call has been answered with the code of this number; with one that means nothing, when there is none.
-    pub fn end(mut self, code: Option<usize>) {
-        self.code = code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN_CODE);
+    /// Ends the call with the code of its answer. An answer without a code counts as UNKNOWN.
+    pub fn end(mut self, code: Option<Code>) {
+        self.code = code.unwrap_or(MISSING);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.handles.handled[self.code].inc();
+        self.handles.handled[self.code as usize].inc();
         self.handles.seconds.observe(self.start.elapsed().as_secs_f64());
     }
 }

@@ -1,4 +1,4 @@
-//! [`Lookups`]: what the layers between a caller and Hypersender count.
+//! [`Lookups`]: the metrics of the layers between a caller and Hypersender.
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -7,12 +7,15 @@ use prometheus_client::{
 use tokio::time::Instant;
 
 use super::{counters, histogram};
-use crate::domain::{Absence, Answer, CacheStatus, Finding, LookupError, Purpose};
+use crate::{
+    domain::{Absence, Answer, CacheStatus, Finding, LookupError, Purpose},
+    telemetry::outcome::Outcome,
+};
 
-/// Seconds. Hypersender may itself wait 5 s for a WhatsApp session; an attempt may take 15 s at most.
+/// In seconds. Hypersender may itself wait 5 s for a WhatsApp session, and an attempt may take 15 s at most.
 const BOUNDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 6.0, 10.0, 15.0];
 
-/// Handles of the layers; those of [`Lookups::default`] are told to nobody.
+/// The handles of the layers. Those of [`Lookups::default`] belong to no registry that is read.
 #[derive(Debug)]
 pub struct Lookups {
     statuses: Statuses,
@@ -23,8 +26,8 @@ pub struct Lookups {
     retries: Counter,
     refused_caller: Counter,
     refused_refresh: Counter,
-    breakers: [Gauge; 3],
-    outcomes: [Counter; OUTCOMES.len()],
+    breakers: [Gauge; Phase::ALL.len()],
+    outcomes: [Counter; Outcome::ALL.len()],
     seconds: Histogram,
     absent_null: Counter,
     absent_foreign_link: Counter,
@@ -41,7 +44,7 @@ struct Statuses {
     failed: Counter,
 }
 
-/// What a circuit breaker does.
+/// The phase of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Lets everything pass.
@@ -52,44 +55,16 @@ pub enum Phase {
     HalfOpen,
 }
 
-/// What an attempt brought; the last stands for those that were given up before there was an answer.
-const OUTCOMES: [&str; 14] = [
-    "picture",
-    "absent",
-    "not_found",
-    "credentials_rejected",
-    "request_rejected",
-    "instance_starting",
-    "instance_not_connected",
-    "rate_limited",
-    "unavailable",
-    "blocked",
-    "timed_out",
-    "queued",
-    "response_invalid",
-    ABANDONED,
-];
-pub const ABANDONED: &str = "abandoned";
+impl Phase {
+    /// All of them, in the order of their declaration, so that `phase as usize` is an index.
+    const ALL: [Self; Self::HalfOpen as usize + 1] = [Self::Closed, Self::Open, Self::HalfOpen];
 
-/// What an attempt with this result has brought.
-pub fn outcome(result: &Result<Finding, LookupError>) -> &'static str {
-    use LookupError as E;
-    match result {
-        Ok(Finding::Picture(_)) => "picture",
-        Ok(Finding::Absent(_)) => "absent",
-        Ok(Finding::NotFound(_)) | Err(E::NotFound(_)) => "not_found",
-        Err(E::CredentialsRejected(_)) => "credentials_rejected",
-        Err(E::RequestRejected) => "request_rejected",
-        Err(E::InstanceStarting) => "instance_starting",
-        Err(E::InstanceNotConnected) => "instance_not_connected",
-        Err(E::UpstreamRateLimited { .. }) => "rate_limited",
-        Err(E::Unavailable { .. }) => "unavailable",
-        Err(E::Blocked { .. }) => "blocked",
-        Err(E::TimedOut { .. }) => "timed_out",
-        Err(E::Queued) => "queued",
-        Err(E::ResponseInvalid) => "response_invalid",
-        // What is left are our own refusals and faults of the caller's, which no attempt brings.
-        Err(_) => ABANDONED,
+    fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
     }
 }
 
@@ -131,7 +106,7 @@ impl Lookups {
             refused_caller,
             refused_refresh,
             breakers: breakers(registry),
-            outcomes: counters(registry, attempts, "outcome", OUTCOMES),
+            outcomes: counters(registry, attempts, "outcome", Outcome::ALL.map(Outcome::label)),
             seconds: seconds(registry),
             absent_null,
             absent_foreign_link,
@@ -143,7 +118,7 @@ impl Lookups {
         }
     }
 
-    /// A look-up has ended, as far as the cache is concerned.
+    /// Counts a look-up that has ended, by the status of the cache.
     pub fn answered(&self, result: &Result<Answer, LookupError>) {
         let counter = match result.as_ref().map(|answer| answer.cache.status) {
             Ok(CacheStatus::Hit) => &self.statuses.hit,
@@ -156,33 +131,33 @@ impl Lookups {
         counter.inc();
     }
 
-    /// How much the cache holds now.
+    /// Sets the size of the cache.
     pub fn stored(&self, entries: usize, bytes: usize) {
         self.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// A fetch has begun.
+    /// Counts a fetch that begins.
     pub fn took_off(&self) {
         self.flights.inc();
     }
 
-    /// A fetch has ended.
+    /// Counts a fetch that ends.
     pub fn landed(&self) {
         self.flights.dec();
     }
 
-    /// A look-up joins a fetch.
+    /// Counts a look-up that joins a fetch in progress.
     pub fn collapsed(&self) {
         self.collapsed.inc();
     }
 
-    /// Hypersender is asked again.
+    /// Counts a retry.
     pub fn retried(&self) {
         self.retries.inc();
     }
 
-    /// Our own rate limit has refused an attempt.
+    /// Counts an attempt that the server's own rate limit refused.
     pub fn refused(&self, purpose: Purpose) {
         let counter = match purpose {
             Purpose::Caller => &self.refused_caller,
@@ -191,7 +166,8 @@ impl Lookups {
         counter.inc();
     }
 
-    /// The breaker of an instance goes from one phase to another; `None` when it comes into being or is dropped.
+    /// Moves the breaker of an instance from one phase to another; `None` stands for a breaker that does not
+    /// exist.
     pub fn breaker(&self, from: Option<Phase>, to: Option<Phase>) {
         if from != to {
             from.map(|phase| self.breakers[phase as usize].dec());
@@ -199,43 +175,41 @@ impl Lookups {
         }
     }
 
-    /// Hypersender is asked, now.
+    /// Begins to count an attempt.
     #[must_use]
     pub fn attempt(&self) -> Attempt<'_> {
-        Attempt { metrics: self, start: Instant::now(), outcome: ABANDONED }
+        Attempt { metrics: self, start: Instant::now(), outcome: Outcome::Abandoned }
     }
 
-    /// Hypersender gave a link that has ended.
+    /// Counts a link that was dead on arrival.
     pub fn dead_link(&self) {
         self.dead_links.inc();
     }
 }
 
-/// An attempt on the wire; counted when it is dropped.
+/// An attempt on the wire. It is counted when it is dropped.
 #[derive(Debug)]
 pub struct Attempt<'a> {
     metrics: &'a Lookups,
     start: Instant,
-    outcome: &'static str,
+    outcome: Outcome,
 }
 
 impl Attempt<'_> {
-    /// What the attempt has brought.
+    /// Ends the attempt with its result.
     pub fn end(mut self, result: &Result<Finding, LookupError>) {
-        self.outcome = outcome(result);
+        self.outcome = Outcome::of(result);
         match result {
             Ok(Finding::Absent(Absence::Null)) => self.metrics.absent_null.inc(),
             Ok(Finding::Absent(Absence::ForeignLink)) => self.metrics.absent_foreign_link.inc(),
-            _ => 0,
+            Ok(Finding::Picture(_) | Finding::NotFound(_)) | Err(_) => 0,
         };
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if let Some(place) = OUTCOMES.iter().position(|outcome| *outcome == self.outcome) {
-            self.metrics.outcomes[place].inc();
-        }
+        self.metrics.outcomes[self.outcome as usize].inc();
         self.metrics.seconds.observe(self.start.elapsed().as_secs_f64());
     }
 }
@@ -252,12 +226,12 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     counter
 }
 
-/// In the order of [`Phase`].
-fn breakers(registry: &mut Registry) -> [Gauge; 3] {
+/// The gauges, in the order of [`Phase`].
+fn breakers(registry: &mut Registry) -> [Gauge; Phase::ALL.len()] {
     let family = Family::<_, Gauge>::default();
     let help = "Instances whose circuit breaker is in this state; an open one is left alone after failures";
     registry.register("hypersender_breaker_state", help, family.clone());
-    ["closed", "open", "half_open"].map(|state| family.get_or_create_owned(&[("state", state)]))
+    Phase::ALL.map(|phase| family.get_or_create_owned(&[("state", phase.label())]))
 }
 
 fn seconds(registry: &mut Registry) -> Histogram {

@@ -9,14 +9,15 @@ use url::Url;
 
 use crate::{
     domain::{Finding, Lookup, LookupError, Purpose},
-    telemetry::metrics::{ABANDONED, outcome},
+    telemetry::outcome::Outcome,
 };
 
-/// Below the root of the API. What stands in the braces is not told, nor is the query: that holds the contact.
+/// The path below the root of the API. The values in braces are not recorded, and neither is the query, which
+/// holds the contact.
 const TEMPLATE: &str = "/{instance}/contacts/profile-picture";
 const NAME: &str = "GET /{instance}/contacts/profile-picture";
 
-/// An attempt on the wire, if the call that began it is traced; its span ends when it is dropped.
+/// An attempt on the wire, if its call is traced. Its span ends when it is dropped.
 #[derive(Debug)]
 pub struct AttemptSpan(Option<Attempt>);
 
@@ -24,12 +25,12 @@ pub struct AttemptSpan(Option<Attempt>);
 struct Attempt {
     span: Span,
     status: Option<u16>,
-    outcome: &'static str,
+    outcome: Outcome,
     failed: bool,
 }
 
 impl AttemptSpan {
-    /// Hypersender is asked at `base_url`, now.
+    /// Begins the span of a request to `base_url`.
     #[must_use]
     pub fn begin(base_url: &Url, lookup: &Lookup) -> Self {
         let span = Context::map_current(|context| {
@@ -37,10 +38,10 @@ impl AttemptSpan {
             let span = tracer.span_builder(NAME).with_kind(SpanKind::Client);
             Some(tracer.build_with_context(span.with_attributes(request(base_url, lookup)), context))
         });
-        Self(span.map(|span| Attempt { span, status: None, outcome: ABANDONED, failed: true }))
+        Self(span.map(|span| Attempt { span, status: None, outcome: Outcome::Abandoned, failed: true }))
     }
 
-    /// It answers, with its own id of the request if it told one.
+    /// Records the status of the answer, and Hypersender's id of the request if there is one.
     pub fn answered(&mut self, status: u16, request_id: Option<&str>) {
         let Some(attempt) = &mut self.0 else { return };
         attempt.status = Some(status);
@@ -52,24 +53,25 @@ impl AttemptSpan {
         }
     }
 
-    /// What the attempt has brought. That there is no picture, or no such contact, is an answer like any other.
+    /// Ends the attempt with its result. An absent picture and a missing contact are answers and no failures.
     pub fn end(mut self, result: &Result<Finding, LookupError>) {
         if let Some(attempt) = &mut self.0 {
-            (attempt.outcome, attempt.failed) = (outcome(result), result.is_err());
+            (attempt.outcome, attempt.failed) = (Outcome::of(result), result.is_err());
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.span.set_attribute(KeyValue::new("hypersender.outcome", self.outcome));
+        self.span.set_attribute(KeyValue::new("hypersender.outcome", self.outcome.label()));
         if self.failed {
             let status = self.status.filter(|status| *status >= 400);
-            let error = status.map_or(Value::from(self.outcome), |status| Value::from(status.to_string()));
+            let error =
+                status.map_or(Value::from(self.outcome.label()), |status| Value::from(status.to_string()));
             self.span.set_attribute(KeyValue::new("error.type", error));
             self.span.set_status(SpanStatus::error(""));
         }
-        // The span itself is dropped next, and ends by that.
+        // The span is dropped after this and ends by that.
     }
 }
 

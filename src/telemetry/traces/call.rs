@@ -8,43 +8,23 @@ use opentelemetry::{
     trace::{Span, SpanKind, SpanRef, Status as SpanStatus, TraceContextExt, Tracer},
 };
 use opentelemetry_sdk::trace::SdkTracer;
+use tonic::Code;
 
 use super::caller;
-use crate::domain::{CacheInfo, CacheStatus};
+use crate::{
+    domain::{CacheInfo, CacheStatus},
+    telemetry::codes::{LEFT, MISSING, is_server_fault, trace_name},
+};
 
-/// The codes as the gRPC documents spell them, in the order of their numbers, and whether they are the server's fault:
-/// what a caller asked wrongly, or gave up, is no error of this service.
-const CODES: [(&str, bool); 17] = [
-    ("OK", false),
-    ("CANCELLED", false),
-    ("UNKNOWN", true),
-    ("INVALID_ARGUMENT", false),
-    ("DEADLINE_EXCEEDED", true),
-    ("NOT_FOUND", false),
-    ("ALREADY_EXISTS", false),
-    ("PERMISSION_DENIED", false),
-    ("RESOURCE_EXHAUSTED", false),
-    ("FAILED_PRECONDITION", false),
-    ("ABORTED", false),
-    ("OUT_OF_RANGE", false),
-    ("UNIMPLEMENTED", true),
-    ("INTERNAL", true),
-    ("UNAVAILABLE", true),
-    ("DATA_LOSS", true),
-    ("UNAUTHENTICATED", false),
-];
-const CANCELLED: usize = 1;
-const UNKNOWN: usize = 2;
-
-/// A call in progress that is traced. Dropped, its span ends: as one whose caller left, unless it has ended before.
+/// A traced call in progress. Its span ends when it is dropped. If it has not ended before, its caller left.
 #[derive(Debug)]
 pub struct CallSpan {
     context: Context,
-    code: usize,
+    code: Code,
 }
 
 impl CallSpan {
-    /// Begins the span of a call of `method` with these headers, unless the sampler does not want it.
+    /// Begins the span of a call of `method` with these headers, unless the sampler declines.
     pub(super) fn begin(root: &Context, method: &Arc<str>, headers: &HeaderMap) -> Option<Self> {
         let tracer: &SdkTracer = root.get()?;
         let attributes =
@@ -52,36 +32,36 @@ impl CallSpan {
         let span = tracer.span_builder(method.to_string()).with_kind(SpanKind::Server);
         let span =
             tracer.build_with_context(span.with_attributes(attributes), &caller::context(root, headers));
-        span.is_recording().then(|| Self { context: root.with_span(span), code: CANCELLED })
+        span.is_recording().then(|| Self { context: root.with_span(span), code: LEFT })
     }
 
-    /// Until the guard is dropped, what this thread does is part of the call.
+    /// Makes the work of this thread part of the call, until the guard is dropped.
     #[must_use]
     pub fn enter(&self) -> ContextGuard {
         self.context.clone().attach()
     }
 
-    /// The call has been answered with the code of this number; with one that means nothing, when there is none.
-    pub fn end(mut self, code: Option<usize>) {
-        self.code = code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
+    /// Ends the call with the code of its answer. An answer without a code counts as UNKNOWN.
+    pub fn end(mut self, code: Option<Code>) {
+        self.code = code.unwrap_or(MISSING);
     }
 }
 
 impl Drop for CallSpan {
     fn drop(&mut self) {
-        let (name, error) = CODES[self.code];
+        let name = trace_name(self.code);
         let span = self.context.span();
         span.set_attribute(KeyValue::new("rpc.response.status_code", name));
-        if error {
+        if is_server_fault(self.code) {
             span.set_attribute(KeyValue::new("error.type", name));
             span.set_status(SpanStatus::error(""));
         }
-        // Work that goes on, such as a fetch for others, holds the span too.
+        // The span is ended explicitly, because work that goes on, such as a fetch for others, holds it too.
         span.end();
     }
 }
 
-/// Tells in the span of this call, if it has one, how its answer was found.
+/// Records in the span of the current call, if it has one, how its answer was found.
 pub fn trace_answer(found: &CacheInfo) {
     in_span(|span| {
         let status = match found.status {

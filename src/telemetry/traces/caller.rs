@@ -1,4 +1,4 @@
-//! What a caller tells of the trace that its call is part of: W3C Trace Context, in `traceparent` and `tracestate`.
+//! The caller's trace: W3C Trace Context in `traceparent` and `tracestate`.
 
 use http::HeaderMap;
 use opentelemetry::{
@@ -7,14 +7,15 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-/// Longest `tracestate` that is kept, as long as W3C Trace Context (3.3.1.5) asks for; a longer one is dropped, for it
-/// stands in every span that is sent.
+/// The longest `tracestate` that is kept, as W3C Trace Context (3.3.1.5) recommends. A longer one is dropped,
+/// because it would be part of every span.
 const STATE_BYTES_MAX: usize = 512;
 
-/// Version, ids and flags in full; the SDK would take shorter ids for others that begin with zeros.
+/// The length of a version, two ids and flags. The SDK would accept shorter ids and pad them with zeros.
 const PARENT_BYTES_MIN: usize = 55;
 
-/// `root` as part of the caller's trace. What cannot be read is ignored, as if the call were the beginning of a trace.
+/// The root context as part of the caller's trace. An unreadable header is ignored, as if the call began a
+/// trace.
 pub fn context(root: &Context, headers: &HeaderMap) -> Context {
     match Carrier::read(headers) {
         Some(carrier) => TraceContextPropagator::new().extract_with_context(root, &carrier),
@@ -28,11 +29,11 @@ struct Carrier<'a> {
 }
 
 impl<'a> Carrier<'a> {
-    /// `None` without exactly one parent: of two, neither is known to be the right one.
+    /// `None` unless there is exactly one parent. With two, it is unknown which one is right.
     fn read(headers: &'a HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all("traceparent").iter();
         let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
-        // One list, however many headers it is spread over (RFC 9110, 5.3).
+        // Several headers make one list (RFC 9110, 5.3).
         let states = headers.get_all("tracestate").iter().filter_map(|state| state.to_str().ok());
         let mut state = states.collect::<Vec<_>>().join(",");
         if state.len() > STATE_BYTES_MAX {

@@ -1,9 +1,6 @@
-//! [`Exporter`]: OTLP over gRPC or HTTP, with a word in the log when the collector does not take what it is sent.
+//! [`Exporter`]: sends spans by OTLP over gRPC or HTTP, and logs when the collector does not accept them.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::uri::Scheme;
 use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
@@ -12,6 +9,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SpanData, SpanExporter},
 };
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::transport::ClientTlsConfig;
 use tracing::{info, warn};
@@ -19,14 +17,15 @@ use tracing::{info, warn};
 use super::{Protocol, Settings, http::Client};
 use crate::telemetry::chain;
 
-/// A collector that is down stays so for a while, and is asked every few seconds.
+/// The time between two warnings. A collector that is down stays so for a while, and is asked every few
+/// seconds.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Sends spans. Of what a collector answers, only the code is logged.
+/// Sends spans. Of the collector's answer, only the code is logged.
 #[derive(Debug)]
 pub struct Exporter {
     otlp: OtlpExporter,
-    /// When it was last said that the collector takes nothing; `None` while it does.
+    /// When the last warning was logged; `None` while the collector accepts spans.
     warned: Mutex<Option<Instant>>,
 }
 
@@ -35,14 +34,14 @@ impl Exporter {
     ///
     /// # Errors
     ///
-    /// When the machine's certificate store cannot be used, and the endpoint is one of TLS.
+    /// When the endpoint uses TLS and the machine's certificate store cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let Settings { endpoint, protocol, timeout, .. } = settings;
         let otlp = match protocol {
             Protocol::Grpc => {
                 let mut otlp = OtlpExporter::builder().with_tonic();
                 if endpoint.scheme() == Some(&Scheme::HTTPS) {
-                    // Without it no authority at all would be trusted.
+                    // Without this line, no certificate authority would be trusted.
                     otlp = otlp.with_tls_config(ClientTlsConfig::new().with_native_roots());
                 }
                 otlp.with_endpoint(endpoint.to_string()).with_timeout(*timeout).build()
@@ -58,8 +57,8 @@ impl Exporter {
         Ok(Self { otlp, warned: Mutex::default() })
     }
 
-    fn tell(&self, spans: usize, result: &OTelSdkResult) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log(&self, spans: usize, result: &OTelSdkResult) {
+        let mut warned = self.warned.lock();
         match result {
             Ok(()) if warned.take().is_some() => info!("the collector takes traces again"),
             Ok(()) => {}
@@ -77,7 +76,7 @@ impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.otlp.export(batch).await;
-        self.tell(spans, &result);
+        self.log(spans, &result);
         result
     }
 

@@ -1,4 +1,4 @@
-//! [`Client`]: how OTLP over HTTP sends its requests.
+//! [`Client`]: the HTTP client for OTLP over HTTP.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tracing::debug;
 
 use crate::telemetry::chain;
 
-/// A collector answers with a few bytes; a longer answer than this is none.
+/// The longest answer that is read. Collectors answer with a few bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Sends on the runtime that it is made within: the thread of the SDK that waits for the answer has none.
+/// Sends on the runtime in which it was made, because the SDK waits for the answer on a thread without one.
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -20,14 +20,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares to ask `endpoint`, for `timeout` at most; opens no connection.
+    /// Prepares requests to `endpoint` with this time-out. Opens no connection.
     ///
     /// # Errors
     ///
-    /// When the endpoint is one of https and the machine's certificate store cannot be used.
+    /// When the endpoint is an https URL and the machine's certificate store cannot be used.
     pub fn new(endpoint: &Uri, timeout: Duration) -> Result<Self, reqwest::Error> {
         let builder = match endpoint.scheme() {
-            // Without TLS nobody's certificate is judged, and a machine without certificates will do.
+            // Without TLS no certificate is checked, so a machine without certificates will do.
             Some(scheme) if *scheme == Scheme::HTTP => reqwest::Client::builder().tls_certs_only([]),
             _ => reqwest::Client::builder(),
         };

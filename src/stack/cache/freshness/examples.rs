@@ -1,4 +1,4 @@
-//! What a caller gets, as examples: what was said, how much later somebody asks, and what happens then.
+//! Examples of freshness: the answers so far, the time of the next call, and its result.
 //!
 //! Settings are the defaults, lifetimes are not shortened, and times are seconds since the first answer.
 
@@ -20,9 +20,9 @@ enum Said {
     /// A link whose `oe` is this many seconds after the beginning.
     Link(u64),
     LinkWithoutEnd,
-    /// A link of another signer's, whose end is this many seconds after the beginning.
+    /// A link of another signer, which expires this many seconds after the beginning.
     Signed(u64),
-    /// A link of a signer's that says nothing of its end that could be read.
+    /// A signed link without a readable expiry.
     SignedInSecret,
     Null,
     /// Null after more than 5 s.
@@ -86,7 +86,7 @@ fn check(said: &[(u64, Said)], asked: u64, control: CacheControl, expected: Deci
     assert_eq!(decision, expected, "{said:?}, after {asked} s, {control:?}");
 }
 
-/// What the caller gets when a fetch brings `brought`, and how it came about; the rest as in [`check`].
+/// Checks the result of a call whose fetch brings `brought`. The other arguments are those of [`check`].
 fn check_fetch(
     said: &[(u64, Said)],
     brought: Result<Said, LookupError>,
@@ -110,12 +110,12 @@ fn check_fetch(
 fn rule_5_how_long_an_answer_is_fresh() {
     check(&[], 0, ANY, Fetch(CacheStatus::Miss));
     for (said, fresh_seconds) in [
-        // An hour, or until ten minutes before the end, and not under half a minute.
+        // An hour, or until ten minutes before the expiry, but at least half a minute.
         (TEN_DAYS, HOUR),
         (Link(30 * 60), 20 * 60),
         (Link(10 * 60), 30),
         (Link(2 * 60), 30),
-        // Less only where the link would be in its last minute.
+        // Less only if the link would be in its last minute.
         (Link(80), 20),
         (LinkWithoutEnd, 15 * 60),
         (Signed(30 * 60), 20 * 60),
@@ -146,7 +146,8 @@ fn rule_5_within_the_floor_nothing_that_could_be_served_is_fetched() {
         check(&link, 29, control, in_floor);
         check(&link, 30, control, after);
     }
-    // Asked again and not displaced: what is stored is stale, and spared all the same, for whoever takes it.
+    // The fetch did not displace the stored answer. It is stale and yet handed out, to callers that accept
+    // it.
     let doubted = [(0, TEN_DAYS), (100, Null)];
     check(&doubted, 129, max_age(0), Serve(Stale));
     check(&doubted, 129, stale_if_error(0), Fetch(Expired));
@@ -161,11 +162,11 @@ fn rule_6_no_link_in_its_last_minute() {
     }
     check(&[(0, Link(2_000))], 1_939, CACHED, Serve(Stale));
     check(&[(0, Link(2_000))], 1_940, CACHED, NotCached);
-    // The exception: dead when it came.
+    // The exception: a link that was dead on arrival.
     check(&[(0, Link(60))], 29, ANY, Serve(Hit));
     check(&[(0, Link(60))], 30, ANY, Fetch(Expired));
     check(&[(0, Link(60))], 30, CACHED, NotCached);
-    // It does not displace a living one, which is not asked about again for the floor.
+    // It does not displace a living link, which is not fetched again during the floor.
     check(&[(0, TEN_DAYS), (60, Link(60))], 89, ANY, Serve(Stale));
     check(&[(0, TEN_DAYS), (60, Link(60))], 90, ANY, ServeAndRefresh);
 }
@@ -181,20 +182,20 @@ fn rule_6_a_link_whose_end_is_not_known_is_handed_out_for_a_quarter_of_an_hour_a
         check(&link, TRUST, ANY, Fetch(Expired));
         check(&link, TRUST, CACHED, NotCached);
         check_fetch(&link, Err(overdue.clone()), TRUST, ANY, Err(overdue.clone()));
-        // A shorter lifetime leaves it some time as stale.
+        // A shorter lifetime leaves some time in which the link is stale.
         let start = Instant::now();
         let entry = Entry::settle(None, &answer(said, now(start, 0)), 1.0, &short);
         for (asked, expected) in [(59, Serve(Hit)), (60, ServeAndRefresh), (TRUST, Fetch(Expired))] {
             assert_eq!(decide(Some(&entry), now(start, asked), &ANY, &short), expected, "{said:?}");
         }
-        // A null that comes later than that has nothing to spare.
+        // A later null does not prolong that time.
         check_fetch(&link, Ok(Null), TRUST - 1, ANY, Ok((said, Stale)));
         check_fetch(&link, Ok(Null), TRUST, ANY, Ok((Null, CacheStatus::Miss)));
         check(&[(0, said), (TRUST - 1, Null)], TRUST - 1, ANY, Serve(Stale));
         check(&[(0, said), (TRUST - 1, Null)], TRUST, ANY, Fetch(Expired));
         check(&[(0, said), (TRUST, Null)], TRUST, ANY, Serve(Hit));
     }
-    // A link whose end can be read is handed out until then, whoever signed it.
+    // A link with a readable expiry is handed out until then, with every signer.
     check(&[(0, Signed(2_000))], 1_939, ANY, ServeAndRefresh);
     check(&[(0, Signed(2_000))], 1_940, ANY, Fetch(Expired));
 }
@@ -213,15 +214,15 @@ fn rule_7_a_first_null_does_not_displace_a_link() {
     check(&once, HOUR + 599, ANY, Serve(Stale));
     check(&once, HOUR + 600, ANY, ServeAndRefresh);
     check(&[(0, TEN_DAYS), (HOUR, SlowNull)], HOUR + 30, ANY, ServeAndRefresh);
-    // However old the link is: rule 6 alone bounds it, and the caller.
+    // The age of the link does not matter. Only rule 6 and the caller limit it.
     check(&[(0, TEN_DAYS), (3 * DAY, Null)], 3 * DAY + 599, ANY, Serve(Stale));
     check(&[(0, TEN_DAYS), (3 * DAY, Null)], 3 * DAY + 599, stale_if_error(HOUR), Fetch(Expired));
-    // A second one does, whatever came in between ...
+    // A second null displaces the link, whatever came between ...
     let twice = [(0, TEN_DAYS), (HOUR, Null), (HOUR + 600, Null)];
     check(&twice, HOUR + 1_199, ANY, Serve(Hit));
     let apart = [(0, TEN_DAYS), (100, Null), (200, Link(60)), (300, Null)];
     check(&apart, 899, ANY, Serve(Hit));
-    // ... unless a link came; and a default image leaves no doubt.
+    // ... unless a link came between. A default image leaves no doubt.
     check(&[(0, TEN_DAYS), (100, Null), (200, TEN_DAYS), (300, Null)], 301, ANY, Serve(Stale));
     check(&[(0, TEN_DAYS), (100, Foreign)], 101, ANY, Serve(Hit));
 
@@ -299,7 +300,7 @@ fn rule_10_what_the_caller_accepts() {
     ] {
         check(&link, asked, control, expected);
     }
-    // Without an end, a link lasts as long as anybody wants.
+    // A link without an expiry satisfies every wish for its remaining life.
     check(&[(0, LinkWithoutEnd)], 60, min_fresh(100 * DAY), Serve(Hit));
     check(&[], 0, CACHED, NotCached);
     let overdue = LookupError::DeadlineExceeded;

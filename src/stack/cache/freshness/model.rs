@@ -1,7 +1,7 @@
-//! A judge of freshness that shares no thought with the code: it remembers all that was ever said and tells, by the
-//! rules, what may be handed out. Random stories are played to both.
+//! A judge of freshness that shares no thought with the code. It remembers every answer and derives from the
+//! rules what may be handed out. Random stories are played to the code and to the judge.
 //!
-//! Times are microseconds since the story began; the wall clock may jump, the other one may not.
+//! Times are microseconds since the story began. The wall clock may jump; the monotonic clock may not.
 
 mod stories;
 mod story;
@@ -13,14 +13,14 @@ use crate::domain::{CacheControl, CacheStatus};
 
 type Micros = i64;
 const SECOND: Micros = 1_000_000;
-/// What the wall shows when a story begins, in Unix seconds.
+/// The wall clock at the beginning of a story, in Unix seconds.
 const WALL: i64 = 1_768_000_000;
-/// An `oe` that is further ahead is none.
+/// An `oe` that is further ahead does not count as an expiry.
 const FAR_SECONDS: i64 = 400 * 86_400;
-/// A binary fraction, so that both sides come to the same microsecond.
+/// A binary fraction, so that both sides compute the same microsecond.
 const SPREAD: (f64, Micros, Micros) = (0.9375, 15, 16);
 
-/// Something upstream could say; `life` is the seconds from then to a link's `oe`.
+/// An answer that upstream could give. `life` is the number of seconds until a link's `oe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Link { life: Option<i64> },
@@ -29,15 +29,15 @@ enum Said {
     NotFound,
 }
 
-/// Something that was said, with its time on both clocks.
+/// An answer that was given, with its time on both clocks.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     said: Said,
     at: Micros,
     wall: Micros,
-    /// `oe`, on the wall.
+    /// The `oe`, on the wall clock.
     oe: Option<Micros>,
-    /// The same, unless it is too far ahead to be one.
+    /// The `oe`, unless it is too far ahead to be an expiry.
     end: Option<Micros>,
     slow: bool,
 }
@@ -47,23 +47,24 @@ impl Told {
         matches!(self.said, Said::Link { .. })
     }
 
-    /// Whether it is anything but a link whose end nobody knows and that is a quarter of an hour old.
+    /// Whether the answer is anything but a link without a known expiry that is a quarter of an hour old.
     fn is_trusted(&self, at: Micros) -> bool {
         !self.is_link() || self.end.is_some() || at - self.at < 15 * 60 * SECOND
     }
 
-    /// Whether it is a link that rule 6 forbids at this time of the wall.
+    /// Whether the answer is a link that rule 6 forbids at this time of the wall clock.
     fn is_dead(&self, wall: Micros) -> bool {
         self.end.is_some_and(|end| wall >= end - 60 * SECOND)
     }
 
-    /// Neither null nor a link that was dead when it came: these leave no doubt.
+    /// Whether the answer is neither null nor a link that was dead on arrival. Such an answer leaves no
+    /// doubt.
     fn is_firm(&self) -> bool {
         self.said != Said::Null && !self.is_dead(self.wall)
     }
 }
 
-/// What should be in store.
+/// The entry that should be stored.
 struct Held {
     told: Told,
     fresh_until: Micros,
@@ -78,7 +79,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Rules 5 to 7, from all that was said: which word counts, and until when.
+    /// Derives from all answers, by the rules 5 to 7, which one counts, and until when.
     fn held(&self) -> Option<Held> {
         let newest_before = |at: usize| self.told[..at].iter().map(|told| told.at).max();
         let known = self.told.iter().enumerate().filter(|(at, told)| newest_before(*at) <= Some(told.at));
@@ -121,7 +122,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Each rule that `decision` breaks, by name.
+    /// The names of all rules that `decision` breaks.
     fn faults(
         &self,
         decision: Decision,
@@ -188,7 +189,8 @@ impl Held {
         at < self.fresh_until && (!self.told.is_dead(wall) || (born_dead && in_floor))
     }
 
-    /// Whether it may be handed out stale, at most `window` beyond its lifetime, or however long.
+    /// Whether the entry may be handed out as stale, for at most `window` after the end of its lifetime, or
+    /// without limit.
     fn is_good_stale(
         &self,
         at: Micros,

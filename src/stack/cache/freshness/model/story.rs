@@ -61,7 +61,7 @@ impl Story {
         self.wall += micros;
     }
 
-    /// An answer comes to be stored, perhaps one that was given before others that are stored already.
+    /// Stores an answer. It may be older than others that are stored already.
     fn hear(&mut self, said: Said, slow: bool, late: Micros) -> Result<Answer, String> {
         let late = late.min(self.at);
         let (at, wall) = (self.at - late, self.wall - late);
@@ -69,7 +69,7 @@ impl Story {
             Said::Link { life } => life.map(|life| (wall / SECOND + life) * SECOND),
             _ => None,
         };
-        // The link is read by whole seconds of the wall, too.
+        // The code reads the link by whole seconds of the wall clock, too.
         let end = oe.filter(|oe| oe / SECOND - wall / SECOND <= FAR_SECONDS);
         let told = Told { said, at, wall, oe, end, slow };
         self.told.push(told);
@@ -152,7 +152,7 @@ impl Story {
         self.expect("rule 9: else what the fetch gave is passed on", passed_on)
     }
 
-    /// What holds for every stored answer that reaches a caller, however it came to be chosen.
+    /// Checks the rules that hold for every stored answer that reaches a caller.
     fn check_stored(&self, answer: &Answer, control: &CacheControl) -> Result<(), String> {
         let held = self.held();
         let told = &held.told;

@@ -1,0 +1,82 @@
+//! [`Refusal`]: why this server does not take a call, decided before any look-up begins.
+//!
+//! Failures of the look-up itself are [`super::LookupError`]s. `Display` is the text that the caller reads.
+//! It never holds a token, a number or a link.
+
+use thiserror::Error;
+
+/// Why a call is refused, or ended, without a look-up.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// The body of the request is not one message of the expected type.
+    #[error("the request body must be one GetProfilePictureRequest, encoded as protobuf")]
+    MessageInvalid,
+    /// The message of the request is compressed.
+    #[error("compressed messages are not taken; send them without grpc-encoding")]
+    CompressionUnsupported,
+    /// The message of the request is larger than the limit.
+    #[error("the request message is larger than any valid one")]
+    MessageTooLarge,
+    /// The metadata of the call is larger than the limit.
+    #[error("the metadata of the call is larger than 16 KiB")]
+    MetadataTooLarge,
+    /// The call does not prove that it comes from a known caller.
+    #[error("{0}")]
+    CallerUnknown(Unknown),
+    /// The call names no instance and the server has no default instance.
+    #[error("the call names no instance and the server has no default instance")]
+    InstanceMissing,
+    /// The name of the instance has a form that no instance can have.
+    #[error("instance must be 1 to 64 characters of A-Z a-z 0-9 _ -")]
+    InstanceInvalid,
+    /// The chat id has none of the allowed forms.
+    #[error(
+        "chat_id must be a phone number of 5 to 15 digits, or 5 to 20 digits followed by @c.us, @s.whatsapp.net \
+         or @lid; blanks at the ends and one leading + are ignored"
+    )]
+    ChatIdInvalid,
+    /// A duration in the cache control is negative or out of range.
+    #[error("cache_control.{field} must be a duration that is valid and not negative")]
+    CacheControlInvalid {
+        /// The field of `CacheControl`, as the proto names it.
+        field: &'static str,
+    },
+    /// The caller is known and may not ask this instance.
+    #[error("the caller may not ask this instance")]
+    InstanceNotAllowed,
+    /// The server holds no token for the instance.
+    #[error("no token is configured for this instance")]
+    InstanceNotConfigured,
+    /// Too many calls are in progress, or their messages take too much memory.
+    #[error("the server is working at its limit")]
+    Overloaded,
+    /// The time of the call has passed, and the server ends it.
+    #[error("the deadline passed before Hypersender answered")]
+    DeadlineExceeded,
+    /// A defect of this server, such as a panic.
+    #[error("internal error")]
+    Internal,
+}
+
+/// Why a call does not prove that it comes from a known caller.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Unknown {
+    /// The call carries no token, and callers prove by a token who they are.
+    #[error("the call carries no authorization; it must be Bearer and a token")]
+    NoToken,
+    /// The call carries something else than exactly one token.
+    #[error("the call must carry authorization exactly once, as Bearer and a token")]
+    TokenMalformed,
+    /// The call carries neither a token nor a certificate.
+    #[error("the call carries neither a token in authorization nor a client certificate that is known")]
+    NoProof,
+    /// No known caller has the token.
+    #[error("no caller with the token of this call is known")]
+    TokenUnknown,
+    /// No known caller has a name of the certificate.
+    #[error("no caller with the client certificate of this call is known")]
+    CertificateUnknown,
+    /// The certificate has the names of several callers.
+    #[error("the client certificate of this call is that of more than one caller")]
+    CertificateAmbiguous,
+}
