@@ -11,17 +11,14 @@ use http_body_util::Full;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hypersender_grpc::grpc::contact::GetProfilePictureRequest;
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::Request;
 
 use crate::support::{
-    Authority, Launch, Reply, Service, Upstream, about,
+    Authority, Launch, Listener, Reply, Service, Upstream, about,
     frames::{ACK, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, SETTINGS, frame, read},
-    marks, patiently,
+    https, marks, patiently,
 };
 
 const TOKEN: &str = "7|Zq9mark-of-upstream";
@@ -166,32 +163,33 @@ async fn nor_does_a_caller_that_breaks_the_protocol() {
 }
 
 /// Starts a Hypersender over HTTP/2 that sends marks in its headers and its body.
-async fn start_http2(authority: &Authority) -> String {
+async fn start_http2(authority: &Authority) -> Listener {
     let mut tls = authority.server("localhost", false);
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let (listener, tls) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TlsAcceptor::from(Arc::new(tls)));
-    let port = listener.local_addr().unwrap().port();
+    let tls = TlsAcceptor::from(Arc::new(tls));
     let answer = |_| async {
         let body = format!(r#"{{"data":{{"profilePictureURL":"{}"}}}}"#, marked_link());
         let head = Response::builder().header("Content-Type", "application/json");
         let head = head.header("Set-Cookie", TOKEN).header("s-request-id", NUMBER);
         head.body(Full::<Bytes>::from(body))
     };
-    tokio::spawn(async move {
-        loop {
-            let stream = TokioIo::new(tls.accept(listener.accept().await.unwrap().0).await.unwrap());
+    Listener::start(move |socket| {
+        let tls = tls.clone();
+        async move {
+            let stream = TokioIo::new(tls.accept(socket).await.unwrap());
             let connection = http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(connection.serve_connection(stream, service_fn(answer)));
+            connection.serve_connection(stream, service_fn(answer)).await
         }
-    });
-    format!("https://localhost:{port}/api/whatsapp/v2")
+    })
+    .await
 }
 
 #[tokio::test]
 async fn nor_does_http_2() {
     let authority = Authority::new();
     let (file, upstream) = (authority.file(), start_http2(&authority).await);
-    let launch = Service::asking_at(&upstream).variable("SSL_CERT_FILE", file.path().to_str().unwrap());
+    let launch =
+        Service::asking_at(&https(upstream.port())).variable("SSL_CERT_FILE", file.path().to_str().unwrap());
     let service = launch.start().await;
     let answer = service.client().await.get_profile_picture(about(NUMBER)).await.unwrap();
     assert_eq!(answer.into_inner().profile_picture.unwrap().url, marked_link());

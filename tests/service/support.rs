@@ -6,6 +6,7 @@ mod fault;
 mod files;
 pub mod frames;
 mod http2;
+mod listener;
 mod peer;
 mod process;
 mod proxy;
@@ -26,6 +27,7 @@ pub use self::{
     fault::{Fault, Pushback, Refusal, refusal},
     files::Files,
     http2::{Habit, Http2, https},
+    listener::Listener,
     peer::{Call, Peer, framed, read},
     process::{Launch, PATIENCE, Sink, marks, patiently},
     proxy::{Proxy, Speech},

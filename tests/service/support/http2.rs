@@ -9,15 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
-    task::{AbortHandle, JoinSet},
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use super::{
-    DOCUMENTED_ABSENCE,
+    DOCUMENTED_ABSENCE, Listener,
     frames::{
         ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
         frame, read,
@@ -42,9 +38,8 @@ pub enum Habit {
 
 /// An HTTP/2 server on a loopback port. Dropping it cuts its connections.
 pub struct Http2 {
-    port: u16,
+    listener: Listener,
     seen: Arc<Seen>,
-    task: AbortHandle,
 }
 
 #[derive(Default)]
@@ -57,20 +52,22 @@ impl Http2 {
     pub async fn start(mut tls: ServerConfig, habit: Habit) -> Self {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let tls = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let seen = Arc::<Seen>::default();
-        let task = tokio::spawn(listen(listener, tls, habit, seen.clone())).abort_handle();
-        Self { port, seen, task }
+        let counts = seen.clone();
+        let serve = move |socket| {
+            let (tls, seen) = (tls.clone(), counts.clone());
+            async move { converse(tls.accept(socket).await.ok()?, habit, &seen).await }
+        };
+        Self { listener: Listener::start(serve).await, seen }
     }
 
     /// The root of the API, for the configuration of the service.
     pub fn base_url(&self) -> String {
-        https(self.port)
+        https(self.port())
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.listener.port()
     }
 
     /// The number of requests that arrived, answered or not.
@@ -84,27 +81,9 @@ impl Http2 {
     }
 }
 
-impl Drop for Http2 {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// The root of an API on `port`. The URL contains a host name, because the certificates are for host names.
 pub fn https(port: u16) -> String {
     format!("https://localhost:{port}/api/whatsapp/v2")
-}
-
-async fn listen(listener: TcpListener, tls: TlsAcceptor, habit: Habit, seen: Arc<Seen>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (socket, _) = listener.accept().await.unwrap();
-        let (tls, seen) = (tls.clone(), seen.clone());
-        connections.spawn(async move {
-            let stream = tls.accept(socket).await.ok()?;
-            converse(stream, habit, &seen).await
-        });
-    }
 }
 
 /// Reads frames until either side ends the connection.

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet},
+    net::TcpStream,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use super::Listener;
 
 /// The protocol between a client and the proxy.
 #[derive(Clone)]
@@ -19,23 +20,21 @@ pub enum Speech {
 
 /// A proxy on a loopback port. Dropping it cuts its connections.
 pub struct Proxy {
-    port: u16,
+    listener: Listener,
     told: Arc<Mutex<Vec<String>>>,
-    task: AbortHandle,
 }
 
 impl Proxy {
     /// Forwards every connection to the port `to`, or answers it with `refusal` if there is one.
     pub async fn start(speech: Speech, to: u16, refusal: Option<&'static str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let told = Arc::<Mutex<Vec<String>>>::default();
-        let task = tokio::spawn(listen(listener, speech, to, refusal, told.clone())).abort_handle();
-        Self { port, told, task }
+        let notes = told.clone();
+        let serve = move |socket| pass(socket, speech.clone(), to, refusal, notes.clone());
+        Self { listener: Listener::start(serve).await, told }
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.listener.port()
     }
 
     /// The requests, one for each connection: the head of a CONNECT, or the user, the password and the host
@@ -45,34 +44,21 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn listen(
-    listener: TcpListener,
+async fn pass(
+    socket: TcpStream,
     speech: Speech,
     to: u16,
     refusal: Option<&'static str>,
     told: Arc<Mutex<Vec<String>>>,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (socket, _) = listener.accept().await.unwrap();
-        let (speech, told) = (speech.clone(), told.clone());
-        connections.spawn(async move {
-            let note = |text| told.lock().unwrap().push(text);
-            match speech {
-                Speech::Http => connect(socket, to, refusal, note).await,
-                Speech::Https(tls) => {
-                    let stream = TlsAcceptor::from(tls).accept(socket).await.ok()?;
-                    connect(stream, to, refusal, note).await
-                }
-                Speech::Socks => socks(socket, to, note).await,
-            }
-        });
+) -> Option<()> {
+    let note = |text| told.lock().unwrap().push(text);
+    match speech {
+        Speech::Http => connect(socket, to, refusal, note).await,
+        Speech::Https(tls) => {
+            let stream = TlsAcceptor::from(tls).accept(socket).await.ok()?;
+            connect(stream, to, refusal, note).await
+        }
+        Speech::Socks => socks(socket, to, note).await,
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::watch,
-    task::{AbortHandle, JoinSet},
 };
+
+use super::Listener;
 
 /// The fate of the bytes on a dead connection.
 #[derive(Clone, Copy, Debug)]
@@ -23,25 +24,26 @@ pub enum Death {
 
 /// A relay on a loopback port. Dropping it cuts its connections.
 pub struct Relay {
-    port: u16,
+    listener: Listener,
     /// The number of calls of [`Relay::kill`].
     deaths: watch::Sender<usize>,
     connections: Arc<AtomicUsize>,
-    task: AbortHandle,
 }
 
 impl Relay {
     /// Forwards connections to the port `to` of this machine.
     pub async fn start(to: u16, death: Death) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let (deaths, connections) = (watch::Sender::new(0), Arc::<AtomicUsize>::default());
-        let pass = pass_on(listener, to, death, deaths.clone(), connections.clone());
-        Self { port, deaths, connections, task: tokio::spawn(pass).abort_handle() }
+        let (killed, count) = (deaths.clone(), connections.clone());
+        let serve = move |near| {
+            count.fetch_add(1, SeqCst);
+            pass_on(near, to, death, killed.subscribe())
+        };
+        Self { listener: Listener::start(serve).await, deaths, connections }
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.listener.port()
     }
 
     /// Makes all open connections die. Later connections work.
@@ -55,36 +57,16 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn pass_on(
-    listener: TcpListener,
-    to: u16,
-    death: Death,
-    deaths: watch::Sender<usize>,
-    connections: Arc<AtomicUsize>,
-) {
-    let mut tasks = JoinSet::new();
-    loop {
-        let (mut near, _) = listener.accept().await.unwrap();
-        connections.fetch_add(1, SeqCst);
-        let mut killed = deaths.subscribe();
-        tasks.spawn(async move {
-            let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-            tokio::select! {
-                _ = copy_bidirectional(&mut near, &mut far) => {
-                    let _ = near.shutdown().await;
-                }
-                _ = killed.changed() => match death {
-                    Death::Freezes => std::future::pending().await,
-                    Death::Swallows => swallow(&mut near).await,
-                },
-            }
-        });
+async fn pass_on(mut near: TcpStream, to: u16, death: Death, mut killed: watch::Receiver<usize>) {
+    let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+    tokio::select! {
+        _ = copy_bidirectional(&mut near, &mut far) => {
+            let _ = near.shutdown().await;
+        }
+        _ = killed.changed() => match death {
+            Death::Freezes => std::future::pending().await,
+            Death::Swallows => swallow(&mut near).await,
+        },
     }
 }
 

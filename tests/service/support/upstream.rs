@@ -11,13 +11,12 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::watch,
-    task::{AbortHandle, JoinSet},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
-use super::patiently;
+use super::{Listener, patiently};
 
 /// One response of the script.
 #[derive(Clone, Debug)]
@@ -149,7 +148,7 @@ impl Asked {
 pub struct Upstream {
     root: String,
     script: Arc<Script>,
-    task: AbortHandle,
+    _listener: Listener,
 }
 
 struct Script {
@@ -179,22 +178,23 @@ impl Upstream {
         reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
         tls: Option<TlsAcceptor>,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let script = Arc::new(Script {
             reply: Box::new(reply),
             asked: watch::Sender::default(),
             released: watch::Sender::default(),
             connections: AtomicUsize::new(0),
         });
-        // With TLS the URL contains a name, because certificates are for names. Without TLS it does not: the
-        // name may also have an IPv6 address, on which no server listens.
-        let root = match tls {
-            Some(_) => format!("https://localhost:{}", address.port()),
-            None => format!("http://{address}"),
+        let (scripted, is_tls) = (script.clone(), tls.is_some());
+        let serve = move |socket| {
+            scripted.connections.fetch_add(1, Ordering::SeqCst);
+            accept(socket, tls.clone(), scripted.clone())
         };
-        let task = tokio::spawn(listen(listener, tls, script.clone())).abort_handle();
-        Self { root, script, task }
+        let listener = Listener::start(serve).await;
+        // With TLS the URL contains a name, because certificates are for names. Without TLS it does not: the name
+        // may also have an IPv6 address, on which no server listens.
+        let host = if is_tls { "https://localhost" } else { "http://127.0.0.1" };
+        let root = format!("{host}:{}", listener.port());
+        Self { root, script, _listener: listener }
     }
 
     /// The root of the API, for the configuration of the service.
@@ -235,12 +235,6 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// A script that ignores the requests.
 fn in_turn(replies: VecDeque<Reply>) -> impl Fn(&Asked) -> Reply {
     let replies = Mutex::new(replies);
@@ -270,22 +264,11 @@ impl Stream for TlsStream<TcpStream> {
     }
 }
 
-async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, script: Arc<Script>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (socket, _) = listener.accept().await.unwrap();
-        script.connections.fetch_add(1, Ordering::SeqCst);
-        let (tls, script) = (tls.clone(), script.clone());
-        connections.spawn(async move {
-            match tls {
-                None => converse(socket, &script).await,
-                // In some tests the client rejects the certificate.
-                Some(tls) => match tls.accept(socket).await {
-                    Ok(stream) => converse(stream, &script).await,
-                    Err(_) => None,
-                },
-            }
-        });
+async fn accept(socket: TcpStream, tls: Option<TlsAcceptor>, script: Arc<Script>) -> Option<()> {
+    match tls {
+        None => converse(socket, &script).await,
+        // In some tests the client rejects the certificate.
+        Some(tls) => converse(tls.accept(socket).await.ok()?, &script).await,
     }
 }
 
