@@ -25,8 +25,8 @@ pub use self::{
     unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };
 
-/// The result of every service around and behind a call. A failed call is a response, too: its status is in the
-/// headers or the trailers.
+/// The result of every service around and behind a call. A failed call is a response, too: its status is in
+/// the headers or the trailers.
 pub type Answered = Result<Response<Body>, Infallible>;
 
 /// Code generated from `proto/hypersender/contact/v1`.

@@ -18,8 +18,8 @@
 //! 2. `server/calls` orders the layers around the call: `discard`, `observe`, `guard`, `route`, `callers`,
 //!    `deadline`, `message`, `in_flight`. Calls of health and reflection leave at `route`.
 //! 3. `grpc/service` reads the request message and makes a look-up of it.
-//! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`, `breaker`,
-//!    `rate`, `concurrency`, `block`, `upstream`. A hit ends in the first of them.
+//! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`,
+//!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. A hit ends in the first of them.
 //! 5. The answer goes back through `grpc/service`, a failure through `grpc/status`.
 //!
 //! What is never done, anywhere:

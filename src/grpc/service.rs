@@ -1,4 +1,5 @@
-//! [`Contacts`]: the methods of the contact service. Each converts the request, looks up, and converts the answer.
+//! [`Contacts`]: the methods of the contact service. Each converts the request, looks up, and converts the
+//! answer.
 
 use std::{
     collections::HashMap,
@@ -74,8 +75,8 @@ impl<S> Contacts<S> {
         Self { lookup, credentials: Arc::new(credentials) }
     }
 
-    /// The look-up that `message` asks for. The layers of the server have put the caller and the deadline into
-    /// `call`, the extensions of the request.
+    /// The look-up that `message` asks for. The layers of the server have put the caller and the deadline
+    /// into `call`, the extensions of the request.
     fn picture_of(
         &self,
         message: &contact::GetProfilePictureRequest,

@@ -188,9 +188,9 @@ where
     }
 }
 
-/// Resolves when no call is in flight that would be lost, some time after the last GOAWAY was due. As a rule the connection
-/// has ended by then. One has not when its peer stopped in the middle of a frame, so that nothing can be put behind it,
-/// or does not read, so that nothing can be written.
+/// Resolves when no call is in flight that would be lost, some time after the last GOAWAY was due. As a rule
+/// the connection has ended by then. One has not when its peer stopped in the middle of a frame, so that
+/// nothing can be put behind it, or does not read, so that nothing can be written.
 async fn idle(reader: &SlowReader) {
     loop {
         sleep(LINGER).await;

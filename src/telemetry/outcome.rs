@@ -31,7 +31,8 @@ pub enum Outcome {
     Queued,
     /// The answer cannot be understood.
     ResponseInvalid,
-    /// The attempt was given up before there was an answer. This is the last outcome, by which they are counted.
+    /// The attempt was given up before there was an answer. This is the last outcome, by which they are
+    /// counted.
     Abandoned,
 }
 

@@ -13,7 +13,8 @@ use crate::support::{CHAT, DOCUMENTED_ABSENCE, INSTANCE, Launch, Reply, Service,
 
 const KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
-/// The variables that belong to no flag. Each comes with a second one, with `_FILE` at its end, that names a file.
+/// The variables that belong to no flag. Each comes with a second one, with `_FILE` at its end, that names a
+/// file.
 const WITHOUT_FLAG: [&str; 3] = [KEY, "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH", "HYPERSENDER_GRPC_TOKEN"];
 const OPERATING: &str = include_str!("../../docs/operating.md");
 /// Looks like nothing else, so that it is found wherever it leaks.

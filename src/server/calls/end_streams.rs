@@ -1,8 +1,9 @@
-//! [`EndStreamsLayer`]: ends the request stream of each call when the server stops, or when nothing arrives on it.
+//! [`EndStreamsLayer`]: ends the request stream of each call when the server stops, or when nothing arrives
+//! on it.
 //!
-//! A service that answers as long as requests come, such as reflection, would otherwise hold up the drain. A call whose
-//! first message does not come would hold its memory for as long as its client likes: health and reflection have no
-//! deadline of their own, and need no token.
+//! A service that answers as long as requests come, such as reflection, would otherwise hold up the drain. A
+//! call whose first message does not come would hold its memory for as long as its client likes: health and
+//! reflection have no deadline of their own, and need no token.
 
 use std::{
     convert::Infallible,
@@ -109,7 +110,8 @@ mod tests {
     /// When the server stops, in the tests.
     const STOP: Duration = Duration::from_secs(60);
 
-    /// How long a request lasts whose client sends a message after `pause`, and then neither sends nor leaves.
+    /// How long a request lasts whose client sends a message after `pause`, and then neither sends nor
+    /// leaves.
     async fn lasts(pause: Duration) -> Duration {
         let leaving = Leaving::new();
         let service =

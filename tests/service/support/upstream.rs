@@ -190,8 +190,8 @@ impl Upstream {
             accept(socket, tls.clone(), scripted.clone())
         };
         let listener = Listener::start(serve).await;
-        // With TLS the URL contains a name, because certificates are for names. Without TLS it does not: the name
-        // may also have an IPv6 address, on which no server listens.
+        // With TLS the URL contains a name, because certificates are for names. Without TLS it does not: the
+        // name may also have an IPv6 address, on which no server listens.
         let host = if is_tls { "https://localhost" } else { "http://127.0.0.1" };
         let root = format!("{host}:{}", listener.port());
         Self { root, script, _listener: listener }

@@ -48,7 +48,8 @@ impl Known {
         Ok(())
     }
 
-    /// Adds a caller by a name in its certificate. URIs are the same byte by byte, other names whatever their case.
+    /// Adds a caller by a name in its certificate. URIs are the same byte by byte, other names whatever their
+    /// case.
     ///
     /// # Errors
     ///
