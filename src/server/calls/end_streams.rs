@@ -125,7 +125,7 @@ mod tests {
         let client = async {
             sleep(pause).await;
             let _ = sender.send_data(Bytes::from_static(b"message")).await;
-            sleep(STOP - pause).await;
+            sleep(STOP.saturating_sub(pause)).await;
             leaving.announce();
         };
         let call = async {
