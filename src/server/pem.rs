@@ -156,6 +156,11 @@ fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
     let mut blocks = Vec::new();
     let mut open: Option<Block<'_>> = None;
     for (line, text) in (1..).zip(text.lines()) {
+        if text.starts_with('\u{feff}') {
+            return Err(format!(
+                "line {line}: begins with a byte order mark (BOM); save the file without it"
+            ));
+        }
         let begins = text.matches(BEGIN).count();
         if begins > 1 || begins == 1 && !text.starts_with(BEGIN) {
             return Err(format!(
@@ -232,7 +237,9 @@ mod tests {
         let of = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
         for (text, told) in [
             (cert.trim_end().repeat(2), format!("line {last}: a block begins within the line")),
-            (format!("\u{feff}{cert}"), "line 1: a block begins within the line".to_owned()),
+            (format!("\u{feff}{cert}"), "line 1: begins with a byte order mark (BOM)".to_owned()),
+            (format!("\u{feff}subject=CN\n{cert}"), "line 1: begins with a byte order mark".to_owned()),
+            (format!("{cert}\u{feff}{cert}"), format!("line {}: begins with a byte order mark", last + 1)),
             (format!("{cert} {cert}"), format!("line {}: a block begins within the line", last + 1)),
             (
                 upto(last - 1),
