@@ -43,6 +43,10 @@ fn write_files(directory: &Path) {
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let caller = format!("[callers.crm]\ntoken_sha256 = \"{hash}\"\ninstances = [\"*\"]\n");
     write("marked-callers.toml", &format!("\u{feff}{caller}"));
+    let lower = ca.replace("BEGIN CERTIFICATE", "begin certificate");
+    write("lower.pem", &(ca.clone() + &lower.replace("END CERTIFICATE", "end certificate")));
+    let bare: Vec<_> = ca.lines().filter(|line| !line.starts_with('-')).collect();
+    write("bare.pem", &(ca.clone() + &bare.join("\n")));
     write("large", &"#".repeat((4 << 20) + 1));
     fs::write(directory.join("binary"), [0xff, 0xfe, 0x00]).unwrap();
 }
