@@ -34,7 +34,7 @@ use crate::{
         self, Admin, Callers, CallersLayer, DeadlineLayer, DiscardLayer, Edge, Leaving, MessageLayer,
         ObserveLayer, OverloadLayer, Paths, Stop, Tls,
     },
-    stack::{self, Clock},
+    stack::{self, Clock, Proxy},
     telemetry::{self, Metrics, Traces, chain},
 };
 
@@ -52,6 +52,15 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     let is_direct = settings.attempt.proxy.is_none() && !matches!(settings.upstream, Upstream::Sandbox);
     if is_direct && !others.is_empty() {
         warn!(variables = others, "set for a proxy and not used; see {}", names("upstream_proxy"));
+    }
+    if let Upstream::Hypersender { base_url, .. } = &settings.upstream
+        && settings.attempt.proxy.is_some()
+        && !Proxy::is_used_for(base_url)
+    {
+        warn!(
+            "the base URL is http on this machine, so the proxy is not used; see {}",
+            names("upstream_proxy")
+        );
     }
     // Before the runtime, which opens files itself.
     let limited = within_open_files(&mut settings);
