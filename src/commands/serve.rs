@@ -20,7 +20,7 @@ use crate::{
     grpc::{Contacts, Health, methods},
     sandbox::Sandbox,
     server::{self, Admin},
-    stack::{self, Clock},
+    stack::{self, Clock, Proxy},
     telemetry::{self, Metrics, Traces, chain},
 };
 
@@ -39,6 +39,15 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     let is_direct = settings.attempt.proxy.is_none() && !matches!(settings.upstream, Upstream::Sandbox);
     if is_direct && !others.is_empty() {
         warn!(variables = others, "set for a proxy and not used; see {}", names("upstream_proxy"));
+    }
+    if let Upstream::Hypersender { base_url, .. } = &settings.upstream
+        && settings.attempt.proxy.is_some()
+        && !Proxy::is_used_for(base_url)
+    {
+        warn!(
+            "the base URL is http on this machine, so the proxy is not used; see {}",
+            names("upstream_proxy")
+        );
     }
     // Before the runtime, which opens files itself.
     let limited = open_files::keep_within(&mut settings);

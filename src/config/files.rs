@@ -10,13 +10,18 @@ const BYTES_MAX: u64 = 4 << 20;
 ///
 /// # Errors
 ///
-/// When it cannot be read, is not UTF-8, or is too long.
+/// When it cannot be read, is not UTF-8, begins with a byte order mark, or is too long.
 pub fn read(path: &Path) -> Result<String, String> {
     let cannot = |error: io::Error| format!("cannot read the file ({error})");
     if fs::metadata(path).map_err(cannot)?.len() > BYTES_MAX {
         return Err(format!("the file has more than {BYTES_MAX} bytes; is it the right one?"));
     }
-    fs::read_to_string(path).map_err(cannot)
+    let text = fs::read_to_string(path).map_err(cannot)?;
+    // Some editors write it, and in a secret it would be part of the text.
+    if text.starts_with('\u{feff}') {
+        return Err("begins with a byte order mark (BOM); save the file without it".to_owned());
+    }
+    Ok(text)
 }
 
 /// Reads a file with `parse`, whose faults get the path of the file.

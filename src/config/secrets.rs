@@ -14,6 +14,9 @@ use super::{
     },
 };
 
+const QUOTES: [char; 3] = ['"', '\'', '`'];
+const NOT_REPLACED: &str = "the name of a variable that was not replaced by its value";
+
 /// The token that Hypersender is asked with.
 ///
 /// # Errors
@@ -30,10 +33,7 @@ pub fn caller_token(variables: &Variables) -> Result<Option<SecretString>, Fault
 
 /// The user and password of the proxy as `user:password`, and the variable that gives them.
 pub fn proxy_auth(variables: &Variables) -> Result<Option<(&'static str, SecretString)>, Fault> {
-    let found = text(variables, PROXY_AUTH, PROXY_AUTH_FILE)?;
-    // White space may be part of a password; the line break at the end of a file is not.
-    let without_break = |text: SecretString| text.expose_secret().trim_end_matches(['\r', '\n']).into();
-    Ok(found.map(|(name, text)| (name, without_break(text))))
+    secret(variables, PROXY_AUTH, PROXY_AUTH_FILE, user_and_password_from)
 }
 
 /// A token, from the variable `name` or from the file that the variable `file_name` names.
@@ -42,8 +42,19 @@ fn token(
     name: &'static str,
     file_name: &'static str,
 ) -> Result<Option<SecretString>, Fault> {
+    Ok(secret(variables, name, file_name, token_from)?.map(|(_, token)| token))
+}
+
+/// The secret that `parse` finds in the text of a variable or file, and the variable that gives it.
+fn secret(
+    variables: &Variables,
+    name: &'static str,
+    file_name: &'static str,
+    parse: fn(&str) -> Result<SecretString, String>,
+) -> Result<Option<(&'static str, SecretString)>, Fault> {
     let Some((name, text)) = text(variables, name, file_name)? else { return Ok(None) };
-    token_from(text.expose_secret()).map(Some).map_err(|fault| (name, fault))
+    let secret = parse(text.expose_secret()).map_err(|fault| (name, fault))?;
+    Ok(Some((name, secret)))
 }
 
 /// The text of a secret, and the variable that gives it.
@@ -73,8 +84,8 @@ pub fn token_from(text: &str) -> Result<SecretString, String> {
     if token.is_empty() {
         return Err("holds no token".to_owned());
     }
-    if let Some(slip) = slip(token) {
-        return Err(slip.to_owned());
+    if let Some(slip) = slip(token, "token") {
+        return Err(slip);
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a token is visible ASCII characters without blanks".to_owned());
@@ -82,32 +93,65 @@ pub fn token_from(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(token))
 }
 
-/// A common mistake in the place of a token, such as a placeholder or quotes: every call with it would fail.
-fn slip(token: &str) -> Option<&'static str> {
-    const QUOTES: [char; 3] = ['"', '\'', '`'];
-    const PLACEHOLDER: &str = "a placeholder; write the token itself in its place";
-    let first = token.split_ascii_whitespace().next().unwrap_or_default().to_ascii_lowercase();
-    let lower = token.to_ascii_lowercase();
-    let within = |[open, close]: [&str; 2]| token.starts_with(open) && token.ends_with(close);
-    let repeats_one = |c: char| token.len() > 1 && token.chars().all(|other| other == c);
-    let words = ["changeme", "change-me", "change_me", "null", "none", "undefined"];
-    if token.starts_with(QUOTES) || token.ends_with(QUOTES) {
-        Some("in quotes, which are not part of a token; docker's --env-file, for one, keeps them")
-    } else if token.starts_with('$') || token.contains("${") || token.contains("$(") || within(["%", "%"]) {
-        Some("the name of a variable that was not replaced by its value")
+/// The user and password of a proxy in the text of a variable or file. White space may be part of a password;
+/// the line break at the end of a file is not. Whether the text has the form `user:password` is for
+/// [`Proxy`](crate::stack::Proxy) to check.
+fn user_and_password_from(text: &str) -> Result<SecretString, String> {
+    const NOUN: &str = "user or password";
+    let both = text.trim_end_matches(['\r', '\n']);
+    let (user, password) = both.split_once(':').unwrap_or((both, ""));
+    // A password may hold quotes and dollar signs; it is refused only where it is a placeholder as a whole.
+    let slip = placeholder(both.trim(), NOUN)
+        .or_else(|| slip(user.trim(), NOUN))
+        .or_else(|| placeholder(password.trim(), NOUN));
+    slip.map_or_else(|| Ok(SecretString::from(both)), Err)
+}
+
+/// A common mistake in the place of a secret: the text is a placeholder, or has something around it. Every
+/// call with it would fail. `noun` says what the secret is.
+fn slip(text: &str, noun: &str) -> Option<String> {
+    let first = text.split_ascii_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    if text.starts_with('\u{feff}') {
+        Some("begins with a byte order mark (BOM); remove it".to_owned())
+    } else if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+        Some(in_quotes(noun))
+    } else if text.starts_with('$') || text.contains("${") || text.contains("$(") {
+        Some(NOT_REPLACED.to_owned())
     } else if matches!(first.as_str(), "bearer" | "bearer:" | "authorization:") {
-        Some("begins with Bearer; write the token alone")
-    } else if lower.starts_with("hypersender_") && token.contains('=') {
-        Some("begins with the name of a variable; write the token alone")
+        Some(format!("begins with Bearer; write the {noun} alone"))
+    } else if text.to_ascii_lowercase().starts_with("hypersender_") && text.contains('=') {
+        Some(format!("begins with the name of a variable; write the {noun} alone"))
+    } else {
+        placeholder(text, noun)
+    }
+}
+
+/// A text that as a whole is no secret: one in quotes, the name of a variable, or a placeholder of a page.
+fn placeholder(text: &str, noun: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let within = |[open, close]: [&str; 2]| text.starts_with(open) && text.ends_with(close);
+    let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    let repeats_one = |c: char| text.len() > 1 && text.chars().all(|other| other == c);
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let is_variable = text.strip_prefix('$').is_some_and(|name| !name.is_empty() && is_name(name));
+    let words = ["changeme", "change-me", "change_me", "null", "none", "undefined"];
+    if QUOTES.into_iter().any(is_quoted) {
+        Some(in_quotes(noun))
+    } else if is_variable || [["${", "}"], ["$(", ")"], ["%", "%"]].into_iter().any(within) {
+        Some(NOT_REPLACED.to_owned())
     } else if [["<", ">"], ["{{", "}}"], ["[", "]"]].into_iter().any(within)
         || ['.', '*', 'x', 'X', '…'].into_iter().any(repeats_one)
         || ["your-", "your_"].into_iter().any(|begin| lower.starts_with(begin))
         || words.contains(&lower.as_str())
     {
-        Some(PLACEHOLDER)
+        Some(format!("a placeholder; write the {noun} itself in its place"))
     } else {
         None
     }
+}
+
+fn in_quotes(noun: &str) -> String {
+    format!("in quotes, which are not part of a {noun}; docker's --env-file, for one, keeps them")
 }
 
 #[cfg(test)]
@@ -128,6 +172,7 @@ mod tests {
             ("name of a variable", &["HYPERSENDER_WHATSAPP_API_KEY=1|abc", "hypersender_grpc_token=x"]),
             ("placeholder", &["<your-token>", "<no value>", "{{ key }}", "{{key}}", "[token]", "...", "…"]),
             ("placeholder", &["xxx", "XXXX", "***", "your-token", "YOUR_API_KEY", "changeme", "null"]),
+            ("byte order mark", &["\u{feff}1|abc", "\u{feff}"]),
         ] {
             for text in texts {
                 let told = fault(text).unwrap_or_else(|| panic!("{text} is taken for a token"));
@@ -142,6 +187,36 @@ mod tests {
             ["1|abc", "12|Yx$x", "a=b", "x", "100%", "bearer1", "yours", "nullable", "a<b>", "p{{q}}"]
         {
             assert_eq!(fault(token), None, "{token}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_user_or_password_and_is_none_is_a_fault() {
+        for (word, texts) in [
+            ("quotes", &["\"u:p\"", "'u:p'", "'u:p", "\"u\":\"p\"", "u:'p'", "\"u:p\"\r\n", "`u:p`"][..]),
+            ("variable", &["$USER:$PASS", "${PU}:${PP}", "u:$PASS", "u:${PP}", "u:$(cat p)", "%PU%:%PP%"]),
+            (
+                "placeholder",
+                &["<user>:<password>", "changeme:changeme", "u:changeme", "u:<password>", "u:***"],
+            ),
+            ("placeholder", &["{{ auth }}", "your-user:your-password", "null:null", "u:null"]),
+            ("name of a variable", &["HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH=u:p"]),
+            ("byte order mark", &["\u{feff}u:p", "\u{feff}u:p\n"]),
+        ] {
+            for text in texts {
+                let fault = user_and_password_from(text).err();
+                let told = fault.unwrap_or_else(|| panic!("{text} is taken for a user and password"));
+                assert!(told.contains(word), "{text}: {told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_may_hold_what_only_looks_like_a_slip() {
+        for text in ["u:pa'", "u:\"", "u:$ecret", "u:a${b", "u:bearer", "u: p ", "u:<", "u:x", "u:", "u:a:b%"]
+        {
+            let read = user_and_password_from(&format!("{text}\r\n"));
+            assert_eq!(read.unwrap().expose_secret(), text);
         }
     }
 }

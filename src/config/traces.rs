@@ -1,10 +1,10 @@
 //! The settings of traces, from the standard variables of OpenTelemetry. Only variables in which a mistake
-//! would go unnoticed are read here; the SDK reads all others, such as `OTEL_RESOURCE_ATTRIBUTES` and
-//! `OTEL_EXPORTER_OTLP_HEADERS`.
+//! would go unnoticed are read here; the SDK reads all others, such as `OTEL_RESOURCE_ATTRIBUTES`. It also
+//! reads `OTEL_EXPORTER_OTLP_HEADERS` itself, and drops what it cannot read there, which is a fault here.
 
 use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
-use http::{Uri, uri::Scheme};
+use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 use opentelemetry_sdk::trace::Sampler;
 
 use super::{authorities, faults::Fault};
@@ -14,6 +14,7 @@ const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTE
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const TIMEOUT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 const COMPRESSION: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
+const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
@@ -70,6 +71,9 @@ pub fn read<'a>(
     }
     if let Some((name, _)) = reader.first(COMPRESSION).filter(|(_, value)| *value != "none") {
         reader.note(name, "not none; spans are sent without compression");
+    }
+    if let Some((name, _)) = reader.first(HEADERS).filter(|(_, text)| !are_headers(text)) {
+        reader.note(name, "not headers such as name=value,other=value");
     }
     let timeout =
         reader.number(reader.first(TIMEOUT), 1..=TIME_MAX, "milliseconds").unwrap_or(TIMEOUT_DEFAULT);
@@ -180,6 +184,32 @@ fn endpoint(text: &str) -> Option<Uri> {
     (scheme && !authority.contains('@') && uri.query().is_none()).then_some(uri)
 }
 
+/// Whether the SDK sends every header of the list. It leaves out those that it cannot read, without a word.
+fn are_headers(text: &str) -> bool {
+    let mut entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries.all(|entry| {
+        entry.split_once('=').is_some_and(|(name, value)| {
+            let value = value.trim();
+            let decoded = percent_decoded(value).unwrap_or_else(|| value.to_owned());
+            let is_valid =
+                HeaderName::try_from(name.trim()).is_ok() && HeaderValue::from_str(&decoded).is_ok();
+            is_valid && !value.is_empty()
+        })
+    })
+}
+
+/// The text without its percent-encoding; `None` where that is broken, and the SDK takes the text as it is.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// `base` with `path` appended, as OTLP over HTTP does with the address of a collector for all signals.
 fn below(base: &Uri, path: &str) -> Option<Uri> {
     let mut parts = base.clone().into_parts();
@@ -229,6 +259,14 @@ mod tests {
             ];
             assert!(read_these(&variables).is_ok(), "{sampler}");
         }
+        for headers in
+            ["x-a=b", "x-a=b, X-C = d%20e==,", "authorization=Bearer%20x", "x-a=100%", "x-a=ü", ","]
+        {
+            assert!(read_these(&[COLLECTOR, ("OTEL_EXPORTER_OTLP_HEADERS", headers)]).is_ok(), "{headers}");
+        }
+        // Of two variables, the one for traces alone is used.
+        let [traces, all] = HEADERS;
+        assert!(read_these(&[COLLECTOR, (traces, "x-a=b"), (all, "x")]).is_ok());
     }
 
     #[test]
@@ -294,6 +332,17 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "99999999999"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-a: b"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-a=b,x-c"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-a="),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "=b"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x a=b"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "\"x-a=b\""),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Basic eHl6=="),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-ü=b"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-a=b%0Ac"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-a=%7f"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-a"),
             ("OTEL_TRACES_EXPORTER", "zipkin"),
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
         ] {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{Instance, TokenOwner},
-    stack,
+    stack::{self, Proxy},
 };
 
 /// The API that is asked for pictures.
@@ -68,11 +68,10 @@ pub fn read(
     if sandbox {
         return Some(Upstream::Sandbox);
     }
-    if let Some(url) = &base_url
-        && url.scheme() == "https"
+    if let Some(name) = base_url.as_ref().and_then(|url| https_setting(url, flags))
         && let Some(fault) = authorities::missing()
     {
-        faults.note(&flags.base_url.name, fault);
+        faults.note(name, fault);
     }
     let instances_file = faults.take_valid(&flags.instances_file)?;
     let tokens = match token_owner {
@@ -85,6 +84,16 @@ pub fn read(
         None => None,
     };
     Some(Upstream::Hypersender { base_url: base_url?, tokens: tokens?, default_instance })
+}
+
+/// The setting that asks for https on the way to `base_url`: the URL itself, or else the proxy.
+fn https_setting<'a>(base_url: &Url, flags: &'a HypersenderFlags) -> Option<&'a Name> {
+    if base_url.scheme() == "https" {
+        return Some(&flags.base_url.name);
+    }
+    let proxy = flags.upstream_proxy.value.as_ref().ok().and_then(Option::as_ref);
+    let needed = Proxy::is_used_for(base_url) && proxy.is_some_and(Proxy::is_encrypted);
+    needed.then_some(&flags.upstream_proxy.name)
 }
 
 /// Passthrough: each call carries its own token. A token in the settings would never be used, or worse, would

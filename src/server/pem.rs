@@ -157,6 +157,11 @@ fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
     let mut blocks = Vec::new();
     let mut open: Option<Block<'_>> = None;
     for (line, text) in (1..).zip(text.lines()) {
+        if text.starts_with('\u{feff}') {
+            return Err(format!(
+                "line {line}: begins with a byte order mark (BOM); save the file without it"
+            ));
+        }
         let begins = text.matches(BEGIN).count();
         if begins > 1 || begins == 1 && !text.starts_with(BEGIN) {
             return Err(format!(
@@ -178,6 +183,12 @@ fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
                 }
                 None => return Err(format!("line {line}: a block ends here that does not begin")),
             }
+        } else if text.to_ascii_uppercase().contains(BEGIN) {
+            return Err(format!("line {line}: the -----BEGIN line is not in capital letters"));
+        } else if open.is_none() && is_base64(text) {
+            return Err(format!(
+                "line {line}: base64 outside of a block; the -----BEGIN line is missing or damaged"
+            ));
         }
     }
     match open {
@@ -186,6 +197,16 @@ fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
         }
         None => Ok(blocks),
     }
+}
+
+/// Whether a line outside of blocks is one of a block whose beginning is not seen. Text between blocks is
+/// allowed, such as the `subject=` and `Bag Attributes` that openssl writes; it has blanks or punctuation.
+fn is_base64(line: &str) -> bool {
+    const CHARS_MIN: usize = 40;
+    let line = line.trim();
+    let digits = line.strip_suffix("==").or_else(|| line.strip_suffix('=')).unwrap_or(line);
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    line.len() >= CHARS_MIN && digits.bytes().all(is_digit)
 }
 
 #[cfg(test)]
@@ -216,6 +237,7 @@ mod tests {
             (cert.trim_end().to_owned(), (1, false)),
             (cert.repeat(3), (3, false)),
             (format!("subject=CN\n{cert}\nissuer=CN\n{cert}"), (2, false)),
+            (format!("{COMMENTS}{cert}{COMMENTS}{key}"), (1, true)),
             (cert.replace('\n', "\r\n"), (1, false)),
             (format!("{parameters}{key}"), (0, true)),
             (format!("{key}{cert}"), (1, true)),
@@ -224,24 +246,40 @@ mod tests {
         }
     }
 
+    /// What openssl and others write around blocks, and a line of base64 that is too short for a block.
+    const COMMENTS: &str = "Bag Attributes\n    localKeyID: 54 69 6D 65 20 31 35 39 30 30 30 30 30 30\n    \
+        friendlyName: a\nKey Attributes: <No Attributes>\nsubject=CN=localhostlocalhostlocalhostlocalhost\n\
+        issuer=/C=US/O=Example/CN=ExampleRootAuthorityNumberOne\n# Label: \"Example\"\n\
+        ==========================================================\nMIIBAAAA\n";
+
     #[test]
     fn a_file_of_which_a_part_would_be_lost_is_refused() {
         let [cert, key] = certified();
         let lines: Vec<_> = cert.lines().collect();
         let upto = |count: usize| lines[..count].join("\n") + "\n";
         let last = lines.len();
+        let lower = cert.replace("BEGIN CERTIFICATE", "begin certificate");
+        let lower = lower.replace("END CERTIFICATE", "end certificate");
         let of = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
         for (text, told) in [
             (cert.trim_end().repeat(2), format!("line {last}: a block begins within the line")),
-            (format!("\u{feff}{cert}"), "line 1: a block begins within the line".to_owned()),
+            (format!("\u{feff}{cert}"), "line 1: begins with a byte order mark (BOM)".to_owned()),
+            (format!("\u{feff}subject=CN\n{cert}"), "line 1: begins with a byte order mark".to_owned()),
+            (format!("{cert}\u{feff}{cert}"), format!("line {}: begins with a byte order mark", last + 1)),
+            (cert.clone() + &lower, format!("line {}: the -----BEGIN line is not in capital", last + 1)),
+            (cert.clone() + &lines[1..last - 1].join("\n"), format!("line {}: base64 outside of", last + 1)),
+            (format!("  {}\n{cert}", "Ab+/".repeat(10)), "line 1: base64 outside of a block".to_owned()),
+            (format!("{cert}{}=\n", "A".repeat(39)), format!("line {}: base64 outside of", last + 1)),
+            (cert.clone() + &cert.replace("-----", "----"), format!("line {}: base64 outside of", last + 2)),
             (format!("{cert} {cert}"), format!("line {}: a block begins within the line", last + 1)),
             (
                 upto(last - 1),
                 "line 1: the block that begins here has no end; is the file cut off?".to_owned(),
             ),
             (upto(last - 1) + &cert, "line 1: the block that begins here has no end".to_owned()),
-            (lines[1..].join("\n"), format!("line {}: a block ends here that does not begin", last - 1)),
-            (cert.replacen("-----BEGIN", "----BEGIN", 1), format!("line {last}: a block ends here that")),
+            (lines[1..].join("\n"), "line 1: base64 outside of a block; the -----BEGIN line is".to_owned()),
+            (lines[last - 1].to_owned(), "line 1: a block ends here that does not begin".to_owned()),
+            (cert.replacen("-----BEGIN", "----BEGIN", 1), "line 2: base64 outside of a block".to_owned()),
             (
                 cert.replacen("CERTIFICATE-----", "CERTIFICATE---", 1),
                 "line 1: the -----BEGIN line".to_owned(),

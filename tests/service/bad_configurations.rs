@@ -36,6 +36,18 @@ fn write_files(directory: &Path) {
     write("blank", " \n");
     write("token", "1|Zq9mark-token\n");
     write("two-lines", "1|Zq9mark-one\n1|Zq9mark-two\n");
+    // A byte order mark is invisible in the list.
+    write("marked.pem", &format!("\u{feff}{}", identity.cert));
+    write("marked-token", "\u{feff}1|Zq9mark-token\n");
+    write("marked-password", "\u{feff}someone:Zq9password\n");
+    write("marked-instances.toml", "\u{feff}[instances.shop]\ntoken = \"1|Zq9mark-shop\"\n");
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let caller = format!("[callers.crm]\ntoken_sha256 = \"{hash}\"\ninstances = [\"*\"]\n");
+    write("marked-callers.toml", &format!("\u{feff}{caller}"));
+    let lower = ca.replace("BEGIN CERTIFICATE", "begin certificate");
+    write("lower.pem", &(ca.clone() + &lower.replace("END CERTIFICATE", "end certificate")));
+    let bare: Vec<_> = ca.lines().filter(|line| !line.starts_with('-')).collect();
+    write("bare.pem", &(ca.clone() + &bare.join("\n")));
     write("large", &"#".repeat((4 << 20) + 1));
     fs::write(directory.join("binary"), [0xff, 0xfe, 0x00]).unwrap();
 }

@@ -78,17 +78,40 @@ async fn an_instance_that_does_not_fit_into_a_path_is_refused() {
 }
 
 #[tokio::test]
-async fn a_duration_below_zero_is_refused() {
+async fn a_duration_that_is_negative_or_malformed_is_refused() {
     let upstream = Upstream::start([Reply::status(200)]).await;
     let service = Service::asking(&upstream).start().await;
-    let below = Some(prost_types::Duration { seconds: 0, nanos: -1 });
-    for (control, field) in [
-        (CacheControl { max_age: below, ..Default::default() }, "cache_control.max_age"),
-        (CacheControl { min_fresh: below, ..Default::default() }, "cache_control.min_fresh"),
-        (CacheControl { stale_if_error: below, ..Default::default() }, "cache_control.stale_if_error"),
-    ] {
-        let request = GetProfilePictureRequest { cache_control: Some(control), ..about(CHAT) };
-        check_refused(&service, request, "CACHE_CONTROL_INVALID", field).await;
+    let with = |field, seconds, nanos| {
+        let duration = Some(prost_types::Duration { seconds, nanos });
+        let control = CacheControl { only_if_cached: true, ..Default::default() };
+        let control = match field {
+            "max_age" => CacheControl { max_age: duration, ..control },
+            "min_fresh" => CacheControl { min_fresh: duration, ..control },
+            _ => CacheControl { stale_if_error: duration, ..control },
+        };
+        GetProfilePictureRequest { cache_control: Some(control), ..about(CHAT) }
+    };
+    for field in ["max_age", "min_fresh", "stale_if_error"] {
+        for (seconds, nanos) in [
+            (0, -1),
+            (-1, 0),
+            (-1, 1_000_000_000),
+            (1, -1),
+            (0, 1_000_000_000),
+            (0, i32::MIN),
+            (315_576_000_001, 0),
+            (1 << 62, 0),
+            (i64::MAX, i32::MAX),
+            (i64::MIN, 0),
+        ] {
+            let named = format!("cache_control.{field}");
+            check_refused(&service, with(field, seconds, nanos), "CACHE_CONTROL_INVALID", &named).await;
+        }
+        for (seconds, nanos) in [(0, 0), (0, 999_999_999), (315_576_000_000, 999_999_999)] {
+            let request = with(field, seconds, nanos);
+            let fault = Fault::from(&service.client().await.get_profile_picture(request).await.unwrap_err());
+            assert_eq!(fault.reason, "NOT_CACHED", "{field}: {seconds} s, {nanos} ns");
+        }
     }
     assert_eq!(upstream.calls(), 0);
 }

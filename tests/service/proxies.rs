@@ -19,6 +19,7 @@ const USER_AND_PASSWORD: &str = "someone:Zq9password@:/ %";
 /// The header in which an HTTP proxy gets them.
 const BASIC: &str = "proxy-authorization: Basic c29tZW9uZTpacTlwYXNzd29yZEA6LyAl";
 const NOT_USED: &str = "set for a proxy and not used";
+const ON_THIS_MACHINE: &str = "so the proxy is not used; see --upstream-proxy";
 
 fn absence() -> Reply {
     Reply::json(200, DOCUMENTED_ABSENCE)
@@ -122,6 +123,7 @@ async fn plain_http_goes_to_the_proxy_with_its_password_unless_it_stays_on_this_
         assert_eq!(asked.len(), 1, "nobody but the operator can mend it");
         assert!(asked[0].target.starts_with("http://api.example.test/v2/"), "{}", asked[0].target);
         assert!(asked[0].headers.iter().any(|(name, _)| name == "proxy-authorization"));
+        assert!(!service.logs().contains(ON_THIS_MACHINE));
     }
     let (upstream, proxy) = (Upstream::start([absence()]).await, Upstream::start([absence()]).await);
     let launch = Service::asking(&upstream).variable(PROXY, proxy.root()).variable(AUTH, USER_AND_PASSWORD);
@@ -129,6 +131,16 @@ async fn plain_http_goes_to_the_proxy_with_its_password_unless_it_stays_on_this_
     service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
     assert_eq!((upstream.calls(), proxy.calls()), (1, 0), "on this machine");
     assert!(upstream.asked()[0].headers.iter().all(|(name, _)| name != "proxy-authorization"));
+    assert_eq!(service.logs().matches(ON_THIS_MACHINE).count(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_used_needs_no_certificates_of_authorities() {
+    let upstream = Upstream::start([absence()]).await;
+    let launch = Service::asking(&upstream).variable(PROXY, "https://127.0.0.1:1");
+    let service = launch.variable("SSL_CERT_FILE", "/nonexistent").start().await;
+    service.client().await.get_profile_picture(about(CHAT)).await.unwrap();
+    assert_eq!(service.logs().matches(ON_THIS_MACHINE).count(), 1);
 }
 
 #[tokio::test]

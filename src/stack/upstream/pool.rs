@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 use url::Url;
 
-use super::{is_loopback, proxy::Proxy};
+use super::proxy::Proxy;
 use crate::telemetry::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -80,7 +80,7 @@ impl Pool {
     /// When the machine's certificate store is needed and cannot be used.
     pub fn new(base_url: &Url, proxy: Option<Proxy>) -> Result<Self, Unusable> {
         let is_encrypted = base_url.scheme() == "https";
-        let proxy = proxy.filter(|_| is_encrypted || !is_loopback(base_url));
+        let proxy = proxy.filter(|_| Proxy::is_used_for(base_url));
         let needs_certificates = is_encrypted || proxy.as_ref().is_some_and(Proxy::is_encrypted);
         let tls = tls(needs_certificates).map_err(Unusable::Certificates)?;
         let proxy = proxy.map(|proxy| {

@@ -5,6 +5,8 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::is_loopback;
+
 /// A proxy for requests to Hypersender, and for nothing else. Neither `Debug` nor `Display` shows its
 /// password.
 #[derive(Clone, Debug)]
@@ -55,7 +57,15 @@ impl Proxy {
         Ok(Self { auth: Some((user.to_owned(), password.into())), ..self })
     }
 
+    /// Whether the API at `base_url` is asked through a proxy. Plain HTTP on loopback is not, or the token
+    /// would leave this machine in the clear.
+    #[must_use]
+    pub fn is_used_for(base_url: &Url) -> bool {
+        base_url.scheme() == "https" || !is_loopback(base_url)
+    }
+
     /// Whether the connection to the proxy is encrypted.
+    #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.url.scheme() == "https"
     }
