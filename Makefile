@@ -96,7 +96,7 @@ measured:
 	cargo build --locked --release --manifest-path benches/bare/Cargo.toml --target-dir $(BENCHES)
 	cargo build --locked --release --manifest-path benches/load/Cargo.toml --target-dir $(BENCHES)
 
-# The servers for orientation.
+# Servers in other languages and frameworks, to compare the service with.
 compared:
 	GOBIN=$(BENCHES)/go go -C benches/go install .
 

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
-        // `grpc::Contacts` serves the only method.
+        // No server is generated, because `grpc::Contacts` serves the only method.
         .build_server(false)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

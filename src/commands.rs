@@ -74,8 +74,8 @@ fn ending() -> io::Result<impl Future<Output = Ending>> {
     })
 }
 
-/// Runs `work` on a runtime of one thread until it is done, or until a signal ends it with the exit code of
-/// `ended`.
+/// Runs `work` on a runtime of one thread until it is done, or until a signal ends it. In that case `ended`
+/// chooses the exit code.
 fn block_on<F: Future<Output = ExitCode>>(work: F, ended: fn(Ending) -> ExitCode) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -90,7 +90,7 @@ fn block_on<F: Future<Output = ExitCode>>(work: F, ended: fn(Ending) -> ExitCode
             Err(error) => fail(format_args!("cannot listen for signals: {error}")),
         }
     });
-    // Resolving a name cannot be cancelled, and a runtime that is dropped waits for it.
+    // A name resolution cannot be cancelled, and dropping the runtime would wait for it.
     runtime.shutdown_background();
     code
 }
@@ -116,7 +116,7 @@ fn written(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Prints an error to standard error, and returns the exit code that says the same.
+/// Prints an error to standard error, and returns the exit code of a failure.
 fn fail(message: impl Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "error: {message}");
     ExitCode::FAILURE

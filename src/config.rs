@@ -46,7 +46,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The address of metrics and probes; `None` opens no such port.
     pub admin_listen: Option<SocketAddr>,
-    /// The API that is asked.
+    /// The REST API that the service calls.
     pub upstream: Upstream,
     /// The settings of one attempt.
     pub attempt: stack::UpstreamSettings,

@@ -2,8 +2,8 @@
 
 use std::{env, process::ExitCode};
 
-/// With the system's allocator, memory that calls free stays unused between the entries of the cache; the
-/// bench "memory" measures it.
+/// mimalloc replaces the system's allocator, with which memory that calls have freed stays unused between the
+/// entries of the cache (fragmentation). The bench "memory" measures it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,7 @@
 //! The stand-in for the Hypersender REST API: numbers with known answers, faults on demand, and a count of
 //! the look-ups. Its answers follow the vendor's documentation, byte for byte where that shows one.
 //!
-//! Deliberately not here: code of the rest of this crate, so that both cannot share the same mistake; real
+//! Deliberately not here: code of the rest of this crate, so that the two cannot share a mistake; real
 //! pictures, so that no link shows a person; any address but loopback, because every client of the sandbox
 //! can control it.
 
@@ -34,7 +34,8 @@ use calls::Calls;
 use control::Control;
 use numbers::Numbers;
 
-/// Most open connections, below the usual limit of open files; more wait in the system's queue.
+/// Maximum number of open connections, below the usual limit of open files; more wait in the system's accept
+/// queue.
 const CONNECTIONS_MAX: usize = 512;
 
 /// Pause after a failed accept, whose usual reason is the limit of open files. Without it, the loop would
@@ -139,7 +140,8 @@ async fn look_up(
     let chat_id = chat_id.filter(|text| !text.is_empty());
     let contact = chat_id.map(contact_of);
     api.calls.count(&instance, chat_id);
-    // Before the token is checked: a script also plays a proxy in front of the API, which checks no token.
+    // Scripts apply before the token is checked, because a script can also play a proxy in front of the API,
+    // which checks no token.
     if let Some(answer) = api.control.scripted(&instance, contact).await {
         return answer;
     }
@@ -184,7 +186,7 @@ async fn unknown_method(method: Method, uri: Uri) -> Response {
     reply::message(StatusCode::METHOD_NOT_ALLOWED, &text)
 }
 
-/// Accepts connections without end. This future owns them, so that aborting it closes them too.
+/// Accepts connections for ever. This future owns them, so that aborting it closes them too.
 async fn serve(listener: TcpListener, routes: Router) {
     let mut connections = JoinSet::new();
     loop {
@@ -217,7 +219,7 @@ async fn converse(stream: TcpStream, routes: Router) {
             Ok(response)
         }
     });
-    // It fails when a client leaves, or when a script asks for it. Both are expected.
+    // A connection fails when its client leaves, or when a script asks for that. Both are expected.
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let _ = connection.await;
 }
@@ -247,8 +249,8 @@ mod tests {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// Asks for `path`, which is the query of a look-up where it begins with `?`, and accepts JSON where
-    /// there is a token.
+    /// Asks for `path`, which is the query of a look-up if it begins with `?`, and accepts JSON if there is a
+    /// token.
     async fn check(path: &str, token: Option<&str>, status: u16, body: &str) {
         let sandbox = start().await;
         let path = match path.strip_prefix('?') {

@@ -1,4 +1,4 @@
-//! The gRPC server: connections in, answers out, and a stop that loses no call.
+//! The gRPC server: it serves connections, and stops without losing a call.
 //!
 //! The accept loop is hand-written rather than tonic's: tonic answers an expired deadline with CANCELLED, and
 //! its graceful shutdown waits without a limit for an open health watch. The layers around a call are in
@@ -33,30 +33,30 @@ use crate::{
     telemetry::{CallMetrics, Traces},
 };
 
-/// All that the server and the layers around its calls use.
+/// The settings of the server and of the layers around its calls.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The backends that may call; with `None`, every client may.
     pub callers: Option<Callers>,
-    /// Whose token Hypersender is asked with.
+    /// Whose token requests to Hypersender carry: the service's or the caller's.
     pub token_owner: TokenOwner,
-    /// Time for a call that states none.
+    /// Time-out of a call without `grpc-timeout`.
     pub deadline: Duration,
-    /// Most calls in progress, over all connections; a further one is refused at once.
+    /// Maximum number of calls in progress, over all connections; a further call is refused at once.
     pub in_flight: usize,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
     /// Encryption of connections; with `None`, they are plain text.
     pub tls: Option<Tls>,
-    /// Most open connections; a further one waits in the system's queue.
+    /// Maximum number of open connections; a further one waits in the system's accept queue.
     pub connections: usize,
-    /// Age at which a connection gets a GOAWAY, spread by a tenth so that not all clients reconnect at once.
-    /// With `None`, connections have no greatest age.
+    /// Age at which a connection gets a GOAWAY, varied by up to a tenth so that clients do not all reconnect
+    /// at the same time. With `None`, connections have no maximum age.
     pub connection_age: Option<Duration>,
-    /// How long calls are still accepted once health checks say NOT_SERVING, so that every load balancer has
-    /// seen it.
+    /// How long calls are still accepted once health checks say NOT_SERVING, so that every load balancer can
+    /// notice.
     pub drain_wait: Duration,
-    /// How long the calls in flight have to finish after that.
+    /// Time for the calls in flight to finish after the drain wait.
     pub drain_timeout: Duration,
 }
 
@@ -81,14 +81,14 @@ impl Default for Settings {
 /// Why the server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// An orchestrator asks for it: load balancers need time to notice.
+    /// An orchestrator stops the service. Load balancers need time to notice, so the drain wait applies.
     Orderly,
-    /// A person at a terminal asks for it, and waits for the prompt.
+    /// A person at a terminal stops the service and waits for the prompt, so there is no drain wait.
     Prompt,
 }
 
-/// Serves connections of `listener` until `stop` resolves and the drain is over. `contacts` answers the
-/// contact service.
+/// Serves connections of `listener` until `stop` resolves and the drain is over. `contacts` answers the calls
+/// of the contact service.
 ///
 /// The drain: health checks say NOT_SERVING; calls are still accepted for the drain wait; then connections
 /// get a GOAWAY, health watches and request streams end, and the calls in flight have the drain time-out to

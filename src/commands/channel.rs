@@ -10,8 +10,8 @@ use crate::{
     telemetry::chain,
 };
 
-/// A channel to the service of `target`, whose time-out holds for all of the name, the connection and the
-/// handshake.
+/// A channel to the service of `target`. The time-out of `target` covers name resolution, connection and
+/// handshake together.
 ///
 /// # Errors
 ///

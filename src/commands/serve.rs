@@ -1,5 +1,5 @@
-//! `serve`: the process of the service. It reads the settings, starts the runtime, puts the rooms together,
-//! and serves until a signal stops it.
+//! `serve`: the process of the service. It reads the settings, starts the runtime, connects the parts of the
+//! service, and serves until a signal stops it.
 
 mod listen;
 mod open_files;
@@ -49,12 +49,12 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
             names("upstream_proxy")
         );
     }
-    // Before the runtime, which opens files itself.
+    // The limit of open files is set before the runtime starts, because the runtime opens files itself.
     let limited = open_files::keep_within(&mut settings);
     let runtime = limited.and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let served = runtime.and_then(|runtime| {
         let served = runtime.block_on(serve(settings));
-        // Dropped, the runtime would wait for a name that is being resolved, which cannot be cancelled.
+        // A name resolution cannot be cancelled, and dropping the runtime would wait for it.
         runtime.shutdown_background();
         served
     });
@@ -69,7 +69,8 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
 
 async fn serve(settings: Settings) -> io::Result<()> {
     let server = settings.server;
-    // Before anything else: a signal that arrives before the port is open stops the service, too.
+    // Signals are handled first, so that a signal that arrives before the port is open also stops the
+    // service.
     let stop = signals::stop()?;
     signals::reload_on_hangup(server.callers.clone(), server.tls.clone())?;
     let (base_url, credentials, sandbox) = upstream::start(settings.upstream).await?;
@@ -88,7 +89,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let admin = listen_admin(settings.admin_listen, sandbox.is_some())?;
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let calls = metrics.calls.clone();
-    // Open until the drain is over.
+    // The admin port stays open until the drain is over.
     let _admin = admin.map(|listener| Admin::start(listener, metrics, health.clone()));
     if let Some(address) = admin_address {
         info!(%address, "admin listening");
@@ -133,7 +134,7 @@ fn greet(sandbox: &Sandbox, address: SocketAddr, admin: Option<SocketAddr>, toke
   grpcurl -plaintext {token}-d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
 
 More numbers to try: hypersender-grpc sandbox --help
-What the sandbox was asked: curl http://{upstream}/_sandbox/calls
+Look-ups that reached the sandbox: curl http://{upstream}/_sandbox/calls
 {metrics}"
     ));
 }

@@ -36,8 +36,8 @@ pub fn explain_call(target: &Target, status: &Status) -> Option<String> {
     status.source().map(|error| explain_lost(target, error, hint))
 }
 
-/// The text for a connection that is not open, or no longer. `hint` is the likely reason where a connection
-/// with TLS closes without an error of TLS.
+/// The text for a connection that could not be opened, or has broken. `hint` is the likely reason if a
+/// connection with TLS closes without a TLS error.
 fn explain_lost(target: &Target, error: &(dyn Error + 'static), hint: &str) -> String {
     let address = &target.address;
     let cause = sources(error).last().map(ToString::to_string).unwrap_or_default();
@@ -57,8 +57,8 @@ fn explain_lost(target: &Target, error: &(dyn Error + 'static), hint: &str) -> S
     }
 }
 
-/// Whether there was a connection and it broke. Without one, the error of the system is the reason. In the
-/// error of a call, an error of the TLS library is only text with the kind `InvalidData`.
+/// Whether there was a connection and it broke. If there was none, the error of the system is the reason. In
+/// the error of a call, an error of the TLS library is only text with the kind `InvalidData`.
 fn is_lost(error: &(dyn Error + 'static)) -> bool {
     let mut errors = sources(error).filter_map(|error| error.downcast_ref::<io::Error>());
     errors.all(|error| {

@@ -23,7 +23,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The form that a fault asks for.
+    /// The valid forms, as error texts name them.
     pub const FORM: &'static str = "a host and port such as 127.0.0.1:50051, localhost:50051 or [::1]:50051";
 
     /// Whether a connection to this address stays on this machine.

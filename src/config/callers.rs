@@ -6,7 +6,8 @@
 //! instances = ["5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47"]
 //! ```
 //!
-//! A fault names the line and the caller, and repeats no value: the token may stand in the place of its hash.
+//! A fault names the line and the caller, and repeats no value, because a token may be written in place of
+//! its hash.
 
 use std::{path::Path, sync::Arc};
 
@@ -27,19 +28,20 @@ use crate::{
 pub struct Proofs {
     /// A bearer token. With passthrough there is none, because the token of a call is Hypersender's.
     pub tokens: bool,
-    /// A client certificate. Connections are asked for one where there are authorities of clients.
+    /// A client certificate. Clients must show one if `--tls-client-ca` is given.
     pub certificates: bool,
 }
 
 const NAME_CHARS_MAX: usize = 64;
 /// Characters of the longest SPIFFE id. DNS names and common names are shorter.
 const CERTIFICATE_CHARS_MAX: usize = 2048;
-/// SHA-256 of an empty text, which `printf %s "$TOKEN" | sha256sum` prints where the variable is not set.
+/// SHA-256 of an empty text, which `printf %s "$TOKEN" | sha256sum` prints when the variable is not set.
 const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 const CALLERS: Kind = Kind { section: "callers", head: "[callers.<name>]", called };
 
-/// The fields of a caller. They are of any type, so that a value of the wrong one hides no fault of another.
+/// The fields of a caller. Each field accepts any type, so that a value of the wrong type does not hide the
+/// faults of other fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -185,7 +187,8 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(fits)
 }
 
-/// The caller, by its name where that is one.
+/// The caller in the text of a fault: by its name only if that is valid, because any other text may be a
+/// token.
 fn called(name: &str) -> String {
     if is_name(name) { format!("caller {name}") } else { "a caller".to_owned() }
 }

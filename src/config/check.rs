@@ -1,5 +1,5 @@
-//! The settings of `serve`: from values as they are given to settings that fit together, or to all of their
-//! faults.
+//! The check of the settings of `serve`: it turns the values that are given into settings that fit together,
+//! or returns all of their faults.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -64,7 +64,7 @@ fn server(
     let age = faults.take(&flags.connection_age);
     let settings = server::Settings {
         callers,
-        // Without it, its fault is noted.
+        // If the value is missing, its fault is already noted, and this default is never used.
         token_owner: token_owner.unwrap_or_default(),
         deadline,
         in_flight,

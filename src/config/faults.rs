@@ -23,13 +23,12 @@ impl fmt::Display for Faults {
 impl std::error::Error for Faults {}
 
 impl Faults {
-    /// The settings, unless a fault is noted. `settings` is `None` only where one is.
+    /// The settings, or the faults if any is noted. `settings` may be `None` only if a fault is noted.
     pub(super) fn unless_any<T>(self, settings: Option<T>) -> Result<T, Self> {
         settings.filter(|_| self.0.is_empty()).ok_or(self)
     }
 
-    /// The value. The fault of a value that cannot be read is noted; the default that is then returned is
-    /// never used.
+    /// The value. If it cannot be read, its fault is noted, and the returned default is never used.
     pub(super) fn take<T: Clone + Default>(&mut self, given: &Given<T>) -> T {
         self.take_valid(given).unwrap_or_default()
     }

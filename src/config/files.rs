@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::Path};
 
-/// Bytes of the longest file that is read. A callers file of 1,000 callers with 100 instances each is about
-/// this long; a longer file is refused, because it is some other file.
+/// Maximum size of a file, in bytes. A callers file of 1,000 callers with 100 instances each has about this
+/// size. A larger file is probably the wrong file, and is refused.
 const BYTES_MAX: u64 = 4 << 20;
 
 /// The text of a file.

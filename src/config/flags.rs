@@ -88,7 +88,7 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
     #[arg(value_parser = one_of::<SocketAddr>("an IP address and port such as 127.0.0.1:50051 or [::]:50051"))]
     pub listen: Given<SocketAddr>,
-    /// IP address and port of /metrics, /livez and /readyz, or off for no such port; port 0 takes a free
+    /// IP address and port of /metrics, /livez and /readyz, or off to open no such port; port 0 takes a free
     /// port. With --sandbox, a free port is used when this one is in use
     #[arg(
         long,
@@ -111,18 +111,18 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
     pub deadline: Given<Duration>,
-    /// Most calls in progress, over all connections; more are refused at once. A call counts from the moment
-    /// its message is read (1 to 1000000)
+    /// Maximum number of calls in progress, over all connections; more are refused at once. A call counts
+    /// from the moment its message is read (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_IN_FLIGHT", value_name = "COUNT", default_value = "16384")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub in_flight: Given<usize>,
-    /// Most open connections, fewer where the limit of open files is low; more wait in the system's queue (1
-    /// to 100000)
+    /// Maximum number of open connections, lowered if the limit of open files is low; more wait in the
+    /// system's accept queue (1 to 100000)
     #[arg(long, env = "HYPERSENDER_GRPC_CONNECTIONS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=100_000_usize))]
     pub connections: Given<usize>,
-    /// Age at which a connection gets GOAWAY, give or take a tenth; its calls in flight finish. 0 means no
-    /// limit (0 to 10d)
+    /// Age at which a connection gets a GOAWAY, varied by up to a tenth; its calls in flight still finish. 0
+    /// means no limit (0 to 10d)
     #[arg(long, env = "HYPERSENDER_GRPC_CONNECTION_AGE", value_name = "DURATION", default_value = "0")]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub connection_age: Given<Duration>,
@@ -158,7 +158,7 @@ pub(super) struct HypersenderFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_SANDBOX", value_name = "BOOL", default_value = "false")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub sandbox: Given<bool>,
-    /// Root of the REST API; https, or http on loopback
+    /// Base URL of the REST API; https, or http on loopback
     #[arg(long, env = "HYPERSENDER_WHATSAPP_BASE_URL", value_name = "URL")]
     #[arg(default_value = "https://app.hypersender.com/api/whatsapp/v2", value_parser = read_by(read_base_url))]
     pub base_url: Given<Url>,
@@ -169,11 +169,12 @@ pub(super) struct HypersenderFlags {
     /// Proxy for requests to Hypersender: an http, https or socks5 URL, or socks5h, with which the proxy
     /// resolves names. Its user and password are read from the variable HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH
     /// as user:password, or from the file that HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE names. HTTPS_PROXY
-    /// and similar variables are not used. The sandbox, and http on loopback, are asked without the proxy
+    /// and similar variables are not used. Requests to the sandbox, and by http to loopback, do not use the
+    /// proxy
     #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_PROXY", value_name = "URL")]
     #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(Proxy::parse)))]
     pub upstream_proxy: Given<Option<Proxy>>,
-    /// Whose token Hypersender is asked with: own is the service's token, passthrough is the token that each
+    /// Token for requests to Hypersender: own is the token of the service, passthrough is the token that each
     /// call carries in its metadata as authorization: Bearer
     #[arg(long, env = "HYPERSENDER_GRPC_CREDENTIALS", value_name = "OWN|PASSTHROUGH", default_value = "own")]
     #[arg(value_parser = read_by(read_token_owner))]
@@ -183,12 +184,12 @@ pub(super) struct HypersenderFlags {
     #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_instance)))]
     pub instance: Given<Option<Instance>>,
     /// TOML file with a token for each instance: a table `[instances."<id>"]` with token or token_file. Calls
-    /// can then name these instances only, and the default instance with the API key
+    /// can then name only these instances and the default instance, which uses the API key
     #[arg(long, env = "HYPERSENDER_GRPC_INSTANCES_FILE", value_name = "PATH")]
     #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
     pub instances_file: Given<Option<PathBuf>>,
     /// Hosts that links may lead to: any, or a list such as pps.whatsapp.net,*.whatsapp.net. A link to
-    /// another host is answered as no picture
+    /// another host counts as no picture
     #[arg(long, env = "HYPERSENDER_GRPC_LINK_HOSTS", value_name = "HOSTS", default_value = "any")]
     #[arg(value_parser = one_of::<LinkHosts>(LinkHosts::FORM))]
     pub link_hosts: Given<LinkHosts>,
@@ -197,19 +198,19 @@ pub(super) struct HypersenderFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cache")]
 pub(super) struct CacheFlags {
-    /// Longest time a link is fresh (0 to 10d)
+    /// How long a link is fresh at most (0 to 10d)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_TTL", value_name = "DURATION", default_value = "1h")]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub cache_ttl: Given<Duration>,
-    /// Time an absent picture is fresh (0 to 10d)
+    /// How long the answer "no picture" is fresh (0 to 10d)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_ABSENT_TTL", value_name = "DURATION", default_value = "10m")]
     #[arg(value_parser = duration(Duration::ZERO..=10 * DAY))]
     pub cache_absent_ttl: Given<Duration>,
-    /// Most answers in the cache; 0 switches the cache off (0 to 100000000)
+    /// Maximum number of answers in the cache; 0 switches the cache off (0 to 100000000)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_ENTRIES", value_name = "COUNT", default_value = "100000")]
     #[arg(value_parser = number(0..=100_000_000_usize))]
     pub cache_entries: Given<usize>,
-    /// Most memory for answers, estimated; 0 switches the cache off (0 to 1TiB)
+    /// Maximum memory for answers, estimated; 0 switches the cache off (0 to 1TiB)
     #[arg(long, env = "HYPERSENDER_GRPC_CACHE_BYTES", value_name = "BYTES", default_value = "96MiB")]
     #[arg(value_parser = bytes(ByteSize::b(0)..=ByteSize::tib(1)))]
     pub cache_bytes: Given<ByteSize>,
@@ -244,12 +245,12 @@ pub(super) struct AttemptFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_ATTEMPTS", value_name = "COUNT", default_value = "3")]
     #[arg(value_parser = number(1..=5_u32))]
     pub attempts: Given<u32>,
-    /// Time for one attempt; Hypersender itself may wait 5s for a WhatsApp session (1ms to 15s)
+    /// Time-out of one attempt; Hypersender itself may wait 5s for a WhatsApp session (1ms to 15s)
     #[arg(long, env = "HYPERSENDER_GRPC_ATTEMPT_TIMEOUT", value_name = "DURATION", default_value = "6s")]
     #[arg(value_parser = duration(MILLISECOND..=15 * SECOND))]
     pub attempt_timeout: Given<Duration>,
-    /// Retries that each first attempt pays for, over all fetches: with 0.1, one retry for ten first
-    /// attempts. 0 means no retries (0 to 1)
+    /// Retries allowed for each first attempt, over all fetches: with 0.1, one retry for ten first attempts.
+    /// 0 means no retries (0 to 1)
     #[arg(long, env = "HYPERSENDER_GRPC_RETRY_BUDGET", value_name = "RATIO", default_value = "0.1")]
     #[arg(value_parser = number(0.0..=1.0_f64))]
     pub retry_budget: Given<f64>,
@@ -263,12 +264,12 @@ pub(super) struct AttemptFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits of this process alone (divide them by the number of replicas)")]
 pub(super) struct LimitFlags {
-    /// Attempts a second for each instance, because WhatsApp bans numbers for bulk look-ups; 0 means no limit
-    /// (0 to 1000)
+    /// Maximum attempts per second for each instance, because WhatsApp bans numbers for bulk look-ups; 0
+    /// means no limit (0 to 1000)
     #[arg(long, env = "HYPERSENDER_GRPC_RATE", value_name = "PER_SECOND", default_value = "5")]
     #[arg(value_parser = number(0.0..=1000.0_f64))]
     pub rate: Given<f64>,
-    /// Attempts at once for an instance that was idle; 0 means no limit (0 to 10000)
+    /// Maximum attempts at once for an instance that was idle; 0 means no limit (0 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_BURST", value_name = "COUNT", default_value = "20")]
     #[arg(value_parser = number(0..=10_000_u32))]
     pub burst: Given<u32>,
@@ -277,11 +278,12 @@ pub(super) struct LimitFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_BREAKER_FAILURES", value_name = "COUNT", default_value = "5")]
     #[arg(value_parser = number(0..=1000_u32))]
     pub breaker_failures: Given<u32>,
-    /// Most attempts on the wire; at most half of them for one instance (1 to 10000)
+    /// Maximum number of attempts on the wire; at most half of them for one instance (1 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY", value_name = "COUNT", default_value = "64")]
     #[arg(value_parser = number(1..=10_000_usize))]
     pub upstream_concurrency: Given<usize>,
-    /// Most contacts that are fetched at the same time; look-ups of more are refused (1 to 1000000)
+    /// Maximum number of contacts that are fetched at the same time; look-ups of further contacts are refused
+    /// (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_FLIGHTS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub flights: Given<usize>,
@@ -290,7 +292,7 @@ pub(super) struct LimitFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogFlags {
-    /// Shape of a log line: text or json [default: text on a terminal, else json]
+    /// Format of log lines: text or json [default: text on a terminal, else json]
     #[arg(long, env = "HYPERSENDER_GRPC_LOG_FORMAT", value_name = "FORMAT")]
     #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_format)))]
     pub log_format: Given<Option<Format>>,

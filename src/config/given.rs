@@ -8,8 +8,8 @@ use humantime::format_duration;
 
 use super::name::Name;
 
-/// A value as it was given, or the reason why it cannot be read. clap gets no error for the latter, so that
-/// all faults are reported at once.
+/// A value as it was given, or the reason why it cannot be read. clap does not see that error, so that all
+/// faults are reported at once.
 #[derive(Clone, Debug)]
 pub struct Given<T> {
     /// The setting.
@@ -30,9 +30,9 @@ impl<T> Given<Option<T>> {
     }
 }
 
-/// A parser for clap that never fails. It reads the flags and variables of every type and subcommand. White
-/// space around a value, such as the carriage return of a file with Windows line ends, is not part of the
-/// value.
+/// A parser for clap that never fails. This one type reads the flags and variables of all value types and
+/// subcommands. White space around a value, such as the carriage return of a file with Windows line ends, is
+/// not part of the value.
 #[derive(Clone)]
 pub struct Reader<F>(F);
 
@@ -89,12 +89,12 @@ fn name(setting: Option<&Arg>) -> Name {
     Name::of(setting.expect("clap leaves it out for external subcommands alone, and there are none"))
 }
 
-/// Makes the setting of `reader` one that may be left out.
+/// Makes the setting of `reader` optional.
 pub fn optional<F>(reader: Reader<F>) -> OptionalReader<F> {
     OptionalReader(reader)
 }
 
-/// Parses with `read`, whose error is the fault.
+/// Parses with `read`, whose error becomes the fault of the value.
 pub fn read_by<T, F: Fn(&str) -> Result<T, String>>(read: F) -> Reader<F> {
     Reader(read)
 }

@@ -63,7 +63,7 @@ fn parse(text: &str, directory: &Path) -> Result<Vec<(Instance, SecretString)>, 
 }
 
 impl Fields {
-    /// The token. `directory` is that of the instances file, which a relative `token_file` begins at.
+    /// The token. A relative `token_file` is resolved in `directory`, the directory of the instances file.
     fn token(self, directory: &Path) -> Result<SecretString, String> {
         match (self.token, self.token_file) {
             (Some(token), None) => token_from(token.expose_secret()),
@@ -77,7 +77,8 @@ impl Fields {
     }
 }
 
-/// The instance, by its id where that is one.
+/// The instance in the text of a fault: by its id only if that is valid, because any other text may be a
+/// token.
 fn called(name: &str) -> String {
     Instance::parse(name).map_or("an instance".to_owned(), |_| format!("instance {name}"))
 }

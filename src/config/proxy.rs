@@ -3,8 +3,8 @@
 use super::{Variables, faults::Faults, given::Given, secrets::proxy_auth, variables::is_set};
 use crate::stack::Proxy;
 
-/// The variables in which other programs look for a proxy. They are set for a whole machine, and are not used
-/// here, because the service would send its token through a proxy that nobody chose for it.
+/// The variables in which other programs look for a proxy. They are set for a whole machine. The service does
+/// not use them, because it would send its token through a proxy that its operator did not choose for it.
 const OF_OTHERS: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 

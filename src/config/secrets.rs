@@ -17,11 +17,12 @@ use super::{
 const QUOTES: [char; 3] = ['"', '\'', '`'];
 const NOT_REPLACED: &str = "the name of a variable that was not replaced by its value";
 
-/// The token that Hypersender is asked with.
+/// The token for requests to Hypersender.
 ///
 /// # Errors
 ///
-/// When it is no token, cannot be read, or is given twice. The same holds for the functions below.
+/// When it is not a valid token, cannot be read, or is given twice. The other functions of this file that
+/// read a secret fail for the same reasons.
 pub fn api_key(variables: &Variables) -> Result<Option<SecretString>, Fault> {
     token(variables, API_KEY, API_KEY_FILE)
 }
@@ -78,7 +79,7 @@ fn text(
 ///
 /// # Errors
 ///
-/// When the text is no token.
+/// When the text is not a valid token.
 pub fn token_from(text: &str) -> Result<SecretString, String> {
     let token = text.trim();
     if token.is_empty() {

@@ -16,8 +16,8 @@ pub struct Kind {
     pub section: &'static str,
     /// The head of such a table, as a person writes it.
     pub head: &'static str,
-    /// What faults call the table of a name. A name that is not valid may be a secret, and must not be
-    /// repeated.
+    /// The words for the table of a given name in the text of a fault. A name that is not valid may be a
+    /// secret, and must not be repeated.
     pub called: fn(&str) -> String,
 }
 
@@ -32,7 +32,7 @@ pub struct Table<T> {
     pub fields: T,
 }
 
-/// The tables of a file, in the order of the file, and the faults of all others.
+/// The tables of a file that serde could read, in the order of the file, and the faults of all others.
 #[derive(Debug)]
 pub struct Tables<'t, T> {
     /// The tables that serde could read.
@@ -127,7 +127,8 @@ fn explain(error: &Error) -> String {
     }
 }
 
-/// A field, by its name where that looks like one: a text in the wrong place may be a token.
+/// The field in the text of a fault: by its name only if that looks like one, because any other text may be a
+/// token.
 fn field(name: &str) -> String {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let is_plain = (1..=16).contains(&name.len()) && name.bytes().all(fits);

@@ -22,13 +22,15 @@ const DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
 const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
 const BATCH: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
 
-/// Time for one export where no variable says it: the default of OTLP's exporters, in milliseconds.
+/// Time-out of one export if no variable sets it: the default of OTLP's exporters, in milliseconds.
 const TIMEOUT_DEFAULT: u64 = 10_000;
-/// Longest time-out and delay, an hour in milliseconds. A greater number is taken for a mistake of the unit.
+/// Longest time-out and delay: an hour, in milliseconds. A greater number is probably given in the wrong
+/// unit, and is a fault.
 const TIME_MAX: u64 = 3_600_000;
 /// Shortest time between two exports, in milliseconds. With less, the process would do nothing but export.
 const DELAY_MIN: u64 = 10;
-/// Spans of the longest queue. Its memory is allocated at the start, about 50 MB for so many.
+/// Maximum number of spans in the queue. The memory of the queue is allocated at the start: about 50 MB for
+/// this number.
 const QUEUE_MAX: u64 = 100_000;
 
 /// The settings of traces, or `None` when nothing is traced. `variable` gives the value of a variable, and
@@ -86,7 +88,7 @@ pub fn read<'a>(
     reader.unless_any(settings)
 }
 
-/// Which calls are traced. Without a variable, a call is traced where its caller traces it.
+/// Which calls are traced. Without a variable, a call is traced if its caller traces it.
 fn sampler<'a>(reader: &Reader<impl Fn(&'static str) -> Result<Option<&'a str>, Fault>>) -> Sampler {
     const SAMPLERS: &str = "not always_on, always_off, traceidratio, nor one of these after parentbased_";
     let named = reader.value(SAMPLER).unwrap_or("parentbased_always_on");

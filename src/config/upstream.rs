@@ -1,4 +1,4 @@
-//! [`Upstream`]: the API that is asked for pictures, and the tokens it is asked with.
+//! [`Upstream`]: the API that the service asks for pictures, and the tokens for its requests.
 
 use std::path::Path;
 
@@ -19,18 +19,18 @@ use crate::{
     stack::{self, Proxy},
 };
 
-/// The API that is asked for pictures.
+/// The API that the service asks for pictures.
 #[derive(Debug)]
 pub enum Upstream {
     /// The stand-in, started with the service.
     Sandbox,
     /// Hypersender.
     Hypersender {
-        /// Root of the REST API.
+        /// Base URL of the REST API.
         base_url: Url,
-        /// The tokens it is asked with.
+        /// The tokens for requests to it.
         tokens: Tokens,
-        /// Instance that is asked when a call names none.
+        /// Instance for calls that name none.
         default_instance: Option<Instance>,
     },
 }
@@ -44,7 +44,7 @@ pub struct Tokens {
     pub by_instance: Vec<(Instance, SecretString)>,
 }
 
-/// The API to ask. Where it is `None`, a fault is noted; where it is not, one may be noted, too.
+/// The API to ask. If it is `None`, a fault is noted. If it is `Some`, a fault may be noted as well.
 pub fn read(
     flags: &HypersenderFlags,
     token_owner: Option<TokenOwner>,
@@ -80,7 +80,7 @@ pub fn read(
             None => token_of_all(&flags.instances_file.name, variables, faults),
             Some(file) => tokens(&file, default_instance.as_ref(), flags, variables, faults),
         },
-        // Which tokens must be given depends on the token owner, which has a fault.
+        // The token owner has a fault, so that it is not known which tokens must be given.
         None => None,
     };
     Some(Upstream::Hypersender { base_url: base_url?, tokens: tokens?, default_instance })

@@ -56,8 +56,8 @@ pub fn read_instance(text: &str) -> Result<Instance, String> {
     Instance::parse(text).map_err(|error| error.to_string())
 }
 
-/// Reads `--credentials`. The fault does not repeat the text: because of the name, a user may give the token
-/// itself.
+/// Reads `--credentials`. The fault does not repeat the text: the name of the flag may lead a user to give
+/// the token itself.
 pub fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
     match text {
         "own" => Ok(TokenOwner::Server),
@@ -66,7 +66,7 @@ pub fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
     }
 }
 
-/// Reads the shape of log lines.
+/// Reads the format of log lines.
 pub fn read_format(text: &str) -> Result<Format, String> {
     match text {
         "text" => Ok(Format::Text),
@@ -75,7 +75,7 @@ pub fn read_format(text: &str) -> Result<Format, String> {
     }
 }
 
-/// Reads the root of the REST API. The fault does not repeat the text: a URL may hold a password.
+/// Reads the base URL of the REST API. The fault does not repeat the text: a URL may hold a password.
 pub fn read_base_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text)
         .map_err(|error| format!("not an absolute URL such as https://host/path ({error})"))?;

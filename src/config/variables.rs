@@ -16,7 +16,7 @@ pub const CALLER_TOKEN: &str = "HYPERSENDER_GRPC_TOKEN";
 pub const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
 /// User and password of the proxy to Hypersender, as `user:password`.
 pub const PROXY_AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
-/// The path of a file with the same.
+/// The path of a file with that user and password.
 pub const PROXY_AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
 
@@ -37,8 +37,8 @@ pub fn is_set(variables: &Variables, name: &'static str) -> bool {
     !matches!(variable(variables, name), Ok(None))
 }
 
-/// The command line without the variables that are empty or hold white space only, because they count as
-/// unset.
+/// The definition of the command line, without the variables that are empty or hold only white space, because
+/// those count as unset.
 #[must_use]
 pub fn without_empty_variables(command: Command, variables: &Variables) -> Command {
     let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());
@@ -54,7 +54,8 @@ pub fn without_empty_variables(command: Command, variables: &Variables) -> Comma
     })
 }
 
-/// Variables that have the prefix of this service's settings and are none. Most of them are misspelt.
+/// Variables that have the prefix of this service's settings but belong to no setting. Most of them are
+/// misspelt.
 #[must_use]
 pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let command = Cli::command();

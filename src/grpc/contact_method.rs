@@ -1,4 +1,5 @@
-//! [`ContactMethod`]: the methods of the contact service, each with its path and the limit of its request.
+//! [`ContactMethod`]: the methods of the contact service, each with its path and the size limit of its
+//! request.
 //!
 //! Every method takes one request message, which the server reads before it calls `Contacts`. A new method of
 //! the contract gets a variant here and a handler in `service`; the server needs no change.

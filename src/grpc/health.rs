@@ -1,6 +1,6 @@
 //! [`Health`]: the service `grpc.health.v1`, for this process alone.
 //!
-//! Trouble at Hypersender never changes it, because then every replica would leave the mesh at once.
+//! Failures of Hypersender never change it, because every replica would then leave the mesh at the same time.
 
 use std::sync::{
     Arc,

@@ -1,8 +1,8 @@
 //! Reflection: the descriptors of the contract, for grpcurl and similar tools.
 //!
-//! tonic-reflection provides the messages and the servers of both versions. The answers are our own: its
-//! service ends the stream at the first unknown name, where the protocol wants an error response and clients
-//! ask on.
+//! tonic-reflection provides the messages and the servers of both versions. The service is hand-written,
+//! because that of tonic-reflection ends the stream at the first unknown name. The protocol requires an error
+//! response there, and clients send further requests after it.
 
 mod known;
 
@@ -86,7 +86,7 @@ macro_rules! serve {
                 };
                 let answer = move |request: ServerReflectionRequest| {
                     let told = match &request.message_request {
-                        None => error(NOTHING_ASKED, "the request asks for nothing that is known"),
+                        None => error(NOTHING_ASKED, "the request is of no kind that this server knows"),
                         Some(asked) => tell(asked).unwrap_or_else(|| error(NAME_UNKNOWN, "not found")),
                     };
                     ServerReflectionResponse {
@@ -95,7 +95,7 @@ macro_rules! serve {
                         message_response: Some(told),
                     }
                 };
-                // No request comes after one that cannot be read.
+                // A request that cannot be decoded is the last one of its stream.
                 let answers = requests.into_inner().map(move |request| request.map(&answer));
                 Ok(Response::new(answers.boxed()))
             }

@@ -36,9 +36,9 @@ pub const SERVICE: &str = "hypersender.contact.v1.ContactService";
 pub struct Credentials {
     /// The tokens of instances that have their own.
     pub by_instance: HashMap<Instance, Credential>,
-    /// The token for every other instance. Without it, there are no other instances.
+    /// The token for every other instance. Without it, calls for other instances are refused.
     pub any: Option<Credential>,
-    /// The instance that is asked when a call names none.
+    /// The instance for calls that name none.
     pub default_instance: Option<Instance>,
 }
 
@@ -50,7 +50,7 @@ impl Credentials {
         } else {
             Instance::parse(name)?
         };
-        // A call without a caller is refused: the layer in front of this service is missing.
+        // A call without a caller means that the layer in front of this service is missing. It is refused.
         let caller = call.get::<Caller>().ok_or(Refusal::Internal)?;
         if !caller.may_ask(&instance) {
             return Err(Refusal::InstanceNotAllowed);
@@ -62,7 +62,7 @@ impl Credentials {
     }
 }
 
-/// Answers every [`ContactMethod`] over a stack that looks up.
+/// Answers every [`ContactMethod`] with the look-ups of a stack.
 #[derive(Clone, Debug)]
 pub struct Contacts<S> {
     lookup: S,

@@ -28,11 +28,12 @@ pub const NOTHING_ASKED: i32 = Code::InvalidArgument as i32;
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// The value of the trailer that forbids a retry within the call.
 const NEVER: &str = "-1";
-/// The wait where no layer knows one: about as long as a brief fault lasts.
+/// The wait if no layer knows a better one: about the duration of a brief fault.
 const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// The time a call must have left after the wait to be repeated. No attempt at Hypersender starts with less
-/// than 50 ms, an answer is sent up to 20 ms before the end, and the rest is for the network.
+/// The time that a call must have left after the wait, so that a retry makes sense. No attempt at Hypersender
+/// starts with less than 50 ms, an answer is sent up to 20 ms before the end, and the rest is for the
+/// network.
 const REPEAT_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// An error that has a status: a [`Refusal`] or a [`LookupError`].
@@ -52,9 +53,10 @@ pub trait HasStatus: Display {
 pub enum Wait {
     /// Call again after this time.
     For(Duration),
-    /// The same call fails again.
+    /// The same call would fail again.
     Never,
-    /// Another call may make sense. That depends on why the time was too short, which only the caller knows.
+    /// Neither is said: whether another call makes sense depends on why the time was too short, and only the
+    /// caller knows that.
     Unsaid,
 }
 
@@ -67,7 +69,7 @@ pub fn status(error: &impl HasStatus, end: CallEnd) -> Status {
     }
     let mut metadata = MetadataMap::new();
     if let Some(encodings) = error.encodings() {
-        // It makes the client stop compressing ("Compression" in gRPC's protocol documents).
+        // This header makes the client stop compressing ("Compression" in gRPC's protocol documents).
         metadata.insert("grpc-accept-encoding", MetadataValue::from_static(encodings));
     }
     match wait {
@@ -98,11 +100,11 @@ impl HasStatus for Refusal {
             R::InstanceMissing | R::InstanceInvalid => (Code::InvalidArgument, "INSTANCE_INVALID", Never),
             R::ChatIdInvalid => (Code::InvalidArgument, "CHAT_ID_INVALID", Never),
             R::CacheControlInvalid { .. } => (Code::InvalidArgument, "CACHE_CONTROL_INVALID", Never),
-            // gRPC's own servers answer an unreadable message with this code; for an unknown encoding, the
-            // protocol prescribes the next one.
+            // gRPC's own servers answer an unreadable message with INTERNAL. For an unknown encoding, the
+            // protocol prescribes UNIMPLEMENTED.
             R::MessageInvalid => (Code::Internal, "MESSAGE_INVALID", Never),
             R::CompressionUnsupported => (Code::Unimplemented, "COMPRESSION_UNSUPPORTED", Never),
-            // Waiting makes nothing smaller.
+            // A message or metadata that is too large is still too large in a retry.
             R::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE", Never),
             R::MetadataTooLarge => (Code::ResourceExhausted, "METADATA_TOO_LARGE", Never),
             R::CallerUnknown(_) => (Code::Unauthenticated, "CALLER_UNKNOWN", Never),

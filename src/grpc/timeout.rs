@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::domain::{CallEnd, CallTime};
 
-/// When the caller of a request stops waiting. It was noted when the call came in; if not, it is counted from
-/// now.
+/// When the caller of a request stops waiting. This is noted when a call comes in. Without such a note, the
+/// time-out is counted from now.
 #[must_use]
 pub fn call_end(headers: &HeaderMap, extensions: &Extensions) -> CallEnd {
     let noted = extensions.get::<CallTime>().map(|time| time.end);

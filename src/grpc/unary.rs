@@ -1,7 +1,7 @@
 //! The gRPC protocol over HTTP/2 for methods without streams: one message in, one message out.
 //!
-//! tonic treats both as streams of one message, with eight more allocations for each call, and reports a bad
-//! message in the words of the decoder.
+//! The code is hand-written, because tonic treats both as streams of one message, with eight more allocations
+//! for each call, and reports an invalid message in the words of the decoder.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use crate::domain::{CallEnd, LookupError, Refusal};
 /// The prefix of each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the
 /// protocol).
 pub const PREFIX_BYTES: usize = 5;
-/// The largest message that is accepted. The longest valid one has about 200 bytes.
+/// Maximum size of a message, in bytes. The longest valid one has about 200 bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// The future of a unary call: refused at once, or handled by `F`.
@@ -137,7 +137,8 @@ impl HttpBody for Reply {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Unknown on purpose: hyper would send it as content-length, which gRPC does not use.
+        // The size is left unknown on purpose: hyper would send it as content-length, which gRPC does not
+        // use.
         SizeHint::default()
     }
 }

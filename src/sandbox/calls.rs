@@ -10,11 +10,12 @@ use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Most chat ids, and most instances, that are counted one by one. A further one counts in the total only.
+/// Maximum number of chat ids, and of instances, that are counted one by one. A further one counts in the
+/// total only.
 const NAMES_MAX: usize = 10_000;
 
-/// Bytes of the longest name that is counted, several times a real one. A longer name counts in the total
-/// only.
+/// Maximum length of a name that is counted, in bytes: several times that of a real one. A longer name counts
+/// in the total only.
 const NAME_BYTES_MAX: usize = 256;
 
 pub(super) const HELP: &str = "\

@@ -20,9 +20,9 @@ use serde::{Deserialize, Deserializer};
 use super::numbers::NO_PICTURE;
 use super::{contact_of, reply};
 
-/// Most contacts that are set; a further one is refused with 400.
+/// Maximum number of contacts that are set; a further one is refused with 400.
 const CONTACTS_MAX: usize = 10_000;
-/// Most scripts; a further one is refused with 400.
+/// Maximum number of scripts; a further one is refused with 400.
 const SCRIPTS_MAX: usize = 1_000;
 
 pub(super) const HELP: &str = "\
@@ -86,7 +86,8 @@ struct Script {
 }
 
 impl Control {
-    /// The answer of the first script that matches, if one does. It uses up one of its times.
+    /// The answer of the first script that matches, if one does. This uses up one of the times that the
+    /// script applies.
     pub(super) async fn scripted(&self, instance: &str, contact: Option<&str>) -> Option<Response> {
         let script = self.0.lock().next_script(instance, contact)?;
         Some(script.play(contact.unwrap_or_default()).await)

@@ -60,7 +60,7 @@ const NOT_CONNECTED: &str = r#"{"error":"Session status is not as expected. Try 
 pub(super) const NO_PICTURE: &str =
     r#"{"message":"Profile picture not available.","data":{"profilePictureURL":null}}"#;
 
-/// The behaviour of the table, with the state of one run.
+/// Answers as the table says, and holds the state of one run.
 #[derive(Default)]
 pub(super) struct Numbers {
     failed_once: AtomicBool,

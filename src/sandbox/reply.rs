@@ -16,7 +16,7 @@ pub(super) const LINK_LIFE_SECONDS: i64 = 852_768;
 
 pub(super) const UNAUTHENTICATED: &str = r#"{"message":"Unauthenticated."}"#;
 
-/// Marks an answer in whose place the connection is closed.
+/// Marks an answer that is not sent: the connection is closed instead.
 #[derive(Clone)]
 struct Cut;
 
@@ -31,7 +31,7 @@ pub(super) fn with_link(link: &str) -> Response {
     json(StatusCode::OK, body)
 }
 
-/// The form of most failures.
+/// An answer in the form that most failures of the API have.
 pub(super) fn message(status: StatusCode, text: &str) -> Response {
     json(status, serde_json::json!({ "message": text }).to_string())
 }

@@ -1,7 +1,8 @@
 //! [`Admin`]: the port for monitoring, in plain HTTP/1.1: `/metrics`, `/livez`, `/readyz`.
 //!
-//! It shows no secret and changes nothing, so the address that it listens on is its only protection. It is
-//! open until the last call has ended, so that a drain can be watched, and never delays the end.
+//! It shows no secret and changes nothing, so the address that it listens on is its only protection. It stays
+//! open until the last call has ended, so that a drain can be watched, but it does not delay the end of the
+//! process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +34,8 @@ use crate::{
     telemetry::{Metrics, MetricsForm, chain},
 };
 
-/// Enough for a few scrapers and probes at a time; further connections wait in the system's queue.
+/// Maximum number of open connections: enough for a few scrapers and probes at a time. Further connections
+/// wait in the system's accept queue.
 const CONNECTIONS_MAX: usize = 64;
 /// Time for one request and its response. A connection carries no second request.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);

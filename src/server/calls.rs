@@ -1,7 +1,7 @@
-//! The way of a call through the server: the only place that knows the order of the layers around a call.
+//! The order of the layers around a call. No other file decides this order.
 //!
-//! Behind the last layer is the contact service. Calls of health and reflection leave this way at `route`, so
-//! that a health check is never refused for a missing token or for too many calls in progress.
+//! Behind the last layer is the contact service. `route` passes calls of health and reflection to their own
+//! services, so that a health check is never refused for a missing token or for too many calls in progress.
 
 mod callers;
 mod deadline;
@@ -39,7 +39,7 @@ use crate::{
     telemetry::{CallMetrics, Traces},
 };
 
-/// Puts the layers around `contacts`, outermost first. Every call is counted into `metrics`, and traced where
+/// Puts the layers around `contacts`, outermost first. Every call is counted in `metrics`, and traced if
 /// there are `traces`; requests of health and reflection end when `leaving` announces the stop.
 pub fn calls<S, B>(
     contacts: S,
@@ -62,28 +62,30 @@ where
 {
     let others = others(settings, health, leaving);
     ServiceBuilder::new()
-        // Outermost, because any layer or service below may answer before its request has ended.
+        // `discard` is outermost, because any layer or service below may answer before its request has ended.
         .layer(DiscardLayer::default())
-        // Around everything that chooses codes, so that it counts the code that the caller sees.
+        // `observe` is around everything that chooses codes, so that it counts the code that the caller sees.
         .layer(ObserveLayer::new(metrics, traces))
-        // Before the route, so that it holds for every path: a request that is not gRPC, or has too much
-        // metadata, reaches no service, and a panic below ends one call alone. Inside the observer, so that
-        // both are counted.
+        // `guard` is before the route, so that it holds for every path: a request that is not gRPC, or has
+        // too much metadata, reaches no service, and a panic in a layer below ends only its own call. It is
+        // inside `observe`, so that refusals and panics are counted.
         .layer_fn(Guard::new)
-        // Before the limits of the contact service. Calls of health and reflection go no further.
+        // `route` is before the limits of the contact service, because those limits do not hold for health
+        // and reflection.
         .layer_fn(|inner| Route::new(inner, others.clone()))
-        // First of the limits: an unknown caller must use neither memory nor a permit.
+        // `callers` is the first of the limits: an unknown caller must use neither memory nor a permit.
         .layer(CallersLayer::new(settings.callers.clone(), settings.token_owner))
-        // Before the message is read, because the deadline also holds for a message that arrives slowly.
+        // `deadline` is before the message is read, because the deadline also holds for a message that
+        // arrives slowly.
         .layer(DeadlineLayer::new(settings.deadline))
-        // Before the permits: a call whose message has not arrived must not hold one.
+        // `message` is before the permits: a call whose message has not arrived must not hold one.
         .layer(MessageLayer::default())
-        // Last: a permit is held for the look-up alone.
+        // `in_flight` is last, so that a permit is held only during the look-up.
         .layer(InFlightLayer::new(settings.in_flight))
         .service(contacts)
 }
 
-/// The services beside the contact service: health, and reflection where it is served.
+/// The other services: health, and reflection if the settings enable it.
 fn others(settings: &Settings, health: &Health, leaving: &Leaving) -> Routes {
     let end_streams = EndStreamsLayer::new(leaving.clone());
     let mut others = Routes::new(end_streams.named_layer(health.service()));

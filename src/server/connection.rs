@@ -34,35 +34,34 @@ use self::{
 use super::drain::announced;
 use crate::{domain::PeerNames, telemetry::chain};
 
-/// Time for the TLS handshake and the HTTP/2 preface together. A client that makes a call takes a few round
-/// trips.
+/// Time for the TLS handshake and the HTTP/2 preface together. A client needs a few round trips for them.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most calls in progress on one connection. It is announced, so that clients queue further calls or open
-/// another connection.
+/// Maximum number of calls in progress on one connection. The server announces it, so that clients queue
+/// further calls or open another connection.
 const STREAMS_MAX: u32 = 256;
-/// Most metadata of a call that h2 accepts; it is announced. It is twice the limit of a call, so that
-/// `calls::guard` can refuse a call with a gRPC status. h2 answers a call with more by HTTP status 431, or
-/// ends its connection when it is far more.
+/// Maximum size of a call's metadata that h2 accepts; the server announces it. It is twice the limit of
+/// `calls::guard`, so that the guard can refuse a call with a gRPC status. When a call has more, h2 answers
+/// with HTTP status 431; when it has far more, h2 ends the connection.
 const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
-/// Streams that the server had to reset for faults of the peer. With more, the connection is closed
-/// (CVE-2023-44487 and similar attacks).
+/// Maximum number of streams that the server resets for faults of the peer. With more, the connection is
+/// closed (CVE-2023-44487 and similar attacks).
 const LOCAL_RESETS_MAX: usize = 128;
-/// Streams that the peer opened and reset before the server accepted them. With more, the connection is
-/// closed.
+/// Maximum number of streams that the peer opens and resets before the server accepts them. With more, the
+/// connection is closed.
 const PENDING_RESETS_MAX: usize = 128;
-/// Bytes of one stream's response that wait for the peer to open its window.
+/// Maximum number of bytes of one stream's response that are buffered until the peer opens its window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// An idle connection gets a PING this often ...
+/// Interval of the PINGs on an idle connection.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
-/// ... and is closed when its peer does not acknowledge it within this time.
+/// Time for the peer to acknowledge such a PING. After that the connection is closed.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time for a peer to acknowledge the PING behind the first GOAWAY. Also the time that a connection still has
-/// for its handshake once the server stops. It is longer than any round trip, and an idle client makes a
-/// drain this much longer.
+/// Time for a peer to acknowledge the PING that follows the first GOAWAY. It is also the time that a
+/// connection still has for its handshake once the server stops. It is longer than any round trip. An idle
+/// client that does not acknowledge the PING makes a drain this much longer.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The terms of a connection, beside its socket and its service.
+/// The settings of one connection.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// Encryption; with `None`, the connection is plain text.
@@ -181,16 +180,17 @@ where
     };
     tokio::select! {
         ended = conversation => if let Err(error) = ended {
-            // Without its sources: they repeat the text that the peer wrote into its GOAWAY.
+            // The sources of the error are not logged, because they repeat the text that the peer wrote into
+            // its GOAWAY.
             debug!(error = error.to_string(), "connection ended in an error");
         },
         () = reader.detected() => debug!("closed a connection whose peer does not read its answers"),
     }
 }
 
-/// Resolves when no call is in flight that would be lost, some time after the last GOAWAY was due. As a rule
-/// the connection has ended by then. One has not when its peer stopped in the middle of a frame, so that
-/// nothing can be put behind it, or does not read, so that nothing can be written.
+/// Resolves when no call is in flight that would be lost, some time after the last GOAWAY was due. Usually
+/// the connection has ended by then. It has not ended if its peer stopped in the middle of a frame, because
+/// no acknowledgement can be inserted there, or if its peer does not read, because no GOAWAY can be written.
 async fn idle(reader: &SlowReader) {
     loop {
         sleep(LINGER).await;
@@ -200,7 +200,7 @@ async fn idle(reader: &SlowReader) {
     }
 }
 
-/// Resolves when the connection has reached its greatest age, or the server stops.
+/// Resolves when the connection has reached its maximum age, or the server stops.
 async fn ending(terms: &mut Terms) {
     match terms.age_max {
         None => announced(&mut terms.leaving).await,
@@ -410,15 +410,15 @@ mod tests {
             let mut peer = Peer::with_settings(&[&[0, 4][..], &window.to_be_bytes()].concat()).await;
             let begin = Instant::now();
             peer.send(&call(1)).await;
-            // Before the server closes the connection for a PING without acknowledgement.
+            // This is before the server closes the connection because a PING is not acknowledged.
             let ended = timeout(PING_INTERVAL + PING_TIMEOUT / 2, &mut peer.served).await;
             assert_eq!(ended.is_ok(), closed, "a window of {window}");
             assert!(begin.elapsed() >= Duration::from_secs(30), "a window of {window}");
         }
     }
 
-    /// On a worker of the same scheduler as in production, which would run the connection after each call in
-    /// a task.
+    /// Runs on a worker of the multi-threaded scheduler, as in production. If each call had a task of its
+    /// own, that scheduler would run the connection after each call.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn calls_that_came_together_are_answered_in_one_write() {
         const CALLS: u32 = 20;
@@ -486,7 +486,8 @@ mod tests {
         assert_eq!(peer.goaway().await, MAX_STREAM);
         assert_eq!(peer.goaway().await, 0);
         assert_eq!(begin.elapsed().as_secs(), LEAVING_TIMEOUT.as_secs());
-        // Above the last stream, so that the peer knows that it was not processed.
+        // The stream of this call is above the last stream of the GOAWAY, so the peer knows that the call was
+        // not processed.
         peer.send(&call(1)).await;
         peer.served.await.unwrap();
         assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
@@ -517,7 +518,7 @@ mod tests {
             peer.open.send_replace(false);
             let whole = if in_flight { call(1) } else { vec![] };
             peer.send(&[whole, headers(3)[..12].to_vec()].concat()).await;
-            // Until it has been read.
+            // The connection reads the frames in this time.
             sleep(Duration::from_millis(1)).await;
             peer.leaving.send_replace(true);
             let closed = timeout(2 * LEAVING_TIMEOUT, &mut peer.served).await;
@@ -533,7 +534,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_closed_when_the_server_leaves() {
         let mut peer = Peer::connect().await;
-        // Until the acknowledgements of its PINGs fill the connection, so that no GOAWAY can be written.
+        // The peer sends PINGs until their acknowledgements fill the connection, so that no GOAWAY can be
+        // written.
         let pings = frame(PING, 0, 0, &[0; 8]).repeat(1024);
         while timeout(Duration::from_millis(1), peer.stream.write_all(&pings)).await.is_ok() {}
         let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! [`Door`]: the accept loop. It keeps to the limit of open connections and gives each connection a task.
+//! [`Door`]: the accept loop. It enforces the limit of open connections and gives each connection a task.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ where
         + 'static,
     A: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// Accepts no connection yet. At most `connections_max` are open at a time.
+    /// Creates the door, which accepts no connection yet. At most `connections_max` are open at a time.
     pub fn new(listener: TcpListener, service: S, terms: Terms, connections_max: usize) -> Self {
         let permits = Arc::new(Semaphore::new(connections_max));
         Self { listener, service, terms, permits, connections: JoinSet::new() }
@@ -57,7 +57,8 @@ where
         self.connections
     }
 
-    /// Accepts one connection, as soon as there is a permit for it. Dropped before, it accepts none.
+    /// Accepts one connection, once there is a permit for it. If the future is dropped before that, no
+    /// connection is accepted.
     async fn admit(&mut self) {
         // Removes the connections that have ended: the set keeps them until they are joined.
         while self.connections.try_join_next().is_some() {}

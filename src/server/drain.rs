@@ -11,13 +11,13 @@ use tracing::{debug, warn};
 pub struct Leaving(watch::Sender<bool>);
 
 impl Leaving {
-    /// Nothing is announced yet.
+    /// Creates it with no stop announced.
     #[must_use]
     pub fn new() -> Self {
         Self(watch::Sender::new(false))
     }
 
-    /// A receiver whose value turns `true` with the announcement.
+    /// A receiver whose value becomes `true` when the stop is announced.
     pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
         self.0.subscribe()
     }
@@ -39,7 +39,7 @@ pub async fn announced(leaving: &mut watch::Receiver<bool>) {
     let _ = leaving.wait_for(|leaving| *leaving).await;
 }
 
-/// Waits until all connections have ended, at most `limit`; those that are left after that are cut.
+/// Waits up to `limit` for all connections to end, and then closes those that are left.
 pub async fn drain(mut connections: JoinSet<()>, limit: Duration) {
     debug!(connections = connections.len(), "finishing calls in flight");
     let finished = async { while connections.join_next().await.is_some() {} };

@@ -17,13 +17,14 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// A chain of thousands of certificates is shorter. A larger file is some other file, and is refused.
+/// Maximum size of a file, in bytes. A chain of thousands of certificates is smaller, so a larger file is
+/// probably the wrong file, and is refused.
 const BYTES_MAX: u64 = 16 << 20;
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const ENCRYPTED: &str = "the key is encrypted; decrypt it with openssl pkey";
 
-/// The content of a PEM file, all of whose blocks are certificates, private keys, or parameters of keys.
+/// The content of a PEM file. All of its blocks are certificates, private keys, or parameters of keys.
 pub struct Pem {
     bytes: Vec<u8>,
     sections: Vec<(SectionKind, Vec<u8>)>,
@@ -94,7 +95,7 @@ impl Pem {
         Ok(Self { bytes, sections })
     }
 
-    /// The file as it is.
+    /// The unchanged content of the file.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -141,7 +142,8 @@ impl Pem {
     ///
     /// # Errors
     ///
-    /// When one of them is no certificate or key, or the certificate has a kind of key that is not supported.
+    /// When one of them is not a certificate or key, or the certificate has a kind of key that is not
+    /// supported.
     pub fn is_of(&self, key: &Self) -> Result<bool, String> {
         let (chain, key) = (self.certificates()?, key.private_key()?);
         match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {

@@ -7,9 +7,9 @@ use tracing::warn;
 
 use crate::{config::names, telemetry::chain};
 
-/// Connections that wait to be accepted. The usual 128 are filled by one burst of clients that reconnect, or
-/// of silent peers, and the next client then waits a second for its second SYN. The system may set a lower
-/// limit.
+/// Maximum number of connections that wait to be accepted (the backlog). The usual 128 are filled by one
+/// burst of clients that reconnect, or of silent peers, and the next client then waits a second for its
+/// second SYN. The system may set a lower limit.
 const BACKLOG: u32 = 4096;
 
 /// Listens on `address`, which the setting `id` names.
@@ -28,13 +28,13 @@ pub fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
 }
 
 /// Listens on the admin port. A service that cannot be monitored must not run by mistake, so a port in use is
-/// an error. A sandbox is not monitored, and a Prometheus on the same machine may have this very port: then a
-/// free one is taken.
+/// an error. With a sandbox, no monitoring is needed, and a Prometheus on the same machine may use this very
+/// port, so a free port is taken instead.
 pub fn listen_admin(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Option<TcpListener>> {
     let Some(wanted) = wanted else { return Ok(None) };
     match listen(wanted, "admin_listen") {
         Err(error) if sandbox && error.kind() == io::ErrorKind::AddrInUse => {
-            warn!(error = chain(&error), "the admin port is taken, a free one will do for the sandbox");
+            warn!(error = chain(&error), "the admin port is in use; with the sandbox a free one is taken");
             listen(SocketAddr::new(wanted.ip(), 0), "admin_listen").map(Some)
         }
         bound => bound.map(Some),

@@ -13,7 +13,7 @@ const FILES_MIN: usize = 32;
 /// name that is being resolved, a file that is read again. An idle service with a sandbox has 13 of them
 /// open.
 const FILES_OWN: usize = 20;
-/// Files that connections of callers do not get, where the limit is high enough.
+/// Files that are kept free of connections of callers, if the limit is high enough.
 const FILES_RESERVED: usize = 256;
 
 /// Keeps connections and attempts below the limit of open files. At that limit the service could neither
@@ -43,7 +43,7 @@ pub fn keep_within(settings: &mut Settings) -> io::Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OpenFiles(usize);
 
-/// The most connections of callers, and the most attempts on the wire.
+/// The maximum numbers of connections of callers and of attempts on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
     connections: usize,
@@ -51,7 +51,8 @@ struct Share {
 }
 
 impl Share {
-    /// Files beside the connections of callers. With a sandbox, both ends of an attempt are in this process.
+    /// Files for everything but the connections of callers. With a sandbox, both ends of an attempt are in
+    /// this process.
     fn reserve(self, sandbox: bool) -> usize {
         let attempts = self.attempts.saturating_mul(per_attempt(sandbox));
         attempts.saturating_add(FILES_OWN).max(FILES_RESERVED)
@@ -86,8 +87,8 @@ impl OpenFiles {
         Ok(self)
     }
 
-    /// The part of `wanted` that fits. Where the limit is low, connections of callers get one half of it, and
-    /// everything else gets the other.
+    /// The part of `wanted` that fits. If the limit is low, connections of callers get one half of it, and
+    /// everything else gets the other half.
     fn share(self, wanted: Share, sandbox: bool) -> Share {
         let Self(files) = self;
         let reserve = wanted.reserve(sandbox).min(files / 2);

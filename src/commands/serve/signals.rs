@@ -16,7 +16,8 @@ pub fn reload_on_hangup(callers: Option<Callers>, tls: Option<Tls>) -> io::Resul
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let (callers, tls) = (callers.clone(), tls.clone());
-            // It reads files, and logs the result itself.
+            // `reload` blocks while it reads files, so it runs on a thread for blocking work. It logs its
+            // result itself.
             let _ = tokio::task::spawn_blocking(move || reload(callers.as_ref(), tls.as_ref())).await;
         }
     });

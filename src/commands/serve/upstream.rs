@@ -12,7 +12,8 @@ use crate::{
     sandbox::Sandbox,
 };
 
-/// The root of the API and the tokens for it. A sandbox is started, and stops when it is dropped.
+/// The base URL of the API, the tokens for it, and the sandbox if it is used. The sandbox is started here,
+/// and stops when it is dropped.
 pub async fn start(upstream: Upstream) -> io::Result<(Url, Credentials, Option<Sandbox>)> {
     // The key of credential ids. They are compared within this process alone, so it is random.
     let hasher = RandomState::new();

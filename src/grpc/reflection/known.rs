@@ -7,7 +7,7 @@ use tonic_reflection::pb as reflection;
 
 use crate::grpc::DESCRIPTORS;
 
-/// The descriptors, by everything that can be asked for.
+/// The descriptors, by every key that a reflection request can contain.
 #[derive(Debug)]
 pub struct Known {
     /// One pool for each descriptor set. Two sets may contain the same file under different names, which one
@@ -27,7 +27,7 @@ impl Known {
             reflection::v1::FILE_DESCRIPTOR_SET,
             reflection::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        // Decoded by the pool, because prost would drop the options that it does not know.
+        // The pool decodes the bytes itself, because prost would drop the options that it does not know.
         let pools = sets.map(DescriptorPool::decode).into_iter();
         let pools: Result<_, _> = pools.collect();
         Self::of(pools.expect("the descriptor sets are made at build time, with all that they import"))
@@ -35,7 +35,8 @@ impl Known {
 
     fn of(pools: Vec<DescriptorPool>) -> Self {
         let mut symbols = HashMap::new();
-        // The first set that contains a name counts, so it is added last.
+        // If several sets contain a name, the first set counts. It is added last, so that it replaces the
+        // others.
         for pool in pools.iter().rev() {
             add_pool(&mut symbols, pool);
         }
@@ -110,7 +111,8 @@ fn add_message(symbols: &mut HashMap<String, FileDescriptor>, message: &MessageD
 
 fn add_enum(symbols: &mut HashMap<String, FileDescriptor>, of_values: &EnumDescriptor) {
     for value in of_values.values() {
-        // The full name of a value stands beside that of its enum. Clients also ask for it below the enum.
+        // Protobuf puts the full name of an enum value beside its enum, not inside of it. Some clients ask
+        // for the name inside of the enum, so both names are known.
         symbols.insert(format!("{}.{}", of_values.full_name(), value.name()), of_values.parent_file());
         symbols.insert(value.full_name().to_owned(), of_values.parent_file());
     }

@@ -50,7 +50,7 @@ impl Callers {
     ///
     /// # Errors
     ///
-    /// Those of `source`.
+    /// The faults that `source` returns.
     pub fn new(
         source: impl Fn() -> Result<Known, Vec<String>> + Send + Sync + 'static,
     ) -> Result<Self, Vec<String>> {
@@ -62,7 +62,7 @@ impl Callers {
     ///
     /// # Errors
     ///
-    /// Those of the source. The callers that were known before stay known then.
+    /// The faults that the source returns. In that case the callers that were known before stay known.
     pub fn reload(&self) -> Result<usize, Vec<String>> {
         let known = Arc::new((self.0.source)()?);
         let count = known.len();
@@ -96,8 +96,8 @@ struct Rules {
 }
 
 impl CallersLayer {
-    /// Accepts calls of `callers`, or of every client when that is `None`. `owner` says whose token
-    /// Hypersender is asked with.
+    /// Accepts calls of `callers`, or of every client when that is `None`. `owner` says whose token requests
+    /// to Hypersender carry.
     pub fn new(callers: Option<Callers>, owner: TokenOwner) -> Self {
         Self(Arc::new(Rules { callers, owner, hasher: RandomState::new() }))
     }
@@ -130,7 +130,8 @@ impl Rules {
     }
 }
 
-/// A token that was found to be known. A connection repeats it with every call; then the search is saved.
+/// The last token of a connection that belonged to a caller. Clients usually repeat their token with every
+/// call; a repeated token needs no search.
 #[derive(Clone)]
 struct Proof {
     entry: HeaderValue,
@@ -139,15 +140,16 @@ struct Proof {
 }
 
 impl Proof {
-    /// Whether `entry` is the same, and the known callers are, too. Compares in constant time, but for the
-    /// length: a proxy may have several callers on one connection.
+    /// Whether `entry` equals the last one, and the known callers have not been replaced since. The
+    /// comparison takes constant time and reveals only the length, because a proxy may send the calls of
+    /// several callers over one connection, and one of them could guess the token of another by its timing.
     fn is_repeated(&self, entry: &HeaderValue, known: &Arc<Known>) -> bool {
         ptr::eq(self.known.as_ptr(), Arc::as_ptr(known))
             && bool::from(self.entry.as_bytes().ct_eq(entry.as_bytes()))
     }
 }
 
-/// If there is a token, it decides: a certificate never makes up for a token that is not known.
+/// A token, if there is one, decides alone: a known certificate does not help a call whose token is unknown.
 fn find(
     known: &Arc<Known>,
     headers: &HeaderMap,

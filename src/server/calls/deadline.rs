@@ -1,8 +1,8 @@
 //! [`DeadlineLayer`]: the deadline of each call.
 //!
 //! `grpc-timeout` is read here and not by tonic, which answers an expired deadline with CANCELLED. This
-//! server answers DEADLINE_EXCEEDED, and a little before the caller's own timer runs out: later, the caller
-//! would not read it.
+//! server answers DEADLINE_EXCEEDED, and does so shortly before the caller's own timer expires, because a
+//! caller does not read an answer after that.
 
 use std::{
     convert::Infallible,
@@ -22,10 +22,10 @@ use crate::{
     grpc::{Answered, grpc_timeout, status},
 };
 
-/// The longest that a unary call may take, however much time its caller states.
+/// Maximum duration of a unary call, even if its `grpc-timeout` is longer.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
-/// The margin between the deadline of a look-up and the end that the caller states: a tenth of the time,
-/// within these bounds. It must cover a round trip to the caller and the resolution of a timer.
+/// How long before the caller's own deadline the look-up ends: a tenth of the time-out, within these bounds.
+/// It must cover a round trip to the caller and the resolution of a timer.
 const AHEAD_MIN: Duration = Duration::from_millis(2);
 const AHEAD_MAX: Duration = Duration::from_millis(20);
 
@@ -36,7 +36,7 @@ pub struct DeadlineLayer {
 }
 
 impl DeadlineLayer {
-    /// A call that states no time-out gets `unstated`.
+    /// A call without `grpc-timeout` gets `unstated`.
     pub fn new(unstated: Duration) -> Self {
         Self { unstated }
     }
@@ -77,9 +77,9 @@ where
         let end = start + time.saturating_sub(ahead);
         let stated = CallEnd::of(start, stated);
         request.extensions_mut().insert(CallTime { deadline: Deadline::at(end), end: stated });
-        // A look-up keeps to the deadline itself, and may still answer from the cache then. The timer here
-        // ends half of the margin later. It is for calls that have no look-up yet, because their message
-        // arrives slowly.
+        // A look-up observes the deadline itself, and may then still answer from the cache. The timer here
+        // expires half of the margin later. It is for calls whose look-up has not started, because their
+        // message arrives slowly.
         Timed { call: self.inner.call(request), end: end + ahead / 2, stated, timer: None }
     }
 }
@@ -92,7 +92,7 @@ pin_project! {
         call: F,
         end: Instant,
         stated: CallEnd,
-        // Set when the call has to wait. A hit does not wait.
+        // The timer is set only when the call has to wait, because a cache hit does not wait.
         timer: Option<Pin<Box<Sleep>>>,
     }
 }

@@ -6,9 +6,9 @@
 //! DATA for any other closed stream counts as a fault of the peer, and after 128 such faults h2 ends the
 //! connection with all its calls. Some clients also report the reset in place of the status before it.
 //!
-//! Here a body that is dropped before its end is read on and discarded, within bounds of bytes, time and
-//! memory. The answer leaves at once, and the stream ends without a reset. A body that was read to its end
-//! costs nothing.
+//! Here the rest of a body that is dropped before its end is read and discarded, within bounds of bytes, time
+//! and memory. The answer leaves at once, and the stream ends without a reset. A body that was read to its
+//! end costs nothing.
 
 use std::{
     convert::Infallible,
@@ -36,11 +36,11 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// trip. A stream that does not end in time is reset, so that it does not count against the stream limit of
 /// its connection for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Memory of requests that are discarded, over all connections: enough for 4,096. With more, the oldest one
-/// is reset.
+/// Memory of requests that are discarded, over all connections: enough for 4,096 requests. With more, the
+/// stream of the oldest one is reset.
 const DISCARDED_BYTES_MAX: usize = 4_096 * CALL_BYTES;
 
-/// Gives services request bodies that are read to their end even when they are dropped before.
+/// Wraps request bodies, so that they are read to their end even when a service drops them before.
 #[derive(Clone, Debug)]
 pub struct DiscardLayer(Arc<MemoryBudget>);
 
@@ -84,7 +84,7 @@ where
     }
 }
 
-/// A request body. Dropped before its end, it is read on and discarded.
+/// A request body. When it is dropped before its end, the rest is read and discarded.
 #[derive(Debug)]
 pub struct RequestBody<B>
 where
@@ -111,7 +111,7 @@ where
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-        // Stored, because each question to h2 locks its connection.
+        // The result is stored, because each query to h2 locks the connection.
         this.has_ended = !matches!(frame, Some(Ok(_))) || body.is_end_stream();
         Poll::Ready(frame)
     }

@@ -25,12 +25,13 @@ use crate::server::drain::{Leaving, announced};
 /// Time for the first message of a call, which a client sends together with the call.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Gives services request streams that end when [`Leaving`] announces the stop, or without a message in time.
+/// Wraps request streams, so that they end when [`Leaving`] announces the stop, or when no message arrives in
+/// time.
 #[derive(Clone, Debug)]
 pub struct EndStreamsLayer(Leaving);
 
 impl EndStreamsLayer {
-    /// Streams end with the announcement of `leaving`.
+    /// Streams end when `leaving` announces the stop.
     pub fn new(leaving: Leaving) -> Self {
         Self(leaving)
     }
@@ -75,7 +76,7 @@ where
 struct UntilEnd {
     body: Body,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Ends it, too, until the first frame has come.
+    /// The time limit for the first frame; `None` once that has arrived.
     too_late: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,5 +1,5 @@
 //! [`Guard`]: the checks for every request, whatever its path: it is a gRPC call, and its metadata has a
-//! bounded size. A panic behind it ends one call alone.
+//! bounded size. A panic in a layer behind the guard ends only its own call.
 //!
 //! tower-http's `CatchPanicLayer` is not used: it boxes the body of each response, which is an allocation for
 //! each hit.
@@ -28,12 +28,13 @@ use crate::{
     grpc::{Answered, status},
 };
 
-/// All metadata of a call, counted as in RFC 9113, section 6.5.2. A call with more is refused.
+/// Maximum size of all metadata of a call, counted as in RFC 9113, section 6.5.2. A call with more is
+/// refused.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
-/// Bytes that each field counts beside its name and its value (RFC 9113, section 6.5.2).
+/// Bytes that are counted for each field in addition to its name and its value (RFC 9113, section 6.5.2).
 const FIELD_BYTES: usize = 32;
 
-/// A service that gets gRPC calls alone.
+/// A service that gets nothing but gRPC calls.
 #[derive(Clone, Debug)]
 pub struct Guard<S>(S);
 
@@ -77,13 +78,14 @@ fn answered(outcome: Outcome) -> Answered {
     outcome.unwrap_or_else(|_| {
         // The panic hook has logged where it happened.
         error!("a call panicked");
-        // The panic has dropped the request with its time-out. The status needs neither: it has no wait.
+        // The panic has dropped the request and its time-out. The status does not need the time-out, because
+        // it carries no wait.
         Ok(status(&Refusal::Internal, CallEnd::UNSTATED).into_http())
     })
 }
 
-/// The response to a request that no service gets. A request that is not a gRPC call ("Requests" in the
-/// protocol over HTTP/2) gets an HTTP status.
+/// The response to a request that is refused here; `None` for any other. A request that is not a gRPC call
+/// ("Requests" in the protocol over HTTP/2) gets an HTTP status.
 fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
         let mut response = in_http(StatusCode::METHOD_NOT_ALLOWED);
@@ -94,7 +96,7 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
         return Some(in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     let is_too_large = metadata_bytes(request) > METADATA_BYTES_MAX;
-    // The time that the call states does not matter: the pushback of this error is always -1.
+    // The time-out of the call does not matter here: the pushback of this error is always -1.
     is_too_large.then(|| status(&Refusal::MetadataTooLarge, CallEnd::UNSTATED).into_http())
 }
 
@@ -104,7 +106,7 @@ fn in_http(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// The size of the metadata, with the path and the host: their length is chosen by the client, too.
+/// The size of the metadata, including the path and the host, because the client chooses their length, too.
 fn metadata_bytes<B>(request: &Request<B>) -> usize {
     let fields = request.headers().iter();
     let fields = fields.map(|(name, value)| FIELD_BYTES + name.as_str().len() + value.len());

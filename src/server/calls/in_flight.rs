@@ -1,4 +1,4 @@
-//! [`InFlightLayer`]: a limit to the calls in progress over all connections; a further call is refused at
+//! [`InFlightLayer`]: a limit on the calls in progress over all connections; a further call is refused at
 //! once.
 //!
 //! It stands in front of the contact service alone: a refused health check would take the replica out of the
@@ -42,7 +42,7 @@ impl<S> Layer<S> for InFlightLayer {
     }
 }
 
-/// A service with a limit to its calls in progress.
+/// A service with a limit on its calls in progress.
 #[derive(Clone, Debug)]
 pub struct InFlight<S> {
     inner: S,

@@ -1,8 +1,8 @@
-//! [`MemoryBudget`]: a limit to the memory of calls that wait. When it is exceeded, the call that has waited
+//! [`MemoryBudget`]: a limit on the memory of calls that wait. When it is exceeded, the call that has waited
 //! longest is evicted.
 //!
-//! It bounds bytes rather than calls: a call of which nothing has arrived takes 4 KiB, one with a large
-//! message many times that.
+//! It limits bytes rather than calls: a call whose message has not begun to arrive takes 4 KiB, and a call
+//! with a large message takes many times as much.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Memory of a waiting call beside its message, measured with 16,384 of them.
+/// Memory of a waiting call without its message, measured with 16,384 calls.
 pub const CALL_BYTES: usize = 4_096;
 
-/// A number of bytes for all calls that wait.
+/// The number of bytes that all waiting calls may take together.
 #[derive(Debug)]
 pub struct MemoryBudget {
     bytes: usize,
@@ -30,24 +30,24 @@ struct Waiting {
     bytes: usize,
     /// The number of the newest call. Numbers are never used twice.
     newest: u64,
-    /// By number, so that the first one has waited longest.
+    /// The calls by number, so that the first one has waited longest.
     calls: BTreeMap<u64, Call>,
 }
 
 #[derive(Debug)]
 struct Call {
     bytes: usize,
-    /// Dropped to evict the call.
+    /// Dropping it evicts the call, whose [`Reservation`] has the receiver.
     _stay: oneshot::Sender<Infallible>,
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes.
+    /// A budget of `bytes`.
     pub fn of(bytes: usize) -> Self {
         Self { bytes, waiting: Mutex::default() }
     }
 
-    /// Reserves memory for a call of which nothing has arrived.
+    /// Reserves memory for a call whose message has not begun to arrive.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
         let (stay, evicted) = oneshot::channel();
         let mut waiting = self.waiting.lock();
@@ -76,7 +76,7 @@ impl Waiting {
     }
 }
 
-/// The memory of one waiting call, free once this is dropped.
+/// The memory of one waiting call. It is released when this is dropped.
 pub struct Reservation {
     budget: Arc<MemoryBudget>,
     number: u64,
@@ -84,8 +84,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Sets the memory to that of a call with so many bytes of its message. When the budget is exceeded, the
-    /// calls that have waited longest are evicted, this one among them.
+    /// Sets the memory to that of a call with `message_bytes` of its message. When the budget is exceeded,
+    /// the calls that have waited longest are evicted. This call can be one of them.
     pub fn resize(&self, message_bytes: usize) {
         let bytes = CALL_BYTES + message_bytes;
         let waiting = &mut *self.budget.waiting.lock();

@@ -1,9 +1,9 @@
 //! [`MessageLayer`]: reads the one request message of a call before anything else is done for the call.
 //!
 //! Usually the message has arrived together with the call. Otherwise the call waits, and its memory counts
-//! against a budget. When the budget is exceeded, the call that has waited longest is refused: a client that
-//! does send its messages waits for milliseconds only. A message that is too large is refused as soon as its
-//! prefix announces that.
+//! against a budget. When the budget is exceeded, the call that has waited longest is refused: calls of
+//! clients that send their messages promptly wait for milliseconds only. A message that is too large is
+//! refused as soon as its length prefix has arrived.
 
 use std::{
     convert::Infallible,
@@ -30,11 +30,12 @@ use crate::{
     grpc::{Answered, PREFIX_BYTES, RequestMessage, call_end, status},
 };
 
-/// For services whose methods take one request message, and no stream of them.
+/// A layer for services whose methods take exactly one request message (no client streaming).
 #[derive(Clone, Debug)]
 pub struct MessageLayer(Arc<MemoryBudget>);
 
-/// Memory of calls that wait, over all connections: enough for 11,000 of which nothing has arrived yet.
+/// Memory of calls that wait, over all connections: enough for 11,000 calls whose messages have not begun to
+/// arrive.
 const WAITING_BYTES_MAX: usize = 11_000 * CALL_BYTES;
 
 impl Default for MessageLayer {

@@ -59,8 +59,8 @@ struct Observation {
 }
 
 impl Observation {
-    /// Ends the call with its code; `None` when the response has no code that can be read. A
-    /// call that is dropped before counts as cancelled.
+    /// Ends the call with its code; `None` when the response has no code that can be read. A call that is
+    /// dropped before that counts as cancelled.
     fn end(self, code: Option<Code>) {
         self.count.end(code);
         if let Some(span) = self.span {
@@ -125,7 +125,7 @@ where
     }
 }
 
-/// A response body. Its trailers hold the code of the call, which ends with it.
+/// A response body. Its trailers hold the code of the call. The call ends with the body.
 #[derive(Debug)]
 pub struct ObservedBody {
     body: Body,
@@ -149,7 +149,7 @@ impl http_body::Body for ObservedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        // The messages of a stream may still have to be looked up, which belongs to the span.
+        // A streamed body may do work for its messages, such as a look-up, and that work belongs to the span.
         let frame = ready!(part_of(this.call.as_ref(), || Pin::new(&mut this.body).poll_frame(context)));
         match &frame {
             Some(Ok(frame)) => {

@@ -1,7 +1,7 @@
 //! [`Route`]: whether a call is for the contact service, and for which of its methods.
 //!
 //! The methods of the contact service are found by comparing paths, the one with the most calls first.
-//! tonic's router would cost a cached answer a tenth of its time; it gets the other calls alone.
+//! tonic's router would add a tenth to the time of a cached answer, so it gets only the other calls.
 
 use std::{
     convert::Infallible,

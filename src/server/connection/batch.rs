@@ -17,7 +17,8 @@ use std::{
 use hyper::rt::Executor;
 use parking_lot::Mutex;
 
-/// Most calls between two writes. With more, the peer would wait for responses that are complete already.
+/// Maximum number of calls between two writes. With more, the peer would wait for responses that are complete
+/// already.
 const CALLS_MAX: usize = 32;
 
 /// A call as hyper hands it to its executor: it sends its own response.

@@ -20,11 +20,11 @@ use tokio::{
 /// Time for the peer to close its half. A drain waits for it, after the 2 s for the acknowledgement of its
 /// last PING.
 pub const LINGER: Duration = Duration::from_millis(900);
-/// Bytes that are read and dropped meanwhile. A peer that sends more does not read the bytes that were
-/// written.
+/// Maximum number of bytes that are read and dropped in this time. A peer that sends more does not read the
+/// bytes that were written.
 const DROPPED_BYTES_MAX: usize = 4 << 20;
 
-/// A stream whose `shutdown` ends once the peer has closed its half too, or had [`LINGER`] to do so.
+/// A stream whose `shutdown` completes once the peer has closed its half too, or after [`LINGER`].
 #[derive(Debug)]
 pub struct HalfClose<S> {
     stream: S,

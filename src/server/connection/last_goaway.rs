@@ -80,7 +80,7 @@ pub struct LastGoaway<S> {
     seen: BytesMut,
     /// The highest stream that h2 knows when it sends the last GOAWAY; `None` before.
     last_stream: Option<u32>,
-    /// Whether h2 is going to end the connection for a fault of the peer. Then no more frames are checked.
+    /// Whether h2 is going to end the connection for a fault of the peer. If so, no more frames are checked.
     is_broken: bool,
 }
 
@@ -204,7 +204,7 @@ impl<S> LastGoaway<S> {
                 continue;
             }
             if *frame == ACKNOWLEDGEMENT {
-                // A second acknowledgement, from a slow peer, would be one too many for h2.
+                // A slow peer may send its own acknowledgement after the inserted one. h2 accepts only one.
                 if self.last_stream.is_some() {
                     continue;
                 }

@@ -20,7 +20,7 @@ const HTTP_1_HEAD: &str =
 const HTTP_1_TEXT: &str = "This port speaks gRPC, over HTTP/2 only; try grpcurl. Metrics and health checks for HTTP/1.1 \
     (/metrics, /livez, /readyz) are on the port set by --admin-listen (HYPERSENDER_GRPC_ADMIN_LISTEN).\n";
 
-/// The stream. The preface is read from it once more before the rest.
+/// The stream with its preface: a reader gets the preface first and then the rest.
 #[derive(Debug)]
 pub struct Prefaced<S> {
     preface: Cursor<&'static [u8]>,
@@ -39,8 +39,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
         while read < start.len() {
             let more = stream.read(&mut start[read..]).await?;
             read += more;
-            // Decided at the first byte that differs: a peer that speaks HTTP/1 may send fewer bytes than the
-            // preface has.
+            // The first byte that differs decides: the wait for the full length of the preface could last for
+            // ever, because a peer that speaks HTTP/1 may send fewer bytes.
             if more == 0 || start[..read] != PREFACE[..read] {
                 if begins_http_1(&start[..read]) {
                     refuse_http_1(&mut stream).await?;
@@ -52,9 +52,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
     }
 }
 
-/// Whether `start`, which is no preface, is the beginning of a request line: a method in capitals, and a
-/// blank behind it if that has arrived. A TLS handshake, random bytes or an incomplete preface get no
-/// response.
+/// Whether `start`, which differs from the preface, begins an HTTP/1 request line: a method in capital
+/// letters, and the space after it if that has arrived. A TLS handshake, random bytes or an incomplete
+/// preface get no response.
 fn begins_http_1(start: &[u8]) -> bool {
     let method = start.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     let of_preface = start.iter().zip(PREFACE).take_while(|(byte, expected)| byte == expected).count();

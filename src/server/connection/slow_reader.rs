@@ -1,7 +1,7 @@
 //! [`SlowReader`]: detects that the peer of a connection does not read its responses.
 //!
 //! A peer that opens no window keeps the responses to its calls in the memory of this server. Neither HTTP/2
-//! nor hyper limits that time.
+//! nor hyper limits how long.
 
 use std::{
     convert::Infallible,
@@ -23,12 +23,12 @@ use pin_project_lite::pin_project;
 use tokio::time::sleep;
 use tower::Service;
 
-/// A chunk that has waited for this long, or up to twice as long, is not going to be read: no caller waits
-/// for so long, and a network that needs so long is broken.
+/// When a chunk has waited for this time, or for up to twice this time, its peer counts as a slow reader: no
+/// caller waits that long, and a network that needs that long is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Counts the chunks of responses that wait for their peer. Those that began to wait in this period are
-/// counted apart from those of the last period. Clones share the counts.
+/// Counts the chunks of responses that wait for their peer. Chunks that began to wait in this period are
+/// counted separately from those of the last period. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct SlowReader(Arc<Periods>);
 
@@ -45,9 +45,10 @@ impl SlowReader {
         Watched { service: Mutex::new(service), reader: self.clone() }
     }
 
-    /// Whether no call is in flight and no chunk waits for the peer: each holds a clone.
+    /// Whether no call is in flight and no chunk waits for the peer: each of them holds a clone of the
+    /// counts.
     pub fn is_idle(&self) -> bool {
-        // This one, and the one of the watched service.
+        // Two clones always exist: this one, and the one of the watched service.
         Arc::strong_count(&self.0) <= 2
     }
 

@@ -23,7 +23,7 @@ pub struct TlsSettings {
     pub cert: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// Authorities that sign client certificates, PEM; with them every client must show one.
+    /// Authorities that sign client certificates, PEM. If given, every client must show a certificate.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -38,7 +38,7 @@ pub enum TlsFile {
     ClientCa,
 }
 
-/// A fault of a file of certificates.
+/// A fault in a certificate file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFault {
     /// The file.

@@ -1,6 +1,6 @@
 //! [`Known`]: the callers that are known, each with its token or certificate.
 //!
-//! Of the tokens only hashes are held.
+//! Only the hashes of the tokens are stored.
 
 use std::collections::HashMap;
 
@@ -31,8 +31,8 @@ impl TokenHash {
 }
 
 impl Known {
-    /// Most callers. The first token of a connection, and each one that differs from the last, is compared
-    /// with all of them, which takes about 50 us for so many.
+    /// Maximum number of callers. The first token of a connection, and each one that differs from the last,
+    /// is compared with all of them, which takes about 50 us for this number.
     pub const CALLERS_MAX: usize = 1000;
 
     /// Adds a caller by its token.
@@ -48,8 +48,8 @@ impl Known {
         Ok(())
     }
 
-    /// Adds a caller by a name in its certificate. URIs are the same byte by byte, other names whatever their
-    /// case.
+    /// Adds a caller by a name in its certificate. URIs are compared byte by byte, other names without regard
+    /// to case.
     ///
     /// # Errors
     ///
