@@ -61,10 +61,10 @@ pub enum Refusal {
 /// Why a call does not prove that it comes from a known caller.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Unknown {
-    /// The call carries no token, and callers prove by a token who they are.
+    /// The call carries no token, and every known caller has one.
     #[error("the call carries no authorization; it must be Bearer and a token")]
     NoToken,
-    /// The call carries something else than exactly one token.
+    /// The call carries a malformed token, or more than one.
     #[error("the call must carry authorization exactly once, as Bearer and a token")]
     TokenMalformed,
     /// The call carries neither a token nor a certificate.

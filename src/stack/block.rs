@@ -1,5 +1,5 @@
-//! [`Block`]: the pause after the network in front of Hypersender has turned this machine's address away, by
-//! a challenge or a block page.
+//! [`Block`]: the pause after a CDN in front of Hypersender has blocked this machine's address, with a
+//! challenge or a block page.
 //!
 //! A block says nothing about an instance, a credential or a contact, and further requests prolong it. So
 //! everything behind the base URL pauses together, and one probe at a time finds out when the block is over.
@@ -18,7 +18,7 @@ use crate::domain::{Answer, Lookup, LookupError};
 const TIME_MIN: Duration = Duration::from_secs(30);
 /// ... up to this length.
 const TIME_MAX: Duration = Duration::from_secs(10 * 60);
-/// The wait that callers are given while a probe is on its way.
+/// The wait that callers get while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
 /// Whether this machine's address is blocked. There is one such state for everything behind the base URL.
@@ -74,7 +74,7 @@ impl State {
     }
 
     /// Begins a block, which lasts at least as long as Hypersender's hint. Requests that were on the wire
-    /// together are turned away by the same block, so only the first of them begins one.
+    /// together are refused by the same block, so only the first of them begins one.
     fn begin(&mut self, asked: Duration, now: Instant) -> Duration {
         match self.phase {
             Phase::Blocked { until } if until > now => return until - now,
@@ -88,7 +88,7 @@ impl State {
     }
 }
 
-/// A request that was let through. A probe that is given up on the way lets the next request be the probe.
+/// A request that may be sent. When a probe is dropped before its end, the next request becomes the probe.
 #[derive(Debug)]
 struct Pass<'a> {
     block: &'a Block,

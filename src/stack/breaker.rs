@@ -42,7 +42,7 @@ const CALLS_MIN: u32 = 20;
 const WINDOW: usize = 30;
 const OPEN_MIN: Duration = Duration::from_secs(2);
 const OPEN_MAX: Duration = Duration::from_secs(60);
-/// The wait that callers are given while a probe is on its way.
+/// The wait that callers get while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
 /// The layer with a breaker for each instance.
@@ -170,15 +170,15 @@ impl Idle for Circuit {
     }
 }
 
-/// A call that was let through. Its signal counts when it is dropped. So a call that is given up on the way
-/// counts as nothing, and a probe that is given up lets the next call be the probe.
+/// A call that may pass. Its signal counts when it is dropped. A call that is given up before its end
+/// therefore counts as neither success nor failure, and after such a probe the next call becomes the probe.
 #[derive(Debug)]
 struct Pass {
     instance: Instance,
     circuit: Arc<Circuit>,
     probe: bool,
     signal: Signal,
-    /// How long Hypersender asked for a pause.
+    /// The pause that Hypersender asked for.
     asked: Duration,
     failures_max: u32,
 }

@@ -134,9 +134,9 @@ impl Idle for Turns {
 #[derive(Debug)]
 struct Gcra {
     interval: Duration,
-    /// How far ahead of their even spacing turns may be taken: the burst without the turn itself.
+    /// How far ahead of an even spacing turns may be taken. It is the time of the burst minus one turn.
     slack: Duration,
-    /// The end of all reserved turns, if they were evenly spaced.
+    /// The instant after all reserved turns, if they were evenly spaced.
     free_at: Instant,
     paused_until: Instant,
     pause_next: Duration,

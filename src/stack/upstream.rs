@@ -36,7 +36,7 @@ use crate::{
     telemetry::{AttemptSpan, KeyName, LookupMetrics as Metrics, chain},
 };
 
-/// How Hypersender is asked.
+/// How requests to Hypersender are made.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The time-out of one attempt, from the connection to the last byte. The API itself may wait 5 s for a

@@ -12,13 +12,15 @@ use crate::domain::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, LookupError, Now, PictureLink, Ttl,
 };
 
-/// How long a link without a readable expiry is trusted, fresh or stale. It may have an expiry all the same.
+/// How long a link without a readable expiry is trusted, fresh or stale. It may have an expiry that this code
+/// cannot read.
 const UNKNOWN_EXPIRY_TRUST: Duration = Duration::from_secs(15 * 60);
 /// An absence after a longer wait than this is probably a failure of Hypersender's ...
 const ABSENCE_SLOW: Duration = Duration::from_secs(5);
 /// ... and is fresh for this long.
 const ABSENCE_SLOW_TTL: Duration = Duration::from_secs(30);
-/// For a stored answer that a new answer has just failed to displace. Only the caller limits its use.
+/// No limit. It applies to a stored answer that a new answer has just failed to displace; only the caller's
+/// cache control limits its use.
 const STALE_UNBOUNDED: Duration = Duration::MAX;
 /// New numbers join WhatsApp, so a missing one is not stored for long.
 const NOT_FOUND_TTL: Duration = Duration::from_secs(60);
@@ -121,7 +123,7 @@ impl Entry {
         self.since.as_ref().map_or(self.fetched.instant, |since| since.asked.instant)
     }
 
-    /// How much longer the latest answer keeps Hypersender from being asked again.
+    /// How much longer the latest answer prevents another fetch.
     #[must_use]
     pub fn ttl(&self, now: Now) -> Ttl {
         Ttl::until(self.since.as_ref().map_or(self.fresh_until, |since| since.due_at), now.instant)
@@ -156,8 +158,8 @@ impl Entry {
         Answer { finding: self.finding, fetched: self.fetched, took: Duration::ZERO, cache }
     }
 
-    /// The link, while it lives. A link that was dead on arrival never counts as living, wherever the wall
-    /// clock has gone since.
+    /// The link, while it lives. A link that was dead on arrival never counts as living, even if the wall
+    /// clock has been set back since.
     fn living_link(&self, now: Now) -> Option<&PictureLink> {
         match &self.finding {
             Finding::Picture(link) => {

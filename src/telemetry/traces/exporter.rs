@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::{Protocol, Settings, http::Client};
 use crate::telemetry::chain;
 
-/// The time between two warnings. A collector that is down stays so for a while, and is asked every few
-/// seconds.
+/// The time between two warnings. A collector that is down often stays down for a while, and spans are sent
+/// every few seconds.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends spans. Of the collector's answer, only the code is logged.
