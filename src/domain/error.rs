@@ -76,7 +76,7 @@ pub enum LookupError {
         again: Again,
     },
     /// A CDN in front of Hypersender blocks this machine, whatever the request is.
-    #[error("Hypersender's network turns this server away; the server pauses before it asks again")]
+    #[error("a CDN in front of Hypersender blocks this server; the server pauses before it asks again")]
     Blocked {
         /// Time until Hypersender is asked again.
         wait: Duration,

@@ -81,7 +81,7 @@ impl State {
             Phase::Open | Phase::Blocked { .. } | Phase::Probing => {}
         }
         let wait = asked.max(self.time_next);
-        warn!(?wait, "upstream turns this machine's address away; nothing is asked until then");
+        warn!(?wait, "a CDN blocks this machine's address; all requests to upstream pause");
         self.phase = Phase::Blocked { until: now + wait };
         self.time_next = (self.time_next * 2).min(TIME_MAX);
         wait
@@ -131,7 +131,7 @@ impl Pass<'_> {
             ) => {
                 if probe {
                     *state = State { phase: Phase::Open, time_next: TIME_MIN };
-                    info!("upstream takes requests from this machine's address again");
+                    info!("upstream accepts requests from this machine's address again");
                 }
                 result
             }

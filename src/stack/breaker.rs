@@ -238,7 +238,7 @@ impl State {
         // The doubled time is a guess. Hypersender's own hint is better when it is longer.
         let until = self.not_before(now + time);
         let wait = until - now;
-        warn!(instance = instance.as_str(), time = ?wait, "an instance keeps failing and is left alone");
+        warn!(instance = instance.as_str(), time = ?wait, "an instance keeps failing; its breaker opens");
         *self = Self { phase: Phase::Open { until }, open_next: (time * 2).min(OPEN_MAX), ..Self::default() };
     }
 }

@@ -138,7 +138,7 @@ impl Upstream {
         match read {
             // The pause that follows is logged once, for all requests that are turned away together.
             Err(failure @ LookupError::Blocked { .. }) => {
-                debug!(%key, instance, status, request, "upstream turns this machine's address away");
+                debug!(%key, instance, status, request, "a CDN blocks this machine's address");
                 Err(failure)
             }
             Err(failure) => {

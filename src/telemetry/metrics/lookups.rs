@@ -229,7 +229,7 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
 /// The gauges, in the order of [`Phase`].
 fn breakers(registry: &mut Registry) -> [Gauge; Phase::ALL.len()] {
     let family = Family::<_, Gauge>::default();
-    let help = "Instances whose circuit breaker is in this state; an open one is left alone after failures";
+    let help = "Instances whose circuit breaker is in this state; an open one pauses requests after failures";
     registry.register("hypersender_breaker_state", help, family.clone());
     Phase::ALL.map(|phase| family.get_or_create_owned(&[("state", phase.label())]))
 }

@@ -60,12 +60,12 @@ impl Exporter {
     fn log(&self, spans: usize, result: &OTelSdkResult) {
         let mut warned = self.warned.lock();
         match result {
-            Ok(()) if warned.take().is_some() => info!("the collector takes traces again"),
+            Ok(()) if warned.take().is_some() => info!("the collector accepts traces again"),
             Ok(()) => {}
             Err(error) => {
                 if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                     *warned = Some(Instant::now());
-                    warn!(error = chain(error), spans, "the collector did not take traces, they are lost");
+                    warn!(error = chain(error), spans, "the collector did not accept traces; they are lost");
                 }
             }
         }
