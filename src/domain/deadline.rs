@@ -39,8 +39,8 @@ impl CallEnd {
     }
 }
 
-/// No attempt starts with less time left than this. It could not end in time, and it would still count
-/// against the WhatsApp number.
+/// No attempt starts with less time left than this. It could not end in time, and WhatsApp would still count
+/// it against the number.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(50);
 
 /// The instant after which a result is useless.
@@ -112,7 +112,8 @@ impl Deadline {
     }
 }
 
-/// A caller that waits for shared work. It is dropped when the caller stops waiting, for whatever reason.
+/// A caller that waits for shared work. It is dropped when the caller stops waiting, also when the caller
+/// cancels.
 #[derive(Debug)]
 pub struct Waiting {
     deadline: Deadline,

@@ -109,7 +109,7 @@ pub enum NotFound {
 /// Which token Hypersender rejects, and how.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Rejected {
-    /// The server's own token, for whatever reason.
+    /// The server's own token. The reason does not matter to the caller.
     #[error("Hypersender rejects the configured token for this instance")]
     Own,
     /// The caller's token, which Hypersender does not know.

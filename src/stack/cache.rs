@@ -177,8 +177,8 @@ impl PictureCache {
         entry
     }
 
-    /// Queues the new entry and evicts entries until the bounds are met. Each step of the hand looks at one
-    /// entry.
+    /// Queues the new entry and evicts entries until the bounds are met. The hand visits one entry in each
+    /// step.
     fn keep_within_bounds(&self, new: Option<Digest>) {
         let mut order = self.order.lock();
         if let Some(digest) = new {

@@ -136,7 +136,7 @@ impl Upstream {
         let (owner, now) = (lookup.credential.owner(), self.clock.now().wall);
         let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {
-            // The pause that follows is logged once, for all requests that are turned away together.
+            // The pause that follows is logged once, for all requests that are blocked together.
             Err(failure @ LookupError::Blocked { .. }) => {
                 debug!(%key, instance, status, request, "a CDN blocks this machine's address");
                 Err(failure)
@@ -183,8 +183,8 @@ impl Upstream {
     }
 }
 
-/// Whether `url` is on this machine, so that plain text is safe. Elsewhere, everyone on the way could read
-/// the token.
+/// Whether `url` is on this machine, so that plain text is safe. Elsewhere, everyone on the network path
+/// could read the token.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {

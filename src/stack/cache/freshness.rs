@@ -56,9 +56,9 @@ pub struct Since {
 /// The treatment of a caller's look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Hand out the entry.
+    /// Serve the entry.
     Serve(CacheStatus),
-    /// Hand out the entry as stale, and fetch in the background.
+    /// Serve the entry as stale, and fetch in the background.
     ServeAndRefresh,
     /// Fetch, for this reason.
     Fetch(CacheStatus),
@@ -174,8 +174,8 @@ impl Entry {
         now.instant < self.asked_at() + settings.refresh_floor
     }
 
-    /// Whether the entry is fresh. A link that was dead on arrival is the one exception: it is handed out
-    /// during the refresh floor, because our clock or our reading of the link may be wrong.
+    /// Whether the entry is fresh. A link that was dead on arrival is the one exception: it is served during
+    /// the refresh floor, because our clock or our reading of the link may be wrong.
     fn is_fresh(&self, now: Now, settings: &Settings) -> bool {
         let usable = match &self.finding {
             Finding::Picture(link) => {
@@ -187,7 +187,7 @@ impl Entry {
         usable && now.instant < self.fresh_until
     }
 
-    /// Whether the entry may be handed out after the end of its lifetime, for at most `window`.
+    /// Whether the entry may be served after the end of its lifetime, for at most `window`.
     fn is_usable_stale(&self, now: Now, control: &CacheControl, window: Duration) -> bool {
         let usable = match &self.finding {
             Finding::Picture(_) => self.living_link(now).is_some(),
@@ -218,7 +218,7 @@ fn absence_ttl(answer: &Answer, settings: &Settings) -> Duration {
     if answer.took > ABSENCE_SLOW { settings.absent_ttl.min(ABSENCE_SLOW_TTL) } else { settings.absent_ttl }
 }
 
-/// Whether a link that was fetched at one moment must not be handed out any more at another.
+/// Whether a link that was fetched at `fetched` must not be served any more at `now`.
 fn is_past_use(link: &PictureLink, fetched: Now, now: Now) -> bool {
     let age = now.instant.duration_since(fetched.instant);
     link.is_dead(now.wall) || (link.expires_at().is_none() && age >= UNKNOWN_EXPIRY_TRUST)

@@ -2,7 +2,7 @@
 //!
 //! An answer is read strictly where it decides the result, and leniently elsewhere: message texts vary and
 //! are never read, and the values inside `errors` have mixed types. No text of Hypersender's leaves this
-//! file.
+//! file, because it may hold personal data.
 
 use std::time::{Duration, SystemTime};
 
@@ -72,8 +72,8 @@ pub fn read(
         }),
         (500, _) => Err(unavailable(None, Again::Once)),
         (503, _) => Err(unavailable(hint(retry_after(&reply.headers, now)), Again::Yes)),
-        // A proxy on the way asks for a user or password that the configuration does not have. Only the
-        // operator can correct that.
+        // A proxy asks for a user or password that the configuration does not have. Only the operator can
+        // correct that.
         (407, _) => Err(unavailable(None, Again::No)),
         (408 | 425 | 502 | 504..=599, _) => Err(unavailable(None, Again::Yes)),
         _ => Err(LookupError::ResponseInvalid),

@@ -191,7 +191,7 @@ impl Held {
         at < self.fresh_until && (!self.told.is_dead(wall) || (born_dead && in_floor))
     }
 
-    /// Whether the entry may be handed out as stale, for at most `window` after the end of its lifetime, or
+    /// Whether the entry may be served as stale, for at most `window` after the end of its lifetime, or
     /// without limit.
     fn is_good_stale(
         &self,
