@@ -100,6 +100,7 @@ impl Pass<'_> {
         let probe = std::mem::take(&mut self.probe);
         let mut state = self.block.0.lock();
         match result {
+            // This request was sent before the block began. Only the probe may lengthen the block.
             Err(LookupError::Blocked { .. }) if !probe && state.phase == Phase::Probing => {
                 Err(LookupError::Blocked { wait: PROBE_WAIT })
             }

@@ -89,7 +89,7 @@ struct State {
     phase: Phase,
     in_a_row: u32,
     recent: Window,
-    /// The latest instant until which a failure asked for a pause.
+    /// The latest end of a pause that a failure asked for.
     asked_until: Option<Instant>,
     /// How long the breaker stays open the next time.
     open_next: Duration,

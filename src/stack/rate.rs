@@ -100,6 +100,7 @@ impl<S: LookupService> Ask for RateLimit<S> {
                 );
                 Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) })
             }
+            // A refusal by this server says nothing about the rate limit of Hypersender.
             answered => {
                 if !answered.as_ref().is_err_and(|error| error.handling().is_own_refusal) {
                     turns.0.lock().pause_next = PAUSE_MIN;

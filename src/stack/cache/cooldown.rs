@@ -1,4 +1,4 @@
-//! [`CoolDowns`]: a failure is remembered for a short time, and answered from memory instead of asking again.
+//! [`CoolDowns`]: a failure is kept for a short time, and callers get it without another request.
 //!
 //! The reach of a cool-down, one key or a whole scope, is decided with the errors in `domain`. A block of
 //! this machine pauses everything and has rules of its own in [`Block`].
@@ -62,7 +62,8 @@ impl CoolDowns {
             Some(Reach::Scope) => self.scopes.of(&key.scope, CoolDown::default),
             None => return error,
         };
-        // Without room for another state, Hypersender is asked sooner. All other limits still hold.
+        // When the table of states is full, no cool-down starts and Hypersender is asked sooner. All other
+        // limits still hold.
         state.map_or(error.clone(), |state| state.begin(error, now))
     }
 

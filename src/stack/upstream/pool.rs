@@ -133,9 +133,10 @@ impl Recipe {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            // reqwest's own re-sending has the same bound for all reasons, and omits connections that closed
-            // too early.
+            // reqwest's own retries have one bound for all reasons, and do not cover a connection that closes
+            // before the request is written. `Upstream::send` sends again instead.
             .retry(reqwest::retry::never())
+            // The proxy variables of the environment are not used (rule 21).
             .no_proxy()
             .referer(false);
         let builder = match &self.proxy {
