@@ -1,7 +1,7 @@
 //! The way of a look-up from a caller to Hypersender and back. Only this file knows the order of the layers.
 //!
-//! A lock in these layers is parking_lot's. A panic does not poison it, and the state behind it is whole
-//! after a panic, because no change under a lock can panic half-way.
+//! The locks in these layers are parking_lot's, which a panic does not poison. The state behind a lock stays
+//! consistent after a panic, because no change under a lock can panic half-way.
 
 mod ask;
 mod block;
@@ -81,7 +81,7 @@ where
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
         .layer_fn(|inner| cache::Serve::new(cache.clone(), cooling.clone(), clock, inner))
-        // All callers of one key share one fetch. The layers below work once for all of them.
+        // All callers of one key share one fetch. The layers below run once for all of them.
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
         .layer_fn(|inner| Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, inner)))

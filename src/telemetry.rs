@@ -100,8 +100,8 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     sources(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Names a key in a log line, by a hash of 8 digits whose key is new in each process. It is enough to follow
-/// one contact through the lines of a run, and does not lead back to the number.
+/// The name of a key in a log line: a keyed hash of 8 digits, which differs in each process. It is enough to
+/// follow one contact through the lines of one process, and it does not reveal the number.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyName(u32);
 

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// The token that an instance is asked with. `Debug` hides it.
+/// The token of a request to Hypersender. `Debug` hides it.
 #[derive(Clone)]
 pub struct Credential {
     id: CredentialId,
@@ -16,7 +16,7 @@ pub struct Credential {
     owner: TokenOwner,
 }
 
-/// The owner of the token that Hypersender is asked with.
+/// The owner of the token of a request to Hypersender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenOwner {
     /// This server.
@@ -26,7 +26,7 @@ pub enum TokenOwner {
     Caller,
 }
 
-/// Distinguishes credentials without holding a token: a keyed hash, valid within this process only.
+/// Identifies a credential without holding its token: a keyed hash, valid within this process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CredentialId(u64);
 

@@ -1,5 +1,5 @@
-//! [`Deadline`]: until when the work for a look-up makes sense, for one caller or for all callers that share
-//! it. [`CallEnd`]: when a caller stops waiting.
+//! [`Deadline`]: the instant until which the work for a look-up is useful, for one caller or for all callers
+//! that share it. [`CallEnd`]: when a caller stops waiting.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ pub struct CallTime {
     pub end: CallEnd,
 }
 
-/// When a caller stops waiting, as its call states it in `grpc-timeout`. No limit of this server's is part of
-/// it. A caller that states no end may wait for ever, and a caller that states a late one may wait longer
-/// than this server works.
+/// When a caller stops waiting, as its call states it in `grpc-timeout`. It does not include any limit of
+/// this server. A caller that states no end may wait for ever, and a caller that states a late one may wait
+/// longer than this server works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallEnd(Option<Instant>);
 
@@ -32,15 +32,15 @@ impl CallEnd {
         Self(stated.and_then(|time| start.checked_add(time)))
     }
 
-    /// Whether the caller still waits for `time` after `now`.
+    /// Whether the caller still waits when `time` has passed after `now`.
     #[must_use]
     pub fn allows(self, time: Duration, now: Instant) -> bool {
         self.0.is_none_or(|end| time <= end.saturating_duration_since(now))
     }
 }
 
-/// No attempt starts with less time left than this. It could not end in time, and it would still count
-/// against the WhatsApp number.
+/// No attempt starts with less time left than this. It could not end in time, and WhatsApp would still count
+/// it against the number.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(50);
 
 /// The instant after which a result is useless.
@@ -70,8 +70,8 @@ impl Deadline {
         Self(Ends::At(instant))
     }
 
-    /// The deadline of work that several callers share. Nobody waits for it yet, and it ends at `limit` at
-    /// the latest.
+    /// The deadline of work that several callers share. It has no waiter at first, and it is `limit` at the
+    /// latest.
     #[must_use]
     pub fn shared(limit: Instant) -> Self {
         Self(Ends::WithLastWaiter(Arc::new(Waiters { limit, waiting: Mutex::default() })))
@@ -87,7 +87,7 @@ impl Deadline {
         Waiting { deadline: self.clone(), until: instant }
     }
 
-    /// The deadline as of now; `None` when nobody waits.
+    /// The deadline as of now; `None` when no caller waits.
     #[must_use]
     pub fn latest(&self) -> Option<Instant> {
         match &self.0 {
@@ -99,7 +99,7 @@ impl Deadline {
         }
     }
 
-    /// The latest instant at which an attempt may start, as of now; `None` when nobody waits.
+    /// The latest instant at which an attempt may start, as of now; `None` when no caller waits.
     #[must_use]
     pub fn latest_start(&self) -> Option<Instant> {
         self.latest()?.checked_sub(ATTEMPT_TIME_MIN)
@@ -112,7 +112,8 @@ impl Deadline {
     }
 }
 
-/// A caller that waits for shared work. It is dropped when the caller stops waiting, for whatever reason.
+/// A caller that waits for shared work. It is dropped when the caller stops waiting, also when the caller
+/// cancels.
 #[derive(Debug)]
 pub struct Waiting {
     deadline: Deadline,

@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The wait that a queued request or a starting instance is worth.
+/// The wait for a queued request or a starting instance. Hypersender names none for them.
 const SLOW_WAIT: Duration = Duration::from_secs(5);
-/// The longest rate limit of Hypersender's that a retry waits for. A longer one is reported to the caller at
-/// once.
+/// The longest wait after a 429 before a retry. A longer one is reported to the caller at once.
 const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The wait before a retry after a 429 without a hint.
 const RATE_LIMIT_WAIT_UNKNOWN: Duration = Duration::from_secs(1);
@@ -65,19 +64,19 @@ pub enum LookupError {
     /// Hypersender's rate limit is reached.
     #[error("Hypersender's rate limit for this instance is reached")]
     UpstreamRateLimited {
-        /// Time after which Hypersender wants to be asked again, if it gives a hint.
+        /// The wait that Hypersender asks for, if it gives a hint.
         retry_after: Option<Duration>,
     },
     /// Hypersender failed or cannot be reached.
     #[error("Hypersender is unavailable")]
     Unavailable {
-        /// Time after which Hypersender wants to be asked again, if it gives a hint.
+        /// The wait that Hypersender asks for, if it gives a hint.
         retry_after: Option<Duration>,
         /// Whether another attempt may do better.
         again: Again,
     },
-    /// The network in front of Hypersender turns this machine away, whatever it asks.
-    #[error("Hypersender's network turns this server away; the server pauses before it asks again")]
+    /// A CDN in front of Hypersender blocks this machine, whatever the request is.
+    #[error("a CDN in front of Hypersender blocks this server; the server pauses before it asks again")]
     Blocked {
         /// Time until Hypersender is asked again.
         wait: Duration,
@@ -110,7 +109,7 @@ pub enum NotFound {
 /// Which token Hypersender rejects, and how.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Rejected {
-    /// The server's own token, for whatever reason.
+    /// The server's own token. The reason does not matter to the caller.
     #[error("Hypersender rejects the configured token for this instance")]
     Own,
     /// The caller's token, which Hypersender does not know.
@@ -132,7 +131,7 @@ pub enum Again {
     Yes,
 }
 
-/// How much is not asked again for a while after a failure.
+/// The reach of a cool-down: for which look-ups Hypersender is not asked for a while after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// One contact of one scope.
@@ -157,7 +156,7 @@ pub enum Signal {
 pub struct Handling {
     /// Whether another attempt for the same caller may do better.
     pub again: Again,
-    /// How much cools down after the error; `None` when nothing does.
+    /// The reach of the cool-down after the error; `None` when nothing cools down.
     pub cool_down: Option<Reach>,
     /// The health of the instance as the error shows it, for the circuit breaker.
     pub signal: Signal,
@@ -166,8 +165,8 @@ pub struct Handling {
     /// Whether a stored answer that is still usable is better than the error. It is not when the error says
     /// something about this contact, this request or this credential.
     pub yields_to_stored_answer: bool,
-    /// Whether the error puts all stored answers of the scope out of reach: its credential is not accepted
-    /// any more.
+    /// Whether the error makes all stored answers of the scope unreachable, because its credential is not
+    /// accepted any more.
     pub revokes_stored_answers: bool,
 }
 
@@ -225,8 +224,8 @@ impl LookupError {
         }
     }
 
-    /// How long another attempt for the same caller must wait, beside its backoff. `None` when the wait is so
-    /// long that it is better left to the caller.
+    /// The wait before another attempt for the same caller, in addition to the backoff. `None` when it is too
+    /// long for a retry, so that the caller gets the error with the wait.
     #[must_use]
     pub fn wait_before_retry(&self) -> Option<Duration> {
         match self {
@@ -286,9 +285,9 @@ impl LookupError {
         self
     }
 
-    /// How soon a fetch could start again that this server gave up for lack of time, of a turn or of a
-    /// permit; `None` when it ended for another reason. A caller that joined such a fetch late may still have
-    /// the time.
+    /// For a fetch that this server gave up because it had no time, no turn or no permit: how soon the fetch
+    /// could start again. `None` when it ended for another reason. A caller that joined such a fetch late may
+    /// still have enough time.
     #[must_use]
     pub fn restart_after(&self) -> Option<Duration> {
         match self {

@@ -27,7 +27,7 @@ pub struct PictureLink {
     name: (u32, u32),
 }
 
-/// The text is not a link that can be handed to a caller.
+/// The text is not a link that a caller may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkInvalid;
 
@@ -84,7 +84,7 @@ impl PictureLink {
         (self.expiry != UNSAID).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(self.expiry))
     }
 
-    /// Whether the link must not be handed out any more at `now`: it has expired, or expires within
+    /// Whether the link must not be served any more at `now`: it has expired, or expires within
     /// [`Self::DEAD_MARGIN`].
     #[must_use]
     pub fn is_dead(&self, now: SystemTime) -> bool {

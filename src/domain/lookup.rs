@@ -15,12 +15,13 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
-/// The part of a key that belongs to the asking side. An answer for one credential is never given to another.
+/// The part of a key without the contact: the instance and the credential. An answer for one credential is
+/// never given to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// The instance that is asked.
     pub instance: Instance,
-    /// The credential it is asked with.
+    /// The credential of the request.
     pub credential: CredentialId,
 }
 
@@ -48,7 +49,7 @@ pub struct Lookup {
     pub purpose: Purpose,
     /// The number of attempts that the same fetch has made before.
     pub resent: u32,
-    /// When the stored answer was fetched that the caller saw and did not accept.
+    /// The fetch time of the stored answer that the caller saw and did not accept.
     pub seen: Option<Instant>,
 }
 
@@ -80,8 +81,8 @@ impl Lookup {
 pub enum Purpose {
     /// A caller, who waits for the answer.
     Caller,
-    /// The cache, which renews a stored answer in the background. Nobody waits for it, so it makes one
-    /// attempt and never waits for a turn or a permit.
+    /// The cache, which renews a stored answer in the background. No caller waits for this fetch, so it makes
+    /// one attempt and never waits for a turn or a permit.
     Refresh,
 }
 
@@ -92,15 +93,16 @@ pub struct CacheControl {
     /// The greatest acceptable age of an answer. It is ignored within the refresh floor after Hypersender was
     /// asked.
     pub max_age: Option<Duration>,
-    /// How long the link must keep working at least.
+    /// The shortest time for which the link must still work.
     pub min_fresh: Option<Duration>,
-    /// How long after the end of its lifetime an answer is still acceptable. Zero accepts no stale answer.
+    /// How long after the end of its lifetime an answer is still acceptable to the caller. Zero accepts no
+    /// stale answer.
     pub stale_if_error: Option<Duration>,
     /// Whether Hypersender must not be asked.
     pub only_if_cached: bool,
 }
 
-/// A statement of Hypersender's about a contact. Nothing else is worth storing.
+/// A statement of Hypersender's about a contact. The cache stores nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The contact has a picture, at this link.

@@ -12,10 +12,10 @@ pub enum Refusal {
     #[error("the request body must be one GetProfilePictureRequest, encoded as protobuf")]
     MessageInvalid,
     /// The message of the request is compressed.
-    #[error("compressed messages are not taken; send them without grpc-encoding")]
+    #[error("compressed messages are not accepted; send them without grpc-encoding")]
     CompressionUnsupported,
     /// The message of the request is larger than the limit.
-    #[error("the request message is larger than any valid one")]
+    #[error("the request message is larger than 16 KiB")]
     MessageTooLarge,
     /// The metadata of the call is larger than the limit.
     #[error("the metadata of the call is larger than 16 KiB")]
@@ -61,22 +61,22 @@ pub enum Refusal {
 /// Why a call does not prove that it comes from a known caller.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Unknown {
-    /// The call carries no token, and callers prove by a token who they are.
+    /// The call carries no token, and every known caller has one.
     #[error("the call carries no authorization; it must be Bearer and a token")]
     NoToken,
-    /// The call carries something else than exactly one token.
+    /// The call carries a malformed token, or more than one.
     #[error("the call must carry authorization exactly once, as Bearer and a token")]
     TokenMalformed,
     /// The call carries neither a token nor a certificate.
     #[error("the call carries neither a token in authorization nor a client certificate that is known")]
     NoProof,
     /// No known caller has the token.
-    #[error("no caller with the token of this call is known")]
+    #[error("the token of this call belongs to no known caller")]
     TokenUnknown,
     /// No known caller has a name of the certificate.
-    #[error("no caller with the client certificate of this call is known")]
+    #[error("the client certificate of this call belongs to no known caller")]
     CertificateUnknown,
     /// The certificate has the names of several callers.
-    #[error("the client certificate of this call is that of more than one caller")]
+    #[error("the client certificate of this call belongs to more than one caller")]
     CertificateAmbiguous,
 }

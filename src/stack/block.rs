@@ -1,5 +1,5 @@
-//! [`Block`]: the pause after the network in front of Hypersender has turned this machine's address away, by
-//! a challenge or a block page.
+//! [`Block`]: the pause after a CDN in front of Hypersender has blocked this machine's address, with a
+//! challenge or a block page.
 //!
 //! A block says nothing about an instance, a credential or a contact, and further requests prolong it. So
 //! everything behind the base URL pauses together, and one probe at a time finds out when the block is over.
@@ -18,7 +18,7 @@ use crate::domain::{Answer, Lookup, LookupError};
 const TIME_MIN: Duration = Duration::from_secs(30);
 /// ... up to this length.
 const TIME_MAX: Duration = Duration::from_secs(10 * 60);
-/// The wait that callers are given while a probe is on its way.
+/// The wait that callers get while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
 /// Whether this machine's address is blocked. There is one such state for everything behind the base URL.
@@ -74,21 +74,21 @@ impl State {
     }
 
     /// Begins a block, which lasts at least as long as Hypersender's hint. Requests that were on the wire
-    /// together are turned away by the same block, so only the first of them begins one.
+    /// together are refused by the same block, so only the first of them begins one.
     fn begin(&mut self, asked: Duration, now: Instant) -> Duration {
         match self.phase {
             Phase::Blocked { until } if until > now => return until - now,
             Phase::Open | Phase::Blocked { .. } | Phase::Probing => {}
         }
         let wait = asked.max(self.time_next);
-        warn!(?wait, "upstream turns this machine's address away; nothing is asked until then");
+        warn!(?wait, "a CDN blocks this machine's address; all requests to upstream pause");
         self.phase = Phase::Blocked { until: now + wait };
         self.time_next = (self.time_next * 2).min(TIME_MAX);
         wait
     }
 }
 
-/// A request that was let through. A probe that is given up on the way lets the next request be the probe.
+/// A request that may be sent. When a probe is dropped before its end, the next request becomes the probe.
 #[derive(Debug)]
 struct Pass<'a> {
     block: &'a Block,
@@ -100,6 +100,7 @@ impl Pass<'_> {
         let probe = std::mem::take(&mut self.probe);
         let mut state = self.block.0.lock();
         match result {
+            // This request was sent before the block began. Only the probe may lengthen the block.
             Err(LookupError::Blocked { .. }) if !probe && state.phase == Phase::Probing => {
                 Err(LookupError::Blocked { wait: PROBE_WAIT })
             }
@@ -131,7 +132,7 @@ impl Pass<'_> {
             ) => {
                 if probe {
                     *state = State { phase: Phase::Open, time_next: TIME_MIN };
-                    info!("upstream takes requests from this machine's address again");
+                    info!("upstream accepts requests from this machine's address again");
                 }
                 result
             }

@@ -42,7 +42,7 @@ const CALLS_MIN: u32 = 20;
 const WINDOW: usize = 30;
 const OPEN_MIN: Duration = Duration::from_secs(2);
 const OPEN_MAX: Duration = Duration::from_secs(60);
-/// The wait that callers are given while a probe is on its way.
+/// The wait that callers get while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
 /// The layer with a breaker for each instance.
@@ -89,7 +89,7 @@ struct State {
     phase: Phase,
     in_a_row: u32,
     recent: Window,
-    /// The latest instant until which a failure asked for a pause.
+    /// The latest end of a pause that a failure asked for.
     asked_until: Option<Instant>,
     /// How long the breaker stays open the next time.
     open_next: Duration,
@@ -170,15 +170,15 @@ impl Idle for Circuit {
     }
 }
 
-/// A call that was let through. Its signal counts when it is dropped. So a call that is given up on the way
-/// counts as nothing, and a probe that is given up lets the next call be the probe.
+/// A call that may pass. Its signal counts when it is dropped. A call that is given up before its end
+/// therefore counts as neither success nor failure, and after such a probe the next call becomes the probe.
 #[derive(Debug)]
 struct Pass {
     instance: Instance,
     circuit: Arc<Circuit>,
     probe: bool,
     signal: Signal,
-    /// How long Hypersender asked for a pause.
+    /// The pause that Hypersender asked for.
     asked: Duration,
     failures_max: u32,
 }
@@ -238,7 +238,7 @@ impl State {
         // The doubled time is a guess. Hypersender's own hint is better when it is longer.
         let until = self.not_before(now + time);
         let wait = until - now;
-        warn!(instance = instance.as_str(), time = ?wait, "an instance keeps failing and is left alone");
+        warn!(instance = instance.as_str(), time = ?wait, "an instance keeps failing; its breaker opens");
         *self = Self { phase: Phase::Open { until }, open_next: (time * 2).min(OPEN_MAX), ..Self::default() };
     }
 }

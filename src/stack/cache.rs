@@ -3,9 +3,9 @@
 //! Failures are never stored, because a broken upstream must be asked again. Guards of the map live only in
 //! the functions of this file and are gone when they return.
 //!
-//! moka is not used, nor is lru: a later answer changes a stored one in place under the lock of its shard, a
-//! rejected token hides everything stored with it at once, and a hit only sets a mark. The bench "eviction"
-//! compares the three.
+//! Neither moka nor lru is used, for three reasons: a later answer changes a stored one in place under the
+//! lock of its shard, a rejected token hides everything stored with it at once, and a hit only sets a mark.
+//! The bench "eviction" compares the three caches.
 
 mod cooldown;
 mod eviction;
@@ -50,11 +50,11 @@ pub struct Settings {
     pub entries: usize,
     /// The most bytes of memory, as estimated by `entry_bytes`.
     pub bytes: usize,
-    /// How long after the end of its lifetime an answer is handed out while it is renewed in the background.
+    /// How long after the end of its lifetime an answer is served while it is renewed in the background.
     pub stale_while_revalidate: Duration,
-    /// How long after the end of its lifetime an answer is handed out when the fetch fails.
+    /// How long after the end of its lifetime an answer is served when the fetch fails.
     pub stale_if_error: Duration,
-    /// A key with an answer to hand out is not fetched again within this time.
+    /// A key with an answer that can be served is not fetched again within this time.
     pub refresh_floor: Duration,
     /// A link stops being fresh this long before it expires.
     pub link_margin: Duration,
@@ -80,7 +80,7 @@ impl Default for Settings {
 /// map.
 ///
 /// Keys are stored as 128-bit hashes with a key that is new in each process. A collision is less likely than
-/// a fault of the memory, callers cannot cause one, and no phone number stays in memory.
+/// a memory error, callers cannot cause one, and no phone number stays in memory.
 #[derive(Debug)]
 pub struct PictureCache {
     // Boxed, because half the buckets of the map are empty.
@@ -148,7 +148,7 @@ impl PictureCache {
         self.standing.revoke(scope);
     }
 
-    /// Stores the entry that `answer` makes of the stored one, and returns it.
+    /// Combines `answer` with the stored entry, stores the result and returns it.
     fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
         let digest = self.digest(key);
         let (entry, is_new) = match self.map.entry(digest) {
@@ -177,8 +177,8 @@ impl PictureCache {
         entry
     }
 
-    /// Queues the new entry and evicts entries until the bounds are met. Each step of the hand looks at one
-    /// entry.
+    /// Queues the new entry and evicts entries until the bounds are met. The hand visits one entry in each
+    /// step.
     fn keep_within_bounds(&self, new: Option<Digest>) {
         let mut order = self.order.lock();
         if let Some(digest) = new {
@@ -252,7 +252,7 @@ impl Hasher for DigestHasher {
         unreachable!("a digest hashes as two numbers");
     }
 
-    /// Either half will do, so the last one is used.
+    /// Both halves are equally good hashes, so it does not matter that only the last one is used.
     fn write_u64(&mut self, half: u64) {
         self.0 = half;
     }

@@ -1,5 +1,5 @@
-//! [`ConcurrencyLimit`]: how many attempts may be on the wire, in all and for one instance. No attempt is
-//! made that nobody waits for.
+//! [`ConcurrencyLimit`]: how many attempts may be on the wire, in all and for one instance. An attempt that
+//! no caller waits for any more is not made.
 //!
 //! One instance gets at most half of the permits, so that an instance that hangs leaves the other half to its
 //! neighbours.
@@ -53,13 +53,14 @@ impl Idle for Permits {
 }
 
 impl<S> ConcurrencyLimit<S> {
-    /// Asks through `inner`, at most as often at a time as `settings` allow.
+    /// Asks through `inner`, with at most as many attempts at a time as `settings` allow.
     pub fn new(settings: Settings, inner: S) -> Self {
         let all = Arc::new(Semaphore::new(settings.attempts));
         Self { instances: Arc::new(Keyed::new()), all, settings, inner }
     }
 
-    /// Takes a permit of the instance first, so that a call which waits for it does not hold one of all.
+    /// Takes a permit of the instance first, so that a call which waits for it does not hold one of the
+    /// shared permits.
     async fn permits(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
         let half = (self.settings.attempts / 2).max(1);
         let new = || Permits { free: Arc::new(Semaphore::new(half)), all: half };

@@ -29,8 +29,8 @@ use crate::{
     telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
 };
 
-/// No flight lasts longer, however long its callers would wait. Two attempts of 6 s and a turn of the limits
-/// fit into it; three attempts do not.
+/// No flight lasts longer, however long its callers would wait. Two attempts of 6 s and a wait for a turn fit
+/// into it; three attempts do not.
 pub const LIFE_MAX: Duration = Duration::from_secs(15);
 
 type Outcome = Result<Answer, LookupError>;
@@ -120,7 +120,7 @@ impl<S: LookupService> Flight<S> {
 /// Runs the fetch for at most the life of a flight. A panic in it becomes an outcome.
 async fn run(fetch: impl LookupService, lookup: Lookup, deadline: Deadline, landing: Landing) {
     let limit = Instant::now() + LIFE_MAX;
-    // A refresh has no caller that would keep its flight going, so it waits for itself.
+    // A refresh has no caller that would keep its flight going, so it registers itself as a waiter.
     let _refresh = (lookup.purpose == Purpose::Refresh).then(|| deadline.wait_until(limit));
     let name = KeyName::from(&lookup.key);
     let work = fetch.oneshot(Lookup { deadline, ..lookup });
@@ -142,7 +142,7 @@ fn mark(outcome: Outcome, collapsed: bool) -> Outcome {
     })
 }
 
-/// Whether a flight of other callers ended for lack of time, of a turn or of a permit, and this caller has
+/// Whether a flight of other callers ended because it had no time, no turn or no permit, and this caller has
 /// the time to wait for them.
 fn gave_up_too_early(error: &LookupError, lookup: &Lookup) -> bool {
     let restart = error.restart_after().map(|wait| Instant::now() + wait);

@@ -100,6 +100,7 @@ impl<S: LookupService> Ask for RateLimit<S> {
                 );
                 Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) })
             }
+            // A refusal by this server says nothing about the rate limit of Hypersender.
             answered => {
                 if !answered.as_ref().is_err_and(|error| error.handling().is_own_refusal) {
                     turns.0.lock().pause_next = PAUSE_MIN;
@@ -134,9 +135,9 @@ impl Idle for Turns {
 #[derive(Debug)]
 struct Gcra {
     interval: Duration,
-    /// How far ahead of their even spacing turns may be taken: the burst without the turn itself.
+    /// How far ahead of an even spacing turns may be taken. It is the time of the burst minus one turn.
     slack: Duration,
-    /// The end of all reserved turns, if they were evenly spaced.
+    /// The instant after all reserved turns, if they were evenly spaced.
     free_at: Instant,
     paused_until: Instant,
     pause_next: Duration,

@@ -45,7 +45,7 @@ pub struct Policy {
     clock: Clock,
     metrics: Arc<Metrics>,
     tried: u32,
-    /// Whether a result has been seen that is worth one retry only.
+    /// Whether there has been a result that is worth only one retry.
     tried_once: bool,
     /// The result that is returned when the retry brings nothing better.
     earlier: Option<Result<Answer, LookupError>>,
@@ -70,7 +70,8 @@ impl Policy {
     fn delay(&mut self, lookup: &Lookup, result: &Result<Answer, LookupError>) -> Option<Duration> {
         let again = match result {
             Ok(answer) => match &answer.finding {
-                // A cache on the way was out of date. The next answer may come from another one.
+                // A cache of Hypersender's was probably out of date. The next answer may come from another
+                // one.
                 Finding::Picture(link) if link.is_dead(self.clock.now().wall) => Again::Once,
                 Finding::Picture(_) | Finding::Absent(_) | Finding::NotFound(_) => Again::No,
             },
@@ -111,7 +112,7 @@ impl tower::retry::Policy<Lookup, Answer, LookupError> for Policy {
             self.budget.deposit();
         }
         if let Some(earlier) = self.earlier.take() {
-            // The refusal of a retry is of no help to the caller, so the earlier result is returned.
+            // The refusal of a retry does not help the caller, so the earlier result is returned.
             if refused {
                 *result = earlier;
                 return None;

@@ -36,7 +36,7 @@ use crate::{
     telemetry::{AttemptSpan, KeyName, LookupMetrics as Metrics, chain},
 };
 
-/// How Hypersender is asked.
+/// How requests to Hypersender are made.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The time-out of one attempt, from the connection to the last byte. The API itself may wait 5 s for a
@@ -136,9 +136,9 @@ impl Upstream {
         let (owner, now) = (lookup.credential.owner(), self.clock.now().wall);
         let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {
-            // The pause that follows is logged once, for all requests that are turned away together.
+            // The pause that follows is logged once, for all requests that are blocked together.
             Err(failure @ LookupError::Blocked { .. }) => {
-                debug!(%key, instance, status, request, "upstream turns this machine's address away");
+                debug!(%key, instance, status, request, "a CDN blocks this machine's address");
                 Err(failure)
             }
             Err(failure) => {
@@ -183,8 +183,8 @@ impl Upstream {
     }
 }
 
-/// Whether `url` is on this machine, so that plain text is safe. Elsewhere, everyone on the way could read
-/// the token.
+/// Whether `url` is on this machine, so that plain text is safe. Elsewhere, everyone on the network path
+/// could read the token.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {

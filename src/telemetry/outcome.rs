@@ -23,7 +23,7 @@ pub enum Outcome {
     RateLimited,
     /// Hypersender failed or cannot be reached.
     Unavailable,
-    /// The network in front of Hypersender turns this machine away.
+    /// A CDN in front of Hypersender blocks this machine.
     Blocked,
     /// Hypersender did not answer in time.
     TimedOut,
@@ -31,8 +31,8 @@ pub enum Outcome {
     Queued,
     /// The answer cannot be understood.
     ResponseInvalid,
-    /// The attempt was given up before there was an answer. This is the last outcome, by which they are
-    /// counted.
+    /// The attempt was given up before there was an answer. It stays the last outcome, because `ALL` takes
+    /// its length from it.
     Abandoned,
 }
 

@@ -1,11 +1,11 @@
 //! [`Traces`]: the spans of calls and of attempts, sent to an OpenTelemetry collector by OTLP over gRPC or
 //! HTTP.
 //!
-//! The spans are made with OpenTelemetry's own API and not from spans of `tracing`. So no log event can get
-//! into a trace and no span into a log line, no subscriber is asked for each event, and one dependency less
-//! is needed. OpenTelemetry's `Context` records which call a piece of work belongs to. It is set while the
-//! future of the call is polled, and [`in_this_call`] carries it into other tasks. Work outside a traced call
-//! makes no span.
+//! The spans are made with OpenTelemetry's own API and not from spans of `tracing`, for three reasons: no log
+//! event can get into a trace and no span into a log line, no subscriber runs for each event, and one
+//! dependency less is needed. OpenTelemetry's `Context` records which call a piece of work belongs to. It is
+//! set while the future of the call is polled, and [`in_this_call`] carries it into other tasks. Work outside
+//! a traced call makes no span.
 //!
 //! Names follow OpenTelemetry's semantic conventions 1.45; our own begin with `hypersender.`. No attribute
 //! holds a name that a caller chose or a text of Hypersender's: values come from closed sets, except
@@ -89,8 +89,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The time for the last export at a stop. The process must end within a second after the last call, so spans
 /// that the collector does not take in this time are lost.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-/// The services of gRPC itself, health and reflection. Machines ask them every few seconds, and their spans
-/// would bury all others.
+/// The services of gRPC itself, health and reflection. Probes call them every few seconds, and their spans
+/// would hide all others.
 const UNTRACED: &str = "grpc.";
 
 /// The spans of this process.
@@ -162,12 +162,12 @@ fn resource(service_name: Option<String>) -> Resource {
     }
 }
 
-/// Makes `work` part of the current call, on whatever task it is polled.
+/// Makes `work` part of the current call, also when another task polls it.
 pub fn in_this_call<F: Future>(work: F) -> impl Future<Output = F::Output> {
     work.with_current_context()
 }
 
-/// A link to a call whose work other calls share.
+/// A link to the call that started a fetch, for the spans of other calls that share it.
 #[derive(Clone, Debug)]
 pub struct CallLink(Option<SpanContext>);
 

@@ -1,8 +1,8 @@
 //! The flight in every order of its steps. The source of `stack/flight` is compiled with shuttle's tokio and
 //! dashmap, whose scheduler chooses the next task at each lock, wait and spawn.
 //!
-//! Shuttle does not control std's atomics and the lock of the waiters, which contain no such step, and it
-//! does not control time: a time-out ends when a test says so. A failure prints its schedule, which
+//! Shuttle does not control std's atomics and the lock of the waiters, where no task can change, and it does
+//! not control time: a time-out ends when a test says so. A failure prints its schedule, which
 //! `shuttle::replay` repeats.
 
 #![expect(clippy::unwrap_used, reason = "clippy does not see that all of this is a test")]

@@ -1,5 +1,5 @@
-//! [`World`]: a store and a [`Fetch`] that fills it. It notices when two fetches of the same chat run at the
-//! same time.
+//! [`World`]: a store and a [`Fetch`] that fills it. It records whether two fetches of the same chat ran at
+//! the same time.
 
 use std::{
     hash::RandomState,

@@ -1,4 +1,4 @@
-//! Comments are as wide as the code at most. The formatters wrap code and leave comments alone.
+//! Comments are at most as wide as the code. The formatters wrap code only, so a test checks the comments.
 
 use super::text::texts;
 

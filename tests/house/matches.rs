@@ -1,4 +1,4 @@
-//! The arms of `match` expressions, as far as a rule needs them.
+//! The arms of `match` expressions, for the rule that a match over an error has no wildcard.
 
 use super::source::{Source, words};
 

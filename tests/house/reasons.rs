@@ -10,7 +10,7 @@ const ERRORS: &str = include_str!("../../docs/errors.md");
 /// A reason that the code gives, and its gRPC code where the code is written next to it.
 type Given = (Option<String>, String);
 
-/// The reasons in `src/grpc/status.rs`: the texts in capitals that stand in a pair behind a code.
+/// The reasons in `src/grpc/status.rs`: the texts in capitals that follow a code in a pair.
 fn given(source: &str) -> BTreeSet<Given> {
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
     let pairs = code.match_indices(", \"").filter_map(|(at, comma)| {

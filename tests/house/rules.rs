@@ -47,7 +47,7 @@ fn rooms(source: &Source) -> Vec<String> {
     wrong.map(|other| fault(source, format!("{room} may not import {other}"))).collect()
 }
 
-/// A longer file contains a second noun.
+/// A longer file usually has two subjects and should become two files.
 pub fn length(source: &Source) -> Vec<String> {
     let long = source.lines >= LINES_MAX;
     long.then(|| fault(source, format!("has {} lines before its tests", source.lines))).into_iter().collect()
@@ -58,7 +58,7 @@ fn unwraps(source: &Source) -> Vec<String> {
     unwraps.then(|| fault(source, "unwraps; expect states why it cannot fail")).into_iter().collect()
 }
 
-/// The text of an error without its sources often lacks the cause.
+/// A logged error must include its sources, because its own text often lacks the cause.
 fn chains(source: &Source) -> Vec<String> {
     let dropped = source.code.contains("%error");
     dropped
@@ -88,7 +88,7 @@ fn upstream(source: &Source) -> Vec<String> {
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 
-/// Telemetry names codes. `Status::not_found("...")` chooses a code, too.
+/// Telemetry may name codes but not choose them. `Status::not_found("...")` chooses a code, too.
 fn codes(source: &Source) -> Vec<String> {
     let why = "only grpc/status chooses codes";
     let mut faults = only_in(source, &["grpc/status", "telemetry/codes"], &["Code::"], why);

@@ -1,7 +1,7 @@
 //! The table of answers: the meaning of each answer of Hypersender for a caller, and the number of requests.
 //!
-//! Each row has its own service and its own upstream, so that the effect of an answer on an instance touches
-//! no other row.
+//! Each row has its own service and its own upstream, so that the effect of an answer on an instance does not
+//! reach another row.
 
 mod broken;
 mod hints;

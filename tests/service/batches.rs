@@ -1,5 +1,6 @@
 //! Batches: calls that arrive together on one connection begin together, and no call affects another. The
-//! other call may wait, panic, be cancelled, have no window, or arrive when the connection gets its GOAWAY.
+//! other call may wait, panic, be cancelled, have an empty window, or arrive when the connection gets its
+//! GOAWAY.
 
 mod scripted;
 
@@ -132,7 +133,7 @@ async fn whoever_leaves_gives_the_place_back() {
     let upstream = Upstream::start([Reply::hang()]).await;
     let flags = ["--in-flight", "1", "--deadline", "30s", "--attempt-timeout", "15s"];
     let service = Service::asking(&upstream).flags(&flags).start().await;
-    // A call without a chat id is refused at once, after it has a permit.
+    // A call without a chat id takes a permit and is then refused at once.
     let (question, nothing) = (question(), framed(b""));
     let mut neighbour = Peer::connect(service.address()).await;
     for closes in [false, true] {

@@ -1,4 +1,4 @@
-//! The subcommands in the hands of a person at a terminal.
+//! The subcommands as a person at a terminal uses them.
 
 use serde_json::Value;
 use tokio::net::TcpListener;

@@ -1,4 +1,5 @@
-//! The limits of a connection: the time to begin, the protocol, the size of messages, and the age.
+//! The limits of a connection: the time until the client begins, the protocol, the size of messages, and the
+//! age.
 
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ fn path(service: &Service) -> String {
     format!("http://{}/hypersender.contact.v1.ContactService/GetProfilePicture", service.address())
 }
 
-/// Sends headers and bytes that no generated client sends.
+/// Sends a request that no generated client can send.
 async fn post(service: &Service, headers: &[(&str, &str)], body: &'static [u8]) -> Response<()> {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let mut request = Request::post(path(service));

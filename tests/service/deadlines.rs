@@ -124,7 +124,7 @@ where
     (fault.code, fault.reason, time)
 }
 
-/// The times shortly before the deadline, so that the caller still gets the answer.
+/// The time in which an answer must come: shortly before the deadline, so that the caller still gets it.
 fn just_before(most: u64) -> RangeInclusive<Duration> {
     Duration::from_millis(most.saturating_sub(25))..=Duration::from_millis(most)
 }
@@ -220,7 +220,7 @@ async fn a_wait_beyond_the_callers_own_time_is_for_another_call() {
         (Some("1s"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
         (Some("1H"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
         (Some("63S"), Pushback::Ms(WAIT), Pushback::Ms(1_000)),
-        // The time of the look-up is no longer left for the wait.
+        // The look-up has used a part of the caller's time, so the rest is too short for the wait.
         (Some("62S"), Pushback::Later(WAIT), Pushback::Ms(1_000)),
         (Some("3S"), Pushback::Later(WAIT), Pushback::Ms(1_000)),
     ] {

@@ -1,4 +1,4 @@
-//! Output that cannot be written, and signals: the effect on each subcommand.
+//! The effect of signals, and of output that cannot be written, on each subcommand.
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -62,7 +62,7 @@ async fn an_answer_that_is_lost_is_a_failure_and_one_that_nobody_wants_is_none()
     for (arguments, sink, code) in [
         (&get[..], Sink::Full, 1),
         (&get, Sink::Left, 0),
-        // The exit code of `health` is its answer.
+        // `health` answers by its exit code, so it needs no output.
         (&health, Sink::Full, 0),
         (&health, Sink::Left, 0),
         (&["--help"], Sink::Full, 1),

@@ -208,7 +208,7 @@ async fn metadata_up_to_16_kib_is_taken_and_more_is_refused_for_good() {
             }
         }
     }
-    // HTTP/2's own answer, from 32 KiB on.
+    // From 32 KiB on, the HTTP/2 library answers by itself.
     let large = "1".repeat(33_000);
     let response =
         peer.call_with(PATH, &[KNOWN, ("x-large", &large)], question()).await.begun().await.unwrap();

@@ -1,4 +1,5 @@
-//! Settings: where they come from, and what is said of them. Those at fault are in `bad_configurations`.
+//! Settings: their sources, and the agreement of code, help and documentation. Invalid settings are in
+//! `bad_configurations`.
 
 use std::fs;
 
@@ -17,7 +18,7 @@ const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// file.
 const WITHOUT_FLAG: [&str; 3] = [KEY, "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH", "HYPERSENDER_GRPC_TOKEN"];
 const OPERATING: &str = include_str!("../../docs/operating.md");
-/// Looks like nothing else, so that it is found wherever it leaks.
+/// A token that occurs nowhere else, so that it is found wherever it leaks.
 const MARKED: &str = "7|Zq9mark-token";
 
 #[tokio::test]
@@ -190,7 +191,7 @@ async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
 #[test]
 fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
     let command = Cli::command();
-    // The variables of whoever runs the test do not count.
+    // The environment of the test run does not count.
     let command = command.mut_subcommands(|serve| serve.mut_args(|setting| setting.env(None::<&str>)));
     let matches = command.try_get_matches_from(["hypersender-grpc", "serve", "--sandbox"]).unwrap();
     let Command::Serve(flags) = Cli::from_arg_matches(&matches).unwrap().command else {
@@ -260,7 +261,7 @@ fn the_documentation_has_every_variable_without_a_flag_and_names_no_variable_tha
         ("docs/rules.md", include_str!("../../docs/rules.md")),
     ] {
         let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-        // A name that ends in `_` is the beginning of many.
+        // A name that ends in `_` stands for all variables with this beginning.
         let names = words.filter(|word| word.starts_with("HYPERSENDER_") && !word.ends_with('_'));
         let unread: Vec<_> = names.filter(|name| !read.contains(name)).collect();
         assert_eq!(unread, Vec::<&str>::new(), "{document} names variables that nothing reads");

@@ -1,5 +1,5 @@
-//! The tools that every test shares: the service as a process, Hypersender as a script, clients, and errors
-//! taken apart.
+//! The tools that all tests share: the service as a process, Hypersender as a script, clients, and the parts
+//! of errors.
 
 mod collector;
 mod fault;

@@ -137,7 +137,7 @@ async fn what_is_stored_answers_meanwhile() {
         _ => block_page(),
     });
     front.ask(contact(1)).await.unwrap();
-    // The answer has expired, and it may still be served during a background refresh.
+    // The answer is no longer fresh. It may still be served during a background refresh.
     advance(HOUR + 60 * SECOND).await;
     assert_eq!(told(&front.ask(contact(2)).await), blocked(30 * SECOND));
     for _ in 0..3 {
@@ -145,7 +145,7 @@ async fn what_is_stored_answers_meanwhile() {
         settle().await;
     }
     assert_eq!(front.calls(), 2, "no refresh");
-    // The answer is too old for that, and it may still replace an error.
+    // The answer is too old for that now. It may still replace an error.
     sleep(30 * SECOND).await;
     advance(2 * HOUR).await;
     assert_eq!(told(&front.ask(contact(1)).await), Ok(CacheStatus::Stale), "the probe's own");

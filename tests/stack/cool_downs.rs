@@ -77,7 +77,7 @@ async fn what_concerns_the_instance_cools_down_all_its_contacts() {
             assert_eq!(told(&front.ask(contact(chat)).await), Err(error.clone()));
         }
         assert_eq!(front.calls(), 1, "{error:?}");
-        // The cool-down is for one instance and one token.
+        // The cool-down holds for one instance and one token only.
         let _ = front.ask(contact(0).of("other")).await;
         let _ = front.ask(contact(0).with_token("other")).await;
         assert_eq!(front.calls(), 3, "{error:?}");

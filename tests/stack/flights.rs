@@ -79,8 +79,8 @@ async fn when_all_have_left_the_attempt_ends_and_fills_the_cache() {
 
 #[tokio::test(start_paused = true)]
 async fn when_all_have_left_no_further_attempt_starts() {
-    // The further attempt would be a retry, or one that waited for the rate limit, or one that waited for a
-    // permit.
+    // In turn, the further attempt would be a retry, one that waited for the rate limit, and one that waited
+    // for a permit.
     for (what, settings) in [
         ("retry", unlimited()),
         ("turn", Settings { rate: RateSettings { per_second: 1.0, burst: 1 }, ..unlimited() }),

@@ -27,7 +27,7 @@ async fn what_is_stored_answers_for_a_dead_upstream() {
     let is_stale = |outcome: &Outcome| told(outcome) == Ok(CacheStatus::Stale);
     let first = front.ask_all((0..1_000).map(contact)).await;
     assert_eq!(count(&first, is_stale), 1_000);
-    // The breaker is open by now, so that upstream is not asked and no caller waits.
+    // The breaker is open by now. Therefore no request goes to upstream and no caller waits.
     let (calls, time) = (front.calls(), front.time());
     for _ in 0..3 {
         let next = front.ask_all((0..1_000).map(contact)).await;

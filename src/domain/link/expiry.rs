@@ -6,8 +6,9 @@ use url::Url;
 
 use super::signed::{Signed, nested};
 
-/// An expiry further ahead than this is not one. It may be decimal digits that were read as hexadecimal ones,
-/// or the far date of a link that is not meant to expire. Signers allow a year at most.
+/// A date that is further ahead than this is not read as an expiry. It may be decimal digits that were read
+/// as hexadecimal ones, or the far date of a link that is not meant to expire. Signers allow one year at
+/// most.
 const AHEAD_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// The expiry of a link that was given out at `now`, in Unix seconds: the earliest that the link carries. A

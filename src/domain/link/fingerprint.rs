@@ -12,9 +12,9 @@ use super::signed::{Pair, Signed, claims, is_within, nested};
 const WHATSAPP: [&str; 2] = ["whatsapp.net", "whatsapp.com"];
 /// The ends of a picture's name, after its numbers.
 const ENDINGS: [&str; 4] = ["_n.jpg", "_n.jpeg", "_n.png", "_n.webp"];
-/// The least count of numbers in the name of a picture.
+/// The fewest numbers in the name of a picture.
 const NUMBERS_MIN: usize = 3;
-/// The bytes that are kept of a SHA-256, which has 32. A collision is less likely than a fault of the memory.
+/// How many of the 32 bytes of a SHA-256 are kept. A collision is less likely than a memory error.
 const HASH_BYTES: usize = 16;
 /// The claims of a token that change each time it is made (RFC 7519, 4.1).
 const CLAIMS_OF_SIGNATURE: [&str; 4] = ["exp", "iat", "nbf", "jti"];
@@ -43,7 +43,7 @@ pub fn hash(url: &Url) -> String {
     hash_of(url, true)
 }
 
-/// With `within`, links inside parameters are reduced in the same way.
+/// The same hash. Only with `within`, a link inside a parameter also loses its signature.
 fn hash_of(url: &Url, within: bool) -> String {
     let hash = digest(&SHA256, identity(url, within).as_bytes());
     let half = hash.as_ref().first_chunk::<HASH_BYTES>().expect("a SHA-256 has 32 bytes");

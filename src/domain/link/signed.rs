@@ -14,7 +14,7 @@ use base64::{
 use serde_json::{Map, Value};
 use url::{Url, form_urlencoded};
 
-/// A smaller number is a duration or a count and not a date. It is 2001-09-09 in Unix seconds.
+/// A smaller number is a duration or a count and not a date. This one is 2001-09-09 in Unix seconds.
 const UNIX_SECONDS_MIN: u64 = 1_000_000_000;
 /// From this number on, a date is in milliseconds, and from a thousand times this number on in microseconds.
 const UNIX_MILLIS_MIN: u64 = 100_000_000_000;
@@ -37,7 +37,7 @@ const SIGNATURE: [&str; 15] = [
     "txsecret",
     "bcdn_token",
 ];
-/// Names that belong to a signature only beside another name.
+/// Names that belong to a signature only beside another name, which comes first in each row.
 const BESIDE: [(&str, &[&str]); 7] = [
     ("oe", &["oh", "ccb"]),
     ("oh", &["oe"]),
@@ -47,12 +47,13 @@ const BESIDE: [(&str, &[&str]); 7] = [
     ("txsecret", &["txtime"]),
     ("bcdn_token", &["token_path"]),
 ];
-/// The parameters of Azure. Its signature always comes with its version.
+/// The parameters of Azure. They count only beside `sig` and `sv`, because Azure's signature always comes
+/// with its version.
 const OF_AZURE: [&str; 22] = [
     "sig", "sv", "ss", "srt", "sp", "se", "st", "spr", "sip", "si", "sr", "skoid", "sktid", "skt", "ske",
     "sks", "skv", "sdd", "saoid", "suoid", "scid", "ses",
 ];
-/// The parameters of S3 and its imitators, after `x-` and the name of the signer.
+/// The parameters of S3 and of storage services with the same scheme, after `x-` and the name of the signer.
 const OF_S3: [&str; 10] = [
     "algorithm",
     "credential",
@@ -69,7 +70,8 @@ const LIKE_S3: [&str; 5] = ["x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-tos-"];
 /// The parameters of Tencent, after `q-`.
 const OF_TENCENT: [&str; 7] =
     ["sign-algorithm", "ak", "sign-time", "key-time", "header-list", "url-param-list", "signature"];
-/// Names of a signature that others use for something else, the likeliest first.
+/// Names that some signers use for a signature and other software for other things. The likeliest signature
+/// comes first.
 const SHORT: [&str; 10] = ["token", "sign", "s", "md5", "st", "h", "sg", "verify", "hash", "t"];
 /// The fewest characters of a signature. A shorter value is a size, a version or the like.
 const SIGNATURE_CHARS_MIN: usize = 16;
@@ -128,8 +130,8 @@ impl<'a> Signed<'a> {
             || self.end(pair).is_some()
     }
 
-    /// The pair that can only be the signature because nothing else is: its name has other uses, but the link
-    /// carries an expiry and no other signature.
+    /// The pair that must be the signature by elimination: its name has other uses, but the link carries an
+    /// expiry and no other signature.
     pub fn short_signature(&self) -> Option<&Pair<'a>> {
         let is_signed = self.pairs.iter().any(|other| {
             let name = other.name.to_ascii_lowercase();
@@ -161,9 +163,9 @@ impl<'a> Signed<'a> {
             "q-sign-time" | "q-key-time" => value.rsplit(';').next().and_then(unix),
             // Qiniu, LinkedIn, nginx, Limelight.
             "e" if self.has(&["token", "t", "st", "md5", "h", "hash", "sign"]) => unix(value),
-            // Upyun: after eight letters of the signature.
+            // Upyun: the expiry follows eight letters of the signature.
             "_upt" => value.get(8..).and_then(unix),
-            // Fastly: before the signature.
+            // Fastly: the expiry precedes the signature.
             "token" => before_signature(value),
             // CloudFront.
             "Policy" if self.has(&["key-pair-id"]) => policy(value),

@@ -1,6 +1,6 @@
-//! [`CoolDowns`]: a failure is remembered for a short time, and answered from memory instead of asking again.
+//! [`CoolDowns`]: a failure is kept for a short time, and callers get it without another request.
 //!
-//! How far a cool-down reaches is decided with the errors, in `domain`: a key, or a whole scope. A block of
+//! The reach of a cool-down, one key or a whole scope, is decided with the errors in `domain`. A block of
 //! this machine pauses everything and has rules of its own in [`Block`].
 
 use std::{sync::Arc, time::Duration};
@@ -62,11 +62,12 @@ impl CoolDowns {
             Some(Reach::Scope) => self.scopes.of(&key.scope, CoolDown::default),
             None => return error,
         };
-        // Without room for another state, Hypersender is asked sooner. All other limits still hold.
+        // When the table of states is full, no cool-down starts and Hypersender is asked sooner. All other
+        // limits still hold.
         state.map_or(error.clone(), |state| state.begin(error, now))
     }
 
-    /// Forgets the failures before an answer.
+    /// Forgets all earlier failures, because Hypersender has answered.
     pub fn end(&self, key: &Key) {
         for state in [self.keys.get(key), self.scopes.get(&key.scope)].into_iter().flatten() {
             *state.0.lock() = None;
@@ -83,7 +84,7 @@ impl CoolDown {
     fn begin(&self, error: LookupError, now: Instant) -> LookupError {
         let mut last = self.0.lock();
         let (time, since) = match last.as_ref().filter(|failure| failure.is_remembered(now)) {
-            // The request was sent before that failure was known, so it belongs to the same trouble.
+            // The request was sent before that failure was known, so it counts as the same failure.
             Some(failure) if now < failure.until => (failure.time, failure.until),
             Some(failure) => ((failure.time * 2).min(TIME_MAX), now),
             None => (TIME_MIN, now),

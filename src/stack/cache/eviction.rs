@@ -120,7 +120,8 @@ mod tests {
         let mut marks = HashSet::from([1, 2].map(digest));
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(3)));
         sieve.push(digest(5));
-        // The hand goes on from its place, so newer entries are judged soon, which keeps one-hit wonders out.
+        // The hand continues from its place and does not start over. It soon reaches the newer entries and
+        // evicts those that were never hit.
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(4)));
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(5)));
         assert_eq!(sieve.evict(|it| marks.remove(&it)), Some(digest(1)));

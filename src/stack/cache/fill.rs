@@ -34,8 +34,8 @@ impl<S> Fill<S> {
 impl<S: LookupService> Ask for Fill<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let (key, seen, now) = (lookup.key.clone(), lookup.seen, self.clock.now());
-        // Another flight may have ended since the caller looked into the cache. Its answer is as new as
-        // another one would be.
+        // Another flight may have ended since the caller looked into the cache. Its answer is as new as the
+        // answer of another fetch would be.
         if let Some(answer) = self.cache.get(&key).and_then(|entry| entry.said_since(seen, now)) {
             return Ok(answer);
         }

@@ -12,13 +12,15 @@ use crate::domain::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, LookupError, Now, PictureLink, Ttl,
 };
 
-/// How long a link without a readable expiry is trusted, fresh or stale. It may have an expiry all the same.
+/// How long a link without a readable expiry is trusted, fresh or stale. It may have an expiry that this code
+/// cannot read.
 const UNKNOWN_EXPIRY_TRUST: Duration = Duration::from_secs(15 * 60);
 /// An absence after a longer wait than this is probably a failure of Hypersender's ...
 const ABSENCE_SLOW: Duration = Duration::from_secs(5);
 /// ... and is fresh for this long.
 const ABSENCE_SLOW_TTL: Duration = Duration::from_secs(30);
-/// For a stored answer that a new answer has just failed to displace. Only the caller limits its use.
+/// No limit. It applies to a stored answer that a new answer has just failed to displace; only the caller's
+/// cache control limits its use.
 const STALE_UNBOUNDED: Duration = Duration::MAX;
 /// New numbers join WhatsApp, so a missing one is not stored for long.
 const NOT_FOUND_TTL: Duration = Duration::from_secs(60);
@@ -54,9 +56,9 @@ pub struct Since {
 /// The treatment of a caller's look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Hand out the entry.
+    /// Serve the entry.
     Serve(CacheStatus),
-    /// Hand out the entry as stale, and fetch in the background.
+    /// Serve the entry as stale, and fetch in the background.
     ServeAndRefresh,
     /// Fetch, for this reason.
     Fetch(CacheStatus),
@@ -121,7 +123,7 @@ impl Entry {
         self.since.as_ref().map_or(self.fetched.instant, |since| since.asked.instant)
     }
 
-    /// How much longer the latest answer keeps Hypersender from being asked again.
+    /// How much longer the latest answer prevents another fetch.
     #[must_use]
     pub fn ttl(&self, now: Now) -> Ttl {
         Ttl::until(self.since.as_ref().map_or(self.fresh_until, |since| since.due_at), now.instant)
@@ -156,8 +158,8 @@ impl Entry {
         Answer { finding: self.finding, fetched: self.fetched, took: Duration::ZERO, cache }
     }
 
-    /// The link, while it lives. A link that was dead on arrival never counts as living, wherever the wall
-    /// clock has gone since.
+    /// The link, while it lives. A link that was dead on arrival never counts as living, even if the wall
+    /// clock has been set back since.
     fn living_link(&self, now: Now) -> Option<&PictureLink> {
         match &self.finding {
             Finding::Picture(link) => {
@@ -172,8 +174,8 @@ impl Entry {
         now.instant < self.asked_at() + settings.refresh_floor
     }
 
-    /// Whether the entry is fresh. A link that was dead on arrival is the one exception: it is handed out
-    /// during the refresh floor, because our clock or our reading of the link may be wrong.
+    /// Whether the entry is fresh. A link that was dead on arrival is the one exception: it is served during
+    /// the refresh floor, because our clock or our reading of the link may be wrong.
     fn is_fresh(&self, now: Now, settings: &Settings) -> bool {
         let usable = match &self.finding {
             Finding::Picture(link) => {
@@ -185,7 +187,7 @@ impl Entry {
         usable && now.instant < self.fresh_until
     }
 
-    /// Whether the entry may be handed out after the end of its lifetime, for at most `window`.
+    /// Whether the entry may be served after the end of its lifetime, for at most `window`.
     fn is_usable_stale(&self, now: Now, control: &CacheControl, window: Duration) -> bool {
         let usable = match &self.finding {
             Finding::Picture(_) => self.living_link(now).is_some(),
@@ -216,7 +218,7 @@ fn absence_ttl(answer: &Answer, settings: &Settings) -> Duration {
     if answer.took > ABSENCE_SLOW { settings.absent_ttl.min(ABSENCE_SLOW_TTL) } else { settings.absent_ttl }
 }
 
-/// Whether a link that was fetched at one moment must not be handed out any more at another.
+/// Whether a link that was fetched at `fetched` must not be served any more at `now`.
 fn is_past_use(link: &PictureLink, fetched: Now, now: Now) -> bool {
     let age = now.instant.duration_since(fetched.instant);
     link.is_dead(now.wall) || (link.expires_at().is_none() && age >= UNKNOWN_EXPIRY_TRUST)

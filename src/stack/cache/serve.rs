@@ -23,8 +23,8 @@ use crate::{
     telemetry::in_this_call,
 };
 
-/// The layer that answers callers from the cache. All clones share their parts, because a hit must not pay
-/// for a clone of the layers below.
+/// The layer that answers callers from the cache. All clones share one `Arc`, because a hit must not pay for
+/// a clone of the layers below.
 #[derive(Debug)]
 pub struct Serve<S>(Arc<Parts<S>>);
 
@@ -110,7 +110,7 @@ impl<S: LookupService> Serve<S> {
         result
     }
 
-    /// Starts a fetch in the background. Nobody waits for it, so its deadline is that of the flight.
+    /// Starts a fetch in the background. No caller waits for it, so its deadline is that of the flight.
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
         lookup.purpose = Purpose::Refresh;
         lookup.deadline = Deadline::at(now + LIFE_MAX);

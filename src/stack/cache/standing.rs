@@ -65,7 +65,8 @@ impl Standing {
     pub fn release(&self, row: Row) -> bool {
         let scope = row.scope.clone();
         drop(row);
-        // Rows are handed out only under the lock of the map. So a count of one is that of the map itself.
+        // Rows are cloned only under the lock of the map, so a count of one means that only the map holds the
+        // row.
         self.0.remove_if(&scope, |_, row| Arc::strong_count(row) == 1).is_some()
     }
 

@@ -15,10 +15,10 @@ impl LinkHosts {
     pub const FORM: &'static str =
         "any, or host names separated by commas such as pps.whatsapp.net,*.whatsapp.net";
 
-    /// Whether `link` may be handed out.
+    /// Whether `link` may be served.
     pub fn allow(&self, link: &PictureLink) -> bool {
         let Some(patterns) = &self.0 else { return true };
-        // Parsed by the library, because a hostile link can look as if it led to another host than it does.
+        // Parsed by the library, because a hostile link can look as if it led to a different host.
         let url = Url::parse(link.url()).ok();
         let host = url.as_ref().and_then(Url::host_str);
         host.is_some_and(|host| patterns.iter().any(|pattern| matches(pattern, host)))

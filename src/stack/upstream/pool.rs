@@ -1,8 +1,8 @@
 //! [`Pool`]: the connections to Hypersender, and how those that may be dead are replaced.
 //!
 //! A connection can die silently, because of NAT, a fail-over or a stuck proxy: writes succeed and no answer
-//! comes. PINGs find that out on HTTP/2, and unacknowledged packets on TCP. In all other cases an attempt
-//! times out, and then all connections of its generation are replaced together.
+//! comes. An unanswered PING of HTTP/2 shows this, and so do unacknowledged packets of TCP. In all other
+//! cases an attempt times out, and then all connections of its generation are replaced together.
 
 use std::{fmt, sync::Arc};
 
@@ -24,7 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// An HTTP/2 connection with requests in progress is sent a PING after this much silence ...
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// ... and must answer it within this time. Hypersender may think for longer, but its PING layer does not.
+/// ... and must answer it within this time. Hypersender may take longer to answer a request, but not to
+/// answer a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The silence after which a connection counts as dead: the sum of the two. It is shorter than an attempt of
 /// 6 s.
@@ -106,7 +107,7 @@ impl Pool {
     }
 
     /// Makes new connections for all later attempts, unless that has happened since `generation` was current.
-    /// Many attempts that time out together are one reason.
+    /// Many attempts that time out together replace the connections only once.
     fn retire(&self, generation: u64) {
         let mut current = self.current.lock();
         if current.number != generation {
@@ -132,9 +133,10 @@ impl Recipe {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            // reqwest's own re-sending has the same bound for all reasons, and omits connections that closed
-            // too early.
+            // reqwest's own retries have one bound for all reasons, and do not cover a connection that closes
+            // before the request is written. `Upstream::send` sends again instead.
             .retry(reqwest::retry::never())
+            // The proxy variables of the environment are not used (rule 21).
             .no_proxy()
             .referer(false);
         let builder = match &self.proxy {

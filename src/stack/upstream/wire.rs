@@ -2,7 +2,7 @@
 //!
 //! An answer is read strictly where it decides the result, and leniently elsewhere: message texts vary and
 //! are never read, and the values inside `errors` have mixed types. No text of Hypersender's leaves this
-//! file.
+//! file, because it may hold personal data.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,8 +26,8 @@ pub struct Reply {
 /// Hypersender's id of a request, which is logged for its support.
 const REQUEST_ID: &str = "s-request-id";
 const REQUEST_ID_CHARS_MAX: usize = 64;
-/// Headers by which networks in front of APIs mark an answer as a challenge for suspected robots, with any
-/// status: Cloudflare's "Detect a Challenge Page response", and the actions of AWS WAF.
+/// Headers by which CDNs mark an answer, with any status, as a challenge for suspected robots: Cloudflare's
+/// "Detect a Challenge Page response", and the actions of AWS WAF.
 const CHALLENGES: [(&str, &[&str]); 2] =
     [("cf-mitigated", &["challenge"]), ("x-amzn-waf-action", &["challenge", "captcha"])];
 
@@ -58,7 +58,7 @@ pub fn read(
         (401, _) | (403, Some(_)) if owner == TokenOwner::Server => Err(rejected(Rejected::Own)),
         (401, _) => Err(rejected(Rejected::Unknown)),
         (403, Some(_)) => Err(rejected(Rejected::Forbidden)),
-        // Hypersender itself answers in JSON. A page comes from the network in front of it.
+        // Hypersender itself answers in JSON. An HTML page comes from a CDN in front of it.
         (403, None) => {
             Err(LookupError::Blocked { wait: hint(retry_after(&reply.headers, now)).unwrap_or_default() })
         }
@@ -72,8 +72,8 @@ pub fn read(
         }),
         (500, _) => Err(unavailable(None, Again::Once)),
         (503, _) => Err(unavailable(hint(retry_after(&reply.headers, now)), Again::Yes)),
-        // A proxy on the way asks for a user or password that it was not given. Only the operator can mend
-        // that.
+        // A proxy asks for a user or password that the configuration does not have. Only the operator can
+        // correct that.
         (407, _) => Err(unavailable(None, Again::No)),
         (408 | 425 | 502 | 504..=599, _) => Err(unavailable(None, Again::Yes)),
         _ => Err(LookupError::ResponseInvalid),

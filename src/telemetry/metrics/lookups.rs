@@ -15,7 +15,7 @@ use crate::{
 /// In seconds. Hypersender may itself wait 5 s for a WhatsApp session, and an attempt may take 15 s at most.
 const BOUNDS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 6.0, 10.0, 15.0];
 
-/// The handles of the layers. Those of [`Lookups::default`] belong to no registry that is read.
+/// The handles of the layers. Those of [`Lookups::default`] are not exported.
 #[derive(Debug)]
 pub struct Lookups {
     statuses: Statuses,
@@ -229,7 +229,7 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
 /// The gauges, in the order of [`Phase`].
 fn breakers(registry: &mut Registry) -> [Gauge; Phase::ALL.len()] {
     let family = Family::<_, Gauge>::default();
-    let help = "Instances whose circuit breaker is in this state; an open one is left alone after failures";
+    let help = "Instances whose circuit breaker is in this state; an open one pauses requests after failures";
     registry.register("hypersender_breaker_state", help, family.clone());
     Phase::ALL.map(|phase| family.get_or_create_owned(&[("state", phase.label())]))
 }

@@ -71,7 +71,7 @@ impl Drop for Attempt {
             self.span.set_attribute(KeyValue::new("error.type", error));
             self.span.set_status(SpanStatus::error(""));
         }
-        // The span is dropped after this and ends by that.
+        // The span is a field of this attempt. It is dropped next, which ends it.
     }
 }
 

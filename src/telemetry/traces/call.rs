@@ -56,7 +56,8 @@ impl Drop for CallSpan {
             span.set_attribute(KeyValue::new("error.type", name));
             span.set_status(SpanStatus::error(""));
         }
-        // The span is ended explicitly, because work that goes on, such as a fetch for others, holds it too.
+        // The span is ended explicitly, because work that continues, such as a fetch for other callers, also
+        // holds it.
         span.end();
     }
 }
@@ -76,7 +77,7 @@ pub fn trace_answer(found: &CacheInfo) {
     });
 }
 
-/// Works on the span of the call that is being worked on now, if it has one.
+/// Runs `work` on the span of the current call, if it has one.
 pub(super) fn in_span<T>(work: impl FnOnce(&SpanRef<'_>) -> T) -> Option<T> {
     Context::map_current(|context| context.has_active_span().then(|| work(&context.span())))
 }

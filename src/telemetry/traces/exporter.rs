@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::{Protocol, Settings, http::Client};
 use crate::telemetry::chain;
 
-/// The time between two warnings. A collector that is down stays so for a while, and is asked every few
-/// seconds.
+/// The time between two warnings. A collector that is down often stays down for a while, and spans are sent
+/// every few seconds.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends spans. Of the collector's answer, only the code is logged.
@@ -60,12 +60,12 @@ impl Exporter {
     fn log(&self, spans: usize, result: &OTelSdkResult) {
         let mut warned = self.warned.lock();
         match result {
-            Ok(()) if warned.take().is_some() => info!("the collector takes traces again"),
+            Ok(()) if warned.take().is_some() => info!("the collector accepts traces again"),
             Ok(()) => {}
             Err(error) => {
                 if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                     *warned = Some(Instant::now());
-                    warn!(error = chain(error), spans, "the collector did not take traces, they are lost");
+                    warn!(error = chain(error), spans, "the collector did not accept traces; they are lost");
                 }
             }
         }

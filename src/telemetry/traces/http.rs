@@ -12,7 +12,8 @@ use crate::telemetry::chain;
 /// The longest answer that is read. Collectors answer with a few bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Sends on the runtime in which it was made, because the SDK waits for the answer on a thread without one.
+/// Sends on the runtime in which it was made, because the SDK waits for the answer on a thread that has no
+/// runtime.
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -27,7 +28,7 @@ impl Client {
     /// When the endpoint is an https URL and the machine's certificate store cannot be used.
     pub fn new(endpoint: &Uri, timeout: Duration) -> Result<Self, reqwest::Error> {
         let builder = match endpoint.scheme() {
-            // Without TLS no certificate is checked, so a machine without certificates will do.
+            // Without TLS no certificate is checked, so the machine needs no certificate store.
             Some(scheme) if *scheme == Scheme::HTTP => reqwest::Client::builder().tls_certs_only([]),
             _ => reqwest::Client::builder(),
         };

@@ -1,5 +1,5 @@
-//! [`Scripted`]: the server of this process, with all its layers. In place of the contact service it has one
-//! that does what a call scripts.
+//! [`Scripted`]: the server with all its layers, in the process of the test. In place of the contact service
+//! it has one that follows a script in each call.
 
 use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
@@ -24,10 +24,10 @@ use tower::service_fn;
 
 use crate::support::{PATIENCE, patiently};
 
-/// Bytes of the answer for `large`, which no window has at the start.
+/// The number of bytes of the answer for `large`. It is larger than every window at the start.
 pub const LARGE: usize = 300_000;
 
-/// The header in which a call says how it is to be answered.
+/// The header with the script of a call.
 pub const SCRIPT: &str = "script";
 
 /// A running server. It answers a call with the message of the call
@@ -54,12 +54,12 @@ impl Scripted {
         Self::start_with(None).await
     }
 
-    /// With connections that get no older.
+    /// The same, with this limit on the age of connections.
     pub async fn start_with(connection_age: Option<Duration>) -> Self {
         let script = Arc::new(Script::default());
         let scripted = script.clone();
         let contacts = service_fn(move |request: Request<RequestMessage>| {
-            // Before there is a future.
+            // The panic comes before there is a future.
             assert_ne!(script_of(&request), "panic/call", "on purpose");
             answer(scripted.clone(), request)
         });
@@ -81,14 +81,14 @@ impl Scripted {
         Self { address, script, stop, task: tokio::spawn(served) }
     }
 
-    /// Returns once exactly so many calls wait.
+    /// Waits until exactly this number of calls wait.
     pub async fn waiting(&self, calls: usize) {
         let mut waiting = self.script.waiting.subscribe();
         let exactly = waiting.wait_for(|waiting| *waiting == calls);
         patiently("calls to wait, or to be dropped", exactly).await.unwrap();
     }
 
-    /// Lets the calls go that wait.
+    /// Releases the waiting calls.
     pub fn release(&self) {
         self.script.released.send_replace(true);
     }
@@ -100,14 +100,14 @@ impl Scripted {
     }
 }
 
-/// A server that finishes what is in flight.
+/// A server that drains: it finishes the calls in flight.
 pub struct Stopping {
     script: Arc<Script>,
     task: JoinHandle<()>,
 }
 
 impl Stopping {
-    /// Lets the calls go that wait.
+    /// Releases the waiting calls.
     pub fn release(&self) {
         self.script.released.send_replace(true);
     }
@@ -117,7 +117,7 @@ impl Stopping {
     }
 }
 
-/// A call that waits, for as long as it is there.
+/// A waiting call. Dropping it takes it out of the count.
 struct Waiting(Arc<Script>);
 
 impl Waiting {

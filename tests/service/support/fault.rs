@@ -61,7 +61,7 @@ impl From<&Status> for Fault {
 /// The code and the reason of a call that is refused because of its caller.
 pub type Refusal = (Code, String);
 
-/// Takes a refusal apart, and checks that it advises against a retry.
+/// Returns the code and the reason of a refusal, and checks that it advises against a retry.
 pub fn refusal(status: &Status) -> Refusal {
     let fault = Fault::from(status);
     assert!(matches!(fault.pushback, Pushback::Never | Pushback::Later(_)), "{status:?}");

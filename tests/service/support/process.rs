@@ -1,5 +1,5 @@
-//! [`Launch`]: starts the built binary with the environment that a test gives it and nothing of the test's
-//! own.
+//! [`Launch`]: starts the built binary. Its environment has only the variables that a test sets, and none of
+//! the test's own.
 //!
 //! A process that serves logs at every level. When it ends, its output, its command line and its metrics are
 //! searched for the [`marks`] of secrets. The test fails if one is found.

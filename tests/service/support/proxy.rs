@@ -108,7 +108,7 @@ async fn socks(mut stream: TcpStream, to: u16, note: impl Fn(String)) -> Option<
     pass_on(stream, to).await
 }
 
-/// A byte with the length, and a text of that length.
+/// Reads one byte with a length, and a text of that length.
 async fn text(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = vec![0; stream.read_u8().await.ok()?.into()];
     stream.read_exact(&mut bytes).await.ok()?;

@@ -37,7 +37,7 @@ impl Identity {
     }
 }
 
-/// A certificate authority that only one test knows.
+/// A certificate authority that one test makes and no other test knows.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {

@@ -115,7 +115,7 @@ fn rule_5_how_long_an_answer_is_fresh() {
         (Link(30 * 60), 20 * 60),
         (Link(10 * 60), 30),
         (Link(2 * 60), 30),
-        // Less only if the link would be in its last minute.
+        // The time is shorter only if the link would be in its last minute.
         (Link(80), 20),
         (LinkWithoutEnd, 15 * 60),
         (Signed(30 * 60), 20 * 60),
@@ -146,8 +146,7 @@ fn rule_5_within_the_floor_nothing_that_could_be_served_is_fetched() {
         check(&link, 29, control, in_floor);
         check(&link, 30, control, after);
     }
-    // The fetch did not displace the stored answer. It is stale and yet handed out, to callers that accept
-    // it.
+    // The fetch did not displace the stored answer. It is stale but still served, to callers that accept it.
     let doubted = [(0, TEN_DAYS), (100, Null)];
     check(&doubted, 129, max_age(0), Serve(Stale));
     check(&doubted, 129, stale_if_error(0), Fetch(Expired));
@@ -195,7 +194,7 @@ fn rule_6_a_link_whose_end_is_not_known_is_handed_out_for_a_quarter_of_an_hour_a
         check(&[(0, said), (TRUST - 1, Null)], TRUST, ANY, Fetch(Expired));
         check(&[(0, said), (TRUST, Null)], TRUST, ANY, Serve(Hit));
     }
-    // A link with a readable expiry is handed out until then, with every signer.
+    // A link with a readable expiry is served until its last minute, for every signer.
     check(&[(0, Signed(2_000))], 1_939, ANY, ServeAndRefresh);
     check(&[(0, Signed(2_000))], 1_940, ANY, Fetch(Expired));
 }
@@ -217,7 +216,7 @@ fn rule_7_a_first_null_does_not_displace_a_link() {
     // The age of the link does not matter. Only rule 6 and the caller limit it.
     check(&[(0, TEN_DAYS), (3 * DAY, Null)], 3 * DAY + 599, ANY, Serve(Stale));
     check(&[(0, TEN_DAYS), (3 * DAY, Null)], 3 * DAY + 599, stale_if_error(HOUR), Fetch(Expired));
-    // A second null displaces the link, whatever came between ...
+    // A second null displaces the link, even when other answers came between them ...
     let twice = [(0, TEN_DAYS), (HOUR, Null), (HOUR + 600, Null)];
     check(&twice, HOUR + 1_199, ANY, Serve(Hit));
     let apart = [(0, TEN_DAYS), (100, Null), (200, Link(60)), (300, Null)];
@@ -300,7 +299,7 @@ fn rule_10_what_the_caller_accepts() {
     ] {
         check(&link, asked, control, expected);
     }
-    // A link without an expiry satisfies every wish for its remaining life.
+    // A link without an expiry satisfies every `min_fresh`.
     check(&[(0, LinkWithoutEnd)], 60, min_fresh(100 * DAY), Serve(Hit));
     check(&[], 0, CACHED, NotCached);
     let overdue = LookupError::DeadlineExceeded;

@@ -1,5 +1,6 @@
-//! A judge of freshness that shares no thought with the code. It remembers every answer and derives from the
-//! rules what may be handed out. Random stories are played to the code and to the judge.
+//! A second implementation of the rules of freshness, the judge. It shares nothing with the code: it keeps
+//! every answer and derives from the rules which of them may be served. Random stories run through both, and
+//! their results are compared.
 //!
 //! Times are microseconds since the story began. The wall clock may jump; the monotonic clock may not.
 
@@ -47,7 +48,8 @@ impl Told {
         matches!(self.said, Said::Link { .. })
     }
 
-    /// Whether the answer is anything but a link without a known expiry that is a quarter of an hour old.
+    /// Whether the answer may still be served: false only for a link without a known expiry that is a quarter
+    /// of an hour old.
     fn is_trusted(&self, at: Micros) -> bool {
         !self.is_link() || self.end.is_some() || at - self.at < 15 * 60 * SECOND
     }
@@ -189,7 +191,7 @@ impl Held {
         at < self.fresh_until && (!self.told.is_dead(wall) || (born_dead && in_floor))
     }
 
-    /// Whether the entry may be handed out as stale, for at most `window` after the end of its lifetime, or
+    /// Whether the entry may be served as stale, for at most `window` after the end of its lifetime, or
     /// without limit.
     fn is_good_stale(
         &self,

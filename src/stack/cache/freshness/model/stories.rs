@@ -1,4 +1,4 @@
-//! Random stories. Times are drawn from the edges of the rules far more often than from between them.
+//! Random stories. Most times lie at the limits that the rules name, because faults are likely there.
 
 use proptest::{prelude::*, sample::select};
 

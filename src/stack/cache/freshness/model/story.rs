@@ -1,4 +1,4 @@
-//! [`Story`]: one key through random events, played to the code and to the judge.
+//! [`Story`]: random events for one key, which run through the code and through the judge.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ pub enum Step {
     Asks { control: CacheControl, fetch: Result<Said, LookupError>, millis: i64 },
 }
 
-/// One key, its entry, and the judge's memory.
+/// One key: its entry in the code, and all answers so far for the judge.
 pub struct Story {
     start: Instant,
     at: Micros,
