@@ -76,6 +76,9 @@ pub enum LookupError {
         /// Whether another attempt may do better.
         again: Again,
     },
+    /// Hypersender ended each connection gracefully before it took the request.
+    #[error("Hypersender's connections keep ending before they take the request")]
+    SentAway,
     /// The network in front of Hypersender turns this machine away, whatever it asks.
     #[error("Hypersender's network turns this server away; the server pauses before it asks again")]
     Blocked {
@@ -222,6 +225,8 @@ impl LookupError {
             }
             Self::Unavailable { again, .. } => Handling { again: *again, ..Handling::FAILED },
             Self::TimedOut { .. } => Handling { again: Again::Yes, ..Handling::FAILED },
+            // A server that is replaced or that takes few requests on each connection is a healthy one.
+            Self::SentAway => Handling { again: Again::Yes, signal: Signal::None, ..Handling::FAILED },
         }
     }
 
@@ -246,6 +251,7 @@ impl LookupError {
             | Self::NotFound(_)
             | Self::InstanceStarting
             | Self::InstanceNotConnected
+            | Self::SentAway
             | Self::Blocked { .. }
             | Self::TimedOut { .. }
             | Self::Queued
@@ -270,6 +276,7 @@ impl LookupError {
             | Self::RequestRejected
             | Self::NotFound(_)
             | Self::InstanceNotConnected
+            | Self::SentAway
             | Self::ResponseInvalid => None,
         }
     }
@@ -304,6 +311,7 @@ impl LookupError {
             | Self::InstanceNotConnected
             | Self::UpstreamRateLimited { .. }
             | Self::Unavailable { .. }
+            | Self::SentAway
             | Self::Blocked { .. }
             | Self::TimedOut { .. }
             | Self::Queued

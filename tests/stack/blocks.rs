@@ -85,6 +85,7 @@ async fn a_probe_without_an_answer_ends_nothing_and_asks_for_no_longer_pause() {
     for lost in [
         unavailable(),
         LookupError::Unavailable { retry_after: None, again: Again::No },
+        LookupError::SentAway,
         LookupError::TimedOut { retry_after: None },
     ] {
         let row = format!("{lost:?}");
