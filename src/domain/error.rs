@@ -75,6 +75,9 @@ pub enum LookupError {
         /// Whether another attempt may do better.
         again: Again,
     },
+    /// Hypersender ended each connection gracefully before it took the request.
+    #[error("Hypersender's connections keep ending before they take the request")]
+    SentAway,
     /// A CDN in front of Hypersender blocks this machine, whatever the request is.
     #[error("a CDN in front of Hypersender blocks this server; the server pauses before it asks again")]
     Blocked {
@@ -221,6 +224,8 @@ impl LookupError {
             }
             Self::Unavailable { again, .. } => Handling { again: *again, ..Handling::FAILED },
             Self::TimedOut { .. } => Handling { again: Again::Yes, ..Handling::FAILED },
+            // A server that is replaced or that takes few requests on each connection is a healthy one.
+            Self::SentAway => Handling { again: Again::Yes, signal: Signal::None, ..Handling::FAILED },
         }
     }
 
@@ -245,6 +250,7 @@ impl LookupError {
             | Self::NotFound(_)
             | Self::InstanceStarting
             | Self::InstanceNotConnected
+            | Self::SentAway
             | Self::Blocked { .. }
             | Self::TimedOut { .. }
             | Self::Queued
@@ -269,6 +275,7 @@ impl LookupError {
             | Self::RequestRejected
             | Self::NotFound(_)
             | Self::InstanceNotConnected
+            | Self::SentAway
             | Self::ResponseInvalid => None,
         }
     }
@@ -303,6 +310,7 @@ impl LookupError {
             | Self::InstanceNotConnected
             | Self::UpstreamRateLimited { .. }
             | Self::Unavailable { .. }
+            | Self::SentAway
             | Self::Blocked { .. }
             | Self::TimedOut { .. }
             | Self::Queued

@@ -167,7 +167,7 @@ impl HasStatus for LookupError {
             E::InstanceStarting => (Code::Unavailable, "INSTANCE_STARTING", later),
             E::InstanceNotConnected => (Code::FailedPrecondition, "INSTANCE_NOT_CONNECTED", Never),
             E::UpstreamRateLimited { .. } => (Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED", later),
-            E::Unavailable { .. } => (Code::Unavailable, "UPSTREAM_UNAVAILABLE", later),
+            E::Unavailable { .. } | E::SentAway => (Code::Unavailable, "UPSTREAM_UNAVAILABLE", later),
             E::Blocked { .. } => (Code::Unavailable, "UPSTREAM_BLOCKED", later),
             E::TimedOut { .. } => (Code::Unavailable, "UPSTREAM_TIMEOUT", later),
             E::Queued => (Code::Unavailable, "UPSTREAM_QUEUED", later),

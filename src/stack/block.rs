@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use tracing::{info, warn};
 
 use super::ask::{Ask, LookupService};
-use crate::domain::{Answer, Lookup, LookupError};
+use crate::domain::{Answer, Lookup, LookupError, Signal};
 
 /// The first pause. Each further one is twice as long as the one before ...
 const TIME_MIN: Duration = Duration::from_secs(30);
@@ -28,7 +28,8 @@ pub struct Block(Mutex<State>);
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    time_next: Duration,
+    /// The length of the last pause, without what Hypersender asked for; `None` when there was none.
+    time: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ enum Phase {
 impl Block {
     /// A state without a block.
     pub fn new() -> Self {
-        Self(Mutex::new(State { phase: Phase::Open, time_next: TIME_MIN }))
+        Self(Mutex::new(State::new()))
     }
 
     /// The error that takes the place of an answer at `now`; `None` when Hypersender may be asked.
@@ -64,6 +65,10 @@ impl Block {
 }
 
 impl State {
+    fn new() -> Self {
+        Self { phase: Phase::Open, time: None }
+    }
+
     fn failure(&self, now: Instant) -> Option<LookupError> {
         let wait = match self.phase {
             Phase::Blocked { until } if until > now => until - now,
@@ -80,10 +85,22 @@ impl State {
             Phase::Blocked { until } if until > now => return until - now,
             Phase::Open | Phase::Blocked { .. } | Phase::Probing => {}
         }
-        let wait = asked.max(self.time_next);
+        let time = self.time.map_or(TIME_MIN, |time| (time * 2).min(TIME_MAX));
+        let wait = self.pause(time, asked, now);
         warn!(?wait, "a CDN blocks this machine's address; all requests to upstream pause");
-        self.phase = Phase::Blocked { until: now + wait };
-        self.time_next = (self.time_next * 2).min(TIME_MAX);
+        wait
+    }
+
+    /// Goes on with the block for as long as the last time, after a probe without an answer. Callers should
+    /// not each wait for a time-out.
+    fn go_on(&mut self, asked: Duration, now: Instant) {
+        let wait = self.pause(self.time.unwrap_or(TIME_MIN), asked, now);
+        info!(?wait, "upstream did not answer a probe, so the block goes on; all requests to upstream pause");
+    }
+
+    fn pause(&mut self, time: Duration, asked: Duration, now: Instant) -> Duration {
+        let wait = asked.max(time);
+        *self = Self { phase: Phase::Blocked { until: now + wait }, time: Some(time) };
         wait
     }
 }
@@ -97,46 +114,30 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn end(mut self, result: Result<Answer, LookupError>, now: Instant) -> Result<Answer, LookupError> {
-        let probe = std::mem::take(&mut self.probe);
         let mut state = self.block.0.lock();
-        match result {
-            // This request was sent before the block began. Only the probe may lengthen the block.
-            Err(LookupError::Blocked { .. }) if !probe && state.phase == Phase::Probing => {
-                Err(LookupError::Blocked { wait: PROBE_WAIT })
+        let probe = std::mem::take(&mut self.probe);
+        let signal = result.as_ref().map_or_else(|error| error.handling().signal, |_| Signal::Success);
+        match (&result, signal) {
+            (Err(LookupError::Blocked { .. }), _) if !probe && state.phase == Phase::Probing => {
+                // This request was sent before the block began. Only the probe may lengthen the block.
+                return Err(LookupError::Blocked { wait: PROBE_WAIT });
             }
-            Err(LookupError::Blocked { wait }) => Err(LookupError::Blocked { wait: state.begin(wait, now) }),
-            // A time-out says nothing about the block, and callers should not each wait for one.
-            Err(LookupError::TimedOut { .. }) if probe => {
-                state.phase = Phase::Blocked { until: now + TIME_MIN };
-                result
+            (Err(LookupError::Blocked { wait }), _) => {
+                return Err(LookupError::Blocked { wait: state.begin(*wait, now) });
             }
-            Err(LookupError::TimedOut { .. }) => result,
-            // Any other result of a probe shows that requests pass again.
-            Ok(_)
-            | Err(
-                LookupError::NotCached
-                | LookupError::RateLimited { .. }
-                | LookupError::Overloaded
-                | LookupError::CircuitOpen { .. }
-                | LookupError::DeadlineExceeded
-                | LookupError::Internal
-                | LookupError::CredentialsRejected(_)
-                | LookupError::RequestRejected
-                | LookupError::NotFound(_)
-                | LookupError::InstanceStarting
-                | LookupError::InstanceNotConnected
-                | LookupError::UpstreamRateLimited { .. }
-                | LookupError::Unavailable { .. }
-                | LookupError::Queued
-                | LookupError::ResponseInvalid,
-            ) => {
-                if probe {
-                    *state = State { phase: Phase::Open, time_next: TIME_MIN };
-                    info!("upstream accepts requests from this machine's address again");
-                }
-                result
+            (Ok(_) | Err(_), Signal::Success) if probe => {
+                *state = State::new();
+                info!("upstream accepts requests from this machine's address again");
             }
+            // No answer says nothing about the block. A 5xx counts as none, because it may come from the
+            // network in front.
+            (Ok(_) | Err(_), Signal::Failure | Signal::None) if probe => {
+                let asked = result.as_ref().err().and_then(LookupError::retry_after);
+                state.go_on(asked.unwrap_or_default(), now);
+            }
+            (Ok(_) | Err(_), Signal::Success | Signal::Failure | Signal::None) => {}
         }
+        result
     }
 }
 

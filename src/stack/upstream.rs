@@ -25,11 +25,12 @@ use tower::Service;
 use tracing::{debug, warn};
 use url::Url;
 
-pub use self::{hosts::LinkHosts, pool::Unusable, proxy::Proxy};
 use self::{
+    failure::Unprocessed,
     pool::{Lease, Pool},
     wire::Reply,
 };
+pub use self::{hosts::LinkHosts, pool::Unusable, proxy::Proxy};
 use super::clock::Clock;
 use crate::{
     domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
@@ -159,16 +160,24 @@ impl Upstream {
         }
     }
 
-    /// Sends the request, and sends it again if Hypersender certainly did not process it. Both count as one
-    /// attempt.
+    /// Sends the request, and sends it again if Hypersender certainly did not process it. All of that counts as
+    /// one attempt and is bounded by its time-out.
     async fn send(&self, lookup: &Lookup, lease: &Lease<'_>) -> Result<Response, reqwest::Error> {
-        let mut resent = 0;
+        let mut unprocessed = Vec::new();
+        let times =
+            |unprocessed: &[Unprocessed], reason| unprocessed.iter().filter(|r| **r == reason).count();
         loop {
-            match lease.client().get(self.url(lookup)).headers(headers(lookup)).send().await {
-                Err(error) if resent < failure::resends_max(&error) => resent += 1,
-                sent => return sent,
+            let is_crowded = times(&unprocessed, Unprocessed::SentAway) >= failure::SHARED_MAX;
+            let client = if is_crowded { lease.unshared()? } else { lease.client().clone() };
+            let sent = client.get(self.url(lookup)).headers(headers(lookup)).send().await;
+            let reason = sent.as_ref().err().and_then(|error| Unprocessed::of(error));
+            match reason {
+                Some(reason) if times(&unprocessed, reason) < reason.resends_max() => {
+                    unprocessed.push(reason);
+                }
+                _ => return sent,
             }
-            debug!(key = %KeyName::from(&lookup.key), resent, "a connection ended before the request, sent again");
+            debug!(key = %KeyName::from(&lookup.key), ?reason, "a connection did not take the request, sent again");
         }
     }
 

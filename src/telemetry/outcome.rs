@@ -68,7 +68,7 @@ impl Outcome {
             Err(E::InstanceStarting) => Self::InstanceStarting,
             Err(E::InstanceNotConnected) => Self::InstanceNotConnected,
             Err(E::UpstreamRateLimited { .. }) => Self::RateLimited,
-            Err(E::Unavailable { .. }) => Self::Unavailable,
+            Err(E::Unavailable { .. } | E::SentAway) => Self::Unavailable,
             Err(E::Blocked { .. }) => Self::Blocked,
             Err(E::TimedOut { .. }) => Self::TimedOut,
             Err(E::Queued) => Self::Queued,

@@ -101,18 +101,22 @@ def test_dead_connections_to_the_api_are_left_in_time(
     assert max(succeeded) < LIMIT
 
 
-@pytest.mark.parametrize("proxy", [EnvoyOfApi, NginxOfApi])
+@pytest.mark.parametrize(
+    "proxy, requests, instances",
+    [(EnvoyOfApi, 10, 1), (NginxOfApi, 10, 1), (NginxOfApi, 1, 1), (NginxOfApi, 1, 4)],
+)
 def test_connections_that_the_api_ends_in_good_order_cost_no_call(
-    proxy, sandbox, certificates, started, tmp_path, figure
+    proxy, requests, instances, sandbox, certificates, started, tmp_path, figure
 ):
-    """Twenty cold contacts at once, over connections that end after ten requests, with default settings."""
-    front = started(proxy(tmp_path / "proxy", sandbox, certificates, requests=10))
+    """Twenty cold contacts of each instance at once, over connections that end after some requests, with default
+    settings."""
+    front = started(proxy(tmp_path / "proxy", sandbox, certificates, requests=requests))
     server = started(Server(tmp_path / "server", environment=sandbox.reached_at(front.address, certificates.ca)))
     contacts = Contacts(server.address)
     failures = []
     for number in range(6):
-        # Each round has a new instance, whose rate limit is unused.
-        answers = asyncio.run(contacts.ask_at_once([f"instance-{number}"] * 20))
-        failures.append([answer for answer in answers if answer != "OK"])
-    figure("failed calls of 20: " + ", ".join(str(len(failed)) for failed in failures))
+        # Each round has new instances, whose rate limits are unused.
+        calls = [f"instance-{number}-{instance}" for instance in range(instances)] * 20
+        failures.append([answer for answer in asyncio.run(contacts.ask_at_once(calls)) if answer != "OK"])
+    figure(f"failed calls of {20 * instances}: " + ", ".join(str(len(failed)) for failed in failures))
     assert not any(failures), failures

@@ -26,18 +26,24 @@ async fn answered(service: &Service, contacts: usize) -> usize {
     patiently("answers", join_all(calls)).await.into_iter().filter(|ok| *ok).count()
 }
 
+/// The limits of the service delay none of up to 64 requests for one instance that arrive together.
+const TOGETHER: [&str; 4] = ["--rate", "0", "--upstream-concurrency", "128"];
+
 #[tokio::test]
 async fn requests_that_were_certainly_not_processed_are_sent_again_at_once() {
     for (row, habit, contacts) in [
-        ("a connection that takes 10 requests", Habit::GoesAwayAfter(10), 20),
-        ("a connection that takes 4 requests", Habit::GoesAwayAfter(4), 20),
-        ("a connection that takes 1 request", Habit::GoesAwayAfter(1), 5),
+        ("connections that take 10 requests", Habit::GoesAwayAfter(10), 64),
+        ("connections that take 5 requests", Habit::GoesAwayAfter(5), 64),
+        ("connections that take 1 request", Habit::GoesAwayAfter(1), 20),
+        ("connections that take 1 request", Habit::GoesAwayAfter(1), 64),
         ("streams that are refused", Habit::Refuses(20), 20),
     ] {
+        let row = format!("{row}, {contacts} contacts");
         let authority = Authority::new();
         let upstream = Http2::start(authority.server("localhost", false), habit).await;
         // Only one attempt is made, so that no request here is a retry.
-        let service = asking(&upstream.base_url(), &authority, &["--attempts", "1"]).await;
+        let flags = [&["--attempts", "1"], &TOGETHER[..]].concat();
+        let service = asking(&upstream.base_url(), &authority, &flags).await;
         assert_eq!(answered(&service, contacts).await, contacts, "{row}");
         assert_eq!(upstream.answered(), contacts, "{row}: each once");
         for failure in ["upstream cannot be reached", "keeps failing"] {
@@ -57,6 +63,21 @@ async fn requests_that_are_never_processed_are_sent_a_bounded_number_of_times() 
         let service = asking(&upstream.base_url(), &authority, &["--attempts", "1"]).await;
         assert_eq!(answered(&service, 1).await, 0, "{row}");
         assert_eq!((upstream.requests(), upstream.answered()), (requests, 0), "{row}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_end_gracefully_open_no_breaker() {
+    for (row, habit, opens) in [
+        ("refused each time", Habit::Refuses(usize::MAX), true),
+        ("sent away each time", Habit::GoesAwayAfter(0), false),
+    ] {
+        let authority = Authority::new();
+        let upstream = Http2::start(authority.server("localhost", false), habit).await;
+        let flags = ["--attempts", "1", "--breaker-failures", "2"];
+        let service = asking(&upstream.base_url(), &authority, &flags).await;
+        assert_eq!(answered(&service, 4).await, 0, "{row}");
+        assert_eq!(service.logs().contains("keeps failing"), opens, "{row}");
     }
 }
 

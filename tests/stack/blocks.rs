@@ -1,7 +1,7 @@
 //! A CDN in front of Hypersender blocks this machine: all instances pause together.
 
 use hypersender_grpc::{
-    domain::{CacheStatus, Finding, LookupError, NotFound, Rejected},
+    domain::{Again, CacheStatus, Finding, LookupError, NotFound, Rejected},
     stack::{BreakerSettings, RateSettings, Settings},
 };
 use tokio::time::{Duration, advance, sleep};
@@ -69,18 +69,48 @@ async fn check_probe(reply: fn(&Attempt) -> Reply, expected: Option<Duration>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_answer_that_is_no_block_ends_it() {
+async fn any_answer_of_the_api_ends_it() {
     check_probe(|_| Reply::picture(), None).await;
     check_probe(|_| Reply::says(Ok(Finding::NotFound(NotFound::Upstream))), None).await;
     check_probe(|_| Reply::fails(LookupError::UpstreamRateLimited { retry_after: None }), None).await;
     check_probe(|_| Reply::fails(LookupError::CredentialsRejected(Rejected::Own)), None).await;
     check_probe(|_| Reply::fails(LookupError::ResponseInvalid), None).await;
-    check_probe(|_| Reply::fails(unavailable()), None).await;
-    // A time-out neither ends the pause nor lengthens it.
-    check_probe(|_| Reply::fails(LookupError::TimedOut { retry_after: None }), Some(30 * SECOND)).await;
     check_probe(|_| block_page(), Some(60 * SECOND)).await;
     // After a probe that panics, the next call is a probe. It panics, too.
     check_probe(|_| Reply::panics(), None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_without_an_answer_ends_nothing_and_asks_for_no_longer_pause() {
+    for lost in [
+        unavailable(),
+        LookupError::Unavailable { retry_after: None, again: Again::No },
+        LookupError::SentAway,
+        LookupError::TimedOut { retry_after: None },
+    ] {
+        let row = format!("{lost:?}");
+        let front = Front::new(plain(), move |attempt| match attempt.number {
+            1 | 2 | 5 => block_page(),
+            _ => Reply::fails(lost.clone()),
+        });
+        for (probe, (seconds, failure)) in
+            [(30, false), (60, false), (60, true), (60, true), (120, false), (120, true)]
+                .into_iter()
+                .enumerate()
+        {
+            let told_first = told(&front.ask(contact(probe)).await);
+            assert_eq!(told_first != blocked(seconds * SECOND), failure, "{row}, {probe}: {told_first:?}");
+            // Another contact, since the one that was asked about may cool down.
+            assert_eq!(told(&front.ask(contact(99)).await), blocked(seconds * SECOND), "{row}, {probe}");
+            assert_eq!(front.calls(), probe + 1, "{row}");
+            sleep(seconds * SECOND).await;
+        }
+    }
+    check_probe(
+        |_| Reply::fails(LookupError::Unavailable { retry_after: Some(90 * SECOND), again: Again::No }),
+        Some(90 * SECOND),
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

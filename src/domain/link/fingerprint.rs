@@ -1,12 +1,12 @@
 //! The fingerprint of a link: the same for all links to one picture, and different for every other picture.
 
-use std::{ops::Range, ptr};
+use std::ops::Range;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::signed::{Pair, Signed, claims, is_within, nested};
+use super::signed::{Pair, Signed, claims, is_within, nested, segment_pairs};
 
 /// The domains of WhatsApp's pictures. Only there does the name of a file belong to one picture alone.
 const WHATSAPP: [&str; 2] = ["whatsapp.net", "whatsapp.com"];
@@ -62,14 +62,18 @@ fn identity(url: &Url, within: bool) -> String {
         identity.push('/');
         match claims(segment) {
             Some(claims) => identity.push_str(&lasting(claims)),
-            None if Signed::is_signing_segment(segment) => {}
+            None if Signed::is_signing_segment(segment) => {
+                let raw = segment.split('&').filter(|raw| !raw.is_empty());
+                let pairs = segment_pairs(segment).zip(raw);
+                let lasting: Vec<_> =
+                    pairs.filter_map(|(pair, raw)| parameter(raw, &pair, &signed, within)).collect();
+                identity.push_str(&lasting.join("&"));
+            }
             None => identity.push_str(segment),
         }
     }
-    let short = signed.short_signature();
     let mut raw = url.query().unwrap_or_default().split('&').filter(|raw| !raw.is_empty());
     let pairs = signed.query().iter().zip(&mut raw);
-    let pairs = pairs.filter(|(pair, _)| !short.is_some_and(|short| ptr::eq(short, *pair)));
     let mut parameters: Vec<_> =
         pairs.filter_map(|(pair, raw)| Some((&pair.name, parameter(raw, pair, &signed, within)?))).collect();
     // Parameters of the same name keep their order, which may have a meaning.
@@ -212,9 +216,37 @@ mod tests {
             format!("https://h/{}/avatar", token(r#"{"sub":"2"}"#)),
             "https://proxy/?url=https%3A%2F%2Fh%2F1.jpg%3Foe%3D6970FAAA".to_owned(),
             "https://proxy/?url=https%3A%2F%2Fh%2F2.jpg%3Foe%3D6970FAAA".to_owned(),
+            "https://h/sig=a&id=1/avatar".to_owned(),
+            "https://h/sig=b&id=2/avatar".to_owned(),
         ];
         let fingerprints: HashSet<_> = links.iter().map(|link| fingerprint(link)).collect();
         assert_eq!(fingerprints.len(), links.len());
+    }
+
+    /// A name that some signers give to their signature belongs to the picture everywhere else. The expiry
+    /// beside it says nothing about that.
+    #[test]
+    fn a_picture_that_is_named_beside_an_expiry_has_its_own_fingerprint() {
+        let token = |claims: String| format!("eyJhIjoxfQ.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let ids = [
+            ["user-0000000000000001".to_owned(), "user-0000000000000002".to_owned()],
+            ["1", "2"].map(|first| format!("{first}bc83cb571cd1c50ba6f3e8a78ef1346")),
+            ["1", "2"].map(|first| format!("{first}f0c2a4e-5b1d-4f6e-8a9b-0c1d2e3f4a5b")),
+            ["A", "B"].map(|first| format!("{first}RU8zX0c-1kD2mYb7t_wQ5nVhJ3lP9sKf6gEoA4iTcU")),
+            [1, 2].map(|sub| token(format!(r#"{{"sub":"user-{sub}","exp":{END}}}"#))),
+        ];
+        for name in ["token", "sign", "s", "md5", "st", "h", "sg", "verify", "hash", "t"] {
+            for [one, other] in &ids {
+                // The name of this parameter says that its value is a signature.
+                if name == "sign" && !one.starts_with("eyJ") {
+                    continue;
+                }
+                for rest in ["", &format!("&expires={END}"), &format!("&e={END}&v=1")] {
+                    let link = |id: &str| format!("https://media.example.com/avatar?{name}={id}{rest}");
+                    assert_ne!(fingerprint(&link(one)), fingerprint(&link(other)), "{}", link(one));
+                }
+            }
+        }
     }
 
     #[test]
@@ -232,7 +264,9 @@ mod tests {
         };
         let signed = |link: &str, end: u64, date: &str, signature: &str| {
             let (hex, end) = (format!("{end:X}"), end.to_string());
-            let link = link.replace("TOKEN", &token(&end, signature)).replace("HEX", &hex);
+            let md5 = BASE64_URL_SAFE_NO_PAD.encode(&signature[..16]);
+            let link =
+                link.replace("TOKEN", &token(&end, signature)).replace("HEX", &hex).replace("MD5", &md5);
             link.replace("END", &end).replace("DATE", date).replace("SIGN", signature)
         };
         for link in [
@@ -246,10 +280,17 @@ mod tests {
             "https://h/p?q-sign-algorithm=sha1&q-ak=SIGN&q-sign-time=1;END&q-key-time=1;END&q-signature=SIGN",
             "https://h/p?hdnts=exp=END~acl=/*~hmac=SIGN",
             "https://h/hdntl=exp=END~acl=%2f*~hmac=SIGN/p.jpg",
-            "https://h/p?token=SIGN&expires=END",
+            "https://zone.b-cdn.net/p?token=SIGN&expires=END",
+            "https://h/p?token=SIGN&token_path=%2F&expires=END",
             "https://h/bcdn_token=SIGN&expires=END&token_path=%2F/p.jpg",
-            "https://h/p?w=9&expires=END&s=SIGN",
-            "https://h/p?e=END&v=beta&t=SIGN",
+            "https://h/bcdn_token=SIGN&id=7&expires=END/p.jpg",
+            "https://name.imgix.net/p?w=9&expires=END&s=SIGN",
+            "https://media.licdn.com/p?e=END&v=beta&t=SIGN",
+            "https://h/p?id=7&e=END&token=SIGN:c2lnbmF0dXJlLW9mLXNoYTEtMjA=",
+            "https://h/p?md5=MD5&expires=END",
+            "https://h/p?e=END&st=MD5",
+            "https://h/p?id=7&sign=SIGN&expires=END",
+            "https://h/p?token=TOKEN&expires=END",
             "https://h/p?token=END_SIGN",
             "https://h/p?ik-t=END&ik-s=SIGN",
             "https://h/p?exp=END&sig=SIGN",

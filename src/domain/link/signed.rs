@@ -1,9 +1,8 @@
 //! [`Signed`]: the parts of a link that its signer wrote.
 //!
-//! A signer is recognised by the names of its parameters. Names of one or two letters have other meanings
-//! elsewhere, so they count only beside another name of the same signer. The start of a period whose length
-//! only the server knows (Cloudflare's `verify`, the `auth_key` and `wsTime` of other CDNs) says nothing
-//! about the expiry.
+//! A signer is recognised by the names of its parameters. Names that have other meanings elsewhere count only
+//! beside another name of the same signer, or on its host. The start of a period whose length only the server
+//! knows (Cloudflare's `verify`, the `auth_key` and `wsTime` of other CDNs) says nothing about the expiry.
 
 use std::{borrow::Cow, time::SystemTime};
 
@@ -70,11 +69,12 @@ const LIKE_S3: [&str; 5] = ["x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-tos-"];
 /// The parameters of Tencent, after `q-`.
 const OF_TENCENT: [&str; 7] =
     ["sign-algorithm", "ak", "sign-time", "key-time", "header-list", "url-param-list", "signature"];
-/// Names that some signers use for a signature and other software for other things. The likeliest signature
-/// comes first.
-const SHORT: [&str; 10] = ["token", "sign", "s", "md5", "st", "h", "sg", "verify", "hash", "t"];
 /// The fewest characters of a signature. A shorter value is a size, a version or the like.
 const SIGNATURE_CHARS_MIN: usize = 16;
+/// The characters of an MD5 in base64 without padding.
+const MD5_CHARS: usize = 22;
+/// The characters of a SHA-1 in base64 with padding.
+const SHA1_CHARS: usize = 28;
 /// The most pairs that are read from the query, and from the path. Signers write about twenty. In a link with
 /// more pairs than this, the rest counts as part of the address.
 const PAIRS_MAX: usize = 128;
@@ -127,23 +127,35 @@ impl<'a> Signed<'a> {
             || (OF_AZURE.contains(&name) && self.has(&["sig"]) && self.has(&["sv"]))
             || (self.is_discord() && ["ex", "is", "hm"].contains(&name))
             || (name.starts_with("_nc_") && self.has(&["oe"]))
+            || self.is_signature_of_known_signer(pair)
             || self.end(pair).is_some()
     }
 
-    /// The pair that must be the signature by elimination: its name has other uses, but the link carries an
-    /// expiry and no other signature.
-    pub fn short_signature(&self) -> Option<&Pair<'a>> {
-        let is_signed = self.pairs.iter().any(|other| {
-            let name = other.name.to_ascii_lowercase();
-            name.ends_with("signature") || SIGNATURE.contains(&&*name) || edge_token(&other.value).is_some()
-        });
-        let is_timed = self.pairs.iter().any(|other| self.end(other).is_some());
-        let mut known = SHORT.iter().filter_map(|name| self.pairs.iter().find(|other| other.name == *name));
-        let first = known.find(|other| other.value.len() >= SIGNATURE_CHARS_MIN);
-        first.filter(|_| is_timed && !is_signed)
+    /// Whether a pair is a signature although its name has other uses. Elsewhere, the same name may be all that
+    /// identifies the picture, with an expiry beside it or not. So it counts only for a signer that is known
+    /// by its host, by other parameters or by a form of its own.
+    fn is_signature_of_known_signer(&self, pair: &Pair) -> bool {
+        let value = &*pair.value;
+        match &*pair.name {
+            "token" => self.is_signed_by_bunny() || (self.has(&["e"]) && is_token_of_qiniu(value)),
+            // LinkedIn.
+            "t" => self.is_on("licdn.com") && self.has(&["e"]),
+            // imgix.
+            "s" => self.is_on("imgix.net"),
+            // nginx: the two usual ways to configure its secure links.
+            "md5" => self.has(&["expires"]) && is_md5_of_nginx(value),
+            "st" => self.has(&["e"]) && is_md5_of_nginx(value),
+            // This name says what it is.
+            "sign" => value.len() >= SIGNATURE_CHARS_MIN && self.has(&["e", "exp", "expire", "expires"]),
+            _ => false,
+        }
     }
 
-    /// Whether a segment of the path is a signature and nothing else.
+    fn is_signed_by_bunny(&self) -> bool {
+        self.has(&["expires"]) && (self.is_on("b-cdn.net") || self.has(&["token_path"]))
+    }
+
+    /// Whether a segment of the path holds a signature.
     pub fn is_signing_segment(segment: &str) -> bool {
         segment_pairs(segment)
             .any(|pair| SIGNATURE.contains(&&*pair.name) || edge_token(&pair.value).is_some())
@@ -198,7 +210,11 @@ impl<'a> Signed<'a> {
     }
 
     fn is_discord(&self) -> bool {
-        ["discordapp.com", "discordapp.net", "discord.com"].iter().any(|domain| is_within(self.host, domain))
+        ["discordapp.com", "discordapp.net", "discord.com"].iter().any(|domain| self.is_on(domain))
+    }
+
+    fn is_on(&self, domain: &str) -> bool {
+        is_within(self.host, domain)
     }
 }
 
@@ -219,7 +235,7 @@ fn pairs(text: &str) -> impl Iterator<Item = Pair<'_>> {
 }
 
 /// The pairs in a segment of the path, or a token without a name.
-fn segment_pairs(segment: &str) -> impl Iterator<Item = Pair<'_>> {
+pub fn segment_pairs(segment: &str) -> impl Iterator<Item = Pair<'_>> {
     let token = segment.starts_with("eyJ");
     let named = if segment.contains('=') && !token { segment } else { "" };
     let unnamed = token.then(|| Pair { name: "".into(), value: segment.into() });
@@ -303,6 +319,16 @@ fn policy(value: &str) -> Option<u64> {
         .iter()
         .filter_map(|statement| time(statement.pointer("/Condition/DateLessThan/AWS:EpochTime")?));
     ends.min()
+}
+
+/// A key and a SHA-1, as in `key:c2lnbmF0dXJlLW9mLXNoYTEtMjA=`.
+fn is_token_of_qiniu(value: &str) -> bool {
+    value.split_once(':').is_some_and(|(key, signature)| !key.is_empty() && signature.len() == SHA1_CHARS)
+}
+
+/// An MD5 in base64 for URLs. The checksum of a file is written in hexadecimal digits or with padding.
+fn is_md5_of_nginx(value: &str) -> bool {
+    value.len() == MD5_CHARS && BASE64_URL_SAFE_NO_PAD.decode(value).is_ok()
 }
 
 /// The claims of a JSON Web Token (RFC 7519).

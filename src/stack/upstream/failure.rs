@@ -8,39 +8,69 @@ use crate::{
     telemetry::sources,
 };
 
+/// How often a request that a graceful GOAWAY met is sent again over connections that it shares with others.
+/// All requests that wait go onto the same new connection, so a server that takes only a few on each (nginx
+/// with `keepalive_requests`, or with `keepalive_timeout 0`) sends most of them away each time.
+pub const SHARED_MAX: usize = 4;
+/// How often it is sent again after that, each time over a connection that nothing else uses. One such
+/// connection is enough for every server that takes at least one request on each, however many attempts are
+/// on the wire and however long a handshake takes. The others are for servers that go away just then.
+const ALONE_MAX: usize = 4;
+
 /// The meaning of the failure for the look-up, and the error without its URL, which holds the contact.
 pub fn classify(error: reqwest::Error) -> (reqwest::Error, LookupError) {
     let error = error.without_url();
     // The only time-out of the client itself is that of connecting. The attempt's time-out is set around it.
-    let again = if is_certificate_fault(&error) { Again::No } else { Again::Yes };
-    let failure = LookupError::Unavailable { retry_after: None, again };
+    let failure = if Unprocessed::of(&error) == Some(Unprocessed::SentAway) {
+        LookupError::SentAway
+    } else {
+        let again = if is_certificate_fault(&error) { Again::No } else { Again::Yes };
+        LookupError::Unavailable { retry_after: None, again }
+    };
     (error, failure)
 }
 
-/// How often a request may be sent again after a graceful GOAWAY. Each such connection has answered other
-/// requests meanwhile. With 64 attempts on the wire (rule 21), and connections that take only 10 requests
-/// each, six GOAWAYs at most meet one request.
-const GOAWAYS_MAX: u32 = 8;
+/// Why Hypersender certainly did not process a request. Such a request may be sent again at once, which is no
+/// retry (rule 15), because the failure says nothing about Hypersender's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unprocessed {
+    /// A graceful GOAWAY: the connection had taken its last request before this one.
+    SentAway,
+    /// The stream was refused.
+    Refused,
+    /// The connection ended before hyper began to write the request.
+    Unwritten,
+}
 
-/// How often a request that failed with this error may be sent again at once, on another connection. It is
-/// zero unless Hypersender certainly did not process the request. A request sent again is no retry (rule 19),
-/// because the failure says nothing about Hypersender's health.
-pub fn resends_max(error: &(dyn Error + 'static)) -> u32 {
-    let resends = |source: &(dyn Error + 'static)| {
-        if let Some(error) = source.downcast_ref::<h2::Error>() {
-            return match error.reason() {
+impl Unprocessed {
+    /// The reason that this error gives; `None` when Hypersender may have processed the request.
+    pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        sources(error).find_map(|source| {
+            let Some(error) = source.downcast_ref::<h2::Error>() else {
+                let error = source.downcast_ref::<hyper::Error>()?;
+                return error.is_canceled().then_some(Self::Unwritten);
+            };
+            match error.reason() {
                 // Streams above the last id of a graceful GOAWAY were not processed (RFC 9113, 6.8), and h2
                 // fails only those.
-                Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => GOAWAYS_MAX,
-                // RFC 9113, 8.7. The server may be at its limit, and many more requests would not help it.
-                Some(h2::Reason::REFUSED_STREAM) if error.is_reset() && error.is_remote() => 1,
-                _ => 0,
-            };
+                Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Some(Self::SentAway),
+                // RFC 9113, 8.7.
+                Some(h2::Reason::REFUSED_STREAM) if error.is_reset() && error.is_remote() => {
+                    Some(Self::Refused)
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// How often a request may be sent again for this reason.
+    pub fn resends_max(self) -> usize {
+        match self {
+            Self::SentAway => SHARED_MAX + ALONE_MAX,
+            // The server may be at its limit, and many more requests would not help it.
+            Self::Refused | Self::Unwritten => 1,
         }
-        // The connection ended before hyper began to write the request.
-        u32::from(source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
-    };
-    sources(error).map(resends).max().unwrap_or_default()
+    }
 }
 
 /// A wrong certificate stays wrong. Another attempt would only hide the fault.
@@ -82,7 +112,8 @@ mod tests {
                 drop(connection);
                 sent.await
             };
-            assert_eq!(resends_max(&sent.unwrap_err()), resends, "{row}");
+            let reason = Unprocessed::of(&sent.unwrap_err());
+            assert_eq!(reason.map_or(0, Unprocessed::resends_max), resends, "{row}");
         }
     }
 }

@@ -179,6 +179,15 @@ impl Lease<'_> {
         &self.client
     }
 
+    /// An HTTP client whose connection no other attempt uses.
+    ///
+    /// # Errors
+    ///
+    /// When the client cannot be made.
+    pub fn unshared(&self) -> Result<Client, reqwest::Error> {
+        self.pool.recipe.client()
+    }
+
     /// Reports that the connection broke. If that came after a silence, a PING or the system found it dead,
     /// and other connections of its generation may be dead as well.
     pub fn broke(&self) {
