@@ -160,8 +160,8 @@ impl Upstream {
         }
     }
 
-    /// Sends the request, and sends it again if Hypersender certainly did not process it. All of that counts as
-    /// one attempt and is bounded by its time-out.
+    /// Sends the request, and sends it again if Hypersender certainly did not process it. All of that counts
+    /// as one attempt and is bounded by its time-out.
     async fn send(&self, lookup: &Lookup, lease: &Lease<'_>) -> Result<Response, reqwest::Error> {
         let mut unprocessed = Vec::new();
         let times =

@@ -108,8 +108,7 @@ def test_dead_connections_to_the_api_are_left_in_time(
 def test_connections_that_the_api_ends_in_good_order_cost_no_call(
     proxy, requests, instances, sandbox, certificates, started, tmp_path, figure
 ):
-    """Twenty cold contacts of each instance at once, over connections that end after some requests, with default
-    settings."""
+    """Twenty cold contacts of each instance at once, over connections that end after some requests."""
     front = started(proxy(tmp_path / "proxy", sandbox, certificates, requests=requests))
     server = started(Server(tmp_path / "server", environment=sandbox.reached_at(front.address, certificates.ca)))
     contacts = Contacts(server.address)

@@ -131,9 +131,9 @@ impl<'a> Signed<'a> {
             || self.end(pair).is_some()
     }
 
-    /// Whether a pair is a signature although its name has other uses. Elsewhere, the same name may be all that
-    /// identifies the picture, with an expiry beside it or not. So it counts only for a signer that is known
-    /// by its host, by other parameters or by a form of its own.
+    /// Whether a pair is a signature although its name has other uses. Elsewhere, the same name may be all
+    /// that identifies the picture, with an expiry beside it or not. So it counts only for a signer that is
+    /// known by its host, by other parameters or by a form of its own.
     fn is_signature_of_known_signer(&self, pair: &Pair) -> bool {
         let value = &*pair.value;
         match &*pair.name {
