@@ -80,7 +80,8 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// When the root is an https URL and the machine's certificate store cannot be used.
+    /// When the root or the proxy is an https URL and the machine's certificate store cannot be used, or when the
+    /// HTTP client cannot be made.
     pub fn new(
         base_url: Url,
         settings: Settings,
@@ -167,7 +168,7 @@ impl Upstream {
         let times =
             |unprocessed: &[Unprocessed], reason| unprocessed.iter().filter(|r| **r == reason).count();
         loop {
-            let is_crowded = times(&unprocessed, Unprocessed::SentAway) >= failure::SHARED_MAX;
+            let is_crowded = times(&unprocessed, Unprocessed::SentAway) > failure::SHARED_MAX;
             let client = if is_crowded { lease.unshared()? } else { lease.client().clone() };
             let sent = client.get(self.url(lookup)).headers(headers(lookup)).send().await;
             let reason = sent.as_ref().err().and_then(|error| Unprocessed::of(error));
@@ -177,7 +178,7 @@ impl Upstream {
                 }
                 _ => return sent,
             }
-            debug!(key = %KeyName::from(&lookup.key), ?reason, "a connection did not take the request, sent again");
+            debug!(key = %KeyName::from(&lookup.key), ?reason, "a connection did not take the request, so it is sent again");
         }
     }
 
