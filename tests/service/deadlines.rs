@@ -22,10 +22,7 @@ use hypersender_grpc::{
     domain::{Again, Answer, Credential, Instance, Lookup, LookupError},
     grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health},
     server::{self, Leaving},
-    stack::{
-        BreakerSettings, CacheSettings, Clock, ConcurrencySettings, RateSettings, RetrySettings, Settings,
-        stack,
-    },
+    stack::{Clock, Settings, stack},
     telemetry::Metrics,
 };
 use prost::Message;
@@ -156,14 +153,7 @@ async fn with_a_hanging_upstream_the_shorter_one_of_deadline_and_fetch_ends_a_ca
     /// The longest time of a fetch, for every deadline.
     const FETCH_MAX: u64 = 15_000;
     for (stated, most) in STATED {
-        let settings = Settings {
-            cache: CacheSettings::default(),
-            flights: 16,
-            retry: RetrySettings { attempts: 3, budget: 0.1 },
-            breaker: BreakerSettings { failures: 5 },
-            rate: RateSettings { per_second: 5.0, burst: 20 },
-            concurrency: ConcurrencySettings { attempts: 64 },
-        };
+        let settings = Settings { flights: 16, ..Settings::default() };
         let hanging = service_fn(|_: Lookup| pending::<Result<Answer, LookupError>>());
         let clock = Clock::following_tokio(SystemTime::now());
         let (_, lookup) = stack(settings, clock, &Arc::default(), hanging);

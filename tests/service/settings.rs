@@ -6,7 +6,7 @@ use std::fs;
 use clap::{CommandFactory, FromArgMatches};
 use hypersender_grpc::{
     config::{Cli, Command},
-    stack, telemetry,
+    server, stack, telemetry,
 };
 use tempfile::TempDir;
 
@@ -200,6 +200,7 @@ fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
     let (settings, logs) = flags.check(&Vec::new()).unwrap();
     assert_eq!(format!("{:?}", settings.stack), format!("{:?}", stack::Settings::default()));
     assert_eq!(format!("{:?}", settings.attempt), format!("{:?}", stack::UpstreamSettings::default()));
+    assert_eq!(format!("{:?}", settings.server), format!("{:?}", server::Settings::default()));
     assert_eq!(format!("{logs:?}"), format!("{:?}", telemetry::Settings::default()));
     assert!(settings.traces.is_none(), "{:?}", settings.traces);
 }
