@@ -20,7 +20,7 @@ pub use self::{
     methods::methods,
     reflection::reflection,
     service::{Contacts, Credentials},
-    status::{DOMAIN, status},
+    status::status,
     timeout::{call_end, grpc_timeout},
     unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };

@@ -113,7 +113,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
 fn warn_of_exposure(address: SocketAddr, server: &server::Settings) {
     let has_tokens = server.callers.as_ref().is_some_and(|callers| callers.known().has_tokens());
     if server.callers.is_none() {
-        warn!(%address, "no callers file: whoever reaches this address may ask");
+        warn!(%address, "no callers file: everyone who reaches this address may call");
     }
     if server.tls.is_none() && (has_tokens || server.token_owner == TokenOwner::Caller) {
         warn!(%address, "no TLS: the tokens of callers travel in the clear; see {}", names("tls_cert"));

@@ -6,8 +6,9 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Variables, faults::Fault, flags::Cli, given::NOT_UTF8};
 use clap::{Command, CommandFactory};
+
+use super::{Variables, faults::Fault, flags::Cli, given::NOT_UTF8};
 
 pub const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 pub const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";

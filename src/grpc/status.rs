@@ -18,7 +18,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::domain::{CallEnd, LookupError, NotFound, Refusal, Rejected};
 
 /// The `domain` of every `ErrorInfo`.
-pub const DOMAIN: &str = "hypersender-grpc";
+const DOMAIN: &str = "hypersender-grpc";
 
 /// The code in an error response of reflection for a name that is not known. A status would end the stream.
 pub const NAME_UNKNOWN: i32 = Code::NotFound as i32;

@@ -127,7 +127,7 @@ async fn a_hangup_reads_the_file_anew_and_a_broken_one_changes_nothing() {
 
 #[tokio::test]
 async fn a_service_that_is_open_says_so_beyond_this_machine_alone() {
-    const TO_ALL: &str = "whoever reaches this address may ask";
+    const TO_ALL: &str = "everyone who reaches this address may call";
     const IN_CLEAR: &str = "tokens of callers travel in the clear; see --tls-cert";
     let file = file(TWO);
     let everywhere = ("HYPERSENDER_GRPC_LISTEN", "0.0.0.0:0");

@@ -88,7 +88,7 @@ impl Lookups {
         let attempts = ("hypersender_upstream_attempts", "Requests to Hypersender, by what they brought");
         let absent = (
             "hypersender_pictures_absent",
-            "Answers of Hypersender without a picture to hand out: null, or a link to a host that is not allowed",
+            "Answers of Hypersender without a picture to serve: null, or a link to a host that is not allowed",
         );
         let [absent_null, absent_foreign_link] =
             counters(registry, absent, "reason", ["null", "foreign_link"]);
