@@ -1,9 +1,9 @@
 //! The stand-in for the Hypersender REST API: numbers with known answers, faults on demand, and a count of
 //! the look-ups. Its answers follow the vendor's documentation, byte for byte where that shows one.
 //!
-//! Deliberately not here: code of the rest of this crate, except `telemetry`, so that the two cannot share a mistake; real
-//! pictures, so that no link shows a person; any address but loopback, because every client of the sandbox
-//! can control it.
+//! Deliberately not here: code of the rest of this crate, except `telemetry`, so that the two cannot share a
+//! mistake; real pictures, so that no link shows a person; any address but loopback, because every client of
+//! the sandbox can control it.
 
 mod calls;
 mod control;

@@ -129,8 +129,8 @@ impl Pass<'_> {
                 *state = State::new();
                 info!("upstream accepts requests from this machine's address again");
             }
-            // No answer says nothing about the block. A 5xx except 501 counts as none, because it may come from the
-            // network in front.
+            // No answer says nothing about the block. A 5xx except 501 counts as none, because it may come
+            // from the network in front.
             (Ok(_) | Err(_), Signal::Failure | Signal::None) if probe => {
                 let asked = result.as_ref().err().and_then(LookupError::retry_after);
                 state.go_on(asked.unwrap_or_default(), now);

@@ -80,8 +80,8 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// When the root or the proxy is an https URL and the machine's certificate store cannot be used, or when the
-    /// HTTP client cannot be made.
+    /// When the root or the proxy is an https URL and the machine's certificate store cannot be used, or when
+    /// the HTTP client cannot be made.
     pub fn new(
         base_url: Url,
         settings: Settings,

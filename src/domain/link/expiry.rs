@@ -11,8 +11,8 @@ use super::signed::{Signed, nested};
 /// most.
 const AHEAD_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// The expiry of a link that Hypersender gave at `now`, in Unix seconds: the earliest that the link carries. A
-/// link that contains another link expires with it.
+/// The expiry of a link that Hypersender gave at `now`, in Unix seconds: the earliest that the link carries.
+/// A link that contains another link expires with it.
 pub fn expiry(url: &Url, now: SystemTime) -> Option<u64> {
     let latest = (now + AHEAD_MAX).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let outer = Signed::of(url);

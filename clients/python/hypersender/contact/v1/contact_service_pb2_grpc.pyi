@@ -42,10 +42,10 @@ class ContactServiceStub:
 
     Every error carries google.rpc.ErrorInfo with the domain hypersender-grpc and one of the reasons below.
     The errors with UNAVAILABLE and RESOURCE_EXHAUSTED, except MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also
-    carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again, except
-    after DEADLINE_EXCEEDED. For the retries of gRPC clients, the trailer grpc-retry-pushback-ms carries the
-    same wait in milliseconds. It is -1 if the wait and another 100 ms do not fit into the rest of the call's
-    time, or if there is no wait.
+    carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again,
+    except after DEADLINE_EXCEEDED. For the retries of gRPC clients, the trailer grpc-retry-pushback-ms
+    carries the same wait in milliseconds. It is -1 if the wait and another 100 ms do not fit into the rest
+    of the call's time, or if there is no wait.
 
     INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names
     the field); UPSTREAM_REJECTED_REQUEST (Hypersender rejects the request for this contact).
@@ -94,10 +94,10 @@ class ContactServiceAsyncStub(ContactServiceStub):
 
     Every error carries google.rpc.ErrorInfo with the domain hypersender-grpc and one of the reasons below.
     The errors with UNAVAILABLE and RESOURCE_EXHAUSTED, except MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also
-    carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again, except
-    after DEADLINE_EXCEEDED. For the retries of gRPC clients, the trailer grpc-retry-pushback-ms carries the
-    same wait in milliseconds. It is -1 if the wait and another 100 ms do not fit into the rest of the call's
-    time, or if there is no wait.
+    carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again,
+    except after DEADLINE_EXCEEDED. For the retries of gRPC clients, the trailer grpc-retry-pushback-ms
+    carries the same wait in milliseconds. It is -1 if the wait and another 100 ms do not fit into the rest
+    of the call's time, or if there is no wait.
 
     INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names
     the field); UPSTREAM_REJECTED_REQUEST (Hypersender rejects the request for this contact).
@@ -149,10 +149,10 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Every error carries google.rpc.ErrorInfo with the domain hypersender-grpc and one of the reasons below.
         The errors with UNAVAILABLE and RESOURCE_EXHAUSTED, except MESSAGE_TOO_LARGE and METADATA_TOO_LARGE, also
-        carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again, except
-        after DEADLINE_EXCEEDED. For the retries of gRPC clients, the trailer grpc-retry-pushback-ms carries the
-        same wait in milliseconds. It is -1 if the wait and another 100 ms do not fit into the rest of the call's
-        time, or if there is no wait.
+        carry google.rpc.RetryInfo: call again after that wait. Without RetryInfo, the same call fails again,
+        except after DEADLINE_EXCEEDED. For the retries of gRPC clients, the trailer grpc-retry-pushback-ms
+        carries the same wait in milliseconds. It is -1 if the wait and another 100 ms do not fit into the rest
+        of the call's time, or if there is no wait.
 
         INVALID_ARGUMENT: CHAT_ID_INVALID, INSTANCE_INVALID, CACHE_CONTROL_INVALID (google.rpc.BadRequest names
         the field); UPSTREAM_REJECTED_REQUEST (Hypersender rejects the request for this contact).
