@@ -20,8 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
-        // No server is generated, because `grpc::Contacts` serves the only method.
+        // No server is generated, because `grpc::Contacts` serves every method.
         .build_server(false)
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

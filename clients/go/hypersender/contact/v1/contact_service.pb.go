@@ -9,6 +9,7 @@
 package contactv1
 
 import (
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -522,11 +523,563 @@ func (x *GetProfilePictureResponse) GetCacheInfo() *CacheInfo {
 	return nil
 }
 
+// Request for BatchGetProfilePictures.
+type BatchGetProfilePicturesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The instance to ask, usually a UUID. Empty: the server's default instance.
+	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Required. 1 to 100 contacts, each as in GetProfilePictureRequest. Duplicates are allowed and cost one
+	// look-up.
+	ChatIds []string `protobuf:"bytes,2,rep,name=chat_ids,json=chatIds,proto3" json:"chat_ids,omitempty"`
+	// The answers to accept from the cache, for every contact. Unset: the server decides.
+	CacheControl *CacheControl `protobuf:"bytes,3,opt,name=cache_control,json=cacheControl,proto3" json:"cache_control,omitempty"`
+	// The fingerprints that the caller already has. Each key is a chat id exactly as in chat_ids; other keys
+	// and empty values are ignored. There may be as many entries as chat ids are allowed. A contact whose
+	// picture still has the fingerprint is answered with unchanged, without a link.
+	KnownFingerprints map[string]string `protobuf:"bytes,4,rep,name=known_fingerprints,json=knownFingerprints,proto3" json:"known_fingerprints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *BatchGetProfilePicturesRequest) Reset() {
+	*x = BatchGetProfilePicturesRequest{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetProfilePicturesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetProfilePicturesRequest) ProtoMessage() {}
+
+func (x *BatchGetProfilePicturesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetProfilePicturesRequest.ProtoReflect.Descriptor instead.
+func (*BatchGetProfilePicturesRequest) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BatchGetProfilePicturesRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *BatchGetProfilePicturesRequest) GetChatIds() []string {
+	if x != nil {
+		return x.ChatIds
+	}
+	return nil
+}
+
+func (x *BatchGetProfilePicturesRequest) GetCacheControl() *CacheControl {
+	if x != nil {
+		return x.CacheControl
+	}
+	return nil
+}
+
+func (x *BatchGetProfilePicturesRequest) GetKnownFingerprints() map[string]string {
+	if x != nil {
+		return x.KnownFingerprints
+	}
+	return nil
+}
+
+// Response of BatchGetProfilePictures.
+type BatchGetProfilePicturesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each chat id of the request, in the same order.
+	Results []*ProfilePictureResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// The number of results that are errors.
+	FailedCount   int32 `protobuf:"varint,2,opt,name=failed_count,json=failedCount,proto3" json:"failed_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchGetProfilePicturesResponse) Reset() {
+	*x = BatchGetProfilePicturesResponse{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchGetProfilePicturesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchGetProfilePicturesResponse) ProtoMessage() {}
+
+func (x *BatchGetProfilePicturesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchGetProfilePicturesResponse.ProtoReflect.Descriptor instead.
+func (*BatchGetProfilePicturesResponse) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BatchGetProfilePicturesResponse) GetResults() []*ProfilePictureResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchGetProfilePicturesResponse) GetFailedCount() int32 {
+	if x != nil {
+		return x.FailedCount
+	}
+	return 0
+}
+
+// Request for StreamProfilePictures.
+type StreamProfilePicturesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The instance to ask, usually a UUID. Empty: the server's default instance.
+	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Required. 1 to 10000 contacts, each as in GetProfilePictureRequest. Duplicates are allowed and cost one
+	// look-up.
+	ChatIds []string `protobuf:"bytes,2,rep,name=chat_ids,json=chatIds,proto3" json:"chat_ids,omitempty"`
+	// The answers to accept from the cache, for every contact. Unset: the server decides.
+	CacheControl *CacheControl `protobuf:"bytes,3,opt,name=cache_control,json=cacheControl,proto3" json:"cache_control,omitempty"`
+	// As in BatchGetProfilePicturesRequest.
+	KnownFingerprints map[string]string `protobuf:"bytes,4,rep,name=known_fingerprints,json=knownFingerprints,proto3" json:"known_fingerprints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *StreamProfilePicturesRequest) Reset() {
+	*x = StreamProfilePicturesRequest{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamProfilePicturesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamProfilePicturesRequest) ProtoMessage() {}
+
+func (x *StreamProfilePicturesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamProfilePicturesRequest.ProtoReflect.Descriptor instead.
+func (*StreamProfilePicturesRequest) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StreamProfilePicturesRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *StreamProfilePicturesRequest) GetChatIds() []string {
+	if x != nil {
+		return x.ChatIds
+	}
+	return nil
+}
+
+func (x *StreamProfilePicturesRequest) GetCacheControl() *CacheControl {
+	if x != nil {
+		return x.CacheControl
+	}
+	return nil
+}
+
+func (x *StreamProfilePicturesRequest) GetKnownFingerprints() map[string]string {
+	if x != nil {
+		return x.KnownFingerprints
+	}
+	return nil
+}
+
+// Response of StreamProfilePictures.
+type StreamProfilePicturesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one of them.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*StreamProfilePicturesResponse_Result
+	//	*StreamProfilePicturesResponse_Progress
+	Event         isStreamProfilePicturesResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamProfilePicturesResponse) Reset() {
+	*x = StreamProfilePicturesResponse{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamProfilePicturesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamProfilePicturesResponse) ProtoMessage() {}
+
+func (x *StreamProfilePicturesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamProfilePicturesResponse.ProtoReflect.Descriptor instead.
+func (*StreamProfilePicturesResponse) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StreamProfilePicturesResponse) GetEvent() isStreamProfilePicturesResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *StreamProfilePicturesResponse) GetResult() *ProfilePictureResult {
+	if x != nil {
+		if x, ok := x.Event.(*StreamProfilePicturesResponse_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+func (x *StreamProfilePicturesResponse) GetProgress() *StreamProgress {
+	if x != nil {
+		if x, ok := x.Event.(*StreamProfilePicturesResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+type isStreamProfilePicturesResponse_Event interface {
+	isStreamProfilePicturesResponse_Event()
+}
+
+type StreamProfilePicturesResponse_Result struct {
+	// The result for one contact.
+	Result *ProfilePictureResult `protobuf:"bytes,1,opt,name=result,proto3,oneof"`
+}
+
+type StreamProfilePicturesResponse_Progress struct {
+	// The state of the stream. Sent whenever no message was sent for 10 s, so that proxies do not take the
+	// stream for idle, and as the last message, also before an error.
+	Progress *StreamProgress `protobuf:"bytes,2,opt,name=progress,proto3,oneof"`
+}
+
+func (*StreamProfilePicturesResponse_Result) isStreamProfilePicturesResponse_Event() {}
+
+func (*StreamProfilePicturesResponse_Progress) isStreamProfilePicturesResponse_Event() {}
+
+// The state of a stream.
+type StreamProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of results sent so far, errors included.
+	Done int32 `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	// The number of results sent so far that are errors.
+	Failed int32 `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"`
+	// The number of results there will be: the number of chat_ids.
+	Total int32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// The time at which the stream expects to ask Hypersender next. Unset if no contact waits for its turn.
+	NextTurnTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_turn_time,json=nextTurnTime,proto3" json:"next_turn_time,omitempty"`
+	// The end of the pause that Hypersender asked for. Unset if there is none.
+	PausedUntil   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamProgress) Reset() {
+	*x = StreamProgress{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamProgress) ProtoMessage() {}
+
+func (x *StreamProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamProgress.ProtoReflect.Descriptor instead.
+func (*StreamProgress) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StreamProgress) GetDone() int32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetFailed() int32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetNextTurnTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextTurnTime
+	}
+	return nil
+}
+
+func (x *StreamProgress) GetPausedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PausedUntil
+	}
+	return nil
+}
+
+// The result for one contact of a batch or a stream.
+type ProfilePictureResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The position in chat_ids of the request, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// The chat id exactly as in the request.
+	RequestedChatId string `protobuf:"bytes,2,opt,name=requested_chat_id,json=requestedChatId,proto3" json:"requested_chat_id,omitempty"`
+	// Exactly one of them.
+	//
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*ProfilePictureResult_ProfilePicture
+	//	*ProfilePictureResult_Error
+	//	*ProfilePictureResult_Unchanged
+	Outcome isProfilePictureResult_Outcome `protobuf_oneof:"outcome"`
+	// How the server found the answer. Unset for an error.
+	CacheInfo     *CacheInfo `protobuf:"bytes,5,opt,name=cache_info,json=cacheInfo,proto3" json:"cache_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfilePictureResult) Reset() {
+	*x = ProfilePictureResult{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfilePictureResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfilePictureResult) ProtoMessage() {}
+
+func (x *ProfilePictureResult) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfilePictureResult.ProtoReflect.Descriptor instead.
+func (*ProfilePictureResult) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ProfilePictureResult) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ProfilePictureResult) GetRequestedChatId() string {
+	if x != nil {
+		return x.RequestedChatId
+	}
+	return ""
+}
+
+func (x *ProfilePictureResult) GetOutcome() isProfilePictureResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *ProfilePictureResult) GetProfilePicture() *ProfilePicture {
+	if x != nil {
+		if x, ok := x.Outcome.(*ProfilePictureResult_ProfilePicture); ok {
+			return x.ProfilePicture
+		}
+	}
+	return nil
+}
+
+func (x *ProfilePictureResult) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Outcome.(*ProfilePictureResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+func (x *ProfilePictureResult) GetUnchanged() *UnchangedPicture {
+	if x != nil {
+		if x, ok := x.Outcome.(*ProfilePictureResult_Unchanged); ok {
+			return x.Unchanged
+		}
+	}
+	return nil
+}
+
+func (x *ProfilePictureResult) GetCacheInfo() *CacheInfo {
+	if x != nil {
+		return x.CacheInfo
+	}
+	return nil
+}
+
+type isProfilePictureResult_Outcome interface {
+	isProfilePictureResult_Outcome()
+}
+
+type ProfilePictureResult_ProfilePicture struct {
+	// The picture.
+	ProfilePicture *ProfilePicture `protobuf:"bytes,3,opt,name=profile_picture,json=profilePicture,proto3,oneof"`
+}
+
+type ProfilePictureResult_Error struct {
+	// Why there is no picture: the status that GetProfilePicture would have returned, with its details.
+	Error *status.Status `protobuf:"bytes,4,opt,name=error,proto3,oneof"`
+}
+
+type ProfilePictureResult_Unchanged struct {
+	// The picture still has the fingerprint given in known_fingerprints.
+	Unchanged *UnchangedPicture `protobuf:"bytes,6,opt,name=unchanged,proto3,oneof"`
+}
+
+func (*ProfilePictureResult_ProfilePicture) isProfilePictureResult_Outcome() {}
+
+func (*ProfilePictureResult_Error) isProfilePictureResult_Outcome() {}
+
+func (*ProfilePictureResult_Unchanged) isProfilePictureResult_Outcome() {}
+
+// A picture that the caller already has.
+type UnchangedPicture struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The time at which Hypersender gave this answer.
+	FetchTime     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=fetch_time,json=fetchTime,proto3" json:"fetch_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnchangedPicture) Reset() {
+	*x = UnchangedPicture{}
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnchangedPicture) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnchangedPicture) ProtoMessage() {}
+
+func (x *UnchangedPicture) ProtoReflect() protoreflect.Message {
+	mi := &file_hypersender_contact_v1_contact_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnchangedPicture.ProtoReflect.Descriptor instead.
+func (*UnchangedPicture) Descriptor() ([]byte, []int) {
+	return file_hypersender_contact_v1_contact_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UnchangedPicture) GetFetchTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FetchTime
+	}
+	return nil
+}
+
 var File_hypersender_contact_v1_contact_service_proto protoreflect.FileDescriptor
 
 const file_hypersender_contact_v1_contact_service_proto_rawDesc = "" +
 	"\n" +
-	",hypersender/contact/v1/contact_service.proto\x12\x16hypersender.contact.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x02\n" +
+	",hypersender/contact/v1/contact_service.proto\x12\x16hypersender.contact.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb4\x02\n" +
 	"\x0eProfilePicture\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x17\n" +
 	"\achat_id\x18\x02 \x01(\tR\x06chatId\x12A\n" +
@@ -554,7 +1107,48 @@ const file_hypersender_contact_v1_contact_service_proto_rawDesc = "" +
 	"\x19GetProfilePictureResponse\x12O\n" +
 	"\x0fprofile_picture\x18\x01 \x01(\v2&.hypersender.contact.v1.ProfilePictureR\x0eprofilePicture\x12@\n" +
 	"\n" +
-	"cache_info\x18\x02 \x01(\v2!.hypersender.contact.v1.CacheInfoR\tcacheInfo*\x88\x01\n" +
+	"cache_info\x18\x02 \x01(\v2!.hypersender.contact.v1.CacheInfoR\tcacheInfo\"\xe6\x02\n" +
+	"\x1eBatchGetProfilePicturesRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x19\n" +
+	"\bchat_ids\x18\x02 \x03(\tR\achatIds\x12I\n" +
+	"\rcache_control\x18\x03 \x01(\v2$.hypersender.contact.v1.CacheControlR\fcacheControl\x12|\n" +
+	"\x12known_fingerprints\x18\x04 \x03(\v2M.hypersender.contact.v1.BatchGetProfilePicturesRequest.KnownFingerprintsEntryR\x11knownFingerprints\x1aD\n" +
+	"\x16KnownFingerprintsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x01\n" +
+	"\x1fBatchGetProfilePicturesResponse\x12F\n" +
+	"\aresults\x18\x01 \x03(\v2,.hypersender.contact.v1.ProfilePictureResultR\aresults\x12!\n" +
+	"\ffailed_count\x18\x02 \x01(\x05R\vfailedCount\"\xe2\x02\n" +
+	"\x1cStreamProfilePicturesRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x19\n" +
+	"\bchat_ids\x18\x02 \x03(\tR\achatIds\x12I\n" +
+	"\rcache_control\x18\x03 \x01(\v2$.hypersender.contact.v1.CacheControlR\fcacheControl\x12z\n" +
+	"\x12known_fingerprints\x18\x04 \x03(\v2K.hypersender.contact.v1.StreamProfilePicturesRequest.KnownFingerprintsEntryR\x11knownFingerprints\x1aD\n" +
+	"\x16KnownFingerprintsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x01\n" +
+	"\x1dStreamProfilePicturesResponse\x12F\n" +
+	"\x06result\x18\x01 \x01(\v2,.hypersender.contact.v1.ProfilePictureResultH\x00R\x06result\x12D\n" +
+	"\bprogress\x18\x02 \x01(\v2&.hypersender.contact.v1.StreamProgressH\x00R\bprogressB\a\n" +
+	"\x05event\"\xd3\x01\n" +
+	"\x0eStreamProgress\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\x05R\x04done\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\x05R\x06failed\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x05R\x05total\x12@\n" +
+	"\x0enext_turn_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fnextTurnTime\x12=\n" +
+	"\fpaused_until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vpausedUntil\"\xee\x02\n" +
+	"\x14ProfilePictureResult\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12*\n" +
+	"\x11requested_chat_id\x18\x02 \x01(\tR\x0frequestedChatId\x12Q\n" +
+	"\x0fprofile_picture\x18\x03 \x01(\v2&.hypersender.contact.v1.ProfilePictureH\x00R\x0eprofilePicture\x12*\n" +
+	"\x05error\x18\x04 \x01(\v2\x12.google.rpc.StatusH\x00R\x05error\x12H\n" +
+	"\tunchanged\x18\x06 \x01(\v2(.hypersender.contact.v1.UnchangedPictureH\x00R\tunchanged\x12@\n" +
+	"\n" +
+	"cache_info\x18\x05 \x01(\v2!.hypersender.contact.v1.CacheInfoR\tcacheInfoB\t\n" +
+	"\aoutcome\"M\n" +
+	"\x10UnchangedPicture\x129\n" +
+	"\n" +
+	"fetch_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchTime*\x88\x01\n" +
 	"\x13ProfilePictureState\x12%\n" +
 	"!PROFILE_PICTURE_STATE_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dPROFILE_PICTURE_STATE_PRESENT\x10\x01\x12'\n" +
@@ -565,9 +1159,11 @@ const file_hypersender_contact_v1_contact_service_proto_rawDesc = "" +
 	"\x11CACHE_STATUS_MISS\x10\x02\x12\x18\n" +
 	"\x14CACHE_STATUS_EXPIRED\x10\x03\x12\x1a\n" +
 	"\x16CACHE_STATUS_REFRESHED\x10\x04\x12\x16\n" +
-	"\x12CACHE_STATUS_STALE\x10\x052\x8f\x01\n" +
+	"\x12CACHE_STATUS_STALE\x10\x052\xaf\x03\n" +
 	"\x0eContactService\x12}\n" +
-	"\x11GetProfilePicture\x120.hypersender.contact.v1.GetProfilePictureRequest\x1a1.hypersender.contact.v1.GetProfilePictureResponse\"\x03\x90\x02\x01B\x8d\x01\n" +
+	"\x11GetProfilePicture\x120.hypersender.contact.v1.GetProfilePictureRequest\x1a1.hypersender.contact.v1.GetProfilePictureResponse\"\x03\x90\x02\x01\x12\x8f\x01\n" +
+	"\x17BatchGetProfilePictures\x126.hypersender.contact.v1.BatchGetProfilePicturesRequest\x1a7.hypersender.contact.v1.BatchGetProfilePicturesResponse\"\x03\x90\x02\x01\x12\x8b\x01\n" +
+	"\x15StreamProfilePictures\x124.hypersender.contact.v1.StreamProfilePicturesRequest\x1a5.hypersender.contact.v1.StreamProfilePicturesResponse\"\x03\x90\x02\x010\x01B\x8d\x01\n" +
 	"\x1acom.hypersender.contact.v1B\x13ContactServiceProtoP\x01ZXgithub.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1;contactv1b\x06proto3"
 
 var (
@@ -583,38 +1179,66 @@ func file_hypersender_contact_v1_contact_service_proto_rawDescGZIP() []byte {
 }
 
 var file_hypersender_contact_v1_contact_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hypersender_contact_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_hypersender_contact_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_hypersender_contact_v1_contact_service_proto_goTypes = []any{
-	(ProfilePictureState)(0),          // 0: hypersender.contact.v1.ProfilePictureState
-	(CacheStatus)(0),                  // 1: hypersender.contact.v1.CacheStatus
-	(*ProfilePicture)(nil),            // 2: hypersender.contact.v1.ProfilePicture
-	(*CacheInfo)(nil),                 // 3: hypersender.contact.v1.CacheInfo
-	(*CacheControl)(nil),              // 4: hypersender.contact.v1.CacheControl
-	(*GetProfilePictureRequest)(nil),  // 5: hypersender.contact.v1.GetProfilePictureRequest
-	(*GetProfilePictureResponse)(nil), // 6: hypersender.contact.v1.GetProfilePictureResponse
-	(*timestamppb.Timestamp)(nil),     // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 8: google.protobuf.Duration
+	(ProfilePictureState)(0),                // 0: hypersender.contact.v1.ProfilePictureState
+	(CacheStatus)(0),                        // 1: hypersender.contact.v1.CacheStatus
+	(*ProfilePicture)(nil),                  // 2: hypersender.contact.v1.ProfilePicture
+	(*CacheInfo)(nil),                       // 3: hypersender.contact.v1.CacheInfo
+	(*CacheControl)(nil),                    // 4: hypersender.contact.v1.CacheControl
+	(*GetProfilePictureRequest)(nil),        // 5: hypersender.contact.v1.GetProfilePictureRequest
+	(*GetProfilePictureResponse)(nil),       // 6: hypersender.contact.v1.GetProfilePictureResponse
+	(*BatchGetProfilePicturesRequest)(nil),  // 7: hypersender.contact.v1.BatchGetProfilePicturesRequest
+	(*BatchGetProfilePicturesResponse)(nil), // 8: hypersender.contact.v1.BatchGetProfilePicturesResponse
+	(*StreamProfilePicturesRequest)(nil),    // 9: hypersender.contact.v1.StreamProfilePicturesRequest
+	(*StreamProfilePicturesResponse)(nil),   // 10: hypersender.contact.v1.StreamProfilePicturesResponse
+	(*StreamProgress)(nil),                  // 11: hypersender.contact.v1.StreamProgress
+	(*ProfilePictureResult)(nil),            // 12: hypersender.contact.v1.ProfilePictureResult
+	(*UnchangedPicture)(nil),                // 13: hypersender.contact.v1.UnchangedPicture
+	nil,                                     // 14: hypersender.contact.v1.BatchGetProfilePicturesRequest.KnownFingerprintsEntry
+	nil,                                     // 15: hypersender.contact.v1.StreamProfilePicturesRequest.KnownFingerprintsEntry
+	(*timestamppb.Timestamp)(nil),           // 16: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),             // 17: google.protobuf.Duration
+	(*status.Status)(nil),                   // 18: google.rpc.Status
 }
 var file_hypersender_contact_v1_contact_service_proto_depIdxs = []int32{
 	0,  // 0: hypersender.contact.v1.ProfilePicture.state:type_name -> hypersender.contact.v1.ProfilePictureState
-	7,  // 1: hypersender.contact.v1.ProfilePicture.fetch_time:type_name -> google.protobuf.Timestamp
-	7,  // 2: hypersender.contact.v1.ProfilePicture.expire_time:type_name -> google.protobuf.Timestamp
+	16, // 1: hypersender.contact.v1.ProfilePicture.fetch_time:type_name -> google.protobuf.Timestamp
+	16, // 2: hypersender.contact.v1.ProfilePicture.expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 3: hypersender.contact.v1.CacheInfo.status:type_name -> hypersender.contact.v1.CacheStatus
-	8,  // 4: hypersender.contact.v1.CacheInfo.age:type_name -> google.protobuf.Duration
-	8,  // 5: hypersender.contact.v1.CacheInfo.ttl:type_name -> google.protobuf.Duration
-	8,  // 6: hypersender.contact.v1.CacheControl.max_age:type_name -> google.protobuf.Duration
-	8,  // 7: hypersender.contact.v1.CacheControl.min_fresh:type_name -> google.protobuf.Duration
-	8,  // 8: hypersender.contact.v1.CacheControl.stale_if_error:type_name -> google.protobuf.Duration
+	17, // 4: hypersender.contact.v1.CacheInfo.age:type_name -> google.protobuf.Duration
+	17, // 5: hypersender.contact.v1.CacheInfo.ttl:type_name -> google.protobuf.Duration
+	17, // 6: hypersender.contact.v1.CacheControl.max_age:type_name -> google.protobuf.Duration
+	17, // 7: hypersender.contact.v1.CacheControl.min_fresh:type_name -> google.protobuf.Duration
+	17, // 8: hypersender.contact.v1.CacheControl.stale_if_error:type_name -> google.protobuf.Duration
 	4,  // 9: hypersender.contact.v1.GetProfilePictureRequest.cache_control:type_name -> hypersender.contact.v1.CacheControl
 	2,  // 10: hypersender.contact.v1.GetProfilePictureResponse.profile_picture:type_name -> hypersender.contact.v1.ProfilePicture
 	3,  // 11: hypersender.contact.v1.GetProfilePictureResponse.cache_info:type_name -> hypersender.contact.v1.CacheInfo
-	5,  // 12: hypersender.contact.v1.ContactService.GetProfilePicture:input_type -> hypersender.contact.v1.GetProfilePictureRequest
-	6,  // 13: hypersender.contact.v1.ContactService.GetProfilePicture:output_type -> hypersender.contact.v1.GetProfilePictureResponse
-	13, // [13:14] is the sub-list for method output_type
-	12, // [12:13] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	4,  // 12: hypersender.contact.v1.BatchGetProfilePicturesRequest.cache_control:type_name -> hypersender.contact.v1.CacheControl
+	14, // 13: hypersender.contact.v1.BatchGetProfilePicturesRequest.known_fingerprints:type_name -> hypersender.contact.v1.BatchGetProfilePicturesRequest.KnownFingerprintsEntry
+	12, // 14: hypersender.contact.v1.BatchGetProfilePicturesResponse.results:type_name -> hypersender.contact.v1.ProfilePictureResult
+	4,  // 15: hypersender.contact.v1.StreamProfilePicturesRequest.cache_control:type_name -> hypersender.contact.v1.CacheControl
+	15, // 16: hypersender.contact.v1.StreamProfilePicturesRequest.known_fingerprints:type_name -> hypersender.contact.v1.StreamProfilePicturesRequest.KnownFingerprintsEntry
+	12, // 17: hypersender.contact.v1.StreamProfilePicturesResponse.result:type_name -> hypersender.contact.v1.ProfilePictureResult
+	11, // 18: hypersender.contact.v1.StreamProfilePicturesResponse.progress:type_name -> hypersender.contact.v1.StreamProgress
+	16, // 19: hypersender.contact.v1.StreamProgress.next_turn_time:type_name -> google.protobuf.Timestamp
+	16, // 20: hypersender.contact.v1.StreamProgress.paused_until:type_name -> google.protobuf.Timestamp
+	2,  // 21: hypersender.contact.v1.ProfilePictureResult.profile_picture:type_name -> hypersender.contact.v1.ProfilePicture
+	18, // 22: hypersender.contact.v1.ProfilePictureResult.error:type_name -> google.rpc.Status
+	13, // 23: hypersender.contact.v1.ProfilePictureResult.unchanged:type_name -> hypersender.contact.v1.UnchangedPicture
+	3,  // 24: hypersender.contact.v1.ProfilePictureResult.cache_info:type_name -> hypersender.contact.v1.CacheInfo
+	16, // 25: hypersender.contact.v1.UnchangedPicture.fetch_time:type_name -> google.protobuf.Timestamp
+	5,  // 26: hypersender.contact.v1.ContactService.GetProfilePicture:input_type -> hypersender.contact.v1.GetProfilePictureRequest
+	7,  // 27: hypersender.contact.v1.ContactService.BatchGetProfilePictures:input_type -> hypersender.contact.v1.BatchGetProfilePicturesRequest
+	9,  // 28: hypersender.contact.v1.ContactService.StreamProfilePictures:input_type -> hypersender.contact.v1.StreamProfilePicturesRequest
+	6,  // 29: hypersender.contact.v1.ContactService.GetProfilePicture:output_type -> hypersender.contact.v1.GetProfilePictureResponse
+	8,  // 30: hypersender.contact.v1.ContactService.BatchGetProfilePictures:output_type -> hypersender.contact.v1.BatchGetProfilePicturesResponse
+	10, // 31: hypersender.contact.v1.ContactService.StreamProfilePictures:output_type -> hypersender.contact.v1.StreamProfilePicturesResponse
+	29, // [29:32] is the sub-list for method output_type
+	26, // [26:29] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_hypersender_contact_v1_contact_service_proto_init() }
@@ -622,13 +1246,22 @@ func file_hypersender_contact_v1_contact_service_proto_init() {
 	if File_hypersender_contact_v1_contact_service_proto != nil {
 		return
 	}
+	file_hypersender_contact_v1_contact_service_proto_msgTypes[8].OneofWrappers = []any{
+		(*StreamProfilePicturesResponse_Result)(nil),
+		(*StreamProfilePicturesResponse_Progress)(nil),
+	}
+	file_hypersender_contact_v1_contact_service_proto_msgTypes[10].OneofWrappers = []any{
+		(*ProfilePictureResult_ProfilePicture)(nil),
+		(*ProfilePictureResult_Error)(nil),
+		(*ProfilePictureResult_Unchanged)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hypersender_contact_v1_contact_service_proto_rawDesc), len(file_hypersender_contact_v1_contact_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

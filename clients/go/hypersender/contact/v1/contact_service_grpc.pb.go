@@ -21,7 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ContactService_GetProfilePicture_FullMethodName = "/hypersender.contact.v1.ContactService/GetProfilePicture"
+	ContactService_GetProfilePicture_FullMethodName       = "/hypersender.contact.v1.ContactService/GetProfilePicture"
+	ContactService_BatchGetProfilePictures_FullMethodName = "/hypersender.contact.v1.ContactService/BatchGetProfilePictures"
+	ContactService_StreamProfilePictures_FullMethodName   = "/hypersender.contact.v1.ContactService/StreamProfilePictures"
 )
 
 // ContactServiceClient is the client API for ContactService service.
@@ -71,9 +73,38 @@ type ContactServiceClient interface {
 	//
 	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 	//
-	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+	// INTERNAL: MESSAGE_INVALID (the body is not one request message); UPSTREAM_RESPONSE_INVALID (the
 	// answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
 	GetProfilePicture(ctx context.Context, in *GetProfilePictureRequest, opts ...grpc.CallOption) (*GetProfilePictureResponse, error)
+	// Looks up 1 to 100 contacts of one instance in one call.
+	//
+	// The call is OK as soon as the request itself is valid. Each result has its own picture or its own error:
+	// the status, with details, that GetProfilePicture would have returned. The results have the order of the
+	// request, and failed_count says how many of them are errors. A malformed chat id is an error of its
+	// result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
+	// worth having.
+	//
+	// The call itself fails for the instance, the caller and cache_control, with the reasons of
+	// GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
+	// known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
+	// than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
+	//
+	// A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
+	// DEADLINE_EXCEEDED.
+	BatchGetProfilePictures(ctx context.Context, in *BatchGetProfilePicturesRequest, opts ...grpc.CallOption) (*BatchGetProfilePicturesResponse, error)
+	// Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
+	//
+	// Each index of chat_ids gets exactly one result, in any order. The server takes only those requests to
+	// Hypersender that no other call needs, so that a stream slows down no other call, and waits while
+	// Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
+	// before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
+	//
+	// The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
+	// 2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
+	// many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
+	// further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
+	// DEADLINE_EXCEEDED after 2 hours at the latest.
+	StreamProfilePictures(ctx context.Context, in *StreamProfilePicturesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamProfilePicturesResponse], error)
 }
 
 type contactServiceClient struct {
@@ -93,6 +124,35 @@ func (c *contactServiceClient) GetProfilePicture(ctx context.Context, in *GetPro
 	}
 	return out, nil
 }
+
+func (c *contactServiceClient) BatchGetProfilePictures(ctx context.Context, in *BatchGetProfilePicturesRequest, opts ...grpc.CallOption) (*BatchGetProfilePicturesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchGetProfilePicturesResponse)
+	err := c.cc.Invoke(ctx, ContactService_BatchGetProfilePictures_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *contactServiceClient) StreamProfilePictures(ctx context.Context, in *StreamProfilePicturesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamProfilePicturesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ContactService_ServiceDesc.Streams[0], ContactService_StreamProfilePictures_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamProfilePicturesRequest, StreamProfilePicturesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ContactService_StreamProfilePicturesClient = grpc.ServerStreamingClient[StreamProfilePicturesResponse]
 
 // ContactServiceServer is the server API for ContactService service.
 // All implementations must embed UnimplementedContactServiceServer
@@ -141,9 +201,38 @@ type ContactServiceServer interface {
 	//
 	// UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 	//
-	// INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+	// INTERNAL: MESSAGE_INVALID (the body is not one request message); UPSTREAM_RESPONSE_INVALID (the
 	// answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
 	GetProfilePicture(context.Context, *GetProfilePictureRequest) (*GetProfilePictureResponse, error)
+	// Looks up 1 to 100 contacts of one instance in one call.
+	//
+	// The call is OK as soon as the request itself is valid. Each result has its own picture or its own error:
+	// the status, with details, that GetProfilePicture would have returned. The results have the order of the
+	// request, and failed_count says how many of them are errors. A malformed chat id is an error of its
+	// result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
+	// worth having.
+	//
+	// The call itself fails for the instance, the caller and cache_control, with the reasons of
+	// GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
+	// known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
+	// than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
+	//
+	// A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
+	// DEADLINE_EXCEEDED.
+	BatchGetProfilePictures(context.Context, *BatchGetProfilePicturesRequest) (*BatchGetProfilePicturesResponse, error)
+	// Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
+	//
+	// Each index of chat_ids gets exactly one result, in any order. The server takes only those requests to
+	// Hypersender that no other call needs, so that a stream slows down no other call, and waits while
+	// Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
+	// before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
+	//
+	// The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
+	// 2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
+	// many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
+	// further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
+	// DEADLINE_EXCEEDED after 2 hours at the latest.
+	StreamProfilePictures(*StreamProfilePicturesRequest, grpc.ServerStreamingServer[StreamProfilePicturesResponse]) error
 	mustEmbedUnimplementedContactServiceServer()
 }
 
@@ -156,6 +245,12 @@ type UnimplementedContactServiceServer struct{}
 
 func (UnimplementedContactServiceServer) GetProfilePicture(context.Context, *GetProfilePictureRequest) (*GetProfilePictureResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetProfilePicture not implemented")
+}
+func (UnimplementedContactServiceServer) BatchGetProfilePictures(context.Context, *BatchGetProfilePicturesRequest) (*BatchGetProfilePicturesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchGetProfilePictures not implemented")
+}
+func (UnimplementedContactServiceServer) StreamProfilePictures(*StreamProfilePicturesRequest, grpc.ServerStreamingServer[StreamProfilePicturesResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamProfilePictures not implemented")
 }
 func (UnimplementedContactServiceServer) mustEmbedUnimplementedContactServiceServer() {}
 func (UnimplementedContactServiceServer) testEmbeddedByValue()                        {}
@@ -196,6 +291,35 @@ func _ContactService_GetProfilePicture_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ContactService_BatchGetProfilePictures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchGetProfilePicturesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContactServiceServer).BatchGetProfilePictures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ContactService_BatchGetProfilePictures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContactServiceServer).BatchGetProfilePictures(ctx, req.(*BatchGetProfilePicturesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ContactService_StreamProfilePictures_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamProfilePicturesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ContactServiceServer).StreamProfilePictures(m, &grpc.GenericServerStream[StreamProfilePicturesRequest, StreamProfilePicturesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ContactService_StreamProfilePicturesServer = grpc.ServerStreamingServer[StreamProfilePicturesResponse]
+
 // ContactService_ServiceDesc is the grpc.ServiceDesc for ContactService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -207,7 +331,17 @@ var ContactService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetProfilePicture",
 			Handler:    _ContactService_GetProfilePicture_Handler,
 		},
+		{
+			MethodName: "BatchGetProfilePictures",
+			Handler:    _ContactService_BatchGetProfilePictures_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamProfilePictures",
+			Handler:       _ContactService_StreamProfilePictures_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "hypersender/contact/v1/contact_service.proto",
 }

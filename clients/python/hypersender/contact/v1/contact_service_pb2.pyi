@@ -3,11 +3,14 @@
 isort:skip_file
 Read access to WhatsApp contacts of a Hypersender instance."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -294,3 +297,310 @@ class GetProfilePictureResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetProfilePictureResponse: _TypeAlias = GetProfilePictureResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetProfilePicturesRequest(_message.Message):
+    """Request for BatchGetProfilePictures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KnownFingerprintsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    CHAT_IDS_FIELD_NUMBER: _builtins.int
+    CACHE_CONTROL_FIELD_NUMBER: _builtins.int
+    KNOWN_FINGERPRINTS_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    """The instance to ask, usually a UUID. Empty: the server's default instance."""
+    @_builtins.property
+    def chat_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. 1 to 100 contacts, each as in GetProfilePictureRequest. Duplicates are allowed and cost one
+        look-up.
+        """
+
+    @_builtins.property
+    def cache_control(self) -> Global___CacheControl:
+        """The answers to accept from the cache, for every contact. Unset: the server decides."""
+
+    @_builtins.property
+    def known_fingerprints(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The fingerprints that the caller already has. Each key is a chat id exactly as in chat_ids; other keys
+        and empty values are ignored. There may be as many entries as chat ids are allowed. A contact whose
+        picture still has the fingerprint is answered with unchanged, without a link.
+        """
+
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        chat_ids: _abc.Iterable[_builtins.str] | None = ...,
+        cache_control: Global___CacheControl | None = ...,
+        known_fingerprints: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "chat_ids", b"chat_ids", "instance", b"instance", "known_fingerprints", b"known_fingerprints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetProfilePicturesRequest: _TypeAlias = BatchGetProfilePicturesRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetProfilePicturesResponse(_message.Message):
+    """Response of BatchGetProfilePictures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    failed_count: _builtins.int
+    """The number of results that are errors."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProfilePictureResult]:
+        """One result for each chat id of the request, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ProfilePictureResult] | None = ...,
+        failed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_count", b"failed_count", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetProfilePicturesResponse: _TypeAlias = BatchGetProfilePicturesResponse  # noqa: Y015
+
+@_typing.final
+class StreamProfilePicturesRequest(_message.Message):
+    """Request for StreamProfilePictures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KnownFingerprintsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    CHAT_IDS_FIELD_NUMBER: _builtins.int
+    CACHE_CONTROL_FIELD_NUMBER: _builtins.int
+    KNOWN_FINGERPRINTS_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    """The instance to ask, usually a UUID. Empty: the server's default instance."""
+    @_builtins.property
+    def chat_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. 1 to 10000 contacts, each as in GetProfilePictureRequest. Duplicates are allowed and cost one
+        look-up.
+        """
+
+    @_builtins.property
+    def cache_control(self) -> Global___CacheControl:
+        """The answers to accept from the cache, for every contact. Unset: the server decides."""
+
+    @_builtins.property
+    def known_fingerprints(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As in BatchGetProfilePicturesRequest."""
+
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        chat_ids: _abc.Iterable[_builtins.str] | None = ...,
+        cache_control: Global___CacheControl | None = ...,
+        known_fingerprints: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "chat_ids", b"chat_ids", "instance", b"instance", "known_fingerprints", b"known_fingerprints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamProfilePicturesRequest: _TypeAlias = StreamProfilePicturesRequest  # noqa: Y015
+
+@_typing.final
+class StreamProfilePicturesResponse(_message.Message):
+    """Response of StreamProfilePictures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___ProfilePictureResult:
+        """The result for one contact."""
+
+    @_builtins.property
+    def progress(self) -> Global___StreamProgress:
+        """The state of the stream. Sent whenever no message was sent for 10 s, so that proxies do not take the
+        stream for idle, and as the last message, also before an error.
+        """
+
+    def __init__(
+        self,
+        *,
+        result: Global___ProfilePictureResult | None = ...,
+        progress: Global___StreamProgress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["result", "progress"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamProfilePicturesResponse: _TypeAlias = StreamProfilePicturesResponse  # noqa: Y015
+
+@_typing.final
+class StreamProgress(_message.Message):
+    """The state of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    NEXT_TURN_TIME_FIELD_NUMBER: _builtins.int
+    PAUSED_UNTIL_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """The number of results sent so far, errors included."""
+    failed: _builtins.int
+    """The number of results sent so far that are errors."""
+    total: _builtins.int
+    """The number of results there will be: the number of chat_ids."""
+    @_builtins.property
+    def next_turn_time(self) -> _timestamp_pb2.Timestamp:
+        """The time at which the stream expects to ask Hypersender next. Unset if no contact waits for its turn."""
+
+    @_builtins.property
+    def paused_until(self) -> _timestamp_pb2.Timestamp:
+        """The end of the pause that Hypersender asked for. Unset if there is none."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        total: _builtins.int = ...,
+        next_turn_time: _timestamp_pb2.Timestamp | None = ...,
+        paused_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_turn_time", b"next_turn_time", "paused_until", b"paused_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failed", b"failed", "next_turn_time", b"next_turn_time", "paused_until", b"paused_until", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamProgress: _TypeAlias = StreamProgress  # noqa: Y015
+
+@_typing.final
+class ProfilePictureResult(_message.Message):
+    """The result for one contact of a batch or a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    REQUESTED_CHAT_ID_FIELD_NUMBER: _builtins.int
+    PROFILE_PICTURE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    CACHE_INFO_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The position in chat_ids of the request, from 0."""
+    requested_chat_id: _builtins.str
+    """The chat id exactly as in the request."""
+    @_builtins.property
+    def profile_picture(self) -> Global___ProfilePicture:
+        """The picture."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why there is no picture: the status that GetProfilePicture would have returned, with its details."""
+
+    @_builtins.property
+    def unchanged(self) -> Global___UnchangedPicture:
+        """The picture still has the fingerprint given in known_fingerprints."""
+
+    @_builtins.property
+    def cache_info(self) -> Global___CacheInfo:
+        """How the server found the answer. Unset for an error."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        requested_chat_id: _builtins.str = ...,
+        profile_picture: Global___ProfilePicture | None = ...,
+        error: _status_pb2.Status | None = ...,
+        unchanged: Global___UnchangedPicture | None = ...,
+        cache_info: Global___CacheInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_info", b"cache_info", "error", b"error", "outcome", b"outcome", "profile_picture", b"profile_picture", "unchanged", b"unchanged"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_info", b"cache_info", "error", b"error", "index", b"index", "outcome", b"outcome", "profile_picture", b"profile_picture", "requested_chat_id", b"requested_chat_id", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["profile_picture", "error", "unchanged"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ProfilePictureResult: _TypeAlias = ProfilePictureResult  # noqa: Y015
+
+@_typing.final
+class UnchangedPicture(_message.Message):
+    """A picture that the caller already has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FETCH_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fetch_time(self) -> _timestamp_pb2.Timestamp:
+        """The time at which Hypersender gave this answer."""
+
+    def __init__(
+        self,
+        *,
+        fetch_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fetch_time", b"fetch_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetch_time", b"fetch_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnchangedPicture: _TypeAlias = UnchangedPicture  # noqa: Y015

@@ -41,6 +41,16 @@ class ContactServiceStub(object):
                 request_serializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.GetProfilePictureRequest.SerializeToString,
                 response_deserializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.GetProfilePictureResponse.FromString,
                 _registered_method=True)
+        self.BatchGetProfilePictures = channel.unary_unary(
+                '/hypersender.contact.v1.ContactService/BatchGetProfilePictures',
+                request_serializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.BatchGetProfilePicturesRequest.SerializeToString,
+                response_deserializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.BatchGetProfilePicturesResponse.FromString,
+                _registered_method=True)
+        self.StreamProfilePictures = channel.unary_stream(
+                '/hypersender.contact.v1.ContactService/StreamProfilePictures',
+                request_serializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.StreamProfilePicturesRequest.SerializeToString,
+                response_deserializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.StreamProfilePicturesResponse.FromString,
+                _registered_method=True)
 
 
 class ContactServiceServicer(object):
@@ -89,8 +99,47 @@ class ContactServiceServicer(object):
 
         UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 
-        INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+        INTERNAL: MESSAGE_INVALID (the body is not one request message); UPSTREAM_RESPONSE_INVALID (the
         answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetProfilePictures(self, request, context):
+        """Looks up 1 to 100 contacts of one instance in one call.
+
+        The call is OK as soon as the request itself is valid. Each result has its own picture or its own error:
+        the status, with details, that GetProfilePicture would have returned. The results have the order of the
+        request, and failed_count says how many of them are errors. A malformed chat id is an error of its
+        result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
+        worth having.
+
+        The call itself fails for the instance, the caller and cache_control, with the reasons of
+        GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
+        known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
+        than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
+
+        A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
+        DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamProfilePictures(self, request, context):
+        """Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
+
+        Each index of chat_ids gets exactly one result, in any order. The server takes only those requests to
+        Hypersender that no other call needs, so that a stream slows down no other call, and waits while
+        Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
+        before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
+
+        The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
+        2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
+        many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
+        further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
+        DEADLINE_EXCEEDED after 2 hours at the latest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +152,16 @@ def add_ContactServiceServicer_to_server(servicer, server):
                     servicer.GetProfilePicture,
                     request_deserializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.GetProfilePictureRequest.FromString,
                     response_serializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.GetProfilePictureResponse.SerializeToString,
+            ),
+            'BatchGetProfilePictures': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetProfilePictures,
+                    request_deserializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.BatchGetProfilePicturesRequest.FromString,
+                    response_serializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.BatchGetProfilePicturesResponse.SerializeToString,
+            ),
+            'StreamProfilePictures': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamProfilePictures,
+                    request_deserializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.StreamProfilePicturesRequest.FromString,
+                    response_serializer=hypersender_dot_contact_dot_v1_dot_contact__service__pb2.StreamProfilePicturesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +193,60 @@ class ContactService(object):
             '/hypersender.contact.v1.ContactService/GetProfilePicture',
             hypersender_dot_contact_dot_v1_dot_contact__service__pb2.GetProfilePictureRequest.SerializeToString,
             hypersender_dot_contact_dot_v1_dot_contact__service__pb2.GetProfilePictureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetProfilePictures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersender.contact.v1.ContactService/BatchGetProfilePictures',
+            hypersender_dot_contact_dot_v1_dot_contact__service__pb2.BatchGetProfilePicturesRequest.SerializeToString,
+            hypersender_dot_contact_dot_v1_dot_contact__service__pb2.BatchGetProfilePicturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamProfilePictures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hypersender.contact.v1.ContactService/StreamProfilePictures',
+            hypersender_dot_contact_dot_v1_dot_contact__service__pb2.StreamProfilePicturesRequest.SerializeToString,
+            hypersender_dot_contact_dot_v1_dot_contact__service__pb2.StreamProfilePicturesResponse.FromString,
             options,
             channel_credentials,
             insecure,

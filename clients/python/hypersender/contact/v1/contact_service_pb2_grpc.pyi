@@ -76,8 +76,39 @@ class ContactServiceStub:
 
     UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 
-    INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+    INTERNAL: MESSAGE_INVALID (the body is not one request message); UPSTREAM_RESPONSE_INVALID (the
     answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
+    """
+    BatchGetProfilePictures: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.BatchGetProfilePicturesRequest, _contact_service_pb2.BatchGetProfilePicturesResponse]
+    """Looks up 1 to 100 contacts of one instance in one call.
+
+    The call is OK as soon as the request itself is valid. Each result has its own picture or its own error:
+    the status, with details, that GetProfilePicture would have returned. The results have the order of the
+    request, and failed_count says how many of them are errors. A malformed chat id is an error of its
+    result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
+    worth having.
+
+    The call itself fails for the instance, the caller and cache_control, with the reasons of
+    GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
+    known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
+    than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
+
+    A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
+    DEADLINE_EXCEEDED.
+    """
+    StreamProfilePictures: _grpc.UnaryStreamMultiCallable[_contact_service_pb2.StreamProfilePicturesRequest, _contact_service_pb2.StreamProfilePicturesResponse]
+    """Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
+
+    Each index of chat_ids gets exactly one result, in any order. The server takes only those requests to
+    Hypersender that no other call needs, so that a stream slows down no other call, and waits while
+    Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
+    before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
+
+    The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
+    2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
+    many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
+    further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
+    DEADLINE_EXCEEDED after 2 hours at the latest.
     """
 
 @_typing.type_check_only
@@ -128,8 +159,39 @@ class ContactServiceAsyncStub(ContactServiceStub):
 
     UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 
-    INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+    INTERNAL: MESSAGE_INVALID (the body is not one request message); UPSTREAM_RESPONSE_INVALID (the
     answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
+    """
+    BatchGetProfilePictures: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.BatchGetProfilePicturesRequest, _contact_service_pb2.BatchGetProfilePicturesResponse]  # type: ignore[assignment]
+    """Looks up 1 to 100 contacts of one instance in one call.
+
+    The call is OK as soon as the request itself is valid. Each result has its own picture or its own error:
+    the status, with details, that GetProfilePicture would have returned. The results have the order of the
+    request, and failed_count says how many of them are errors. A malformed chat id is an error of its
+    result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
+    worth having.
+
+    The call itself fails for the instance, the caller and cache_control, with the reasons of
+    GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
+    known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
+    than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
+
+    A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
+    DEADLINE_EXCEEDED.
+    """
+    StreamProfilePictures: _aio.UnaryStreamMultiCallable[_contact_service_pb2.StreamProfilePicturesRequest, _contact_service_pb2.StreamProfilePicturesResponse]  # type: ignore[assignment]
+    """Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
+
+    Each index of chat_ids gets exactly one result, in any order. The server takes only those requests to
+    Hypersender that no other call needs, so that a stream slows down no other call, and waits while
+    Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
+    before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
+
+    The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
+    2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
+    many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
+    further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
+    DEADLINE_EXCEEDED after 2 hours at the latest.
     """
 
 class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -183,8 +245,51 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
 
         UNIMPLEMENTED: COMPRESSION_UNSUPPORTED (the request is compressed).
 
-        INTERNAL: MESSAGE_INVALID (the body is not one GetProfilePictureRequest); UPSTREAM_RESPONSE_INVALID (the
+        INTERNAL: MESSAGE_INVALID (the body is not one request message); UPSTREAM_RESPONSE_INVALID (the
         answer of Hypersender cannot be understood); INTERNAL (a defect of the server).
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetProfilePictures(
+        self,
+        request: _contact_service_pb2.BatchGetProfilePicturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.BatchGetProfilePicturesResponse, _abc.Awaitable[_contact_service_pb2.BatchGetProfilePicturesResponse]]:
+        """Looks up 1 to 100 contacts of one instance in one call.
+
+        The call is OK as soon as the request itself is valid. Each result has its own picture or its own error:
+        the status, with details, that GetProfilePicture would have returned. The results have the order of the
+        request, and failed_count says how many of them are errors. A malformed chat id is an error of its
+        result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
+        worth having.
+
+        The call itself fails for the instance, the caller and cache_control, with the reasons of
+        GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
+        known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
+        than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
+
+        A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
+        DEADLINE_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamProfilePictures(
+        self,
+        request: _contact_service_pb2.StreamProfilePicturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_contact_service_pb2.StreamProfilePicturesResponse], _abc.AsyncIterator[_contact_service_pb2.StreamProfilePicturesResponse]]:
+        """Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
+
+        Each index of chat_ids gets exactly one result, in any order. The server takes only those requests to
+        Hypersender that no other call needs, so that a stream slows down no other call, and waits while
+        Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
+        before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
+
+        The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
+        2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
+        many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
+        further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
+        DEADLINE_EXCEEDED after 2 hours at the latest.
         """
 
 def add_ContactServiceServicer_to_server(servicer: ContactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
