@@ -6,6 +6,7 @@ mod methods;
 mod reflection;
 mod service;
 mod status;
+mod streams;
 mod timeout;
 mod unary;
 
@@ -21,6 +22,7 @@ pub use self::{
     reflection::reflection,
     service::{Contacts, Credentials},
     status::status,
+    streams::{OwnPace, Streams},
     timeout::{call_end, grpc_timeout},
     unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };

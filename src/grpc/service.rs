@@ -111,6 +111,9 @@ where
                 let key = lookup.key.clone();
                 Ok(PictureLookup { key, lookup: self.lookup.clone().oneshot(lookup) })
             }),
+            ContactMethod::BatchGetProfilePictures | ContactMethod::StreamProfilePictures => {
+                unary::call(&request, bytes, |_: contact::GetProfilePictureRequest| Err(Refusal::Internal))
+            }
         }
     }
 }
