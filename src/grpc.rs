@@ -1,11 +1,16 @@
 //! The contract: generated types, the services for them, and the status codes that callers see.
 
+mod batch;
 mod contact_method;
+mod control;
 mod health;
+mod many;
 mod methods;
+mod picture;
 mod reflection;
 mod service;
 mod status;
+mod stream;
 mod streams;
 mod timeout;
 mod unary;
@@ -22,7 +27,7 @@ pub use self::{
     reflection::reflection,
     service::{Contacts, Credentials},
     status::status,
-    streams::{OwnPace, Streams},
+    streams::{OwnPace, StreamSettings, Streams},
     timeout::{call_end, grpc_timeout},
     unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };

@@ -8,12 +8,13 @@
 
 use std::{fmt::Display, time::Duration};
 
+use prost::Message;
 use tokio::time::Instant;
 use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
 };
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use crate::domain::{CallEnd, LookupError, NotFound, Refusal, Rejected};
 
@@ -93,6 +94,14 @@ pub fn status(error: &impl HasStatus, end: CallEnd) -> Status {
         Wait::Unsaid => {}
     }
     Status::with_error_details_and_metadata(code, error.to_string(), details, metadata)
+}
+
+/// The same status as a message, for one result of many. It cannot carry the trailer.
+pub fn rpc_status(error: &impl HasStatus) -> pb::Status {
+    let status = status(error, CallEnd::UNSTATED);
+    // tonic-types encodes the whole message as the details of the status.
+    let message = pb::Status::decode(status.details());
+    message.unwrap_or_else(|_| pb::Status { code: status.code().into(), ..Default::default() })
 }
 
 impl HasStatus for Refusal {
