@@ -15,6 +15,7 @@ mod callers;
 mod certificates;
 mod commands;
 mod connections;
+mod contact_batches;
 mod contract;
 mod dashboard;
 mod deadlines;
