@@ -1,8 +1,10 @@
 //! The contract: generated types, the services for them, and the status codes that callers see.
 
+mod backend;
 mod batch;
 mod contact_method;
 mod control;
+mod credentials;
 mod health;
 mod many;
 mod methods;
@@ -22,10 +24,11 @@ use tonic::body::Body;
 
 pub use self::{
     contact_method::{ContactMethod, GET_PROFILE_PICTURE, RequestMessage},
+    credentials::Credentials,
     health::Health,
     methods::methods,
     reflection::reflection,
-    service::{Contacts, Credentials},
+    service::Contacts,
     status::status,
     streams::{OwnPace, StreamSettings, Streams},
     timeout::{call_end, grpc_timeout},

@@ -1,5 +1,5 @@
-//! [`BatchTurns`] and [`QueuePlace`]: how the look-ups of one batch, and the streams of one instance, share the
-//! turns of the rate limit.
+//! [`BatchTurns`] and [`QueuePlace`]: how the look-ups of one batch, and the streams of one instance, share
+//! the turns of the rate limit.
 
 use std::sync::{
     Arc,

@@ -16,10 +16,11 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::{
-    Answered, contact,
+    Answered,
+    backend::Backend,
+    contact,
     contact_method::RequestMessage,
-    many::Many,
-    service::{Contacts, ManyCall},
+    many::{Many, ManyCall},
     status::status,
     timeout::call_end,
     unary::{MESSAGE_BYTES_MAX, message, reply},
@@ -36,22 +37,22 @@ const CONTACTS_MAX: usize = 100;
 type Found = Result<Answer, LookupError>;
 
 /// Answers a batch. The response is there at once if memory has every answer.
-pub fn call<F: LookupService>(contacts: &mut Contacts<F>, request: Request<RequestMessage>) -> ManyCall {
+pub fn call<F: LookupService>(backend: &mut Backend<F>, request: Request<RequestMessage>) -> ManyCall {
     let end = call_end(request.headers(), request.extensions());
     let refused = move |refusal: Refusal| Ok(status(&refusal, end).into_http());
     if request.body().bytes.len() > MESSAGE_BYTES_MAX {
-        let mut contacts = contacts.clone();
+        let mut backend = backend.clone();
         return Either::Right(Box::pin(async move {
             // A call that is pending goes on in a task of its own. The task of the connection, which has
             // other calls to serve, does not decode large messages.
             yield_now().await;
-            match Batch::begin(&mut contacts, &request) {
+            match Batch::begin(&mut backend, &request) {
                 Ok(batch) => batch.finish().await,
                 Err(refusal) => refused(refusal),
             }
         }));
     }
-    match Batch::begin(contacts, &request) {
+    match Batch::begin(backend, &request) {
         Err(refusal) => Either::Left(ready(refused(refusal))),
         Ok(batch) if batch.fetches.is_empty() => Either::Left(ready(batch.reply())),
         Ok(batch) => Either::Right(Box::pin(batch.finish())),
@@ -71,7 +72,7 @@ struct Batch {
 impl Batch {
     /// Answers from memory, and begins the other look-ups.
     fn begin<F: LookupService>(
-        contacts: &mut Contacts<F>,
+        backend: &mut Backend<F>,
         request: &Request<RequestMessage>,
     ) -> Result<Self, Refusal> {
         let message = message(request.headers(), &request.body().bytes)?;
@@ -79,7 +80,7 @@ impl Batch {
         let many = Many::read::<contact::BatchGetProfilePicturesRequest>(
             message,
             CONTACTS_MAX,
-            &contacts.credentials,
+            &backend.credentials,
             call,
         )?;
         let deadline = &call.get::<CallTime>().ok_or(Refusal::Internal)?.deadline;
@@ -92,7 +93,7 @@ impl Batch {
                 batch: Some(turns.clone()),
                 ..Lookup::new(instance, credential, chat.clone(), many.control, deadline.clone())
             };
-            match contacts.stack.call(lookup) {
+            match backend.stack.call(lookup) {
                 Either::Left(found) => Some(found.into_inner()),
                 Either::Right(fetch) => {
                     fetches.push(Box::pin(async move { (contact, fetch.await) }) as BoxFuture<_>);
@@ -101,7 +102,7 @@ impl Batch {
             }
         });
         let found = found.collect();
-        Ok(Self { many, found, fetches, metrics: contacts.metrics.clone() })
+        Ok(Self { many, found, fetches, metrics: backend.metrics.clone() })
     }
 
     /// Waits for the look-ups in progress. They see to the deadline themselves.

@@ -2,22 +2,27 @@
 
 use std::{collections::HashMap, mem};
 
+use futures_util::future::{BoxFuture, Either, Ready};
 use prost::{
     Message,
     encoding::{DecodeContext, WireType, decode_key, skip_field},
 };
 
 use super::{
+    Answered,
     contact::{self, profile_picture_result::Outcome},
     control::cache_control,
+    credentials::Credentials,
     picture::{cache_info, picture, timestamp},
-    service::Credentials,
     status::rpc_status,
 };
 use crate::{
     domain::{Answer, CacheControl, ChatId, Credential, Finding, Instance, LookupError, Refusal},
     telemetry::ResultKind,
 };
+
+/// The response to a batch or a stream: there at once, or later.
+pub type ManyCall = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
 
 /// The numbers of the repeated fields, the same in both requests.
 const CHAT_IDS: u32 = 2;

@@ -2,30 +2,32 @@
 //! answer.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures_util::future::{BoxFuture, Either, Ready};
+use futures_util::future::Either;
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tower::Service;
 
 use super::{
-    Answered, batch, contact,
+    backend::Backend,
+    batch, contact,
     contact_method::{ContactMethod, RequestMessage},
     control::cache_control,
+    credentials::Credentials,
+    many::ManyCall,
     picture::{cache_info, picture},
     stream,
     streams::Streams,
     unary,
 };
 use crate::{
-    domain::{Answer, CallTime, Caller, ChatId, Credential, Instance, Key, Lookup, LookupError, Refusal},
+    domain::{Answer, CallTime, ChatId, Key, Lookup, LookupError, Refusal},
     stack::{LookupService, ServeFuture, Stack},
     telemetry::{ManyMetrics, trace_answer},
 };
@@ -33,55 +35,13 @@ use crate::{
 /// The full name of the service.
 pub const SERVICE: &str = "hypersender.contact.v1.ContactService";
 
-/// The token for each instance, for calls that carry none themselves.
-#[derive(Clone, Debug, Default)]
-pub struct Credentials {
-    /// The tokens of instances that have their own.
-    pub by_instance: HashMap<Instance, Credential>,
-    /// The token for every other instance. Without it, calls for other instances are refused.
-    pub any: Option<Credential>,
-    /// The instance for calls that name none.
-    pub default_instance: Option<Instance>,
-}
-
-impl Credentials {
-    /// The instance that a caller means by `name`, and the token for it.
-    pub(super) fn resolve(&self, name: &str, call: &Extensions) -> Result<(Instance, Credential), Refusal> {
-        let instance = if name.is_empty() {
-            self.default_instance.clone().ok_or(Refusal::InstanceMissing)?
-        } else {
-            Instance::parse(name)?
-        };
-        // A call without a caller means that the layer in front of this service is missing. It is refused.
-        let caller = call.get::<Caller>().ok_or(Refusal::Internal)?;
-        if !caller.may_ask(&instance) {
-            return Err(Refusal::InstanceNotAllowed);
-        }
-        let own = || self.by_instance.get(&instance).or(self.any.as_ref());
-        let credential = call.get::<Credential>().or_else(own);
-        let credential = credential.cloned().ok_or(Refusal::InstanceNotConfigured)?;
-        Ok((instance, credential))
-    }
-}
-
 /// Answers every [`ContactMethod`] with the look-ups of a stack.
 #[derive(Debug)]
-pub struct Contacts<F> {
-    pub(super) stack: Stack<F>,
-    pub(super) credentials: Arc<Credentials>,
-    pub(super) streams: Streams,
-    pub(super) metrics: Arc<ManyMetrics>,
-}
+pub struct Contacts<F>(Backend<F>);
 
 impl<F> Clone for Contacts<F> {
     fn clone(&self) -> Self {
-        let Self { stack, credentials, streams, metrics } = self;
-        Self {
-            stack: stack.clone(),
-            credentials: credentials.clone(),
-            streams: streams.clone(),
-            metrics: metrics.clone(),
-        }
+        Self(self.0.clone())
     }
 }
 
@@ -93,12 +53,9 @@ impl<F> Contacts<F> {
         streams: Streams,
         metrics: Arc<ManyMetrics>,
     ) -> Self {
-        Self { stack, credentials: Arc::new(credentials), streams, metrics }
+        Self(Backend { stack, credentials: Arc::new(credentials), streams, metrics })
     }
 }
-
-/// The response to a batch or a stream: known at once, or later.
-pub type ManyCall = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
 
 impl<F: LookupService> Service<Request<RequestMessage>> for Contacts<F> {
     type Response = Response<Body>;
@@ -113,12 +70,12 @@ impl<F: LookupService> Service<Request<RequestMessage>> for Contacts<F> {
         let RequestMessage { method, bytes } = request.body();
         match method {
             ContactMethod::GetProfilePicture => Either::Left(unary::call(&request, bytes, |message| {
-                let lookup = picture_of(&message, &self.credentials, request.extensions())?;
+                let lookup = picture_of(&message, &self.0.credentials, request.extensions())?;
                 let key = lookup.key.clone();
-                Ok(PictureLookup { key, lookup: self.stack.call(lookup) })
+                Ok(PictureLookup { key, lookup: self.0.stack.call(lookup) })
             })),
-            ContactMethod::BatchGetProfilePictures => Either::Right(batch::call(self, request)),
-            ContactMethod::StreamProfilePictures => Either::Right(stream::call(self, request)),
+            ContactMethod::BatchGetProfilePictures => Either::Right(batch::call(&mut self.0, request)),
+            ContactMethod::StreamProfilePictures => Either::Right(stream::call(&self.0, request)),
         }
     }
 }

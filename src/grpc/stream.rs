@@ -1,7 +1,7 @@
 //! `StreamProfilePictures`: as many as 10,000 contacts, each result as soon as it is known.
 //!
-//! A stream runs in a task of its own, which sends frames to the body of the response. Which contact is looked
-//! up when is decided by `stack::LookupStream`. This room sees to the messages: results, progress, the end.
+//! A stream runs in a task of its own, which sends frames to the body of the response. `stack::LookupStream`
+//! decides which contact is looked up when. The files here make the messages: results, progress, the end.
 
 mod body;
 mod interrupts;
@@ -22,10 +22,10 @@ use self::{
     run::{Ending, Run},
 };
 use super::{
+    backend::Backend,
     contact,
     contact_method::RequestMessage,
-    many::Many,
-    service::{Contacts, ManyCall},
+    many::{Many, ManyCall},
     status::status,
     streams::OwnPace,
     timeout::call_end,
@@ -41,15 +41,15 @@ use crate::{
 const CONTACTS_MAX: usize = 10_000;
 
 /// Begins a stream. The response is there once the request is checked.
-pub fn call<F: LookupService>(contacts: &mut Contacts<F>, request: Request<RequestMessage>) -> ManyCall {
-    let contacts = contacts.clone();
+pub fn call<F: LookupService>(backend: &Backend<F>, request: Request<RequestMessage>) -> ManyCall {
+    let backend = backend.clone();
     Either::Right(Box::pin(async move {
         // A call that is pending goes on in a task of its own. The task of the connection, which has other
         // calls to serve, does not decode the message.
         yield_now().await;
         let end = call_end(request.headers(), request.extensions());
         let pace = OwnPace::default();
-        Ok(match begin(&contacts, &request, pace.clone()) {
+        Ok(match begin(&backend, &request, pace.clone()) {
             Ok(body) => {
                 let mut response = response(body);
                 response.extensions_mut().insert(pace);
@@ -62,7 +62,7 @@ pub fn call<F: LookupService>(contacts: &mut Contacts<F>, request: Request<Reque
 
 /// Checks the request and starts the task of the stream.
 fn begin<F: LookupService>(
-    contacts: &Contacts<F>,
+    backend: &Backend<F>,
     request: &Request<RequestMessage>,
     pace: OwnPace,
 ) -> Result<StreamBody, Refusal> {
@@ -71,14 +71,14 @@ fn begin<F: LookupService>(
     let many = Many::read::<contact::StreamProfilePicturesRequest>(
         message,
         CONTACTS_MAX,
-        &contacts.credentials,
+        &backend.credentials,
         call,
     )?;
     let caller = call.get::<Caller>().ok_or(Refusal::Internal)?;
     let time = call.get::<CallTime>().ok_or(Refusal::Internal)?;
     let deadline = time.deadline.latest().ok_or(Refusal::Internal)?;
-    let permit = contacts.streams.begin(&many.instance, caller).map_err(Refusal::TooManyStreams)?;
-    let lookups = contacts.stack.stream(stack::Contacts {
+    let permit = backend.streams.begin(&many.instance, caller).map_err(Refusal::TooManyStreams)?;
+    let lookups = backend.stack.stream(stack::Contacts {
         instance: many.instance.clone(),
         credential: many.credential.clone(),
         chats: many.chats.clone(),
@@ -87,10 +87,10 @@ fn begin<F: LookupService>(
     });
     let (frames, body) = mpsc::unbounded_channel();
     let recheck = call.get::<Recheck>().cloned();
-    let interrupts = Interrupts::new(deadline, contacts.streams.stopping(), recheck, many.instance.clone());
-    let messages = Messages::new(many, frames, contacts.metrics.clone());
+    let interrupts = Interrupts::new(deadline, backend.streams.stopping(), recheck, many.instance.clone());
+    let messages = Messages::new(many, frames, backend.metrics.clone());
     let (mut run, end) = (Run::new(messages, lookups, interrupts), time.end);
-    let metrics = contacts.metrics.clone();
+    let metrics = backend.metrics.clone();
     tokio::spawn(in_this_call(async move {
         let _permit = permit;
         let results = AssertUnwindSafe(run.results()).catch_unwind().await;

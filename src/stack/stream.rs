@@ -1,5 +1,5 @@
-//! [`LookupStream`]: the look-ups of many contacts of one instance, paced so that they take only the turns that
-//! no other call needs.
+//! [`LookupStream`]: the look-ups of many contacts of one instance, paced so that they take only the turns
+//! that no other call needs.
 
 use tokio::time::Instant;
 
