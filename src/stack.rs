@@ -76,11 +76,12 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Stack<F> {
     serve: cache::Serve<F>,
+    pace: Arc<stream::Pace>,
 }
 
 impl<F> Clone for Stack<F> {
     fn clone(&self) -> Self {
-        Self { serve: self.serve.clone() }
+        Self { serve: self.serve.clone(), pace: self.pace.clone() }
     }
 }
 
@@ -121,9 +122,22 @@ where
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
     let rates = rate::Rates::new(settings.rate);
+    let circuits = breaker::Circuits::new();
+    let pace = Arc::new(stream::Pace {
+        obstacles: stream::Obstacles {
+            block: block.clone(),
+            cooling: cooling.clone(),
+            circuits: circuits.clone(),
+            rates: rates.clone(),
+        },
+        lanes: stream::Lanes::new(settings.flights, settings.concurrency.attempts_of_instance()),
+    });
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
-        .layer_fn(|inner| Stack { serve: cache::Serve::new(cache.clone(), cooling.clone(), clock, inner) })
+        .layer_fn(|inner| Stack {
+            serve: cache::Serve::new(cache.clone(), cooling.clone(), clock, inner),
+            pace: pace.clone(),
+        })
         // All callers of one key share one fetch. The layers below run once for all of them.
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
@@ -131,7 +145,9 @@ where
         // Each attempt passes the layers below by itself, and is counted and limited there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit, so that a call which an open breaker refuses does not use up a turn.
-        .layer_fn(|inner| Boxed(breaker::Breaker::new(settings.breaker, metrics.clone(), inner)))
+        .layer_fn(|inner| {
+            Boxed(breaker::Breaker::new(circuits.clone(), settings.breaker, metrics.clone(), inner))
+        })
         // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
         .layer_fn(|inner| Boxed(rate::RateLimit::new(rates.clone(), metrics.clone(), inner)))
         .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))

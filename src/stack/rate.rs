@@ -102,6 +102,12 @@ impl<S: LookupService> Ask for RateLimit<S> {
         let turns = self.rates.of(&lookup.key.scope.instance)?;
         loop {
             let now = Instant::now();
+            if lookup.purpose == Purpose::Stream && lookup.resent == 0 {
+                let taken = turns.0.lock().spare_turn(now);
+                taken.map_err(|wait| LookupError::NoSpareTurn { wait })?;
+                lookup.place.iter().for_each(crate::domain::QueuePlace::leave);
+                break;
+            }
             let latest = match lookup.purpose {
                 Purpose::SpareRefresh | Purpose::Refresh => now,
                 Purpose::Stream | Purpose::Batch | Purpose::Caller => {
