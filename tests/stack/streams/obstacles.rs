@@ -140,8 +140,8 @@ async fn the_third_cool_down_of_a_contact_is_its_result() {
     });
     front.ask(contact(0)).await.unwrap();
     assert!(front.ask(contact(1)).await.is_err());
-    // The contact cools down, and then waits for its turn. Other calls for it fail meanwhile, and take turns of
-    // the burst.
+    // The contact cools down, and then waits for its turn. Other calls for it fail meanwhile, and take turns
+    // of the burst.
     let stream = front.look_up(contacts([1]));
     for wait in [2, 4] {
         sleep(2 * SECOND).await;
@@ -186,8 +186,8 @@ fn is_stale(outcome: &Outcome) -> bool {
     told(outcome) == Ok(CacheStatus::Stale)
 }
 
-/// Checks that a stream gets stale answers at once while there is the obstacle that `script` begins, and waits
-/// for the others.
+/// Checks that a stream gets stale answers at once while there is the obstacle that `script` begins, and
+/// waits for the others.
 async fn check_stale(script: impl Fn(&Attempt) -> Option<Reply> + Send + Sync + Clone + 'static) {
     for (most, stale_answers) in [(DAY, 50), (Duration::ZERO, 0)] {
         let front = stale(script.clone()).await;
