@@ -9,6 +9,7 @@ mod contacts;
 mod ending;
 mod lane;
 mod obstacle;
+mod pace;
 mod queue;
 
 use std::{fmt, panic::AssertUnwindSafe, time::Duration};
@@ -24,6 +25,7 @@ pub use self::{
     contacts::{Contacts, Forecast, Found},
     lane::Lanes,
     obstacle::Obstacles,
+    pace::Pace,
 };
 use self::{
     ending::Ending,
@@ -44,17 +46,10 @@ const IN_PROGRESS_MAX: usize = 64;
 const YIELD_AFTER: usize = 256;
 /// The wait after a refusal because this server is at a limit.
 const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
+/// The shortest wait after another refusal. The longest is [`LOOK_AGAIN`].
+const REFUSED_WAIT_MIN: Duration = Duration::from_millis(1);
 /// The longest time without a look at the obstacles. They may begin and end earlier than they say.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// What all streams share: the states that they read and the bounds that they keep.
-#[derive(Debug)]
-pub struct Pace {
-    /// The states of the layers that may refuse a look-up.
-    pub obstacles: Obstacles,
-    /// The bounds on all streams together.
-    pub lanes: Lanes,
-}
 
 /// The look-ups of a stream. They go on only while [`LookupStream::next`] is polled.
 pub struct LookupStream<F> {
@@ -72,6 +67,9 @@ pub struct LookupStream<F> {
     in_progress: JoinSet<(Pending, Result<Answer, LookupError>)>,
     /// The end of the wait after a refusal because this server is at a limit.
     overloaded_until: Option<Instant>,
+    /// The end of the wait after another refusal. The states that a stream reads mostly say the same, and
+    /// where they do not, a refused stream must not ask all the time.
+    refused_until: Option<Instant>,
     /// Whether no further look-up starts.
     is_stopped: bool,
 }
@@ -101,6 +99,7 @@ impl<F: LookupService> LookupStream<F> {
             claims,
             in_progress: JoinSet::new(),
             overloaded_until: None,
+            refused_until: None,
             is_stopped: false,
         }
     }
@@ -185,6 +184,10 @@ impl<F: LookupService> LookupStream<F> {
             return self.wait_out(obstacle, now);
         }
         self.queue.end_obstacle();
+        if let Some(until) = self.refused_until.filter(|until| *until > now) {
+            self.claims.leave();
+            return self.wait(now, until);
+        }
         self.find_ready(now).or_else(|| self.wait_for_turn(now)).unwrap_or_else(|| self.start())
     }
 
@@ -309,7 +312,11 @@ impl<F: LookupService> LookupStream<F> {
             Ending::Result => true,
             Ending::Failed => pending.fail(),
             Ending::CoolsDown => pending.cool_down(),
-            Ending::NoTurn | Ending::Refused => false,
+            Ending::NoTurn | Ending::Refused => {
+                let wait = error.retry_after().unwrap_or_default();
+                self.refused_until = Some(now + wait.clamp(REFUSED_WAIT_MIN, LOOK_AGAIN));
+                false
+            }
             Ending::Overloaded => {
                 self.overloaded_until = Some(now + OVERLOADED_WAIT);
                 false
