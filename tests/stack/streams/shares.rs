@@ -164,3 +164,21 @@ async fn a_caller_joins_the_look_up_of_a_stream() {
     assert!(answer.cache.collapsed && answer.cache.status == CacheStatus::Miss);
     assert_eq!((stream.await.unwrap().answers(), front.calls()), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_turn_is_gone_waits_for_no_flight() {
+    // Streams have one flight, and a look-up of instance "b" has it for 3 s.
+    let front = Front::new(Settings { flights: 2, ..paced(5.0) }, |attempt| {
+        Reply::picture().after(if attempt.number == 1 { 3 * SECOND } else { Duration::ZERO })
+    });
+    let slow = front.look_up(contacts(0..5).of("b"));
+    sleep(millis(100)).await;
+    let waits = front.look_up(contacts(0..5).of("a"));
+    sleep(SECOND).await;
+    for chat in 100..120 {
+        front.ask(contact(chat).of("a")).await.unwrap();
+    }
+    assert_eq!(slow.await.unwrap().answers(), 5);
+    assert!(front.time() < millis(4_500), "{:?}", front.time());
+    assert_eq!(waits.await.unwrap().answers(), 5);
+}
