@@ -25,7 +25,7 @@ use tracing::error;
 
 use super::ask::{Ask, LookupService};
 use crate::{
-    domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, Waiting},
+    domain::{Answer, Deadline, Key, Lookup, LookupError, Waiting},
     telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
 };
 
@@ -92,12 +92,16 @@ impl<S: LookupService> Flight<S> {
         let entry = match self.flights.by_key.entry(lookup.key.clone()) {
             // The flight in progress renews the entry as well. A refresh that joined would keep it going
             // after all callers had left.
-            Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
+            Entry::Occupied(_) if lookup.own_purpose.is_refresh() => return Err(LookupError::Overloaded),
             Entry::Occupied(entry) => {
+                // It needs no turn of its own.
+                if let Some(place) = &lookup.place {
+                    place.leave();
+                }
                 let Joined { outcome, deadline, starter } = entry.get().clone();
                 self.flights.metrics.collapsed();
                 starter.follow();
-                return Ok((outcome, deadline.wait_until(until), true));
+                return Ok((outcome, deadline.wait_until(until, lookup.own_purpose), true));
             }
             Entry::Vacant(entry) => entry,
         };
@@ -111,7 +115,7 @@ impl<S: LookupService> Flight<S> {
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
         let starter = CallLink::here();
         entry.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
-        let waiting = deadline.wait_until(until);
+        let waiting = deadline.wait_until(until, lookup.own_purpose);
         tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, landing)));
         Ok((outcome, waiting, false))
     }
@@ -121,7 +125,8 @@ impl<S: LookupService> Flight<S> {
 async fn run(fetch: impl LookupService, lookup: Lookup, deadline: Deadline, landing: Landing) {
     let limit = Instant::now() + LIFE_MAX;
     // A refresh has no caller that would keep its flight going, so it registers itself as a waiter.
-    let _refresh = (lookup.purpose == Purpose::Refresh).then(|| deadline.wait_until(limit));
+    let own_purpose = lookup.own_purpose;
+    let _refresh = own_purpose.is_refresh().then(|| deadline.wait_until(limit, own_purpose));
     let name = KeyName::from(&lookup.key);
     let work = fetch.oneshot(Lookup { deadline, ..lookup });
     let outcome = match timeout_at(limit, AssertUnwindSafe(work).catch_unwind()).await {

@@ -102,7 +102,7 @@ impl<S: LookupService> Ask for RateLimit<S> {
         let turns = self.rates.of(&lookup.key.scope.instance)?;
         loop {
             let now = Instant::now();
-            let latest = match lookup.purpose {
+            let latest = match lookup.purpose() {
                 Purpose::SpareRefresh | Purpose::Refresh => now,
                 Purpose::Stream | Purpose::Batch | Purpose::Caller => {
                     let latest = lookup.deadline.latest_start();
@@ -111,7 +111,7 @@ impl<S: LookupService> Ask for RateLimit<S> {
             };
             let turn = turns.0.lock().turn(now, latest);
             let turn = turn.map_err(|wait| {
-                self.metrics.refused(lookup.purpose);
+                self.metrics.refused(lookup.purpose());
                 LookupError::RateLimited { wait }
             })?;
             // The timer rounds up to the next millisecond, so a turn that is free now must not wait for it.

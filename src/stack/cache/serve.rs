@@ -112,7 +112,7 @@ impl<S: LookupService> Serve<S> {
 
     /// Starts a fetch in the background. No caller waits for it, so its deadline is that of the flight.
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
-        lookup.purpose = Purpose::Refresh;
+        lookup.own_purpose = Purpose::Refresh;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.0.fetch.clone();
         tokio::spawn(in_this_call(async move {
