@@ -123,7 +123,9 @@ where
     let rates = rate::Rates::new(settings.rate);
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
-        .layer_fn(|inner| Stack { serve: cache::Serve::new(cache.clone(), cooling.clone(), clock, inner) })
+        .layer_fn(|inner| Stack {
+            serve: cache::Serve::new(cache.clone(), cooling.clone(), rates.clone(), clock, inner),
+        })
         // All callers of one key share one fetch. The layers below run once for all of them.
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
