@@ -64,7 +64,7 @@ struct Waiters {
     /// Shared work ends at this instant at the latest, even if a caller would wait longer.
     limit: Instant,
     present: Mutex<Present>,
-    /// Notified when the highest purpose rises, and when the last waiter leaves. Only the shared work listens.
+    /// Notified when the highest purpose changes. Only the shared work listens.
     terms: Notify,
 }
 
@@ -106,7 +106,7 @@ impl Deadline {
             *present.ends.entry(instant).or_default() += 1;
             present.purposes[purpose as usize] += 1;
             drop(present);
-            // Nothing has been decided before the first waiter.
+            // Nothing has been decided before the first waiter comes.
             if before.is_some_and(|before| purpose > before) {
                 waiters.terms.notify_one();
             }
@@ -124,8 +124,8 @@ impl Deadline {
         }
     }
 
-    /// Waits until the purpose of shared work rises, or until its last waiter leaves. It may return early, so
-    /// read both again. The deadline of one caller never changes.
+    /// Waits until the purpose of shared work changes; it also changes when the last waiter leaves. The change
+    /// may be over already, so read the purpose again. The deadline of one caller never changes.
     pub async fn changed(&self) {
         match &self.0 {
             Ends::At(_) => std::future::pending().await,
@@ -173,6 +173,7 @@ impl Drop for Waiting {
             return;
         };
         let mut present = waiters.present.lock();
+        let before = present.highest();
         present.purposes[self.purpose as usize] -= 1;
         if let Some(count) = present.ends.get_mut(&self.until) {
             *count -= 1;
@@ -180,9 +181,9 @@ impl Drop for Waiting {
                 present.ends.remove(&self.until);
             }
         }
-        let is_last = present.ends.is_empty();
+        let has_changed = present.highest() != before;
         drop(present);
-        if is_last {
+        if has_changed {
             waiters.terms.notify_one();
         }
     }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_work_learns_of_a_higher_purpose_and_of_the_last_leaver() {
+    fn shared_work_is_woken_when_its_purpose_changes() {
         let end = Instant::now() + Duration::from_secs(1);
         let shared = Deadline::shared(end);
         let has_changed = || shared.changed().now_or_never().is_some();
@@ -250,8 +251,10 @@ mod tests {
         assert!(!has_changed(), "lower and equal purposes change nothing");
         let batch = shared.wait_until(end, Purpose::Batch);
         assert!(has_changed());
-        drop((batch, refresh, same));
-        assert!(!has_changed(), "another waiter is left");
+        drop(batch);
+        assert!(has_changed());
+        drop((refresh, same));
+        assert!(!has_changed(), "a stream is left");
         drop(stream);
         assert!(has_changed());
     }
