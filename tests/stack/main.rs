@@ -15,3 +15,4 @@ mod outage;
 mod rate;
 mod retries;
 mod support;
+mod turns;
