@@ -381,7 +381,7 @@ impl<F: LookupService> LookupStream<F> {
         let chat = chats[pending.contact as usize].clone();
         let deadline = Deadline::at(*deadline);
         let mut lookup = Lookup::new(instance.clone(), credential.clone(), chat, *control, deadline);
-        lookup.purpose = Purpose::Stream;
+        lookup.own_purpose = Purpose::Stream;
         lookup.place = place;
         lookup
     }
