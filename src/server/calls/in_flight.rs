@@ -1,8 +1,8 @@
 //! [`InFlightLayer`]: a limit on the calls in progress over all connections; a further call is refused at
 //! once.
 //!
-//! A unary call is in progress until its response is complete, which is before its body is sent. A stream is in
-//! progress until its body ends.
+//! A unary call is in progress until its response is complete, which is before its body is sent. A stream is
+//! in progress until its body ends.
 //!
 //! It stands in front of the contact service alone: a refused health check would take the replica out of the
 //! mesh. tower's `ConcurrencyLimit` makes calls wait for a permit, which would be a queue without a limit.
