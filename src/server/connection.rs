@@ -3,6 +3,7 @@
 mod batch;
 mod half_close;
 mod last_goaway;
+mod own_pace;
 mod preface;
 mod slow_reader;
 mod tls;

@@ -1,5 +1,6 @@
 //! A connection as its peer sees it, frame by frame.
 
+mod own_pace;
 mod peer;
 
 use std::sync::atomic::Ordering::SeqCst;
