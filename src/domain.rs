@@ -11,6 +11,7 @@ mod error;
 mod link;
 mod lookup;
 mod peer_names;
+mod purpose;
 mod refusal;
 mod turns;
 
@@ -21,8 +22,9 @@ pub use deadline::{CallEnd, CallTime, Deadline, Waiting};
 pub use error::{Again, Handling, LookupError, NotFound, Reach, Rejected, Signal};
 pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{
-    Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Purpose, Scope, Ttl,
+    Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Scope, Ttl,
 };
 pub use peer_names::PeerNames;
+pub use purpose::Purpose;
 pub use refusal::{Refusal, StreamLimit, Unknown};
 pub use turns::{BatchTurns, QueuePlace};
