@@ -92,7 +92,7 @@ async fn the_sandbox_prints_variables_that_a_service_can_use() {
     let service = launch.start().await;
     let address = service.address().to_string();
     let (code, stdout, stderr) = run(&["get", "15551230001", "--address", &address], &[]).await;
-    assert!(code == 0 && stdout.contains("https://pps.whatsapp.net/"), "{stdout}{stderr}");
+    assert!(code == 0 && stdout.contains("/v/t61.24694-24/"), "{stdout}{stderr}");
     let (code, _, stderr) = run(&["get", "15551230006", "--address", &address], &[]).await;
     assert!(code == 1 && stderr.contains("NOT_ON_WHATSAPP"), "{stderr}");
     sandbox.signal("INT").await;
@@ -116,6 +116,6 @@ async fn a_service_with_its_sandbox_says_what_to_try() {
         let call = format!("{address} hypersender.contact.v1.ContactService/GetProfilePicture");
         assert!(line.contains("15551230001") && line.ends_with(&call), "{line}");
         let (code, stdout, stderr) = run(&["get", "15551230001", "--address", &address], &[]).await;
-        assert!(code == 0 && stdout.contains("https://pps.whatsapp.net/"), "{stdout}{stderr}");
+        assert!(code == 0 && stdout.contains("/v/t61.24694-24/"), "{stdout}{stderr}");
     }
 }
