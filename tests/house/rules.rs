@@ -89,10 +89,11 @@ fn upstream(source: &Source) -> Vec<String> {
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 
-/// Telemetry may name codes but not choose them. `Status::not_found("...")` chooses a code, too.
+/// Telemetry may name codes but not choose them, and a client reads the codes of a service. `Status::not_found("...")` chooses a code, too.
 fn codes(source: &Source) -> Vec<String> {
     let why = "only grpc/status chooses codes";
-    let mut faults = only_in(source, &["grpc/status", "telemetry/codes"], &["Code::"], why);
+    let places = ["grpc/status", "telemetry/codes", "commands/look_ups"];
+    let mut faults = only_in(source, &places, &["Code::"], why);
     let made = words(&source.code, "Status::").any(|at| {
         let next = source.code[at + "Status::".len()..].chars().next();
         next.is_some_and(char::is_lowercase)
@@ -267,6 +268,8 @@ mod tests {
         check(codes, "grpc/service.rs", "Status::internal(x)", true);
         check(codes, "grpc/service.rs", "StatusCode::OK; ExitCode::SUCCESS; x: Status", false);
         check(codes, "grpc/service.rs", "ServingStatus::Serving", false);
+        check(codes, "commands/look_ups.rs", "Code::Unavailable => true", false);
+        check(codes, "commands/look_ups.rs", "Status::internal(x)", true);
         check(codes, "grpc/status.rs", "Status::new(Code::Internal, x)", false);
     }
 
