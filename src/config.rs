@@ -40,7 +40,7 @@ pub use self::{
     values::Output,
     variables::{unknown_variables, without_empty_variables},
 };
-use crate::{server, stack, telemetry};
+use crate::{grpc::StreamSettings, server, stack, telemetry};
 
 /// The settings of `serve`.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub struct Settings {
     pub attempt: stack::UpstreamSettings,
     /// The settings of the layers of a look-up.
     pub stack: stack::Settings,
+    /// How many streams may be in progress.
+    pub streams: StreamSettings,
     /// The settings of the server and of the layers around its calls.
     pub server: server::Settings,
     /// The export of traces; with `None`, nothing is traced.

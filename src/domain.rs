@@ -13,8 +13,9 @@ mod link;
 mod lookup;
 mod peer_names;
 mod refusal;
+mod turns;
 
-pub use caller::{Allowed, Caller};
+pub use caller::{Allowed, Caller, Recheck};
 pub use contact::{ChatId, Instance};
 pub use credential::{Credential, CredentialId, TokenOwner};
 pub use deadline::{CallEnd, CallTime, Deadline, Waiting};
@@ -25,4 +26,5 @@ pub use lookup::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Purpose, Scope, Ttl,
 };
 pub use peer_names::PeerNames;
-pub use refusal::{Refusal, Unknown};
+pub use refusal::{Refusal, StreamLimit, Unknown};
+pub use turns::{BatchTurns, QueuePlace};

@@ -17,7 +17,7 @@ use super::{fail_config, tell};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables, unused_proxy_variables},
     domain::TokenOwner,
-    grpc::{Contacts, Health, methods},
+    grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
     server::{self, Admin},
     stack::{self, Clock, Proxy},
@@ -81,7 +81,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
         .map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
-    let contacts = Contacts::new(lookup, credentials);
+    let streams = Streams::new(settings.streams, metrics.many.clone());
+    let contacts = Contacts::new(lookup, credentials, streams, metrics.many.clone());
     let health = Health::serving().await;
 
     let listener = listen(settings.listen, "listen")?;

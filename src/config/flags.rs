@@ -127,6 +127,14 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_IN_FLIGHT", value_name = "COUNT", default_value = "16384")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub in_flight: Given<usize>,
+    /// Maximum number of streams in progress (StreamProfilePictures); more are refused at once (1 to 10000)
+    #[arg(long, env = "HYPERSENDER_GRPC_STREAMS", value_name = "COUNT", default_value = "256")]
+    #[arg(value_parser = number(1..=10_000_usize))]
+    pub streams: Given<usize>,
+    /// Maximum number of streams in progress for one instance (1 to 10000)
+    #[arg(long, env = "HYPERSENDER_GRPC_STREAMS_PER_INSTANCE", value_name = "COUNT", default_value = "16")]
+    #[arg(value_parser = number(1..=10_000_usize))]
+    pub streams_per_instance: Given<usize>,
     /// Maximum number of open connections, lowered if the limit of open files is low; more wait in the
     /// system's accept queue (1 to 100000)
     #[arg(long, env = "HYPERSENDER_GRPC_CONNECTIONS", value_name = "COUNT", default_value = "1024")]

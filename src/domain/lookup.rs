@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{ChatId, Credential, CredentialId, Deadline, Instance, NotFound, PictureLink};
+use super::{
+    BatchTurns, ChatId, Credential, CredentialId, Deadline, Instance, NotFound, PictureLink, QueuePlace,
+};
 
 /// One moment on both clocks. Durations are measured on the monotonic clock; links expire by the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,12 @@ pub struct Lookup {
     pub control: CacheControl,
     /// Until when the answer is useful.
     pub deadline: Deadline,
-    /// The side that the fetch is for.
+    /// The side that the look-up is for.
     pub purpose: Purpose,
+    /// The turns of the batch that this look-up belongs to; `None` outside a batch.
+    pub batch: Option<BatchTurns>,
+    /// The place of its stream in the queue for spare turns; `None` outside a stream.
+    pub place: Option<QueuePlace>,
     /// The number of attempts that the same fetch has made before.
     pub resent: u32,
     /// The fetch time of the stored answer that the caller saw and did not accept.
@@ -70,20 +76,30 @@ impl Lookup {
             control,
             deadline,
             purpose: Purpose::Caller,
+            batch: None,
+            place: None,
             resent: 0,
             seen: None,
         }
     }
 }
 
-/// The side that a fetch is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The side that a look-up is for, the lowest first. The highest purpose of the present waiters of a flight
+/// decides how the flight gets its turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
-    /// A caller, who waits for the answer.
-    Caller,
+    /// The cache, which renews a stored answer in the background on behalf of a batch or a stream. It works
+    /// like `Refresh`, and takes spare turns only.
+    SpareRefresh,
     /// The cache, which renews a stored answer in the background. No caller waits for this fetch, so it makes
     /// one attempt and never waits for a turn or a permit.
     Refresh,
+    /// A stream, which takes spare turns only: turns that nobody else needs.
+    Stream,
+    /// A batch, which has few turns booked ahead at a time.
+    Batch,
+    /// A caller, who waits for this one answer.
+    Caller,
 }
 
 /// The answers that a caller accepts from the cache. `None` leaves the choice to the server's settings. Names

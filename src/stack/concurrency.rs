@@ -25,6 +25,13 @@ pub struct Settings {
     pub attempts: usize,
 }
 
+impl Settings {
+    /// The number for one instance.
+    pub(super) fn attempts_of_instance(self) -> usize {
+        (self.attempts / 2).max(1)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self { attempts: 64 }
@@ -62,7 +69,7 @@ impl<S> ConcurrencyLimit<S> {
     /// Takes a permit of the instance first, so that a call which waits for it does not hold one of the
     /// shared permits.
     async fn permits(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
-        let half = (self.settings.attempts / 2).max(1);
+        let half = self.settings.attempts_of_instance();
         let new = || Permits { free: Arc::new(Semaphore::new(half)), all: half };
         let own = self.instances.of(&lookup.key.scope.instance, new)?;
         if lookup.purpose == Purpose::Refresh {

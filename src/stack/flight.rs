@@ -96,6 +96,7 @@ impl<S: LookupService> Flight<S> {
             Entry::Occupied(entry) => {
                 let Joined { outcome, deadline, starter } = entry.get().clone();
                 self.flights.metrics.collapsed();
+                lookup.place.iter().for_each(crate::domain::QueuePlace::leave);
                 starter.follow();
                 return Ok((outcome, deadline.wait_until(until), true));
             }

@@ -45,31 +45,72 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// ... up to this length.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// The turns of every instance. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Rates {
+    instances: Arc<Keyed<Instance, Turns>>,
+    settings: Settings,
+}
+
+/// When a stream may ask an instance, as of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spare {
+    /// The next spare turn, if no other call takes a turn before.
+    pub at: Instant,
+    /// The end of the pause after a 429. It is in the past when there is none.
+    pub paused_until: Instant,
+}
+
+impl Rates {
+    /// Turns as `settings` allow. No instance has used any.
+    pub fn new(settings: Settings) -> Self {
+        Self { instances: Arc::new(Keyed::new()), settings }
+    }
+
+    /// The next spare turn of `instance`. Nothing is reserved.
+    pub fn spare(&self, instance: &Instance, now: Instant) -> Spare {
+        let turns = self.instances.get(instance);
+        let spare = turns.map(|turns| {
+            let turns = turns.0.lock();
+            Spare { at: turns.spare_at.max(turns.paused_until), paused_until: turns.paused_until }
+        });
+        spare.unwrap_or(Spare { at: now, paused_until: now })
+    }
+
+    fn of(&self, instance: &Instance) -> Result<Arc<Turns>, LookupError> {
+        self.instances.of(instance, || Turns::new(self.settings, Instant::now()))
+    }
+}
+
 /// The layer with a rate limit for each instance. Hits and callers that join a flight do not reach it.
 #[derive(Clone, Debug)]
 pub struct RateLimit<S> {
-    instances: Arc<Keyed<Instance, Turns>>,
-    settings: Settings,
+    rates: Rates,
     metrics: Arc<Metrics>,
     inner: S,
 }
 
 impl<S> RateLimit<S> {
-    /// Asks through `inner` no faster than `settings` allow.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, inner: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, metrics, inner }
+    /// Asks through `inner` no faster than `rates` allow.
+    pub fn new(rates: Rates, metrics: Arc<Metrics>, inner: S) -> Self {
+        Self { rates, metrics, inner }
     }
 }
 
 impl<S: LookupService> Ask for RateLimit<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
-        let new = || Turns::new(self.settings, Instant::now());
-        let turns = self.instances.of(&lookup.key.scope.instance, new)?;
+        let turns = self.rates.of(&lookup.key.scope.instance)?;
         loop {
             let now = Instant::now();
+            if lookup.purpose == Purpose::Stream && lookup.resent == 0 {
+                let taken = turns.0.lock().spare_turn(now);
+                taken.map_err(|wait| LookupError::NoSpareTurn { wait })?;
+                lookup.place.iter().for_each(crate::domain::QueuePlace::leave);
+                break;
+            }
             let latest = match lookup.purpose {
-                Purpose::Refresh => now,
-                Purpose::Caller => {
+                Purpose::SpareRefresh | Purpose::Refresh => now,
+                Purpose::Stream | Purpose::Batch | Purpose::Caller => {
                     let latest = lookup.deadline.latest_start();
                     latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)?
                 }
@@ -139,6 +180,8 @@ struct Gcra {
     slack: Duration,
     /// The instant after all reserved turns, if they were evenly spaced.
     free_at: Instant,
+    /// The same without the slack that a pause adds: the next turn that is spare.
+    spare_at: Instant,
     paused_until: Instant,
     pause_next: Duration,
 }
@@ -155,6 +198,7 @@ impl Gcra {
             interval,
             slack: interval.saturating_mul(settings.burst.saturating_sub(1)),
             free_at: now,
+            spare_at: now,
             paused_until: now,
             pause_next: PAUSE_MIN,
         }
@@ -169,7 +213,22 @@ impl Gcra {
             return Err(turn - now);
         }
         self.free_at = free_at + self.interval;
+        self.spare_at = self.spare_at.max(now) + self.interval;
         Ok(turn)
+    }
+
+    /// Takes a turn that no call needs: one that is free now, while no turn is owed and there is no pause.
+    /// Otherwise takes none and returns the time until one would come.
+    ///
+    /// A spare turn does not delay the return of the burst after a pause.
+    fn spare_turn(&mut self, now: Instant) -> Result<(), Duration> {
+        let at = self.spare_at.max(self.paused_until);
+        if at > now {
+            return Err(at - now);
+        }
+        self.spare_at = now + self.interval;
+        self.free_at = self.free_at.max(self.spare_at);
+        Ok(())
     }
 
     /// Allows no turn before `until`, and no burst right after it.

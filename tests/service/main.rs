@@ -15,6 +15,8 @@ mod callers;
 mod certificates;
 mod commands;
 mod connections;
+mod contact_batches;
+mod contact_streams;
 mod contract;
 mod dashboard;
 mod deadlines;

@@ -129,7 +129,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
                 return Poll::Pending;
             }
             if self.is_too_large(&self.read) {
-                return Poll::Ready(Err(Refusal::MessageTooLarge));
+                return Poll::Ready(Err(Refusal::MessageTooLarge { bytes_max: self.bytes_max }));
             }
             if self.body.is_end_stream() {
                 return Poll::Ready(Ok(mem::take(&mut self.read).into()));

@@ -18,7 +18,7 @@ use super::{
     freshness::{Decision, Entry, after_fetch, decide},
 };
 use crate::{
-    domain::{Answer, CacheStatus, Deadline, Lookup, LookupError, Purpose},
+    domain::{Answer, CacheControl, CacheStatus, Deadline, Key, Lookup, LookupError, Purpose},
     stack::{ask::LookupService, clock::Clock, flight::LIFE_MAX},
     telemetry::in_this_call,
 };
@@ -91,7 +91,7 @@ impl<S: LookupService> Service<Lookup> for Serve<S> {
 
 impl<S: LookupService> Serve<S> {
     async fn fetch(self, lookup: Lookup, status: CacheStatus) -> Result<Answer, LookupError> {
-        let Parts { cache, clock, fetch, .. } = &*self.0;
+        let Parts { cache, fetch, .. } = &*self.0;
         let (key, control) = (lookup.key.clone(), lookup.control);
         let deadline = lookup.deadline.latest();
         let fetched = match deadline {
@@ -104,10 +104,40 @@ impl<S: LookupService> Serve<S> {
             answer.cache.status = status;
             answer
         });
-        let stored = cache.get(&key);
-        let result = after_fetch(fetched, stored, clock.now(), &control, &cache.settings);
-        cache.metrics.answered(&result);
+        let result = self.after(fetched, &key, &control);
+        // A stream that found no turn asks again, so its look-up has not ended.
+        if !matches!(result, Err(LookupError::NoSpareTurn { .. })) {
+            cache.metrics.answered(&result);
+        }
         result
+    }
+
+    /// The stored answer that a caller gets in place of `error`, as if a fetch had ended with it.
+    ///
+    /// # Errors
+    ///
+    /// `error`, when no stored answer may take its place.
+    pub fn in_place_of(
+        &self,
+        error: LookupError,
+        key: &Key,
+        control: &CacheControl,
+    ) -> Result<Answer, LookupError> {
+        let result = self.after(Err(error), key, control);
+        if result.is_ok() {
+            self.0.cache.metrics.answered(&result);
+        }
+        result
+    }
+
+    fn after(
+        &self,
+        fetched: Result<Answer, LookupError>,
+        key: &Key,
+        control: &CacheControl,
+    ) -> Result<Answer, LookupError> {
+        let Parts { cache, clock, .. } = &*self.0;
+        after_fetch(fetched, cache.get(key), clock.now(), control, &cache.settings)
     }
 
     /// Starts a fetch in the background. No caller waits for it, so its deadline is that of the flight.

@@ -160,8 +160,8 @@ impl Lookups {
     /// Counts an attempt that the server's own rate limit refused.
     pub fn refused(&self, purpose: Purpose) {
         let counter = match purpose {
-            Purpose::Caller => &self.refused_caller,
-            Purpose::Refresh => &self.refused_refresh,
+            Purpose::Caller | Purpose::Batch => &self.refused_caller,
+            Purpose::Stream | Purpose::Refresh | Purpose::SpareRefresh => &self.refused_refresh,
         };
         counter.inc();
     }

@@ -78,7 +78,9 @@ impl Drop for Attempt {
 fn request(base_url: &Url, lookup: &Lookup) -> Vec<KeyValue> {
     let purpose = match lookup.purpose {
         Purpose::Caller => "caller",
-        Purpose::Refresh => "refresh",
+        Purpose::Batch => "batch",
+        Purpose::Stream => "stream",
+        Purpose::Refresh | Purpose::SpareRefresh => "refresh",
     };
     let mut attributes = vec![
         KeyValue::new("http.request.method", "GET"),

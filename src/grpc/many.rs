@@ -1,0 +1,187 @@
+//! [`Many`]: the request of a batch or a stream, read and checked; and the result for each of its contacts.
+
+use std::{collections::HashMap, mem};
+
+use futures_util::future::{BoxFuture, Either, Ready};
+use prost::{
+    Message,
+    encoding::{DecodeContext, WireType, decode_key, skip_field},
+};
+
+use super::{
+    Answered,
+    contact::{self, profile_picture_result::Outcome},
+    control::cache_control,
+    credentials::Credentials,
+    picture::{cache_info, picture, timestamp},
+    status::rpc_status,
+};
+use crate::{
+    domain::{Answer, CacheControl, ChatId, Credential, Finding, Instance, LookupError, Refusal},
+    telemetry::ResultKind,
+};
+
+/// The response to a batch or a stream: there at once, or later.
+pub type ManyCall = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
+
+/// The numbers of the repeated fields, the same in both requests.
+const CHAT_IDS: u32 = 2;
+const KNOWN_FINGERPRINTS: u32 = 4;
+
+/// The fields of both requests.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    instance: String,
+    chat_ids: Vec<String>,
+    cache_control: Option<contact::CacheControl>,
+    known_fingerprints: HashMap<String, String>,
+}
+
+impl From<contact::BatchGetProfilePicturesRequest> for Wanted {
+    fn from(request: contact::BatchGetProfilePicturesRequest) -> Self {
+        let contact::BatchGetProfilePicturesRequest { instance, chat_ids, cache_control, known_fingerprints } =
+            request;
+        Self { instance, chat_ids, cache_control, known_fingerprints }
+    }
+}
+
+impl From<contact::StreamProfilePicturesRequest> for Wanted {
+    fn from(request: contact::StreamProfilePicturesRequest) -> Self {
+        let contact::StreamProfilePicturesRequest { instance, chat_ids, cache_control, known_fingerprints } =
+            request;
+        Self { instance, chat_ids, cache_control, known_fingerprints }
+    }
+}
+
+/// Many contacts of one instance, and what to do with their answers.
+#[derive(Debug)]
+pub struct Many {
+    /// The instance that is asked.
+    pub instance: Instance,
+    /// The token for the requests.
+    pub credential: Credential,
+    /// The answers that the caller accepts from the cache.
+    pub control: CacheControl,
+    /// The different contacts, in the order of the request.
+    pub chats: Vec<ChatId>,
+    /// For each index of the request its contact in `chats`; `None` for a malformed chat id.
+    pub contact_of: Vec<Option<u32>>,
+    chat_ids: Vec<String>,
+    known_fingerprints: HashMap<String, String>,
+}
+
+impl Many {
+    /// Reads `message`, a request of the type `M` with at most `max` contacts. The entries are counted on the
+    /// raw bytes, because decoded ones take up to a hundred times the memory.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the whole call. A malformed chat id is not one of them.
+    pub fn read<M>(
+        message: &[u8],
+        max: usize,
+        credentials: &Credentials,
+        call: &http::Extensions,
+    ) -> Result<Self, Refusal>
+    where
+        M: Message + Default + Into<Wanted>,
+    {
+        check_sizes(message, max)?;
+        let wanted: Wanted = M::decode(message).map_err(|_| Refusal::MessageInvalid)?.into();
+        let control = cache_control(wanted.cache_control.unwrap_or_default())?;
+        let (instance, credential) = credentials.resolve(&wanted.instance, call)?;
+        let mut contacts = HashMap::with_capacity(wanted.chat_ids.len());
+        let mut chats = Vec::with_capacity(wanted.chat_ids.len());
+        let contact_of = wanted.chat_ids.iter().map(|chat_id| {
+            let chat = ChatId::parse(chat_id).ok()?;
+            let next = u32::try_from(chats.len()).ok()?;
+            Some(*contacts.entry(chat).or_insert_with_key(|chat| {
+                chats.push(chat.clone());
+                next
+            }))
+        });
+        let contact_of = contact_of.collect();
+        Ok(Self {
+            instance,
+            credential,
+            control,
+            chats,
+            contact_of,
+            chat_ids: wanted.chat_ids,
+            known_fingerprints: wanted.known_fingerprints,
+        })
+    }
+
+    /// The result for the contact at `index` of the request. `found` is `None` for a malformed chat id.
+    pub fn result(
+        &mut self,
+        index: usize,
+        found: Option<Result<Answer, LookupError>>,
+    ) -> (contact::ProfilePictureResult, ResultKind) {
+        let (outcome, cache_info, kind) = match found {
+            Some(Ok(answer)) => self.outcome(index, answer),
+            Some(Err(error)) => (Outcome::Error(rpc_status(&error)), None, ResultKind::Failed),
+            None => (Outcome::Error(rpc_status(&Refusal::ChatIdInvalid)), None, ResultKind::Failed),
+        };
+        let result = contact::ProfilePictureResult {
+            index: i32::try_from(index).unwrap_or(i32::MAX),
+            // Each index has one result, so that its text can move.
+            requested_chat_id: mem::take(&mut self.chat_ids[index]),
+            outcome: Some(outcome),
+            cache_info,
+        };
+        (result, kind)
+    }
+
+    fn outcome(&self, index: usize, answer: Answer) -> (Outcome, Option<contact::CacheInfo>, ResultKind) {
+        let cache = cache_info(answer.cache);
+        if let Finding::Picture(link) = &answer.finding
+            && let Some(known) = self.known_fingerprint(index)
+            && link.fingerprint() == known
+        {
+            let fetch_time = Some(timestamp(answer.fetched.wall));
+            let unchanged = contact::UnchangedPicture { fetch_time };
+            return (Outcome::Unchanged(unchanged), Some(cache), ResultKind::Unchanged);
+        }
+        let kind = match &answer.finding {
+            Finding::Picture(_) => ResultKind::Picture,
+            Finding::Absent(_) => ResultKind::NotAvailable,
+            Finding::NotFound(_) => ResultKind::Failed,
+        };
+        let chat = self.contact_of[index].map(|contact| self.chats[contact as usize].as_str());
+        match picture(self.instance.as_str(), chat.unwrap_or_default(), answer) {
+            Ok(picture) => (Outcome::ProfilePicture(picture), Some(cache), kind),
+            Err(error) => (Outcome::Error(rpc_status(&error)), None, kind),
+        }
+    }
+
+    fn known_fingerprint(&self, index: usize) -> Option<&str> {
+        if self.known_fingerprints.is_empty() {
+            return None;
+        }
+        let known = self.known_fingerprints.get(&self.chat_ids[index]);
+        known.map(String::as_str).filter(|known| !known.is_empty())
+    }
+}
+
+/// Checks the number of chat ids and of known fingerprints in an encoded request.
+fn check_sizes(mut message: &[u8], max: usize) -> Result<(), Refusal> {
+    let (mut chat_ids, mut known) = (0_usize, 0_usize);
+    while !message.is_empty() {
+        let (field, wire) = decode_key(&mut message).map_err(|_| Refusal::MessageInvalid)?;
+        match (field, wire) {
+            (CHAT_IDS, WireType::LengthDelimited) => chat_ids += 1,
+            (KNOWN_FINGERPRINTS, WireType::LengthDelimited) => known += 1,
+            _ => {}
+        }
+        skip_field(wire, field, &mut message, DecodeContext::default())
+            .map_err(|_| Refusal::MessageInvalid)?;
+    }
+    if chat_ids == 0 || chat_ids > max {
+        return Err(Refusal::BatchSizeInvalid { field: "chat_ids", max });
+    }
+    if known > max {
+        return Err(Refusal::BatchSizeInvalid { field: "known_fingerprints", max });
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! [`Ending`]: the meaning of a failed look-up for its stream.
+
+use crate::domain::LookupError;
+
+/// The consequence of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The error is the result of the contact.
+    Result,
+    /// No further contact could be looked up, so the stream ends with the error.
+    EndsStream,
+    /// The turn was gone. The contact is the next one again.
+    NoTurn,
+    /// This server asked nothing. The contact waits again, and the refusal does not count.
+    Refused,
+    /// The same, and the server is at a limit, so the stream waits a little.
+    Overloaded,
+    /// The contact waits, as it does for a cool-down.
+    CoolsDown,
+    /// Hypersender failed. The contact gets one more chance.
+    Failed,
+}
+
+impl Ending {
+    /// The consequence of `error`. `has_time` says whether the stream itself has time left.
+    pub fn of(error: &LookupError, has_time: bool) -> Self {
+        match error {
+            LookupError::NoSpareTurn { .. } => Self::NoTurn,
+            LookupError::RateLimited { .. }
+            | LookupError::CircuitOpen { .. }
+            | LookupError::Blocked { .. } => Self::Refused,
+            LookupError::Overloaded => Self::Overloaded,
+            // A flight that gets no permit gives up long before the stream ends.
+            LookupError::DeadlineExceeded if has_time => Self::Overloaded,
+            LookupError::CredentialsRejected(_)
+            | LookupError::InstanceNotConnected
+            | LookupError::DeadlineExceeded => Self::EndsStream,
+            LookupError::InstanceStarting | LookupError::Queued => Self::CoolsDown,
+            LookupError::UpstreamRateLimited { .. }
+            | LookupError::Unavailable { .. }
+            | LookupError::TimedOut { .. }
+            | LookupError::SentAway => Self::Failed,
+            LookupError::NotCached
+            | LookupError::Internal
+            | LookupError::RequestRejected
+            | LookupError::NotFound(_)
+            | LookupError::ResponseInvalid => Self::Result,
+        }
+    }
+}

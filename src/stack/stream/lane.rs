@@ -1,0 +1,202 @@
+//! [`Lanes`]: the bounds that all streams of this process share, so that they leave room to other calls.
+//! [`Claims`]: the share of one stream.
+
+use std::{fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use crate::{
+    domain::{Instance, QueuePlace},
+    stack::keyed::{Idle, Keyed},
+};
+
+/// The shares of all streams.
+#[derive(Debug)]
+pub struct Lanes {
+    instances: Keyed<Instance, Lane>,
+    flights: Arc<Semaphore>,
+    attempts: usize,
+}
+
+/// The share of the streams of one instance.
+#[derive(Debug)]
+struct Lane {
+    /// The first place in the queue for spare turns. The semaphore is fair, so its waiters are the queue.
+    place: Arc<Semaphore>,
+    attempts: Arc<Semaphore>,
+    attempts_max: usize,
+}
+
+impl Lanes {
+    /// Streams get half of the `flights` of the process and half of the `attempts` of each instance, and
+    /// never less than 1.
+    pub fn new(flights: usize, attempts: usize) -> Self {
+        let half = |all: usize| (all / 2).clamp(1, Semaphore::MAX_PERMITS);
+        let flights = Arc::new(Semaphore::new(half(flights)));
+        Self { instances: Keyed::new(), flights, attempts: half(attempts) }
+    }
+
+    /// The claims of a new stream of `instance`. It claims nothing yet.
+    pub fn claims(&self, instance: &Instance) -> Claims {
+        let new = || Lane::new(self.attempts);
+        // When the table is full, the stream shares its lane with no other one. All other limits still hold.
+        let lane = self.instances.of(instance, new).unwrap_or_else(|_| Arc::new(new()));
+        Claims {
+            lane,
+            flights: self.flights.clone(),
+            queued: Claim::None,
+            place: None,
+            boarded: None,
+            attempt: Claim::None,
+            flight: Claim::None,
+        }
+    }
+}
+
+impl Lane {
+    fn new(attempts: usize) -> Self {
+        let place = Arc::new(Semaphore::new(1));
+        Self { place, attempts: Arc::new(Semaphore::new(attempts)), attempts_max: attempts }
+    }
+}
+
+impl Idle for Lane {
+    fn is_idle(&self, _: Instant) -> bool {
+        self.place.available_permits() == 1 && self.attempts.available_permits() == self.attempts_max
+    }
+}
+
+/// The permits that a stream holds or waits for. A claim keeps its place among the waiters while it is not
+/// polled.
+#[derive(Debug)]
+pub struct Claims {
+    lane: Arc<Lane>,
+    flights: Arc<Semaphore>,
+    queued: Claim,
+    /// The first place in the queue for spare turns, while the stream has it.
+    place: Option<QueuePlace>,
+    /// The place that the latest look-up has taken with it.
+    boarded: Option<QueuePlace>,
+    attempt: Claim,
+    flight: Claim,
+}
+
+/// The permits of a look-up in progress: an attempt of its instance, and a flight.
+#[derive(Debug)]
+pub struct Permits {
+    _attempt: OwnedSemaphorePermit,
+    _flight: OwnedSemaphorePermit,
+}
+
+impl Claims {
+    /// Claims the first place in the queue and an attempt of the instance. Returns whether the stream has
+    /// both.
+    pub fn is_first(&mut self) -> bool {
+        if self.place.is_none() {
+            if !self.queued.is_held(&self.lane.place) {
+                return false;
+            }
+            self.place = self.queued.take().map(QueuePlace::new);
+        }
+        self.attempt.is_held(&self.lane.attempts)
+    }
+
+    /// Claims a flight. Returns whether the stream has it.
+    pub fn has_flight(&mut self) -> bool {
+        self.flight.is_held(&self.flights)
+    }
+
+    /// Gives up the flight. All instances share the flights, so a stream must not keep one while it waits for
+    /// its turn.
+    pub fn leave_flight(&mut self) {
+        self.flight = Claim::None;
+    }
+
+    /// Resolves when the stream has what it waits for. It never does when the stream waits for nothing.
+    pub async fn granted(&mut self) {
+        tokio::select! {
+            () = self.queued.granted() => {}
+            () = self.attempt.granted() => {}
+            () = self.flight.granted() => {}
+        }
+    }
+
+    /// The place in the queue, for a look-up that may start.
+    pub fn place(&self) -> Option<QueuePlace> {
+        self.place.clone()
+    }
+
+    /// The permits for the look-up that starts now. The look-up has taken the place with it.
+    pub fn board(&mut self) -> Option<Permits> {
+        let (attempt, flight) = (self.attempt.take()?, self.flight.take()?);
+        self.boarded = self.place.take();
+        Some(Permits { _attempt: attempt, _flight: flight })
+    }
+
+    /// Gives up every claim, except what look-ups in progress have.
+    pub fn leave(&mut self) {
+        self.queued = Claim::None;
+        self.place = None;
+        self.attempt = Claim::None;
+        self.flight = Claim::None;
+    }
+
+    /// Gives up the place of the latest look-up, even if it has not taken its turn yet.
+    pub fn leave_boarded(&mut self) {
+        if let Some(place) = self.boarded.take() {
+            place.leave();
+        }
+    }
+}
+
+/// A permit that is not claimed, waited for, or held.
+enum Claim {
+    None,
+    Waiting(BoxFuture<'static, OwnedSemaphorePermit>),
+    Held(OwnedSemaphorePermit),
+}
+
+impl Claim {
+    /// Claims a permit of `semaphore`, unless that has been done. Returns whether it is held.
+    fn is_held(&mut self, semaphore: &Arc<Semaphore>) -> bool {
+        if let Self::None = self {
+            let semaphore = semaphore.clone();
+            *self = match semaphore.clone().try_acquire_owned() {
+                Ok(permit) => Self::Held(permit),
+                Err(_) => Self::Waiting(Box::pin(async move {
+                    semaphore.acquire_owned().await.expect("this semaphore is never closed")
+                })),
+            };
+        }
+        matches!(self, Self::Held(_))
+    }
+
+    /// Resolves when the permit is granted, if it is waited for.
+    async fn granted(&mut self) {
+        match self {
+            Self::Waiting(permit) => *self = Self::Held(permit.await),
+            Self::None | Self::Held(_) => std::future::pending().await,
+        }
+    }
+
+    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
+        match std::mem::replace(self, Self::None) {
+            Self::Held(permit) => Some(permit),
+            Self::None | Self::Waiting(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Waiting(_) => "Waiting",
+            Self::Held(_) => "Held",
+        })
+    }
+}
