@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::task::spawn_blocking;
+
 use super::state::{sync_folder, write_durably};
 use crate::{
     avatars::{FetchError, Fetcher, Kind, PictureHosts},
@@ -101,8 +103,11 @@ impl Pictures {
             }
         })?;
         self.failures.set(0);
-        write_durably(&self.temporary(chat_id), &image.bytes, MODE).map_err(Failed::Disk)?;
-        Ok(Downloaded { chat_id: chat_id.to_owned(), kind: image.kind })
+        let (temporary, kind) = (self.temporary(chat_id), image.kind);
+        // A thread for blocking work waits for the disk, so that several files are written at a time.
+        let written = spawn_blocking(move || write_durably(&temporary, &image.bytes, MODE)).await;
+        written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Failed::Disk)?;
+        Ok(Downloaded { chat_id: chat_id.to_owned(), kind })
     }
 
     /// Gives pictures their names. A contact keeps one file, whatever the types of its pictures.

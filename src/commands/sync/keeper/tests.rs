@@ -186,3 +186,30 @@ async fn a_picture_that_is_refused_is_tried_again_with_the_next_check_only() {
     let (counts, changes) = list.keep(foreign(), 3700).await;
     assert_eq!((counts.refused, changes.len()), (1, 0));
 }
+
+#[tokio::test]
+async fn the_state_holds_nothing_that_is_not_written_before() {
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let list = List::new(Some(format!("http://{}", sandbox.address())));
+    let link = format!("http://{}/v/t61.24694-24/1_2_3_n.jpg?oh=x&oe=7FFFFFFF", sandbox.address());
+    let found = || {
+        let contact = Contact { chat_id: CHAT.to_owned(), written: CHAT.to_owned() };
+        let outcome = Some(picture(&link, "a"));
+        vec![Found { contact, result: ProfilePictureResult { outcome, ..Default::default() }, at: 100 }]
+    };
+    let path = |name: &str| list.folder.path().join(name);
+    // A disk that is full takes no change, so that neither picture nor state are kept.
+    let mut keeper = list.open();
+    keeper.changes = Changes::open(Some("/dev/full".as_ref())).unwrap();
+    assert!(keeper.keep(found()).await.unwrap_err().contains("cannot write the changes"));
+    assert!(!path("contacts.csv.state").exists() && !path(&format!("pictures/{CHAT}.jpg")).exists());
+    drop(keeper);
+    // A picture that cannot get its name leaves its change to be reported again.
+    fs::create_dir(path(&format!("pictures/{CHAT}.jpg"))).unwrap();
+    let error = list.open().keep(found()).await.unwrap_err();
+    assert!(error.contains("cannot save a picture in "), "{error}");
+    assert_eq!((list.changes().len(), path("contacts.csv.state").exists()), (1, false));
+    fs::remove_dir(path(&format!("pictures/{CHAT}.jpg"))).unwrap();
+    list.open().keep(found()).await.unwrap();
+    assert_eq!((list.changes().len(), path("contacts.csv.state").exists()), (2, true));
+}
