@@ -8,6 +8,7 @@ mod contact;
 mod credential;
 mod deadline;
 mod error;
+mod hosts;
 mod link;
 mod lookup;
 mod peer_names;
@@ -20,6 +21,7 @@ pub use contact::{ChatId, Instance};
 pub use credential::{Credential, CredentialId, TokenOwner};
 pub use deadline::{CallEnd, CallTime, Deadline, Waiting};
 pub use error::{Again, Handling, LookupError, NotFound, Reach, Rejected, Signal};
+pub use hosts::{Hosts, HostsInvalid};
 pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Scope, Ttl,

@@ -7,6 +7,7 @@
 //! - [`stack`][]: the layers of a look-up: cache, flight, retries and limits, the REST call.
 //! - [`grpc`][]: the gRPC contract; it converts messages and chooses status codes.
 //! - [`server`][]: connections, the layers around a call, the drain; the admin port.
+//! - [`avatars`][]: images of contacts, and their guarded download.
 //! - [`config`][]: every setting, read and checked once.
 //! - [`commands`][]: one file for each subcommand; only these touch the process and its environment.
 //! - [`sandbox`][]: a stand-in for the REST API; it imports [`telemetry`][] alone, and only [`config`][] and
@@ -31,6 +32,7 @@
 //! - A token, a phone number, a chat id or a link does not reach a log line, a metric, a trace or an error
 //!   text.
 
+pub mod avatars;
 pub mod commands;
 pub mod config;
 pub mod domain;
