@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hypersender_grpc::{
-    grpc::{Health, OwnPace, RequestMessage, Streams},
+    grpc::{Health, OwnPace, RequestMessage, StreamSettings, Streams},
     server::{self, LongCalls, Settings, Stop},
     telemetry::Metrics,
 };
@@ -67,7 +67,10 @@ impl Scripted {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let long_calls = LongCalls { health: Health::serving().await, streams: Streams::new() };
+        let long_calls = LongCalls {
+            health: Health::serving().await,
+            streams: Streams::new(StreamSettings::default(), Arc::default()),
+        };
         let metrics = Metrics::new(&[]).calls.clone();
         let (stop, stopped) = oneshot::channel();
         // A test that fails drops the sender.
