@@ -49,7 +49,9 @@ impl Caller {
 /// Asks again, during a long call, whether its caller is still known and may ask an instance. It is an
 /// extension of the request of a stream.
 #[derive(Clone)]
-pub struct Recheck(Arc<dyn Fn(&Instance) -> Result<(), Refusal> + Send + Sync>);
+pub struct Recheck(Arc<Check>);
+
+type Check = dyn Fn(&Instance) -> Result<(), Refusal> + Send + Sync;
 
 impl Recheck {
     /// A check that `check` makes.

@@ -45,7 +45,7 @@ pub enum Refusal {
         field: &'static str,
     },
     /// A batch or a stream has no chat ids, or more of them, or of known fingerprints, than it may have.
-    #[error("{field} must have {} to {max} entries", if *field == "chat_ids" { 1 } else { 0 })]
+    #[error("chat_ids must have 1 to {max} entries, and known_fingerprints at most {max}")]
     BatchSizeInvalid {
         /// The field of the request, as the proto names it.
         field: &'static str,

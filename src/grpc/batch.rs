@@ -10,13 +10,12 @@ use futures_util::{
     future::{BoxFuture, Either, ready},
     stream::FuturesUnordered,
 };
-use http::Request;
+use http::{Request, Response};
 use tokio::task::yield_now;
 use tonic::body::Body;
 use tower::Service;
 
 use super::{
-    Answered,
     backend::Backend,
     contact,
     contact_method::RequestMessage,
@@ -39,7 +38,7 @@ type Found = Result<Answer, LookupError>;
 /// Answers a batch. The response is there at once if memory has every answer.
 pub fn call<F: LookupService>(backend: &mut Backend<F>, request: Request<RequestMessage>) -> ManyCall {
     let end = call_end(request.headers(), request.extensions());
-    let refused = move |refusal: Refusal| Ok(status(&refusal, end).into_http());
+    let refused = move |refusal: Refusal| status(&refusal, end).into_http();
     if request.body().bytes.len() > MESSAGE_BYTES_MAX {
         let mut backend = backend.clone();
         return Either::Right(Box::pin(async move {
@@ -47,15 +46,15 @@ pub fn call<F: LookupService>(backend: &mut Backend<F>, request: Request<Request
             // other calls to serve, does not decode large messages.
             yield_now().await;
             match Batch::begin(&mut backend, &request) {
-                Ok(batch) => batch.finish().await,
-                Err(refusal) => refused(refusal),
+                Ok(batch) => Ok(batch.finish().await),
+                Err(refusal) => Ok(refused(refusal)),
             }
         }));
     }
     match Batch::begin(backend, &request) {
-        Err(refusal) => Either::Left(ready(refused(refusal))),
-        Ok(batch) if batch.fetches.is_empty() => Either::Left(ready(batch.reply())),
-        Ok(batch) => Either::Right(Box::pin(batch.finish())),
+        Err(refusal) => Either::Left(ready(Ok(refused(refusal)))),
+        Ok(batch) if batch.fetches.is_empty() => Either::Left(ready(Ok(batch.reply()))),
+        Ok(batch) => Either::Right(Box::pin(async { Ok(batch.finish().await) })),
     }
 }
 
@@ -106,14 +105,14 @@ impl Batch {
     }
 
     /// Waits for the look-ups in progress. They see to the deadline themselves.
-    async fn finish(mut self) -> Answered {
+    async fn finish(mut self) -> Response<Body> {
         while let Some((contact, found)) = self.fetches.next().await {
             self.found[contact] = Some(found);
         }
         self.reply()
     }
 
-    fn reply(mut self) -> Answered {
+    fn reply(mut self) -> Response<Body> {
         let mut response = contact::BatchGetProfilePicturesResponse::default();
         response.results.reserve_exact(self.many.contact_of.len());
         for index in 0..self.many.contact_of.len() {
@@ -127,6 +126,6 @@ impl Batch {
             self.metrics.result(ManyMethod::Batch, kind);
             response.results.push(result);
         }
-        Ok::<http::Response<Body>, _>(reply(&response))
+        reply(&response)
     }
 }

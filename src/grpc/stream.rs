@@ -7,6 +7,8 @@ mod body;
 mod interrupts;
 mod messages;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::panic::AssertUnwindSafe;
 

@@ -55,8 +55,8 @@ impl Circuits {
         Self(Arc::new(Keyed::new()))
     }
 
-    /// Until when the breaker of `instance` lets no call pass, as far as it is known at `now`; `None` when the
-    /// next call may pass, as a probe or otherwise.
+    /// Until when the breaker of `instance` lets no call pass, as far as it is known at `now`; `None` when
+    /// the next call may pass, as a probe or otherwise.
     pub fn open_until(&self, instance: &Instance, now: Instant) -> Option<Instant> {
         let circuit = self.0.get(instance)?;
         let refusal = circuit.state.lock().phase.refusal(now);

@@ -2,10 +2,11 @@
 //! that no other call needs.
 //!
 //! A flight lives for seconds, and a contact of a stream may wait for minutes. So the contacts wait here, and
-//! a look-up starts only when it can be asked at once. The turn itself is taken further inside, by the rate
-//! limit.
+//! a look-up starts only when Hypersender can be asked at once. The turn itself is taken further inside, by
+//! the rate limit.
 
 mod boarded;
+mod contacts;
 mod ending;
 mod lane;
 mod obstacle;
@@ -27,12 +28,13 @@ use self::{
     obstacle::Obstacle,
     queue::{Pending, Queue},
 };
-pub use self::{lane::Lanes, obstacle::Obstacles};
-use super::{Stack, ask::LookupService};
-use crate::domain::{
-    Answer, CacheControl, ChatId, Credential, Deadline, Instance, Key, Lookup, LookupError, Purpose,
-    QueuePlace, Scope,
+pub use self::{
+    contacts::{Contacts, Forecast, Found},
+    lane::Lanes,
+    obstacle::Obstacles,
 };
+use super::{Stack, ask::LookupService};
+use crate::domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, QueuePlace, Scope};
 
 /// The most look-ups of a stream in progress, on the wire or joined to a flight. More would not be faster, and
 /// each takes some kilobytes.
@@ -43,39 +45,6 @@ const YIELD_AFTER: usize = 256;
 const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
 /// The longest time without a look at the obstacles. They may begin and end earlier than they say.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// The contacts that a stream looks up. All of them are asked of one instance with one token.
-#[derive(Debug)]
-pub struct Contacts {
-    /// The instance that is asked.
-    pub instance: Instance,
-    /// The token for the requests.
-    pub credential: Credential,
-    /// The contacts, each once.
-    pub chats: Vec<ChatId>,
-    /// The answers that the caller accepts from the cache.
-    pub control: CacheControl,
-    /// The instant at which the stream ends, if it has not ended before.
-    pub deadline: Instant,
-}
-
-/// The result for one contact.
-#[derive(Debug)]
-pub struct Found {
-    /// The index of the contact in [`Contacts::chats`].
-    pub contact: usize,
-    /// The answer, or why there is none.
-    pub result: Result<Answer, LookupError>,
-}
-
-/// When a stream expects to ask Hypersender.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forecast {
-    /// The next turn; `None` when no contact waits for one.
-    pub next_turn: Option<Instant>,
-    /// The end of the pause that Hypersender asked for; `None` when there is none.
-    pub paused_until: Option<Instant>,
-}
 
 /// What all streams share: the states that they read and the bounds that they keep.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ mod certificates;
 mod commands;
 mod connections;
 mod contact_batches;
+mod contact_streams;
 mod contract;
 mod dashboard;
 mod deadlines;

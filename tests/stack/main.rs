@@ -14,4 +14,5 @@ mod idle;
 mod outage;
 mod rate;
 mod retries;
+mod streams;
 mod support;

@@ -1,5 +1,6 @@
 //! [`Front`]: the stack under test, with a clock that a test can stop. [`Ask`]: a look-up.
 
+mod stream;
 mod upstream;
 
 use std::{
@@ -15,19 +16,23 @@ use hypersender_grpc::{
         LookupError, PictureLink,
     },
     stack::{
-        BreakerSettings, Clock, ConcurrencySettings, PictureCache, RateSettings, RetrySettings, Settings,
-        stack,
+        BreakerSettings, Clock, ConcurrencySettings, Contacts, PictureCache, RateSettings, RetrySettings,
+        Settings, stack,
     },
     telemetry::{Metrics, MetricsForm},
 };
 use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
 
-pub use self::upstream::{Attempt, Reply, Upstream};
+pub use self::{
+    stream::{Streaming, contacts},
+    upstream::{Attempt, Reply, Upstream},
+};
 
 pub type Outcome = Result<Answer, LookupError>;
 
 pub const SECOND: Duration = Duration::from_secs(1);
+pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3_600);
 pub const DAY: Duration = Duration::from_secs(86_400);
 
@@ -122,6 +127,7 @@ pub struct Front {
     pub upstream: Upstream,
     pub cache: Arc<PictureCache>,
     service: BoxCloneSyncService<Lookup, Answer, LookupError>,
+    streams: Arc<dyn Fn(Contacts) -> Box<dyn Streaming> + Send + Sync>,
     hasher: RandomState,
     metrics: Arc<Metrics>,
     start: Instant,
@@ -133,8 +139,10 @@ impl Front {
         let upstream = Upstream::new(clock, script);
         let metrics = Arc::new(Metrics::new(&[]));
         let (cache, service) = stack(settings, clock, &metrics.lookups, upstream.clone());
+        let streaming = service.clone();
+        let streams = Arc::new(move |contacts| Box::new(streaming.stream(contacts)) as Box<dyn Streaming>);
         let service = BoxCloneSyncService::new(service);
-        Self { upstream, cache, service, hasher: RandomState::new(), metrics, start: Instant::now() }
+        Self { upstream, cache, service, streams, hasher: RandomState::new(), metrics, start: Instant::now() }
     }
 
     /// Calls the stack at once. The future may be polled later, in another runtime, or never.

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -13,12 +13,16 @@ use tonic::Status;
 /// The frames that the task of a stream sends. The task bounds their number. When the body is dropped, the
 /// task ends.
 #[derive(Debug)]
-pub struct StreamBody(UnboundedReceiver<Frame<Bytes>>);
+pub struct StreamBody {
+    frames: UnboundedReceiver<Frame<Bytes>>,
+    /// Whether the trailers were read.
+    has_ended: bool,
+}
 
 impl StreamBody {
     /// The body with the frames of `frames`. The last one must be trailers.
     pub fn new(frames: UnboundedReceiver<Frame<Bytes>>) -> Self {
-        Self(frames)
+        Self { frames, has_ended: false }
     }
 }
 
@@ -30,6 +34,15 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.0.poll_recv(context).map(|frame| frame.map(Ok))
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(self.frames.poll_recv(context));
+        self.has_ended = frame.as_ref().is_none_or(Frame::is_trailers);
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended
     }
 }

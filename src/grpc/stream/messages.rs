@@ -132,7 +132,7 @@ impl Messages {
 
     /// Whether each index has its result.
     pub fn are_complete(&self) -> bool {
-        self.done as usize == self.many.contact_of.len()
+        usize::try_from(self.done) == Ok(self.many.contact_of.len())
     }
 
     /// The instant of the last message.

@@ -32,8 +32,8 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Streams get half of the `flights` of the process and half of the `attempts` of each instance, and never
-    /// less than 1.
+    /// Streams get half of the `flights` of the process and half of the `attempts` of each instance, and
+    /// never less than 1.
     pub fn new(flights: usize, attempts: usize) -> Self {
         let half = |all: usize| (all / 2).clamp(1, Semaphore::MAX_PERMITS);
         let flights = Arc::new(Semaphore::new(half(flights)));
