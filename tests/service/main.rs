@@ -32,6 +32,7 @@ mod refused_calls;
 mod request;
 mod secrets;
 mod settings;
+mod stream_bounds;
 mod support;
 mod traces;
 mod variables;
