@@ -135,7 +135,7 @@ where
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
         .layer_fn(|inner| Stack {
-            serve: cache::Serve::new(cache.clone(), cooling.clone(), clock, inner),
+            serve: cache::Serve::new(cache.clone(), cooling.clone(), rates.clone(), clock, inner),
             pace: pace.clone(),
         })
         // All callers of one key share one fetch. The layers below run once for all of them.

@@ -30,7 +30,7 @@ pub use self::codes::code_of;
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
     Lookups as LookupMetrics, Many as ManyMetrics, ManyMethod, Method, Metrics, Phase as BreakerPhase,
-    ResultKind,
+    Received as ReceivedMessages, ResultKind,
 };
 pub use self::traces::{
     AttemptSpan, BatchSettings as TraceBatchSettings, CallLink, CallSpan, Protocol as TraceProtocol,

@@ -47,8 +47,9 @@ pub struct Lookup {
     pub control: CacheControl,
     /// Until when the answer is useful.
     pub deadline: Deadline,
-    /// The side that the look-up is for.
-    pub purpose: Purpose,
+    /// The side that the look-up is for. A flight may have other waiters, too, so its layers read
+    /// [`Lookup::purpose`].
+    pub own_purpose: Purpose,
     /// The turns of the batch that this look-up belongs to; `None` outside a batch.
     pub batch: Option<BatchTurns>,
     /// The place of its stream in the queue for spare turns; `None` outside a stream.
@@ -75,12 +76,19 @@ impl Lookup {
             credential,
             control,
             deadline,
-            purpose: Purpose::Caller,
+            own_purpose: Purpose::Caller,
             batch: None,
             place: None,
             resent: 0,
             seen: None,
         }
+    }
+
+    /// The purpose as of now: the highest of those that wait for the flight of this look-up, or its own while
+    /// no flight has waiters. Read it again before each decision.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.deadline.purpose().unwrap_or(self.own_purpose)
     }
 }
 
@@ -100,6 +108,21 @@ pub enum Purpose {
     Batch,
     /// A caller, who waits for this one answer.
     Caller,
+}
+
+impl Purpose {
+    /// All of them, in their order, so that `purpose as usize` is an index.
+    pub const ALL: [Self; Self::Caller as usize + 1] =
+        [Self::SpareRefresh, Self::Refresh, Self::Stream, Self::Batch, Self::Caller];
+
+    /// Whether no caller waits, so that there is one attempt, which waits for nothing.
+    #[must_use]
+    pub fn is_refresh(self) -> bool {
+        match self {
+            Self::SpareRefresh | Self::Refresh => true,
+            Self::Stream | Self::Batch | Self::Caller => false,
+        }
+    }
 }
 
 /// The answers that a caller accepts from the cache. `None` leaves the choice to the server's settings. Names

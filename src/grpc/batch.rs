@@ -88,7 +88,7 @@ impl Batch {
         let found = many.chats.iter().enumerate().map(|(contact, chat)| {
             let (instance, credential) = (many.instance.clone(), many.credential.clone());
             let lookup = Lookup {
-                purpose: Purpose::Batch,
+                own_purpose: Purpose::Batch,
                 batch: Some(turns.clone()),
                 ..Lookup::new(instance, credential, chat.clone(), many.control, deadline.clone())
             };

@@ -16,7 +16,7 @@ use super::{
     ask::{Ask, LookupService},
     keyed::{Idle, Keyed},
 };
-use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
+use crate::domain::{Answer, Instance, Lookup, LookupError};
 
 /// How many attempts may be on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl<S> ConcurrencyLimit<S> {
         let half = self.settings.attempts_of_instance();
         let new = || Permits { free: Arc::new(Semaphore::new(half)), all: half };
         let own = self.instances.of(&lookup.key.scope.instance, new)?;
-        if lookup.purpose == Purpose::Refresh {
+        if lookup.purpose().is_refresh() {
             let permit = |permits: &Arc<Semaphore>| permits.clone().try_acquire_owned();
             return match (permit(&own.free), permit(&self.all)) {
                 (Ok(own), Ok(one)) => Ok([own, one]),

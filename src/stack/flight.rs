@@ -29,9 +29,12 @@ use crate::{
     telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
 };
 
-/// No flight lasts longer, however long its callers would wait. Two attempts of 6 s and a wait for a turn fit
-/// into it; three attempts do not.
+/// No flight of a caller lasts longer, however long its callers would wait. Two attempts of 6 s and a wait for
+/// a turn fit into it; three attempts do not.
 pub const LIFE_MAX: Duration = Duration::from_secs(15);
+/// The same for a flight of a batch, which is as long as the longest deadline of a batch: all flights of a
+/// batch start together, and at the default rate the turns of 100 contacts take 16 s.
+const LIFE_MAX_IN_BATCH: Duration = Duration::from_secs(30);
 
 type Outcome = Result<Answer, LookupError>;
 
@@ -92,13 +95,17 @@ impl<S: LookupService> Flight<S> {
         let entry = match self.flights.by_key.entry(lookup.key.clone()) {
             // The flight in progress renews the entry as well. A refresh that joined would keep it going
             // after all callers had left.
-            Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
+            Entry::Occupied(_) if lookup.own_purpose.is_refresh() => return Err(LookupError::Overloaded),
             Entry::Occupied(entry) => {
+                // It needs no turn of its own.
+                if let Some(place) = &lookup.place {
+                    place.leave();
+                }
                 let Joined { outcome, deadline, starter } = entry.get().clone();
                 self.flights.metrics.collapsed();
                 lookup.place.iter().for_each(crate::domain::QueuePlace::leave);
                 starter.follow();
-                return Ok((outcome, deadline.wait_until(until), true));
+                return Ok((outcome, deadline.wait_until(until, lookup.own_purpose), true));
             }
             Entry::Vacant(entry) => entry,
         };
@@ -108,21 +115,28 @@ impl<S: LookupService> Flight<S> {
         }
         self.flights.metrics.took_off();
         let (sender, outcome) = watch::channel(None);
-        let deadline = Deadline::shared(Instant::now() + LIFE_MAX);
+        let limit = Instant::now() + if lookup.batch.is_some() { LIFE_MAX_IN_BATCH } else { LIFE_MAX };
+        let deadline = Deadline::shared(limit);
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
         let starter = CallLink::here();
         entry.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
-        let waiting = deadline.wait_until(until);
-        tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, landing)));
+        let waiting = deadline.wait_until(until, lookup.own_purpose);
+        tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, limit, landing)));
         Ok((outcome, waiting, false))
     }
 }
 
-/// Runs the fetch for at most the life of a flight. A panic in it becomes an outcome.
-async fn run(fetch: impl LookupService, lookup: Lookup, deadline: Deadline, landing: Landing) {
-    let limit = Instant::now() + LIFE_MAX;
+/// Runs the fetch until the limit at the latest. A panic in it becomes an outcome.
+async fn run(
+    fetch: impl LookupService,
+    lookup: Lookup,
+    deadline: Deadline,
+    limit: Instant,
+    landing: Landing,
+) {
     // A refresh has no caller that would keep its flight going, so it registers itself as a waiter.
-    let _refresh = (lookup.purpose == Purpose::Refresh).then(|| deadline.wait_until(limit));
+    let own_purpose = lookup.own_purpose;
+    let _refresh = own_purpose.is_refresh().then(|| deadline.wait_until(limit, own_purpose));
     let name = KeyName::from(&lookup.key);
     let work = fetch.oneshot(Lookup { deadline, ..lookup });
     let outcome = match timeout_at(limit, AssertUnwindSafe(work).catch_unwind()).await {
@@ -182,9 +196,24 @@ impl Drop for Landing {
 
 impl<S: LookupService> Ask for Flight<S> {
     async fn ask(self, lookup: Lookup) -> Outcome {
-        match self.clone().join(lookup.clone()).await {
-            (Err(error), true) if gave_up_too_early(&error, &lookup) => self.join(lookup).await.0,
-            (outcome, _) => outcome,
+        let mut restarted = false;
+        loop {
+            let (outcome, collapsed) = self.clone().join(lookup.clone()).await;
+            let Err(error) = &outcome else {
+                return outcome;
+            };
+            let no_spare_turn = matches!(error, LookupError::NoSpareTurn { .. });
+            // A stream waits for its next turn outside the flight, in the queue of the streams.
+            if !collapsed || no_spare_turn && lookup.own_purpose == Purpose::Stream {
+                return outcome;
+            }
+            if !gave_up_too_early(error, &lookup) {
+                return if no_spare_turn { Err(LookupError::DeadlineExceeded) } else { outcome };
+            }
+            // A stream's flight that had decided before this caller joined does not count as the restart.
+            if !no_spare_turn && std::mem::replace(&mut restarted, true) {
+                return outcome;
+            }
         }
     }
 }

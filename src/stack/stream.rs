@@ -5,55 +5,51 @@
 //! a look-up starts only when Hypersender can be asked at once. The turn itself is taken further inside, by
 //! the rate limit.
 
-mod boarded;
 mod contacts;
 mod ending;
 mod lane;
 mod obstacle;
+mod pace;
 mod queue;
 
-use std::{fmt, future::poll_fn, task::Poll, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 
-use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordered};
+use futures_util::{FutureExt, future::Either};
 use tokio::{
-    task::yield_now,
+    task::{JoinSet, yield_now},
     time::{Instant, sleep_until},
 };
 use tower::Service;
 
+pub use self::{
+    contacts::{Contacts, Forecast, Found},
+    lane::Lanes,
+    obstacle::Obstacles,
+    pace::Pace,
+};
 use self::{
-    boarded::Boarded,
     ending::Ending,
     lane::Claims,
     obstacle::Obstacle,
     queue::{Pending, Queue},
 };
-pub use self::{
-    contacts::{Contacts, Forecast, Found},
-    lane::Lanes,
-    obstacle::Obstacles,
-};
 use super::{Stack, ask::LookupService};
-use crate::domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, QueuePlace, Scope};
+use crate::{
+    domain::{Answer, Deadline, Key, Lookup, LookupError, Purpose, QueuePlace, Scope},
+    telemetry::in_this_call,
+};
 
-/// The most look-ups of a stream in progress, on the wire or joined to a flight. More would not be faster, and
-/// each takes some kilobytes.
+/// The most look-ups of a stream in progress, on the wire or joined to a flight (rule 41). More would not be
+/// faster, and each takes some kilobytes.
 const IN_PROGRESS_MAX: usize = 64;
 /// The number of contacts after which a stream lets other tasks run.
 const YIELD_AFTER: usize = 256;
 /// The wait after a refusal because this server is at a limit.
 const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
+/// The shortest wait after another refusal. The longest is [`LOOK_AGAIN`].
+const REFUSED_WAIT_MIN: Duration = Duration::from_millis(1);
 /// The longest time without a look at the obstacles. They may begin and end earlier than they say.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// What all streams share: the states that they read and the bounds that they keep.
-#[derive(Debug)]
-pub struct Pace {
-    /// The states of the layers that may refuse a look-up.
-    pub obstacles: Obstacles,
-    /// The bounds on all streams together.
-    pub lanes: Lanes,
-}
 
 /// The look-ups of a stream. They go on only while [`LookupStream::next`] is polled.
 pub struct LookupStream<F> {
@@ -66,9 +62,14 @@ pub struct LookupStream<F> {
     looked_at: usize,
     queue: Queue,
     claims: Claims,
-    in_progress: FuturesUnordered<Boarded>,
+    /// The look-ups in progress. Each runs in a task of its own, so that it gives back its permits when it
+    /// ends, even while the stream is not polled.
+    in_progress: JoinSet<(Pending, Result<Answer, LookupError>)>,
     /// The end of the wait after a refusal because this server is at a limit.
     overloaded_until: Option<Instant>,
+    /// The end of the wait after another refusal. The states that a stream reads mostly say the same, and
+    /// where they do not, a refused stream must not ask all the time.
+    refused_until: Option<Instant>,
     /// Whether no further look-up starts.
     is_stopped: bool,
 }
@@ -76,7 +77,9 @@ pub struct LookupStream<F> {
 /// The next thing that a stream does.
 enum Step {
     Return(Option<Result<Found, LookupError>>),
-    Start(Boarded),
+    /// Look for the next step at once.
+    Again,
+    /// Let other tasks run first.
     Yield,
     /// Wait for a claim, for a look-up in progress, or until this instant.
     Wait(Instant),
@@ -94,8 +97,9 @@ impl<F: LookupService> LookupStream<F> {
             looked_at: 0,
             queue: Queue::default(),
             claims,
-            in_progress: FuturesUnordered::new(),
+            in_progress: JoinSet::new(),
             overloaded_until: None,
+            refused_until: None,
             is_stopped: false,
         }
     }
@@ -110,16 +114,7 @@ impl<F: LookupService> LookupStream<F> {
         loop {
             let ended = match self.step() {
                 Step::Return(result) => return result,
-                Step::Start(mut boarded) => {
-                    // Polled at once, so that the look-up takes its turn even if nobody polls this stream soon.
-                    match poll_fn(|cx| Poll::Ready(boarded.poll_unpin(cx))).await {
-                        Poll::Ready(ended) => Some(ended),
-                        Poll::Pending => {
-                            self.in_progress.push(boarded);
-                            None
-                        }
-                    }
-                }
+                Step::Again => None,
                 Step::Yield => {
                     self.looked_at = 0;
                     yield_now().await;
@@ -129,7 +124,8 @@ impl<F: LookupService> LookupStream<F> {
                     let (in_progress, claims) = (&mut self.in_progress, &mut self.claims);
                     tokio::select! {
                         biased;
-                        Some(ended) = in_progress.next() => Some(ended),
+                        // It is an error only when the runtime stops.
+                        Some(ended) = in_progress.join_next() => ended.ok(),
                         () = claims.granted() => None,
                         () = sleep_until(until) => None,
                     }
@@ -145,7 +141,6 @@ impl<F: LookupService> LookupStream<F> {
     /// which [`LookupStream::next`] is not polled, so that other streams do not wait for this one.
     pub fn leave_queue(&mut self) {
         self.claims.leave();
-        self.claims.leave_boarded();
     }
 
     /// Starts no further look-up. The results of those in progress still come.
@@ -160,9 +155,8 @@ impl<F: LookupService> LookupStream<F> {
     pub fn forecast(&self) -> Forecast {
         let (obstacles, now) = (&self.stack.pace.obstacles, Instant::now());
         let next_turn = self.queue.ready_at(now).map(|ready_at| {
-            let obstacle = obstacles.of(&self.scope, now).map(|obstacle| obstacle.until);
             let turn = obstacles.spare(&self.scope, now).at.max(ready_at);
-            [obstacle, self.overloaded_until].into_iter().flatten().fold(turn, Instant::max)
+            self.obstacle(now).map_or(turn, |obstacle| obstacle.until.max(turn))
         });
         Forecast { next_turn, paused_until: obstacles.paused_until(&self.scope, now) }
     }
@@ -185,19 +179,19 @@ impl<F: LookupService> LookupStream<F> {
         if !self.has_time(now) {
             return self.wait(now, self.contacts.deadline);
         }
-        if let Some(obstacle) = self.stack.pace.obstacles.of(&self.scope, now) {
+        if let Some(obstacle) = self.obstacle(now) {
             self.claims.leave();
             return self.wait_out(obstacle, now);
         }
         self.queue.end_obstacle();
-        if let Some(until) = self.overloaded_until.filter(|until| *until > now) {
+        if let Some(until) = self.refused_until.filter(|until| *until > now) {
             self.claims.leave();
             return self.wait(now, until);
         }
-        self.find_ready(now).or_else(|| self.wait_for_turn(now)).unwrap_or_else(|| self.start(now))
+        self.find_ready(now).or_else(|| self.wait_for_turn(now)).unwrap_or_else(|| self.start())
     }
 
-    /// Serves the contacts that memory has, and queues the others; `None` when that is done.
+    /// Serves the contacts that memory has, and queues the others (rule 36); `None` when that is done.
     fn look_in_memory(&mut self) -> Option<Step> {
         while self.scanned < self.contacts.chats.len() {
             if self.is_tired() {
@@ -214,13 +208,12 @@ impl<F: LookupService> LookupStream<F> {
         None
     }
 
-    /// Serves the contacts that have a usable answer, and then waits for the end of `obstacle`.
+    /// Serves the contacts that have a usable answer, then waits for the end of `obstacle` (rule 40).
     fn wait_out(&mut self, obstacle: Obstacle, now: Instant) -> Step {
         let Obstacle { error, until } = obstacle;
         while !self.is_tired() {
             let Some(pending) = self.queue.pop_unswept() else {
-                // The failure that begins such a cool-down was that of another call, for the same instance and
-                // token.
+                // Another call for the same instance and token has met an error that ends a stream.
                 return match Ending::of(&error, true) {
                     Ending::EndsStream => Step::Return(Some(self.end(error))),
                     Ending::Result
@@ -269,8 +262,8 @@ impl<F: LookupService> LookupStream<F> {
         }
     }
 
-    /// Waits for the first place in the queue, a permit of each kind and a spare turn; `None` when there is
-    /// all of it.
+    /// Waits for the first place in the queue, a permit of each kind and a spare turn (rules 38 and 39);
+    /// `None` when there is all of it.
     fn wait_for_turn(&mut self, now: Instant) -> Option<Step> {
         if !self.claims.is_first() {
             return Some(self.wait(now, self.contacts.deadline));
@@ -284,15 +277,20 @@ impl<F: LookupService> LookupStream<F> {
     }
 
     /// Starts the look-up of the first contact, unless memory has it by now.
-    fn start(&mut self, now: Instant) -> Step {
-        let (Some(pending), Some(place)) = (self.queue.pop_front(), self.claims.place()) else {
-            return self.wait(now, now);
+    fn start(&mut self) -> Step {
+        let Some(pending) = self.queue.pop_front() else {
+            return Step::Again;
         };
-        match self.stack.serve.call(self.lookup(&pending, Some(place.clone()))) {
+        match self.stack.serve.call(self.lookup(&pending, self.claims.place())) {
             Either::Left(ready) => found(&pending, ready.into_inner()),
             Either::Right(answer) => {
                 let permits = self.claims.board();
-                Step::Start(Boarded { pending, place, answer, permits })
+                self.in_progress.spawn(in_this_call(async move {
+                    let result = AssertUnwindSafe(answer).catch_unwind().await;
+                    drop(permits);
+                    (pending, result.unwrap_or(Err(LookupError::Internal)))
+                }));
+                Step::Again
             }
         }
     }
@@ -314,7 +312,11 @@ impl<F: LookupService> LookupStream<F> {
             Ending::Result => true,
             Ending::Failed => pending.fail(),
             Ending::CoolsDown => pending.cool_down(),
-            Ending::NoTurn | Ending::Refused => false,
+            Ending::NoTurn | Ending::Refused => {
+                let wait = error.retry_after().unwrap_or_default();
+                self.refused_until = Some(now + wait.clamp(REFUSED_WAIT_MIN, LOOK_AGAIN));
+                false
+            }
             Ending::Overloaded => {
                 self.overloaded_until = Some(now + OVERLOADED_WAIT);
                 false
@@ -340,8 +342,14 @@ impl<F: LookupService> LookupStream<F> {
     /// Ends the stream with `error`.
     fn end(&mut self, error: LookupError) -> Result<Found, LookupError> {
         self.stop();
-        self.in_progress.clear();
+        self.in_progress = JoinSet::new();
         Err(error)
+    }
+
+    fn obstacle(&self, now: Instant) -> Option<Obstacle> {
+        let overloaded = self.overloaded_until.filter(|until| *until > now);
+        let overloaded = overloaded.map(|until| Obstacle { error: LookupError::Overloaded, until });
+        self.stack.pace.obstacles.of(&self.scope, now).or(overloaded)
     }
 
     fn stored(&self, pending: &Pending, error: LookupError) -> Result<Answer, LookupError> {
@@ -373,7 +381,7 @@ impl<F: LookupService> LookupStream<F> {
         let chat = chats[pending.contact as usize].clone();
         let deadline = Deadline::at(*deadline);
         let mut lookup = Lookup::new(instance.clone(), credential.clone(), chat, *control, deadline);
-        lookup.purpose = Purpose::Stream;
+        lookup.own_purpose = Purpose::Stream;
         lookup.place = place;
         lookup
     }

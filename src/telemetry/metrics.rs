@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 
 pub use self::{
-    calls::{Call, Calls, Kind, Method},
+    calls::{Call, Calls, Kind, Method, Received},
     lookups::{Attempt, Lookups, Phase},
     many::{Many, ManyMethod, ResultKind},
 };

@@ -16,3 +16,4 @@ mod rate;
 mod retries;
 mod streams;
 mod support;
+mod turns;

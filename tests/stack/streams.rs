@@ -3,11 +3,19 @@
 mod obstacles;
 mod shares;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
 use hypersender_grpc::{
     domain::{CacheStatus, LookupError, Rejected},
     stack::{Forecast, RateSettings, Settings},
 };
-use tokio::time::{Instant, advance, sleep, timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, advance, sleep, timeout},
+};
 
 use crate::support::*;
 
@@ -173,4 +181,25 @@ async fn the_forecast_names_the_next_turn() {
     assert_eq!(stream.forecast(), Forecast { next_turn: Some(Instant::now()), paused_until: None });
     stream.stop();
     assert_eq!(stream.forecast(), Forecast::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_tasks_run_while_memory_is_served() {
+    let front = Front::new(paced(0.0), |_| Reply::picture());
+    assert_eq!(front.look_up(contacts(0..2_000)).await.unwrap().answers(), 2_000);
+    let mut stream = front.stream(contacts(0..2_000));
+    let yields = Arc::new(AtomicUsize::new(0));
+    let counter = tokio::spawn({
+        let yields = yields.clone();
+        async move {
+            loop {
+                yields.fetch_add(1, Relaxed);
+                yield_now().await;
+            }
+        }
+    });
+    assert_eq!(front.read(&mut *stream).await.answers(), 2_000);
+    counter.abort();
+    let yields = yields.load(Relaxed);
+    assert!((7..=9).contains(&yields), "{yields}");
 }

@@ -12,8 +12,8 @@ use std::{
 use futures_util::future::join_all;
 use hypersender_grpc::{
     domain::{
-        Again, Answer, CacheControl, CacheStatus, ChatId, Credential, Deadline, Finding, Instance, Lookup,
-        LookupError, PictureLink,
+        Again, Answer, BatchTurns, CacheControl, CacheStatus, ChatId, Credential, Deadline, Finding,
+        Instance, Lookup, LookupError, PictureLink, Purpose, QueuePlace,
     },
     stack::{
         BreakerSettings, Clock, ConcurrencySettings, Contacts, PictureCache, RateSettings, RetrySettings,
@@ -84,11 +84,22 @@ pub struct Ask {
     token: &'static str,
     control: CacheControl,
     within: Duration,
+    purpose: Purpose,
+    batch: Option<BatchTurns>,
+    place: Option<QueuePlace>,
 }
 
 pub fn contact(chat: usize) -> Ask {
-    let control = CacheControl::default();
-    Ask { instance: "shop".into(), chat, token: "token", control, within: 10 * SECOND }
+    Ask {
+        instance: "shop".into(),
+        chat,
+        token: "token",
+        control: CacheControl::default(),
+        within: 10 * SECOND,
+        purpose: Purpose::Caller,
+        batch: None,
+        place: None,
+    }
 }
 
 impl Ask {
@@ -102,6 +113,18 @@ impl Ask {
 
     pub fn within(self, within: Duration) -> Self {
         Self { within, ..self }
+    }
+
+    pub fn in_stream(self) -> Self {
+        Self { purpose: Purpose::Stream, ..self }
+    }
+
+    pub fn at_place(self, place: &QueuePlace) -> Self {
+        Self { place: Some(place.clone()), ..self.in_stream() }
+    }
+
+    pub fn in_batch(self, batch: &BatchTurns) -> Self {
+        Self { purpose: Purpose::Batch, batch: Some(batch.clone()), ..self }
     }
 
     /// Accepts no answer from the cache, except within the refresh floor.
@@ -147,7 +170,7 @@ impl Front {
 
     /// Calls the stack at once. The future may be polled later, in another runtime, or never.
     pub fn ask(&self, ask: Ask) -> impl Future<Output = Outcome> + Send + use<> {
-        let Ask { instance, chat, token, control, within } = ask;
+        let Ask { instance, chat, token, control, within, purpose, batch, place } = ask;
         let lookup = Lookup::new(
             Instance::parse(&instance).unwrap(),
             Credential::new(token.into(), &self.hasher),
@@ -155,7 +178,7 @@ impl Front {
             control,
             Deadline::at(Instant::now() + within),
         );
-        self.service.clone().call(lookup)
+        self.service.clone().call(Lookup { own_purpose: purpose, batch, place, ..lookup })
     }
 
     /// Asks in a new task.
@@ -175,6 +198,13 @@ impl Front {
 
     pub fn calls(&self) -> usize {
         self.upstream.attempts().len()
+    }
+
+    /// The value of one series of the metrics.
+    pub fn metric(&self, series: &str) -> usize {
+        let text = self.metrics.text(MetricsForm::accepted(""));
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.expect("there is such a series").parse().unwrap()
     }
 
     /// The number of instances whose state the breaker keeps, in any phase.

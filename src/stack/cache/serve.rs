@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{Answer, CacheControl, CacheStatus, Deadline, Key, Lookup, LookupError, Purpose},
-    stack::{ask::LookupService, clock::Clock, flight::LIFE_MAX},
+    stack::{ask::LookupService, clock::Clock, flight::LIFE_MAX, rate::Rates},
     telemetry::in_this_call,
 };
 
@@ -32,6 +32,7 @@ pub struct Serve<S>(Arc<Parts<S>>);
 struct Parts<S> {
     cache: Arc<PictureCache>,
     cooling: Arc<CoolDowns>,
+    rates: Rates,
     clock: Clock,
     fetch: S,
 }
@@ -47,9 +48,16 @@ pub type ServeFuture =
     Either<Ready<Result<Answer, LookupError>>, BoxFuture<'static, Result<Answer, LookupError>>>;
 
 impl<S> Serve<S> {
-    /// Answers from `cache`, or through `fetch` if it must.
-    pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, fetch: S) -> Self {
-        Self(Arc::new(Parts { cache, cooling, clock, fetch }))
+    /// Answers from `cache`, or through `fetch` if it must. `rates` says whether there is a turn to spare for
+    /// a refresh.
+    pub fn new(
+        cache: Arc<PictureCache>,
+        cooling: Arc<CoolDowns>,
+        rates: Rates,
+        clock: Clock,
+        fetch: S,
+    ) -> Self {
+        Self(Arc::new(Parts { cache, cooling, rates, clock, fetch }))
     }
 }
 
@@ -141,8 +149,20 @@ impl<S: LookupService> Serve<S> {
     }
 
     /// Starts a fetch in the background. No caller waits for it, so its deadline is that of the flight.
+    ///
+    /// For a batch or a stream it starts only when there is a turn to spare now. They may find very many stale
+    /// answers at once, whose refreshes would only fill the flights and be refused.
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
-        lookup.purpose = Purpose::Refresh;
+        (lookup.own_purpose, lookup.place) = match lookup.own_purpose {
+            Purpose::Caller | Purpose::Refresh => (Purpose::Refresh, None),
+            Purpose::Batch | Purpose::Stream | Purpose::SpareRefresh => {
+                match self.0.rates.place_of_refresh(&lookup.key.scope.instance, now) {
+                    Some(place) => (Purpose::SpareRefresh, Some(place)),
+                    None => return,
+                }
+            }
+        };
+        lookup.batch = None;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.0.fetch.clone();
         tokio::spawn(in_this_call(async move {

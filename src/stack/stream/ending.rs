@@ -1,4 +1,4 @@
-//! [`Ending`]: the meaning of a failed look-up for its stream.
+//! [`Ending`]: the meaning of a failed look-up for its stream (rule 40).
 
 use crate::domain::LookupError;
 
@@ -46,5 +46,17 @@ impl Ending {
             | LookupError::NotFound(_)
             | LookupError::ResponseInvalid => Self::Result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_up_that_ends_before_its_stream_has_not_used_up_the_time() {
+        let error = LookupError::DeadlineExceeded;
+        assert_eq!(Ending::of(&error, true), Ending::Overloaded);
+        assert_eq!(Ending::of(&error, false), Ending::EndsStream);
     }
 }

@@ -33,7 +33,7 @@ struct Lane {
 
 impl Lanes {
     /// Streams get half of the `flights` of the process and half of the `attempts` of each instance, and
-    /// never less than 1.
+    /// never less than 1 (rule 41).
     pub fn new(flights: usize, attempts: usize) -> Self {
         let half = |all: usize| (all / 2).clamp(1, Semaphore::MAX_PERMITS);
         let flights = Arc::new(Semaphore::new(half(flights)));
@@ -50,7 +50,6 @@ impl Lanes {
             flights: self.flights.clone(),
             queued: Claim::None,
             place: None,
-            boarded: None,
             attempt: Claim::None,
             flight: Claim::None,
         }
@@ -79,8 +78,6 @@ pub struct Claims {
     queued: Claim,
     /// The first place in the queue for spare turns, while the stream has it.
     place: Option<QueuePlace>,
-    /// The place that the latest look-up has taken with it.
-    boarded: Option<QueuePlace>,
     attempt: Claim,
     flight: Claim,
 }
@@ -130,10 +127,10 @@ impl Claims {
         self.place.clone()
     }
 
-    /// The permits for the look-up that starts now. The look-up has taken the place with it.
+    /// The permits for the look-up that starts now. The look-up takes the place with it.
     pub fn board(&mut self) -> Option<Permits> {
+        self.place = None;
         let (attempt, flight) = (self.attempt.take()?, self.flight.take()?);
-        self.boarded = self.place.take();
         Some(Permits { _attempt: attempt, _flight: flight })
     }
 
@@ -143,13 +140,6 @@ impl Claims {
         self.place = None;
         self.attempt = Claim::None;
         self.flight = Claim::None;
-    }
-
-    /// Gives up the place of the latest look-up, even if it has not taken its turn yet.
-    pub fn leave_boarded(&mut self) {
-        if let Some(place) = self.boarded.take() {
-            place.leave();
-        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Drop for Attempt {
 }
 
 fn request(base_url: &Url, lookup: &Lookup) -> Vec<KeyValue> {
-    let purpose = match lookup.purpose {
+    let purpose = match lookup.purpose() {
         Purpose::Caller => "caller",
         Purpose::Batch => "batch",
         Purpose::Stream => "stream",

@@ -140,8 +140,8 @@ async fn the_third_cool_down_of_a_contact_is_its_result() {
     });
     front.ask(contact(0)).await.unwrap();
     assert!(front.ask(contact(1)).await.is_err());
-    // The contact cools down, and then waits for its turn. Other calls for it fail meanwhile, and take turns of
-    // the burst.
+    // The contact cools down, and then waits for its turn. Other calls for it fail meanwhile, and take turns
+    // of the burst.
     let stream = front.look_up(contacts([1]));
     for wait in [2, 4] {
         sleep(2 * SECOND).await;
@@ -186,8 +186,8 @@ fn is_stale(outcome: &Outcome) -> bool {
     told(outcome) == Ok(CacheStatus::Stale)
 }
 
-/// Checks that a stream gets stale answers at once while there is the obstacle that `script` begins, and waits
-/// for the others.
+/// Checks that a stream gets stale answers at once while there is the obstacle that `script` begins, and
+/// waits for the others.
 async fn check_stale(script: impl Fn(&Attempt) -> Option<Reply> + Send + Sync + Clone + 'static) {
     for (most, stale_answers) in [(DAY, 50), (Duration::ZERO, 0)] {
         let front = stale(script.clone()).await;
@@ -221,7 +221,7 @@ async fn a_usable_answer_takes_the_place_of_a_cool_down_and_of_no_turn() {
     assert_eq!((ended.answers(), ended.count(is_stale)), (50, 1));
     assert!(is_stale(&ended.results[&7].0));
     assert_eq!(ended.count(|outcome| told(outcome) == Ok(CacheStatus::Expired)), 49, "each took a turn");
-    assert!(ended.last() > time + 900 * millis(1));
+    assert!(ended.last() > time + millis(900));
     assert_eq!(front.calls(), 50 + 1 + 49);
 }
 
@@ -254,4 +254,26 @@ async fn the_forecast_names_the_end_of_an_obstacle() {
         assert!(stream.next().await.unwrap().unwrap().result.is_ok());
         assert_eq!(stream.forecast().paused_until, None);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_obstacle_is_a_reason_to_look_into_memory_again() {
+    let front = Front::new(paced(0.01), |attempt| match attempt.chat.as_str() {
+        "15550000100" | "15550000101" => too_many(5),
+        _ => Reply::picture(),
+    });
+    // The stream waits for the end of a pause, and then for its turn.
+    let _ = front.ask(contact(100)).await;
+    let stream = front.look_up(contacts([0, 1]));
+    sleep(10 * SECOND).await;
+    front.ask(contact(1)).await.unwrap();
+    sleep(100 * SECOND).await;
+    assert!(!stream.is_finished());
+    let _ = front.ask(contact(101)).await;
+    let pause = front.time();
+    let ended = stream.await.unwrap();
+    let (outcome, at) = &ended.results[&1];
+    assert_eq!(told(outcome), Ok(CacheStatus::Hit));
+    assert!(*at <= pause + SECOND, "{at:?}");
+    assert!(ended.results[&0].1 >= 200 * SECOND);
 }

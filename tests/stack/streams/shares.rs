@@ -112,20 +112,18 @@ async fn a_stream_that_is_not_read_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_not_read_leaves_the_place_of_a_look_up_that_got_no_turn() {
-    let front = Front::new(Settings { flights: 1, ..paced(5.0) }, |attempt| match attempt.number {
-        1 => Reply::picture().after(5 * SECOND),
-        _ => Reply::picture(),
-    });
-    let caller = front.spawn(contact(1_000));
-    settle().await;
-    // Its look-up is refused, because there is one flight, and nobody polls it to its end.
-    let mut idle = front.stream(contacts(0..10));
-    assert!(timeout(Duration::ZERO, idle.next()).await.is_err());
+async fn look_ups_that_have_ended_hold_no_permit_of_a_stream_that_is_not_read() {
+    // Streams have 4 attempts of an instance, and 4 flights.
+    let bounds = Settings { concurrency: ConcurrencySettings { attempts: 16 }, flights: 8, ..paced(0.0) };
+    let front = Front::new(bounds, |_| Reply::picture().after(SECOND));
+    let mut idle = front.stream(contacts(0..100));
+    assert!(timeout(millis(500), idle.next()).await.is_err());
+    assert_eq!(front.upstream.on_wire(), 4);
     idle.leave_queue();
-    assert!(caller.await.unwrap().is_ok());
-    let other = timeout(10 * SECOND, front.look_up(contacts(200..210))).await.unwrap().unwrap();
-    assert_eq!(other.answers(), 10);
+    sleep(SECOND).await;
+    let other = timeout(11 * SECOND, front.look_up(contacts(200..240))).await.unwrap().unwrap();
+    assert_eq!(other.answers(), 40);
+    assert_eq!(front.read(&mut *idle).await.answers(), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,4 +163,22 @@ async fn a_caller_joins_the_look_up_of_a_stream() {
     let answer = front.ask(contact(0)).await.unwrap();
     assert!(answer.cache.collapsed && answer.cache.status == CacheStatus::Miss);
     assert_eq!((stream.await.unwrap().answers(), front.calls()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_turn_is_gone_waits_for_no_flight() {
+    // Streams have one flight, and a look-up of instance "b" has it for 3 s.
+    let front = Front::new(Settings { flights: 2, ..paced(5.0) }, |attempt| {
+        Reply::picture().after(if attempt.number == 1 { 3 * SECOND } else { Duration::ZERO })
+    });
+    let slow = front.look_up(contacts(0..5).of("b"));
+    sleep(millis(100)).await;
+    let waits = front.look_up(contacts(0..5).of("a"));
+    sleep(SECOND).await;
+    for chat in 100..120 {
+        front.ask(contact(chat).of("a")).await.unwrap();
+    }
+    assert_eq!(slow.await.unwrap().answers(), 5);
+    assert!(front.time() < millis(4_500), "{:?}", front.time());
+    assert_eq!(waits.await.unwrap().answers(), 5);
 }

@@ -1,0 +1,215 @@
+//! [`Turns`]: the turns of one instance, and how each purpose waits for them.
+//!
+//! | purpose | its turn |
+//! | --- | --- |
+//! | caller | the next one, reserved at once if it comes in time |
+//! | batch | one that is free now, or one of the few that the batch may reserve ahead |
+//! | stream | a spare one that is free now; for a retry the next spare one, before all streams |
+//! | refresh | one that is free now |
+//! | refresh for a batch or a stream | a spare one that is free now |
+//!
+//! The purpose of a flight changes while it waits. A flight that waits on low terms decides again when its
+//! purpose rises. A turn that is reserved stays reserved when the purpose falls.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    select,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+use super::{Settings, Spare, gcra::Gcra};
+use crate::{
+    domain::{BatchTurns, Lookup, LookupError, Purpose, QueuePlace},
+    stack::keyed::Idle,
+};
+
+/// The turns of one instance.
+#[derive(Debug)]
+pub struct Turns {
+    gcra: Mutex<Gcra>,
+    /// The retries of streams take spare turns in the order in which they came.
+    retries: tokio::sync::Mutex<()>,
+    /// One refresh at a time may be about to take a spare turn.
+    refresh: Arc<Semaphore>,
+}
+
+impl Idle for Turns {
+    fn is_idle(&self, now: Instant) -> bool {
+        self.gcra.lock().is_idle(now)
+    }
+}
+
+impl Turns {
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let gcra = Mutex::new(Gcra::new(settings, now));
+        Self { gcra, retries: tokio::sync::Mutex::default(), refresh: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// The next spare turn.
+    pub fn spare(&self, now: Instant) -> Spare {
+        let gcra = self.gcra.lock();
+        Spare { at: gcra.next_spare(now), paused_until: gcra.paused_until() }
+    }
+
+    /// The place of a refresh that would take a spare turn now, if there is one.
+    pub fn place_of_refresh(&self, now: Instant) -> Option<QueuePlace> {
+        if self.spare(now).at > now {
+            return None;
+        }
+        self.refresh.clone().try_acquire_owned().ok().map(QueuePlace::new)
+    }
+
+    /// Notes that Hypersender refuses requests as too many. Returns the time until the end of the pause.
+    pub fn pushed_back(&self, now: Instant, asked: Option<Duration>) -> Duration {
+        self.gcra.lock().pushed_back(now, asked)
+    }
+
+    /// Notes that Hypersender answers.
+    pub fn answered(&self) {
+        self.gcra.lock().answered();
+    }
+
+    /// Takes a turn for `lookup`, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::RateLimited`] when no turn comes in time, [`LookupError::NoSpareTurn`] when a stream
+    /// finds no spare one, and [`LookupError::DeadlineExceeded`] when no attempt could end in time.
+    pub async fn wait(&self, lookup: &Lookup) -> Result<(), LookupError> {
+        // A turn counts as one that its batch has booked until it comes.
+        let mut booking = None;
+        loop {
+            let now = Instant::now();
+            let turn = match lookup.purpose() {
+                Purpose::SpareRefresh => self.spare_turn(now, |wait| LookupError::RateLimited { wait })?,
+                Purpose::Refresh => self.turn(now, now)?,
+                Purpose::Stream if lookup.resent == 0 => {
+                    self.spare_turn(now, |wait| LookupError::NoSpareTurn { wait })?
+                }
+                Purpose::Stream => match self.turn_of_retry(lookup).await? {
+                    Some(turn) => turn,
+                    None => continue,
+                },
+                Purpose::Batch => match self.turn_of_batch(lookup, &mut booking).await? {
+                    Some(turn) => turn,
+                    None => continue,
+                },
+                Purpose::Caller => self.turn(now, latest_start(lookup, now)?)?,
+            };
+            // The timer rounds up to the next millisecond, so a turn that is free now must not wait for it.
+            if turn <= now {
+                return Ok(());
+            }
+            sleep_until(turn).await;
+            // A pause that has begun during the wait holds for this call, too.
+            if self.gcra.lock().paused_until() <= Instant::now() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn turn(&self, now: Instant, latest: Instant) -> Result<Instant, LookupError> {
+        self.gcra.lock().turn(now, latest).map_err(|wait| LookupError::RateLimited { wait })
+    }
+
+    fn spare_turn(
+        &self,
+        now: Instant,
+        missing: impl FnOnce(Duration) -> LookupError,
+    ) -> Result<Instant, LookupError> {
+        self.gcra.lock().spare_turn(now).map(|()| now).map_err(missing)
+    }
+
+    /// A turn of the batch that the look-up belongs to; `None` when the terms of the look-up must be read
+    /// again.
+    async fn turn_of_batch(
+        &self,
+        lookup: &Lookup,
+        booking: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<Instant>, LookupError> {
+        let now = Instant::now();
+        let Some(batch) = &lookup.batch else {
+            // A look-up of a batch has joined the flight of another side.
+            return self.turn(now, latest_start(lookup, now)?).map(Some);
+        };
+        let latest = lookup.deadline.latest_start().ok_or(LookupError::DeadlineExceeded)?;
+        let until = if booking.is_some() { latest } else { now.min(latest) };
+        let wait = match self.gcra.lock().turn(now, until) {
+            Ok(turn) => return Ok(Some(turn)),
+            // The turn would be free, and the time is over.
+            Err(Duration::ZERO) => return Err(LookupError::DeadlineExceeded),
+            Err(wait) => wait,
+        };
+        if booking.is_some() || now >= latest {
+            return Err(self.put_off(wait, batch));
+        }
+        select! {
+            biased;
+            permit = batch.book() => *booking = Some(permit),
+            () = lookup.deadline.changed() => {}
+            () = sleep_until(latest) => {}
+        }
+        Ok(None)
+    }
+
+    /// The refusal of a look-up of a batch, with a wait of its own: one interval after the one before.
+    fn put_off(&self, wait: Duration, batch: &BatchTurns) -> LookupError {
+        let later = self.gcra.lock().interval().saturating_mul(batch.refuse());
+        LookupError::RateLimited { wait: wait.saturating_add(later) }
+    }
+
+    /// The next spare turn for a retry of a stream; `None` when the terms of the look-up must be read again.
+    async fn turn_of_retry(&self, lookup: &Lookup) -> Result<Option<Instant>, LookupError> {
+        let latest = latest_start(lookup, Instant::now())?;
+        let _waits = WaitingRetry::new(self);
+        select! {
+            biased;
+            () = lookup.deadline.changed() => Ok(None),
+            turn = self.first_spare_turn(lookup) => turn.map(Some),
+            () = sleep_until(latest) => match lookup.deadline.latest_start() {
+                Some(later) if later > latest => Ok(None),
+                Some(_) | None => Err(LookupError::DeadlineExceeded),
+            },
+        }
+    }
+
+    /// Waits behind the retries that came before, and then for the next spare turn.
+    async fn first_spare_turn(&self, lookup: &Lookup) -> Result<Instant, LookupError> {
+        let _first = self.retries.lock().await;
+        loop {
+            let now = Instant::now();
+            let latest = latest_start(lookup, now)?;
+            let missing = self.gcra.lock().spare_turn_of_retry(now);
+            match missing {
+                Ok(()) => return Ok(now),
+                Err(wait) if now + wait > latest => return Err(LookupError::NoSpareTurn { wait }),
+                Err(wait) => sleep_until(now + wait).await,
+            }
+        }
+    }
+}
+
+/// The latest instant at which an attempt may start.
+fn latest_start(lookup: &Lookup, now: Instant) -> Result<Instant, LookupError> {
+    let latest = lookup.deadline.latest_start();
+    latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)
+}
+
+/// A retry of a stream that waits for a spare turn. All others that take spare turns come after it.
+struct WaitingRetry<'a>(&'a Turns);
+
+impl<'a> WaitingRetry<'a> {
+    fn new(turns: &'a Turns) -> Self {
+        turns.gcra.lock().retry_waits();
+        Self(turns)
+    }
+}
+
+impl Drop for WaitingRetry<'_> {
+    fn drop(&mut self) {
+        self.0.gcra.lock().retry_left();
+    }
+}
