@@ -1,15 +1,13 @@
 """Streams with each client library: to the end, cancelled, and when the server stops or dies."""
 
-import re
 import time
-import urllib.request
 
 import pytest
 from grpc import StatusCode
 
-from support import PATIENCE, wait_until
+from support import wait_until
 from support.server import Server
-from support.stream import CLIENTS, stream
+from support.stream import CLIENTS, stream, streams
 
 every_client = pytest.mark.parametrize("client", CLIENTS)
 
@@ -23,12 +21,6 @@ def begin(started, tmp_path):
 def paced(started, tmp_path):
     """A server that asks its sandbox twenty times a second."""
     return started(Server(tmp_path / "server", "--rate", "20"))
-
-
-def streams(server):
-    """The number of streams in progress."""
-    with urllib.request.urlopen(f"http://{server.admin}/metrics", timeout=PATIENCE) as answer:
-        return int(re.search(r"^hypersender_streams (\d+)$", answer.read().decode(), re.MULTILINE)[1])
 
 
 @every_client

@@ -100,6 +100,7 @@ class NginxOfReplicas(Nginx):
     server {{
         listen {self.address} http2;
         keepalive_requests 1000000;
+        client_max_body_size 3m;
         grpc_read_timeout {self.idle}s;
         location / {{ grpc_pass grpc://replicas; }}
     }}

@@ -3,9 +3,11 @@
 import base64
 import dataclasses
 import json
+import re
 import subprocess
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -30,11 +32,19 @@ class Asked:
     # The number of results after which the client cancels the call.
     leave_after: int = 0
     service_config: str | None = None
+    # The fingerprint that the client knows of each contact. Only grpcio sends it.
+    known: str | None = None
 
     def request(self):
-        return StreamProfilePicturesRequest(
-            chat_ids=[str(number) for number in range(self.first, self.first + self.contacts)]
-        )
+        chat_ids = [str(number) for number in range(self.first, self.first + self.contacts)]
+        known = dict.fromkeys(chat_ids, self.known) if self.known else {}
+        return StreamProfilePicturesRequest(chat_ids=chat_ids, known_fingerprints=known)
+
+
+def streams(server):
+    """The number of streams that a server has in progress."""
+    with urllib.request.urlopen(f"http://{server.admin}/metrics", timeout=PATIENCE) as answer:
+        return int(re.search(r"^hypersender_streams (\d+)$", answer.read().decode(), re.MULTILINE)[1])
 
 
 class Stream:
@@ -141,6 +151,7 @@ def stream(client, address, directory, **asked):
     asked = Asked(**asked)
     if client == "grpcio":
         return Grpcio(address, asked)
+    assert asked.known is None, "the programs send no fingerprints"
     if client == "grpc-go":
         flags = {"address": address, "first": asked.first, "contacts": asked.contacts}
         flags |= {"leave-after": asked.leave_after, "service-config": asked.service_config or ""}
