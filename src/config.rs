@@ -8,6 +8,7 @@ mod address;
 mod authorities;
 mod callers;
 mod check;
+mod client_flags;
 mod faults;
 mod files;
 mod flags;
@@ -29,12 +30,14 @@ use clap::CommandFactory;
 
 pub use self::{
     address::Address,
+    client_flags::{GetFlags, SyncFlags, TargetFlags},
     faults::Faults,
-    flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, TargetFlags},
+    flags::{Cli, Command, SandboxFlags, ServeFlags},
     name::Name,
     proxy::unused_proxy_variables,
-    target::{ClientTls, Get, Target},
+    target::{Asking, ClientTls, Get, Sync, Target},
     upstream::{Tokens, Upstream},
+    values::Output,
     variables::{unknown_variables, without_empty_variables},
 };
 use crate::{grpc::StreamSettings, server, stack, telemetry};

@@ -19,7 +19,7 @@ use crate::{
     domain::TokenOwner,
     grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
-    server::{self, Admin},
+    server::{self, Admin, LongCalls},
     stack::{self, Clock, Proxy},
     telemetry::{self, Metrics, Traces, chain},
 };
@@ -82,7 +82,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
         .map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
     let streams = Streams::new(settings.streams, metrics.many.clone());
-    let contacts = Contacts::new(lookup, credentials, streams, metrics.many.clone());
+    let contacts = Contacts::new(lookup, credentials, streams.clone(), metrics.many.clone());
     let health = Health::serving().await;
 
     let listener = listen(settings.listen, "listen")?;
@@ -102,7 +102,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     if let Some(sandbox) = &sandbox {
         greet(sandbox, address, admin_address, server.token_owner);
     }
-    server::serve(listener, contacts, server, health, calls, traces.clone(), stop).await;
+    let long_calls = LongCalls { health, streams };
+    server::serve(listener, contacts, server, long_calls, calls, traces.clone(), stop).await;
     if let Some(traces) = traces {
         traces.stop().await;
     }

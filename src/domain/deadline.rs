@@ -124,8 +124,8 @@ impl Deadline {
         }
     }
 
-    /// Waits until the purpose of shared work changes; it also changes when the last waiter leaves. The change
-    /// may be over already, so read the purpose again. The deadline of one caller never changes.
+    /// Waits until the purpose of shared work changes, which it also does when the last waiter leaves. The
+    /// change may be over already, so read the purpose again. The deadline of one caller never changes.
     pub async fn changed(&self) {
         match &self.0 {
             Ends::At(_) => std::future::pending().await,
@@ -255,6 +255,14 @@ mod tests {
         assert!(has_changed());
         drop((refresh, same));
         assert!(!has_changed(), "a stream is left");
+        // A wait that is given up after the change and before it wakes passes the change on.
+        let mut given_up = Box::pin(shared.changed());
+        assert!(given_up.as_mut().now_or_never().is_none());
+        let caller = shared.wait_until(end, Purpose::Caller);
+        drop(given_up);
+        assert!(has_changed());
+        drop(caller);
+        assert!(has_changed());
         drop(stream);
         assert!(has_changed());
     }

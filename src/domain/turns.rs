@@ -55,7 +55,8 @@ impl Default for BatchTurns {
 }
 
 /// The first place in the queue for the spare turns of an instance. The stream behind it moves up once the
-/// place is left, at the latest when every clone of it is dropped.
+/// place is left, at the latest when every clone of it is dropped. Refreshes for batches and streams have a
+/// place of their own, without a queue: a refresh that finds it taken does not start.
 #[derive(Clone, Debug)]
 pub struct QueuePlace(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 

@@ -185,3 +185,47 @@ fn check_sizes(mut message: &[u8], max: usize) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contact::StreamProfilePicturesRequest as Request;
+
+    fn sizes(chat_ids: usize, known: usize) -> Result<(), Refusal> {
+        let chat_ids = vec!["15551230001".to_owned(); chat_ids];
+        let known_fingerprints = (0..known).map(|index| (index.to_string(), "f".to_owned())).collect();
+        let request = Request { chat_ids, known_fingerprints, ..Request::default() };
+        check_sizes(&request.encode_to_vec(), 3)
+    }
+
+    #[test]
+    fn a_request_has_at_least_one_contact_and_a_bounded_number_of_entries() {
+        let refused = |field| Err(Refusal::BatchSizeInvalid { field, max: 3 });
+        for (chat_ids, known, expected) in [
+            (0, 0, refused("chat_ids")),
+            (0, 3, refused("chat_ids")),
+            (1, 0, Ok(())),
+            (3, 3, Ok(())),
+            (4, 0, refused("chat_ids")),
+            (1, 4, refused("known_fingerprints")),
+        ] {
+            assert_eq!(sizes(chat_ids, known), expected, "{chat_ids} chat ids, {known} fingerprints");
+        }
+    }
+
+    #[test]
+    fn entries_are_counted_whatever_stands_between_them() {
+        // An empty chat id, a field of each wire type that a later version may add, and one more chat id.
+        let varint = [0x78, 1];
+        let fixed = [0x79, 0, 0, 0, 0, 0, 0, 0, 0];
+        let group = [0x7b, 0x78, 1, 0x7c];
+        let short = [0x7d, 0, 0, 0, 0];
+        let between = [&varint[..], &fixed, &group, &short].concat();
+        let two = [&[0x12, 0][..], &between, &[0x12, 1, b'1']].concat();
+        assert_eq!(check_sizes(&two, 2), Ok(()));
+        assert_eq!(check_sizes(&two, 1), Err(Refusal::BatchSizeInvalid { field: "chat_ids", max: 1 }));
+        for broken in [&[0x12][..], &[0x12, 5, b'1'], &[0x07], &[0x7b, 0x78, 1], &[0xff; 12]] {
+            assert_eq!(check_sizes(broken, 2), Err(Refusal::MessageInvalid), "{broken:?}");
+        }
+    }
+}

@@ -29,8 +29,8 @@ use crate::{
     telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
 };
 
-/// No flight of a caller lasts longer, however long its callers would wait. Two attempts of 6 s and a wait for
-/// a turn fit into it; three attempts do not.
+/// No flight of a caller lasts longer, however long its callers would wait. Two attempts of 6 s and a wait
+/// for a turn fit into it; three attempts do not.
 pub const LIFE_MAX: Duration = Duration::from_secs(15);
 /// The same for a flight of a batch, which is as long as the longest deadline of a batch: all flights of a
 /// batch start together, and at the default rate the turns of 100 contacts take 16 s.

@@ -29,7 +29,7 @@ async fn ask_in_stream(front: &Front, ask: Ask) -> Outcome {
     }
 }
 
-/// Streams that ask for new contacts for ever, each for one at a time. The contacts have numbers from 1,000 on.
+/// Streams that ask for new contacts for ever, each for one at a time. The numbers begin at 1,000.
 fn greedy_streams(front: &Front, streams: usize) -> Vec<JoinHandle<()>> {
     let stream = |stream: usize| {
         let front = front.clone();

@@ -1,6 +1,6 @@
 //! [`Guard`]: the checks for every request, whatever its path: it is a gRPC call, and its metadata has a
-//! bounded size. A panic in a layer behind the guard, or in the body of a stream, ends only its own call, with a
-//! status.
+//! bounded size. A panic in a layer behind the guard, or in the body of a stream, ends only its own call,
+//! with a status.
 //!
 //! tower-http's `CatchPanicLayer` is not used: it boxes the body of each response, which is an allocation for
 //! each hit.

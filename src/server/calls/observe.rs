@@ -1,8 +1,8 @@
 //! [`ObserveLayer`]: counts every call of every service by method and code, and traces it where traces are
 //! exported.
 //!
-//! A call ends with its response body, because the code of a streamed response is in its trailers. Messages are
-//! counted as their last byte passes, in both directions.
+//! A call ends with its response body, because the code of a streamed response is in its trailers. Messages
+//! are counted as their last byte passes, in both directions.
 
 mod messages;
 

@@ -33,8 +33,8 @@ use tracing::debug;
 use crate::grpc::OwnPace;
 
 /// Time for the peer to read the rest of a response once the stream has nothing more to send. hyper takes a
-/// chunk only when the window is open, so that the rest has little more than one chunk and what the socket does
-/// not take. Until then the stream measures the same time itself.
+/// chunk only when the window is open, so that the rest is little more than one chunk and what the socket
+/// does not take. Until then the stream measures the same time itself.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 task_local! {
@@ -60,8 +60,8 @@ pub async fn until_reset(call: impl Future<Output = ()>) {
     RESET.scope(Cell::default(), call).await;
 }
 
-/// Lets `pace` reset the call of this task. Returns whether it can: the call has no task of its own before its
-/// first poll is over.
+/// Lets `pace` reset the call of this task. Returns whether it can: the call has no task of its own before
+/// its first poll is over.
 pub fn let_reset(pace: &OwnPace) -> bool {
     RESET.try_with(|reset| reset.set(Some(pace.reset.clone()))).is_ok()
 }

@@ -83,8 +83,8 @@ impl Gcra {
         turn.max(self.paused_until)
     }
 
-    /// Takes a turn that no call needs: one that is free now, while no turn is owed, there is no pause, and no
-    /// retry of a stream waits for it. Otherwise takes none and returns the time until one would come.
+    /// Takes a turn that no call needs: one that is free now, while no turn is owed, there is no pause, and
+    /// no retry of a stream waits for it. Otherwise takes none and returns the time until one would come.
     ///
     /// A spare turn does not delay the return of the burst after a pause.
     pub fn spare_turn(&mut self, now: Instant) -> Result<(), Duration> {
@@ -346,7 +346,8 @@ mod tests {
             for (first, start) in taken.iter().enumerate() {
                 for (more, end) in taken[first..].iter().skip(burst as usize).enumerate() {
                     let least = turns.interval() * u32::try_from(more + 1).unwrap();
-                    prop_assert!(*end - *start >= least, "{more} turns more than the burst in {:?}", *end - *start);
+                    let time = *end - *start;
+                    prop_assert!(time >= least, "{more} turns more than the burst in {time:?}");
                 }
             }
         }
@@ -360,7 +361,8 @@ mod tests {
                 match step {
                     Step::Pass { millis } => now += Duration::from_millis(millis),
                     Step::Caller { .. } | Step::Batch => {
-                        let (turn, alone) = (turns.turn(now, far).unwrap(), without.turn(now, far).unwrap());
+                        let [turn, alone] =
+                            [&mut turns, &mut without].map(|turns| turns.turn(now, far).unwrap());
                         prop_assert!(turn <= alone + turns.interval(), "{:?} later", turn - alone);
                     }
                     Step::Stream => {

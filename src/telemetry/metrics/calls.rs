@@ -85,7 +85,8 @@ struct Handles {
     seconds: Histogram,
 }
 
-/// The histograms of all methods under one name. The `Family` of the library gives all of them the same bounds.
+/// The histograms of all methods under one name. The `Family` of the library gives all of them the same
+/// bounds.
 #[derive(Debug, Default)]
 struct Durations(Vec<(Labels<3>, Histogram)>);
 

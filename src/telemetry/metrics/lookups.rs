@@ -122,8 +122,12 @@ impl Lookups {
         }
     }
 
-    /// Counts a look-up that has ended, by the status of the cache.
+    /// Counts a look-up that has ended, by the status of the cache. One of a stream that found no spare turn
+    /// has not ended: the stream asks again.
     pub fn answered(&self, result: &Result<Answer, LookupError>) {
+        if matches!(result, Err(LookupError::NoSpareTurn { .. })) {
+            return;
+        }
         let counter = match result.as_ref().map(|answer| answer.cache.status) {
             Ok(CacheStatus::Hit) => &self.statuses.hit,
             Ok(CacheStatus::Miss) => &self.statuses.miss,

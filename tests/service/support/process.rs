@@ -125,6 +125,12 @@ impl Launch {
         self
     }
 
+    /// Reads standard input from a file.
+    pub fn stdin_from(mut self, path: &str) -> Self {
+        self.0.stdin(File::open(path).unwrap());
+        self
+    }
+
     /// Redirects standard output.
     pub fn stdout_to(mut self, sink: Sink) -> Self {
         self.0.stdout(sink.open());

@@ -83,7 +83,7 @@ async fn a_stream_that_joins_the_flight_of_a_caller_has_a_callers_terms_while_th
     }
 }
 
-/// Checks a caller that joins a background refresh, which fails at its only attempt, and that leaves or stays.
+/// Checks a caller that joins a refresh and stays or leaves. The refresh fails at its only attempt.
 async fn check_joined_refresh(reader: impl Fn(Ask) -> Ask, joins: bool, leaves: bool, calls: usize) {
     let front = Front::new(retrying(5.0, 20), |attempt| match attempt.of_key {
         2 => Reply::fails(unavailable()).after(SECOND),

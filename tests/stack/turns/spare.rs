@@ -1,6 +1,6 @@
 //! Streams take spare turns only: they never delay a caller by more than one turn.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hypersender_grpc::{
     domain::{LookupError, QueuePlace},
@@ -14,7 +14,7 @@ use tokio::{
 use super::{greedy_streams, limited, waits};
 use crate::support::*;
 
-const INTERVAL: std::time::Duration = millis(200);
+const INTERVAL: Duration = millis(200);
 
 fn too_many() -> Reply {
     Reply::fails(LookupError::UpstreamRateLimited { retry_after: Some(5 * SECOND) })
@@ -57,11 +57,12 @@ async fn a_stream_without_a_spare_turn_learns_it_at_once_and_is_not_refused() {
         let outcome = front.ask(contact(9).in_stream()).await;
         assert_eq!(told(&outcome), Err(LookupError::NoSpareTurn { wait: 2 * SECOND }));
     }
-    assert_eq!((front.calls(), front.time()), (2, std::time::Duration::ZERO));
+    assert_eq!((front.calls(), front.time()), (2, Duration::ZERO));
     for purpose in ["caller", "batch", "refresh"] {
         let series = format!("hypersender_rate_limited_total{{purpose=\"{purpose}\"}}");
         assert_eq!(front.metric(&series), 0);
     }
+    assert_eq!(front.metric("hypersender_cache_lookups_total{status=\"failed\"}"), 0, "it has not ended");
     advance(2 * SECOND).await;
     assert!(front.ask(contact(9).in_stream()).await.is_ok());
 }
@@ -79,7 +80,7 @@ async fn after_a_pause_streams_start_at_once_and_the_burst_comes_back_beside_the
     assert_eq!(times[..3], [0, 5_000, 5_200]);
     // Without streams the burst is complete 3.8 s after the pause.
     let waits = waits(&front, 100..120).await;
-    assert!(waits[..19].iter().all(|wait| wait.is_zero()) && waits[19] <= INTERVAL, "{waits:?}");
+    assert!(waits[..19].iter().all(Duration::is_zero) && waits[19] <= INTERVAL, "{waits:?}");
     streams.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

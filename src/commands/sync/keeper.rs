@@ -1,0 +1,210 @@
+//! [`Keeper`]: what results mean for the state, the changes and the pictures, and the order in which they are
+//! written.
+//!
+//! Changes are written first, then pictures, then the state. Whenever the program is interrupted, a change
+//! that the state holds has been reported; the other ones are reported again.
+
+use futures_util::{StreamExt, stream};
+use tonic_types::{RpcStatusExt, pb};
+
+use super::{
+    changes::{Change, Changes},
+    contacts::Contact,
+    pictures::{Downloaded, Failed, Pictures},
+    state::{Entry, Outcome, State},
+};
+use crate::{
+    avatars::FetchError,
+    grpc::contact::{ProfilePictureResult, ProfilePictureState, profile_picture_result},
+};
+
+/// Maximum number of pictures that are downloaded at a time.
+const DOWNLOADS_MAX: usize = 8;
+/// The reason of an error that says nothing about the contact, although it names no wait.
+const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
+
+/// The state, the changes and the pictures of one contact list.
+#[derive(Debug)]
+pub struct Keeper {
+    /// The last checks.
+    pub state: State,
+    /// The output.
+    pub changes: Changes,
+    /// The folder of the pictures, if they are saved.
+    pub pictures: Option<Pictures>,
+    /// The numbers so far.
+    pub counts: Counts,
+}
+
+/// The numbers of one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Contacts with an outcome.
+    pub checked: usize,
+    /// Contacts whose look-up failed for a reason that may pass.
+    pub failed: usize,
+    /// Changes that were reported.
+    pub changes: usize,
+    /// Pictures that were saved.
+    pub saved: usize,
+    /// Pictures that could not be saved for a reason that may pass.
+    pub unsaved: usize,
+    /// Pictures that are not saved, because of their link or their file.
+    pub refused: usize,
+    /// Why the last of them was refused.
+    pub refusal: Option<FetchError>,
+}
+
+/// A result that is to be kept.
+#[derive(Debug)]
+pub struct Found {
+    /// The contact.
+    pub contact: Contact,
+    /// Its result.
+    pub result: ProfilePictureResult,
+    /// When the result arrived, in Unix seconds.
+    pub at: u64,
+}
+
+/// A contact that was checked.
+struct Checked {
+    contact: Contact,
+    previous: Option<Entry>,
+    entry: Entry,
+    /// The link to a picture that is to be downloaded.
+    link: Option<String>,
+}
+
+impl Keeper {
+    /// Whether a contact needs no look-up: its last check was within `max_age` seconds before `now`, and its
+    /// picture is saved or cannot be.
+    pub fn is_up_to_date(&self, chat_id: &str, max_age: std::time::Duration, now: u64) -> bool {
+        self.state
+            .get(chat_id)
+            .is_some_and(|entry| entry.is_recent(max_age, now) && self.has_picture_of(entry))
+    }
+
+    /// The fingerprint with which a look-up needs no link.
+    pub fn known_fingerprint(&self, chat_id: &str) -> Option<String> {
+        let entry = self.state.get(chat_id).filter(|entry| !entry.refused && self.has_picture_of(entry))?;
+        entry.outcome.fingerprint().map(str::to_owned)
+    }
+
+    /// Whether the folder has all of the contact that it should have.
+    fn has_picture_of(&self, entry: &Entry) -> bool {
+        let Some(pictures) = &self.pictures else { return true };
+        let is_saved = || entry.file.as_ref().is_some_and(|name| pictures.has(name));
+        entry.outcome.fingerprint().is_none() || entry.refused || is_saved()
+    }
+
+    /// Keeps results. When it returns, all of them are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// The reason why they cannot be written, for the user.
+    pub async fn keep(&mut self, found: Vec<Found>) -> Result<(), String> {
+        let mut all: Vec<Checked> = found.into_iter().filter_map(|found| self.check(found)).collect();
+        let downloaded = self.download(&mut all).await?;
+
+        let changes = all.iter().filter_map(Checked::change).collect::<Vec<_>>();
+        let written = self.changes.write(&changes);
+        written.map_err(|error| format!("cannot write the changes: {error}"))?;
+        self.counts.changes += changes.len();
+
+        if let Some(pictures) = &self.pictures {
+            pictures.keep(&downloaded).map_err(|error| in_folder(pictures, &error))?;
+            self.counts.saved += downloaded.len();
+        }
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.counts.checked += all.len();
+        for Checked { contact, entry, .. } in all {
+            self.state.set(contact.chat_id, entry);
+        }
+        self.state.save()
+    }
+
+    /// The new entry of a contact; `None` where the look-up failed and says nothing about it.
+    fn check(&mut self, Found { contact, result, at }: Found) -> Option<Checked> {
+        let previous = self.state.get(&contact.chat_id).cloned();
+        let Some((outcome, link)) = meaning(result, previous.as_ref()) else {
+            self.counts.failed += 1;
+            return None;
+        };
+        // A saved file belongs to its fingerprint.
+        let last = previous.as_ref().filter(|last| last.outcome == outcome);
+        let file = last.and_then(|last| last.file.clone());
+        let refused = last.is_some_and(|last| last.refused) && link.is_none();
+        let entry = Entry { checked: at, outcome, file, refused };
+        let link = link.filter(|_| self.pictures.is_some() && !self.has_picture_of(&entry));
+        Some(Checked { contact, previous, entry, link })
+    }
+
+    /// Downloads the pictures that are missing, and notes the result of each in its entry.
+    async fn download(&mut self, all: &mut [Checked]) -> Result<Vec<Downloaded>, String> {
+        let Some(pictures) = &self.pictures else { return Ok(Vec::new()) };
+        let wanted = all.iter_mut().filter_map(|checked| {
+            let link = checked.link.take()?;
+            Some((&checked.contact.chat_id, link, &mut checked.entry))
+        });
+        let downloads = wanted.map(async |(chat_id, link, entry)| {
+            let downloaded = pictures.download(chat_id, &link).await;
+            entry.file = downloaded.as_ref().ok().map(Downloaded::name);
+            entry.refused = matches!(downloaded, Err(Failed::Refused(_)));
+            downloaded
+        });
+        let mut downloads = stream::iter(downloads.collect::<Vec<_>>()).buffer_unordered(DOWNLOADS_MAX);
+        let mut all = Vec::new();
+        while let Some(downloaded) = downloads.next().await {
+            match downloaded {
+                Ok(picture) => all.push(picture),
+                Err(Failed::ForNow) => self.counts.unsaved += 1,
+                Err(Failed::Refused(error)) => {
+                    self.counts.refused += 1;
+                    self.counts.refusal = Some(error);
+                }
+                Err(Failed::Disk(error)) => return Err(in_folder(pictures, &error)),
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Checked {
+    fn change(&self) -> Option<Change<'_>> {
+        let previous = self.previous.as_ref().map(|previous| &previous.outcome);
+        let Contact { chat_id, written } = &self.contact;
+        let file = self.entry.file.as_deref();
+        (previous != Some(&self.entry.outcome))
+            .then(|| Change::new(chat_id, written, &self.entry.outcome, file, previous))
+    }
+}
+
+fn in_folder(pictures: &Pictures, error: &std::io::Error) -> String {
+    format!("cannot save a picture in {}: {error}", pictures.folder().display())
+}
+
+/// The outcome that a result means, and the link to its picture. `None` where another look-up may mean
+/// something else.
+fn meaning(result: ProfilePictureResult, previous: Option<&Entry>) -> Option<(Outcome, Option<String>)> {
+    use profile_picture_result::Outcome as Given;
+    match result.outcome? {
+        Given::ProfilePicture(picture) if picture.state() == ProfilePictureState::Present => {
+            Some((Outcome::Picture { fingerprint: picture.fingerprint }, Some(picture.url)))
+        }
+        Given::ProfilePicture(_) => Some((Outcome::None, None)),
+        // Only a contact whose fingerprint was sent is unchanged.
+        Given::Unchanged(_) => previous.map(|previous| (previous.outcome.clone(), None)),
+        Given::Error(error) => lasting(&error).map(|reason| (Outcome::Error { reason }, None)),
+    }
+}
+
+/// The reason of an error that the same look-up would meet again.
+fn lasting(error: &pb::Status) -> Option<String> {
+    let reason = error.get_details_error_info()?.reason;
+    (error.get_details_retry_info().is_none() && reason != DEADLINE_EXCEEDED).then_some(reason)
+}
+
+#[cfg(test)]
+mod tests;

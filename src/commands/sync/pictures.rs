@@ -1,0 +1,197 @@
+//! [`Pictures`]: the folder with the pictures, one file for each contact, named by its canonical chat id.
+
+use std::{
+    cell::Cell,
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use tokio::task::spawn_blocking;
+
+use super::state::{sync_folder, write_durably};
+use crate::{
+    avatars::{FetchError, Fetcher, Kind, PictureHosts},
+    domain::ChatId,
+};
+
+/// Maximum size of a picture.
+const PICTURE_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Downloads in a row that fail for a reason that may pass, before no more are tried: with a host that cannot
+/// be reached, each of them would take 5 s.
+const FAILURES_MAX: u32 = 20;
+/// The ending of a picture that is not kept yet.
+const NEW: &str = ".new";
+/// The permissions of a picture, less those that the user's mask takes away.
+const MODE: u32 = 0o666;
+
+/// A folder of pictures, and how they are downloaded.
+#[derive(Debug)]
+pub struct Pictures {
+    folder: PathBuf,
+    fetcher: Fetcher,
+    failures: Cell<u32>,
+}
+
+/// A picture that is on the disk under a temporary name.
+#[derive(Debug)]
+pub struct Downloaded {
+    chat_id: String,
+    kind: Kind,
+}
+
+/// Why there is no picture on the disk.
+#[derive(Debug)]
+pub enum Failed {
+    /// It may be there another time.
+    ForNow,
+    /// The same link never gives a picture.
+    Refused(FetchError),
+    /// The disk cannot be written.
+    Disk(io::Error),
+}
+
+impl Downloaded {
+    /// The name that the file gets.
+    pub fn name(&self) -> String {
+        name(&self.chat_id, self.kind)
+    }
+}
+
+fn name(chat_id: &str, kind: Kind) -> String {
+    format!("{chat_id}.{}", kind.extension())
+}
+
+impl Pictures {
+    /// Opens the folder, which is created if need be, and removes the temporary files of an interrupted sync.
+    ///
+    /// # Errors
+    ///
+    /// The reason why no picture can be saved, for the user.
+    pub fn open(folder: PathBuf, hosts: PictureHosts) -> Result<Self, String> {
+        let opened = fs::create_dir_all(&folder).and_then(|()| {
+            for file in fs::read_dir(&folder)? {
+                let name = file?.file_name();
+                if is_temporary(&name) {
+                    fs::remove_file(folder.join(name))?;
+                }
+            }
+            Ok(())
+        });
+        opened.map_err(|error| format!("{}: {error}", folder.display()))?;
+        let fetcher = Fetcher::new(hosts).map_err(|error| error.to_string())?;
+        Ok(Self { folder, fetcher, failures: Cell::new(0) })
+    }
+
+    /// Whether the folder has the file `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.folder.join(name).is_file()
+    }
+
+    /// Downloads the picture of a contact to a temporary file. The link is a secret.
+    pub async fn download(&self, chat_id: &str, link: &str) -> Result<Downloaded, Failed> {
+        if self.failures.get() >= FAILURES_MAX {
+            return Err(Failed::ForNow);
+        }
+        let fetched = self.fetcher.fetch(link, PICTURE_BYTES_MAX).await;
+        let image = fetched.map_err(|error| {
+            if error.may_pass() {
+                self.failures.set(self.failures.get() + 1);
+                Failed::ForNow
+            } else {
+                Failed::Refused(error)
+            }
+        })?;
+        self.failures.set(0);
+        let (temporary, kind) = (self.temporary(chat_id), image.kind);
+        // A thread for blocking work waits for the disk, so that several files are written at a time.
+        let written = spawn_blocking(move || write_durably(&temporary, &image.bytes, MODE)).await;
+        written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Failed::Disk)?;
+        Ok(Downloaded { chat_id: chat_id.to_owned(), kind })
+    }
+
+    /// Gives pictures their names. A contact keeps one file, whatever the types of its pictures.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn keep(&self, all: &[Downloaded]) -> io::Result<()> {
+        for picture in all {
+            fs::rename(self.temporary(&picture.chat_id), self.folder.join(picture.name()))?;
+            for other in Kind::ALL.into_iter().filter(|kind| *kind != picture.kind) {
+                match fs::remove_file(self.folder.join(name(&picture.chat_id, other))) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        if all.is_empty() { Ok(()) } else { sync_folder(&self.folder.join(NEW)) }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn temporary(&self, chat_id: &str) -> PathBuf {
+        self.folder.join(format!(".{chat_id}{NEW}"))
+    }
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    let chat_id = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(NEW));
+    chat_id.is_some_and(|chat_id| ChatId::parse(chat_id).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::sandbox::Sandbox;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names =
+            fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_contact_has_one_file() {
+        let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let origin = format!("http://{}", sandbox.address());
+        let temporary = TempDir::new().unwrap();
+        let folder = temporary.path().join("a/b");
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["15551230001.png", ".15551230007.new", ".keep.new", "note.txt"] {
+            fs::write(folder.join(name), name).unwrap();
+        }
+        let pictures = Pictures::open(folder.clone(), origin.parse().unwrap()).unwrap();
+        let link = format!("{origin}/v/t61.24694-24/1_2_3_n.jpg?oh=x&oe=7FFFFFFF");
+        let picture = pictures.download("15551230001", &link).await.unwrap();
+        assert!(pictures.has("15551230001.png") && !pictures.has(&picture.name()));
+        pictures.keep(&[picture]).unwrap();
+        assert_eq!(names(&folder), [".keep.new", "15551230001.jpg", "note.txt"]);
+        assert!(pictures.has("15551230001.jpg"));
+
+        let elsewhere = pictures.download("15551230002", "https://cdn.example.com/a.jpg").await;
+        assert!(matches!(elsewhere, Err(Failed::Refused(FetchError::NotAllowed))));
+        let expired = pictures.download("15551230002", &link.replace("7FFFFFFF", "1")).await;
+        assert!(matches!(expired, Err(Failed::Refused(FetchError::Status(403)))));
+        drop(sandbox);
+        for _ in 0..=FAILURES_MAX {
+            assert!(matches!(pictures.download("15551230002", &link).await, Err(Failed::ForNow)));
+        }
+        assert_eq!(pictures.failures.get(), FAILURES_MAX);
+        assert_eq!(names(&folder), [".keep.new", "15551230001.jpg", "note.txt"]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Pictures::open(file.path().join("pictures"), PictureHosts::default()).unwrap_err();
+        assert!(error.contains("pictures: "), "{error}");
+    }
+}

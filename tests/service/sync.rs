@@ -1,0 +1,209 @@
+//! `sync`: a contact list that is kept up to date, also when it is killed at any moment.
+
+mod list;
+
+use std::{collections::BTreeMap, fs};
+
+use rand::RngExt;
+use serde_json::Value;
+
+use self::list::List;
+use crate::support::{Launch, Service, closed_address, marks};
+
+#[tokio::test]
+async fn a_second_sync_reports_nothing_and_asks_nothing() {
+    let list = List::start(40, &["--rate", "0"]).await;
+    let first = list.sync(&[]).await;
+    assert_eq!(first.code, 0, "{first:?}");
+    assert_eq!(first.stderr, "40 contacts: 0 up to date, 40 looked up; 40 changes");
+    assert_eq!((list.changes().len(), list.sandbox.calls()), (40, 40));
+
+    let second = list.sync(&[]).await;
+    assert_eq!(second.stderr, "40 contacts: 40 up to date, 0 looked up; 0 changes");
+    assert_eq!((second.code, list.changes().len(), list.sandbox.calls()), (0, 40, 40));
+}
+
+#[tokio::test]
+async fn only_changed_pictures_are_reported() {
+    let list = List::start(40, &["--rate", "0", "--refresh-floor", "0"]).await;
+    list.sync(&[]).await;
+    let changed = list.change_pictures(7).await;
+    let ended = list.sync(&["--max-age", "0"]).await;
+    assert_eq!(ended.stderr, "40 contacts: 0 up to date, 40 looked up; 7 changes", "{ended:?}");
+    assert_eq!(list.sandbox.calls(), 80);
+    let changes = list.changes().split_off(40);
+    let mut reported: Vec<_> = changes.iter().map(|change| change["chat_id"].as_str().unwrap()).collect();
+    reported.sort_unstable();
+    assert_eq!(reported, changed);
+    for change in &changes {
+        assert_ne!(change["fingerprint"], change["previous"]["fingerprint"], "{change}");
+    }
+}
+
+#[tokio::test]
+async fn pictures_are_saved_and_replaced() {
+    let list = List::start(6, &["--rate", "0", "--refresh-floor", "0"]).await;
+    let with_pictures = list.with_pictures();
+    let with_pictures: Vec<_> = with_pictures.iter().map(String::as_str).collect();
+    let ended = list.sync(&with_pictures).await;
+    assert_eq!((ended.code, list.pictures().len()), (0, 6), "{ended:?}");
+    let before = list.pictures();
+    for image in before.values() {
+        let image = image::load_from_memory(image).unwrap();
+        assert_eq!((image.width(), image.height()), (640, 640));
+    }
+    let changed = list.change_pictures(2).await;
+    list.sync(&[&with_pictures[..], &["--max-age", "0"]].concat()).await;
+    let after = list.pictures();
+    let differ: Vec<_> = after.keys().filter(|name| after[*name] != before[*name]).cloned().collect();
+    assert_eq!(differ, changed.iter().map(|chat_id| format!("{chat_id}.jpg")).collect::<Vec<_>>());
+
+    // A picture that was deleted is saved again, although its contact was checked just now.
+    fs::remove_file(list.files.path("pictures") + "/" + &differ[0]).unwrap();
+    let ended = list.sync(&with_pictures).await;
+    assert!(ended.stderr.contains("5 up to date, 1 looked up; 0 changes; 1 pictures saved"), "{ended:?}");
+
+    // Without the origin of the sandbox, its pictures are refused.
+    let elsewhere = list.files.path("elsewhere");
+    let ended = list.sync(&["--pictures", &elsewhere]).await;
+    assert!(ended.code == 1 && ended.stderr.contains("6 pictures were refused"), "{ended:?}");
+    assert!(ended.stderr.contains("not allowed by --picture-hosts"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_sync_may_be_killed_at_any_moment() {
+    for (contacts, kills, pictures) in [(300, 20, false), (30, 5, true)] {
+        let list = List::start(contacts, &["--rate", "30", "--burst", "1"]).await;
+        let with_pictures = if pictures { list.with_pictures() } else { Vec::new() };
+        let arguments: Vec<_> = with_pictures.iter().map(String::as_str).collect();
+        for kill in 0..kills {
+            let process = list.launch(&arguments).spawn();
+            if kill == 0 {
+                list.until_state().await;
+            } else {
+                let most = 2 * u64::try_from(contacts / kills).unwrap();
+                list.until_calls(list.sandbox.calls() + rand::rng().random_range(0..=most)).await;
+            }
+            // Dropping the process kills it with SIGKILL.
+            drop(process);
+            let kept = list.state().unwrap()["contacts"].as_object().unwrap().len();
+            assert!(kept > 0 && (kill > 0 || kept < contacts), "{kept} contacts were kept");
+        }
+        let last = list.sync(&arguments).await;
+        assert_eq!(last.code, 0, "{last:?}");
+
+        let state = list.state().unwrap();
+        assert_eq!(state["contacts"].as_object().unwrap().len(), contacts);
+        let mut reported = BTreeMap::<String, Vec<Value>>::new();
+        for change in list.changes() {
+            reported.entry(change["chat_id"].as_str().unwrap().to_owned()).or_default().push(change);
+        }
+        assert_eq!(reported.len(), contacts, "each change is reported at least once");
+        for (chat_id, changes) in &reported {
+            assert_eq!(changes[0]["fingerprint"], state["contacts"][chat_id]["fingerprint"], "{chat_id}");
+        }
+        let asked = list.asked().await;
+        assert_eq!(asked.len(), contacts);
+        assert!(asked.values().all(|times| *times == 1), "a contact was asked for twice: {asked:?}");
+        if pictures {
+            assert_eq!(list.pictures().len(), contacts);
+            for image in list.pictures().values() {
+                image::load_from_memory(image).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_syncs_of_a_list_do_not_run_together() {
+    let list = List::start(50, &["--rate", "1", "--burst", "1"]).await;
+    let first = list.launch(&[]).spawn();
+    list.until_calls(1).await;
+    let second = list.sync(&[]).await;
+    assert!(second.code == 2 && second.stderr.contains("another sync of the same list"), "{second:?}");
+    drop(first);
+    let third = list.launch(&["--timeout", "1s"]).spawn();
+    list.until_calls(2).await;
+    drop(third);
+}
+
+#[tokio::test]
+async fn a_list_that_is_up_to_date_needs_no_service() {
+    let list = List::start(10_000, &[]).await;
+    let now = crate::support::unix_seconds();
+    let contacts = list.numbers().into_iter().map(|number| {
+        (number, serde_json::json!({"checked": now, "outcome": "picture", "fingerprint": "1_2_3_n.jpg"}))
+    });
+    let contacts: serde_json::Map<_, _> = contacts.collect();
+    let state = serde_json::json!({"version": 1, "contacts": contacts}).to_string();
+    list.files.write("contacts.csv.state", &state);
+    let closed = closed_address().await;
+    let ended = list.launch(&["--max-age", "1d"]).variable("HYPERSENDER_GRPC_LISTEN", &closed).run().await;
+    assert_eq!(ended.stderr, "10000 contacts: 10000 up to date, 0 looked up; 0 changes");
+    assert_eq!((ended.code, list.sandbox.calls(), list.changes().len()), (0, 0, 0));
+    // After that age, it does.
+    let ended = list.launch(&["--max-age", "0"]).variable("HYPERSENDER_GRPC_LISTEN", &closed).run().await;
+    assert!(ended.code == 2 && ended.stderr.contains("cannot connect"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_said_and_asks_nothing() {
+    let list = List::start(3, &[]).await;
+    for (name, text, arguments, word) in [
+        ("contacts.csv.state", "{", &[][..], "contacts.csv.state: the state is damaged"),
+        ("contacts.csv.state", r#"{"version":9}"#, &[], "move the file away"),
+        ("contacts.csv.state", "", &["--chat-id-column", "phone"], "--chat-id-column"),
+        ("blocked", "a file", &["--pictures", "BLOCKED"], "blocked/pictures: "),
+    ] {
+        let path = list.files.write(name, text);
+        let folder = format!("{path}/pictures");
+        let arguments: Vec<_> =
+            arguments.iter().map(|one| if *one == "BLOCKED" { &folder } else { *one }).collect();
+        let ended = list.sync(&arguments).await;
+        assert!(ended.code == 2 && ended.stderr.contains(word), "{ended:?}");
+        assert_eq!(marks::any_in(&ended.stderr), None);
+        fs::remove_file(path).unwrap();
+    }
+    let missing = Launch::of(&["sync", "/nowhere/contacts.csv"]).run().await;
+    assert!(missing.code == 2 && missing.stderr.starts_with("error: /nowhere/contacts.csv: "), "{missing:?}");
+    assert_eq!(list.sandbox.calls(), 0);
+}
+
+#[tokio::test]
+async fn some_contacts_may_fail() {
+    let list = List::start(0, &["--attempts", "1"]).await;
+    let text = "chat_id\n15551230001\n15551230004\n15551230006\n15551230010\nsomebody\n+15551230001\n";
+    list.files.write("contacts.csv", text);
+    let ended = list.sync(&[]).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("contacts.csv: no chat id in line 6\n"), "{ended:?}");
+    let summary = "4 contacts: 0 up to date, 3 looked up; 3 changes; 1 look-ups failed";
+    assert!(ended.stderr.contains(summary), "{ended:?}");
+    assert_eq!(marks::any_in(&ended.stderr), None);
+    let changes = list.changes();
+    let outcome = |chat_id: &str| changes.iter().find(|change| change["chat_id"] == chat_id);
+    assert_eq!(outcome("15551230001").unwrap()["outcome"], "picture");
+    assert_eq!(outcome("15551230004").unwrap()["outcome"], "none");
+    assert_eq!(outcome("15551230006").unwrap()["reason"], "NOT_ON_WHATSAPP");
+    assert_eq!(outcome("15551230010"), None);
+    // The next sync looks up the one that failed, and no other.
+    let ended = list.sync(&[]).await;
+    assert!(
+        ended.stderr.contains("4 contacts: 3 up to date, 0 looked up; 0 changes; 1 look-ups failed"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_file_changes_are_printed() {
+    let service = Service::start(&[]).await;
+    let files = crate::support::Files::new();
+    let contacts = files.write("contacts.csv", "phone\n15551230001\n");
+    let address = service.address().to_string();
+    let arguments = ["sync", &contacts, "--address", &address, "--chat-id-column", "Phone"];
+    let ended = Launch::of(&arguments).run().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let change: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(change["requested_chat_id"], "15551230001");
+    assert!(!ended.stdout.contains("http"), "{ended:?}");
+}
