@@ -182,3 +182,21 @@ async fn a_stream_ends_at_its_deadline_and_keeps_what_it_has_sent() {
     let done = read.progress.last().unwrap().done;
     assert_eq!(usize::try_from(done).unwrap(), read.results.len());
 }
+
+#[tokio::test]
+async fn a_stream_that_comes_during_the_drain_wait_is_served_until_the_goaway() {
+    let mut service = Service::start(&["--rate", "2", "--burst", "1", "--drain-wait", "3s"]).await;
+    let mut client = service.client().await;
+    service.signalled("TERM", "stopping").await;
+    let read = read(&mut client, stream(numbers(1_000))).await.expect("its client could not know better");
+    let status = read.end.expect("the server stops long before the last result");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, "SERVER_STOPPING");
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+    // The stream was served during the wait, and each result stands.
+    assert!(read.results.len() > 1, "{} results", read.results.len());
+    assert!(read.ends_in_progress);
+    let done = read.progress.last().unwrap().done;
+    assert_eq!(usize::try_from(done), Ok(read.results.len()));
+    assert_eq!(service.exit_code().await, 0);
+}
