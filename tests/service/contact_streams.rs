@@ -6,11 +6,10 @@ use hypersender_grpc::grpc::contact::{
     CacheStatus, ProfilePictureResult, StreamProfilePicturesRequest, StreamProfilePicturesResponse,
     StreamProgress, profile_picture_result::Outcome, stream_profile_pictures_response::Event,
 };
-use prost::Message;
 use tonic::{Code, Status, Streaming};
-use tonic_types::{StatusExt, pb};
+use tonic_types::StatusExt;
 
-use crate::support::{Client, Service, patiently};
+use crate::support::{Client, Service, patiently, summary};
 
 fn stream<T: Into<String>>(chat_ids: impl IntoIterator<Item = T>) -> StreamProfilePicturesRequest {
     let chat_ids = chat_ids.into_iter().map(Into::into).collect();
@@ -68,19 +67,6 @@ impl Read {
 async fn read(client: &mut Client, request: StreamProfilePicturesRequest) -> Result<Read, Status> {
     let messages = patiently("a response", client.stream_profile_pictures(request)).await?;
     Ok(Read::to_the_end(messages.into_inner()).await)
-}
-
-fn reason(error: &pb::Status) -> String {
-    let status = Status::with_details(error.code.into(), &error.message, error.encode_to_vec().into());
-    status.get_details_error_info().expect("every error has a reason").reason
-}
-
-fn summary(result: &ProfilePictureResult) -> String {
-    match result.outcome.as_ref().expect("every result has an outcome") {
-        Outcome::ProfilePicture(picture) => format!("{:?}", picture.state()),
-        Outcome::Unchanged(_) => "Unchanged".to_owned(),
-        Outcome::Error(error) => reason(error),
-    }
 }
 
 #[tokio::test]
