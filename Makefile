@@ -102,7 +102,7 @@ compared:
 
 peers:
 	cargo build --locked --example bare
-	GOBIN=$(PEERS) go -C tests/peers install tool ./load ./ask
+	GOBIN=$(PEERS) go -C tests/peers install tool ./load ./ask ./stream
 
 $(VENV)/stamp: clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(VENV)

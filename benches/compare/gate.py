@@ -34,6 +34,7 @@ def measure(directory):
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(Sandbox(directory / "sandbox"))
         service = counts.service_hits(directory, sandbox)
+        batched = counts.batch_hits(directory, sandbox)
         writing = stack.enter_context(Service(directory / "service", sandbox))
         few, real = some(counts.ASKED.count), Contacts(REAL.first, counts.ASKED.count, REAL.reply_bytes)
         for contacts in (few, real):
@@ -44,6 +45,8 @@ def measure(directory):
         "instructions_together_over_bare": service.together.instructions / bare.together.instructions,
         "allocations_alone": service.alone.allocations,
         "allocations_together": service.together.allocations,
+        "instructions_batched_over_hit": batched.instructions / service.together.instructions,
+        "allocations_batched": batched.allocations,
         "writes_per_reply": written[0],
         "writes_per_real_reply": written[1],
     }

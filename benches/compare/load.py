@@ -22,6 +22,12 @@ def run(server, *flags):
     return measured(server, lambda: json.loads(finished(pinned(LOAD_CORE, command))))
 
 
+def stream(server, *flags):
+    """The seconds until a part of the results of a stream have arrived."""
+    command = [program("LOAD_BIN"), "--address", server.address, "--token", TOKEN, *map(str, flags)]
+    return json.loads(finished(pinned(LOAD_CORE, command)))["seconds"]
+
+
 def by_h2load(server, calls, *flags):
     """The same with h2load, which asks for one contact only and ignores the answers."""
     log = server.directory / "h2load"

@@ -58,7 +58,7 @@ async fn each_contact_has_its_own_answer_in_the_order_of_the_request() {
     assert_eq!(summaries, expected);
     assert_eq!(response.failed_count, 3);
     for (index, (result, chat_id)) in response.results.iter().zip(chat_ids).enumerate() {
-        assert_eq!(result.index as usize, index);
+        assert_eq!(usize::try_from(result.index), Ok(index));
         assert_eq!(result.requested_chat_id, chat_id);
         let is_error = matches!(result.outcome, Some(Outcome::Error(_)));
         assert_eq!(result.cache_info.is_none(), is_error, "{chat_id:?}");

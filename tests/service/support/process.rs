@@ -222,6 +222,13 @@ impl Process {
         self.child.wait().unwrap().code().expect("the process was not killed")
     }
 
+    /// The memory that it has now, from the operating system.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line for VmRSS");
+        1_024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    }
+
     /// The logs so far.
     pub fn logs(&self) -> String {
         self.logs.text()

@@ -69,6 +69,47 @@ async fn streams_of_one_instance_slow_down_no_caller_of_another() {
     assert_eq!(waits_beside(0).await, waits_beside(16).await);
 }
 
+/// The times that callers wait who ask for as many contacts as the burst allows, at once.
+async fn burst(front: &Front, first: usize) -> Vec<Duration> {
+    let start = front.time();
+    let ask = |chat| {
+        let front = front.clone();
+        tokio::spawn(async move {
+            front.ask(contact(chat)).await.unwrap();
+            front.time() - start
+        })
+    };
+    let callers: Vec<_> = (first..first + 20).map(ask).collect();
+    let mut waits = Vec::new();
+    for caller in callers {
+        waits.push(caller.await.unwrap());
+    }
+    waits.sort();
+    waits
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_the_same_instance_wait_one_turn_longer_at_most() {
+    const TURN: Duration = millis(200);
+    let reply = |_: &Attempt| Reply::picture().after(millis(300));
+    let (front, quiet) = (Front::new(paced(5.0), reply), Front::new(paced(5.0), reply));
+    let streams: Vec<_> =
+        (0..16).map(|one| front.look_up(contacts(one * 1_000..one * 1_000 + 999))).collect();
+    let mut longest = Duration::ZERO;
+    for round in 0..10 {
+        // In this time the burst comes back. Each round starts at another moment between two turns.
+        sleep(5 * SECOND + millis(37 * round)).await;
+        let first = 20_000 + 20 * usize::try_from(round).unwrap();
+        let (with, without) = (burst(&front, first).await, burst(&quiet, first).await);
+        for (with, without) in with.into_iter().zip(without) {
+            longest = longest.max(with.saturating_sub(without));
+        }
+    }
+    assert!(longest <= TURN, "{longest:?}");
+    assert!(front.calls() > 200 + 100, "the streams run, too");
+    streams.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_rate_limit_the_bounds_alone_hold() {
     let slow = |_: &Attempt| Reply::picture().after(SECOND);
