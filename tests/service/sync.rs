@@ -72,8 +72,8 @@ async fn pictures_are_saved_and_replaced() {
 
 #[tokio::test]
 async fn a_sync_may_be_killed_at_any_moment() {
-    for (contacts, kills, pictures) in [(300, 20, false), (30, 5, true)] {
-        let list = List::start(contacts, &["--rate", "30", "--burst", "1"]).await;
+    for (contacts, kills, rate, pictures) in [(300, 20, "30", false), (30, 5, "10", true)] {
+        let list = List::start(contacts, &["--rate", rate, "--burst", "1"]).await;
         let with_pictures = if pictures { list.with_pictures() } else { Vec::new() };
         let arguments: Vec<_> = with_pictures.iter().map(String::as_str).collect();
         for kill in 0..kills {
