@@ -103,6 +103,7 @@ compared:
 peers:
 	cargo build --locked --example bare
 	GOBIN=$(PEERS) go -C tests/peers install tool ./load ./ask ./stream
+	GOBIN=$(PEERS) go -C clients/go install ./examples/sync_contacts
 
 $(VENV)/stamp: clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(VENV)
