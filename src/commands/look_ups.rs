@@ -26,8 +26,8 @@ use crate::{
 
 /// Maximum number of contacts in a stream; the service refuses more.
 const STREAM_MAX: usize = 10_000;
-/// Maximum size of the contacts and fingerprints in a request, with room for the tags around them: the service
-/// refuses a message of more than 2 MiB.
+/// Maximum size of the contacts and fingerprints in a request, with room for the tags around them: the
+/// service refuses a message of more than 2 MiB.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum number of events that wait for their reader. When there are more, the stream is not read on.
 pub const EVENTS_MAX: usize = 64;
@@ -35,8 +35,8 @@ pub const EVENTS_MAX: usize = 64;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Streams in a row that bring no result before the look-ups are given up: two to three minutes.
 const FRUITLESS_MAX: u32 = 10;
-/// The pause before a stream is resumed: at first, and at most after doubling. A random part of it, of up to a
-/// half, is left out, so that many clients do not come back together.
+/// The pause before a stream is resumed: at first, and at most after doubling. A random part of it, of up to
+/// a half, is left out, so that many clients do not come back together.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 

@@ -14,7 +14,8 @@ use crate::grpc::contact::StreamProgress;
 
 /// How often the time that is left is computed again while nothing happens.
 const TICK: Duration = Duration::from_secs(1);
-const TEMPLATE: &str = "{bar:30} {pos} of {len}, {per_sec}, {eta} left{msg}";
+/// The message is before the rate, because the end of the line is cut on a narrow terminal.
+const TEMPLATE: &str = "{bar:20} {pos} of {len}{msg}, {per_sec}, {eta} left";
 
 /// The number of contacts that have a result, of all; the rate; the time that is left; and a pause.
 pub struct Progress(ProgressBar);
@@ -39,8 +40,8 @@ impl Progress {
     /// Shows why there are no results at the moment.
     pub fn waits(&self, progress: &StreamProgress) {
         let text = match (time(progress.paused_until.as_ref()), time(progress.next_turn_time.as_ref())) {
-            (Some(end), _) => format!(", paused until {}", format_rfc3339_seconds(end)),
-            (None, Some(turn)) => format!(", next turn at {}", format_rfc3339_seconds(turn)),
+            (Some(end), _) => format!(", paused until {}", clock(end)),
+            (None, Some(turn)) => format!(", next turn at {}", clock(turn)),
             (None, None) => String::new(),
         };
         self.0.set_message(text);
@@ -48,7 +49,7 @@ impl Progress {
 
     /// Shows that the connection is gone, and when it is tried again.
     pub fn resumes(&self, pause: Duration) {
-        self.0.set_message(format!(", connection lost, tried again in {:.1} s", pause.as_secs_f64()));
+        self.0.set_message(format!(", connection lost, next try in {:.1} s", pause.as_secs_f64()));
     }
 
     /// Writes a line to standard output, above the bar.
@@ -64,6 +65,13 @@ impl Progress {
     pub fn end(&self) {
         self.0.finish_and_clear();
     }
+}
+
+/// The time of the day, in UTC.
+fn clock(time: SystemTime) -> String {
+    let text = format_rfc3339_seconds(time).to_string();
+    let clock = text.split_once('T').map_or(text.as_str(), |(_, clock)| clock);
+    format!("{} UTC", clock.trim_end_matches('Z'))
 }
 
 fn time(time: Option<&Timestamp>) -> Option<SystemTime> {
@@ -85,12 +93,12 @@ mod tests {
         let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
         let progress = StreamProgress { next_turn_time: at(1_764_000_000), ..StreamProgress::default() };
         shown.waits(&progress);
-        assert_eq!(shown.0.message(), ", next turn at 2025-11-24T16:00:00Z");
+        assert_eq!(shown.0.message(), ", next turn at 16:00:00 UTC");
         shown.waits(&StreamProgress { paused_until: at(1_764_000_060), ..progress });
-        assert_eq!(shown.0.message(), ", paused until 2025-11-24T16:01:00Z");
+        assert_eq!(shown.0.message(), ", paused until 16:01:00 UTC");
         shown.found();
         assert_eq!((shown.0.message().as_str(), shown.0.position()), ("", 1));
         shown.resumes(Duration::from_millis(1500));
-        assert_eq!(shown.0.message(), ", connection lost, tried again in 1.5 s");
+        assert_eq!(shown.0.message(), ", connection lost, next try in 1.5 s");
     }
 }

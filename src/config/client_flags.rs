@@ -63,8 +63,8 @@ pub(super) struct AskingFlags {
 /// The settings of `get` as they are given.
 #[derive(Args, Debug)]
 pub struct GetFlags {
-    /// The contacts: phone numbers in digits, or chat ids such as 15551234567@c.us; - reads them from standard
-    /// input, one a line, without blank lines and lines that begin with #
+    /// The contacts: phone numbers in digits, or chat ids such as 15551234567@c.us; - reads them from
+    /// standard input, one a line, without blank lines and lines that begin with #
     #[arg(required = true, value_name = "CHAT_ID")]
     pub(super) chat_ids: Vec<String>,
     /// Form of the answers: json, ndjson (one line for each contact) or table [default: json for one contact;

@@ -103,7 +103,6 @@ impl<S: LookupService> Flight<S> {
                 }
                 let Joined { outcome, deadline, starter } = entry.get().clone();
                 self.flights.metrics.collapsed();
-                lookup.place.iter().for_each(crate::domain::QueuePlace::leave);
                 starter.follow();
                 return Ok((outcome, deadline.wait_until(until, lookup.own_purpose), true));
             }

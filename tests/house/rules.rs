@@ -89,7 +89,8 @@ fn upstream(source: &Source) -> Vec<String> {
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 
-/// Telemetry may name codes but not choose them, and a client reads the codes of a service. `Status::not_found("...")` chooses a code, too.
+/// Telemetry may name codes but not choose them, and a client reads the codes of a service.
+/// `Status::not_found("...")` chooses a code, too.
 fn codes(source: &Source) -> Vec<String> {
     let why = "only grpc/status chooses codes";
     let places = ["grpc/status", "telemetry/codes", "commands/look_ups"];

@@ -8,9 +8,9 @@ use hypersender_grpc::grpc::contact::{
 };
 use prost::Message;
 use tonic::{Code, Status};
-use tonic_types::{StatusExt, pb};
+use tonic_types::StatusExt;
 
-use crate::support::{Client, INSTANCE, Reply, Service, Upstream, about, patiently};
+use crate::support::{Client, INSTANCE, Reply, Service, Upstream, about, patiently, summary};
 
 fn batch<T: Into<String>>(chat_ids: impl IntoIterator<Item = T>) -> BatchGetProfilePicturesRequest {
     let chat_ids = chat_ids.into_iter().map(Into::into).collect();
@@ -23,20 +23,6 @@ async fn ask(
 ) -> Result<BatchGetProfilePicturesResponse, Status> {
     let answer = patiently("an answer", client.batch_get_profile_pictures(request)).await;
     answer.map(tonic::Response::into_inner)
-}
-
-/// The code and the reason of a result, or the kind of its answer.
-fn summary(result: &ProfilePictureResult) -> String {
-    match result.outcome.as_ref().expect("every result has an outcome") {
-        Outcome::ProfilePicture(picture) => format!("{:?}", picture.state()),
-        Outcome::Unchanged(_) => "Unchanged".to_owned(),
-        Outcome::Error(error) => reason(error),
-    }
-}
-
-fn reason(error: &pb::Status) -> String {
-    let status = Status::with_details(error.code.into(), &error.message, error.encode_to_vec().into());
-    status.get_details_error_info().expect("every error has a reason").reason
 }
 
 fn fingerprint(result: &ProfilePictureResult) -> String {
@@ -58,7 +44,7 @@ async fn each_contact_has_its_own_answer_in_the_order_of_the_request() {
     assert_eq!(summaries, expected);
     assert_eq!(response.failed_count, 3);
     for (index, (result, chat_id)) in response.results.iter().zip(chat_ids).enumerate() {
-        assert_eq!(result.index as usize, index);
+        assert_eq!(usize::try_from(result.index), Ok(index));
         assert_eq!(result.requested_chat_id, chat_id);
         let is_error = matches!(result.outcome, Some(Outcome::Error(_)));
         assert_eq!(result.cache_info.is_none(), is_error, "{chat_id:?}");

@@ -6,11 +6,10 @@ use hypersender_grpc::grpc::contact::{
     CacheStatus, ProfilePictureResult, StreamProfilePicturesRequest, StreamProfilePicturesResponse,
     StreamProgress, profile_picture_result::Outcome, stream_profile_pictures_response::Event,
 };
-use prost::Message;
 use tonic::{Code, Status, Streaming};
-use tonic_types::{StatusExt, pb};
+use tonic_types::StatusExt;
 
-use crate::support::{Client, Service, patiently};
+use crate::support::{Client, Service, patiently, summary};
 
 fn stream<T: Into<String>>(chat_ids: impl IntoIterator<Item = T>) -> StreamProfilePicturesRequest {
     let chat_ids = chat_ids.into_iter().map(Into::into).collect();
@@ -68,19 +67,6 @@ impl Read {
 async fn read(client: &mut Client, request: StreamProfilePicturesRequest) -> Result<Read, Status> {
     let messages = patiently("a response", client.stream_profile_pictures(request)).await?;
     Ok(Read::to_the_end(messages.into_inner()).await)
-}
-
-fn reason(error: &pb::Status) -> String {
-    let status = Status::with_details(error.code.into(), &error.message, error.encode_to_vec().into());
-    status.get_details_error_info().expect("every error has a reason").reason
-}
-
-fn summary(result: &ProfilePictureResult) -> String {
-    match result.outcome.as_ref().expect("every result has an outcome") {
-        Outcome::ProfilePicture(picture) => format!("{:?}", picture.state()),
-        Outcome::Unchanged(_) => "Unchanged".to_owned(),
-        Outcome::Error(error) => reason(error),
-    }
 }
 
 #[tokio::test]
@@ -181,4 +167,22 @@ async fn a_stream_ends_at_its_deadline_and_keeps_what_it_has_sent() {
     assert!(read.ends_in_progress);
     let done = read.progress.last().unwrap().done;
     assert_eq!(usize::try_from(done).unwrap(), read.results.len());
+}
+
+#[tokio::test]
+async fn a_stream_that_comes_during_the_drain_wait_is_served_until_the_goaway() {
+    let mut service = Service::start(&["--rate", "2", "--burst", "1", "--drain-wait", "3s"]).await;
+    let mut client = service.client().await;
+    service.signalled("TERM", "stopping").await;
+    let read = read(&mut client, stream(numbers(1_000))).await.expect("its client could not know better");
+    let status = read.end.expect("the server stops long before the last result");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, "SERVER_STOPPING");
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+    // The stream was served during the wait, and each result stands.
+    assert!(read.results.len() > 1, "{} results", read.results.len());
+    assert!(read.ends_in_progress);
+    let done = read.progress.last().unwrap().done;
+    assert_eq!(usize::try_from(done), Ok(read.results.len()));
+    assert_eq!(service.exit_code().await, 0);
 }

@@ -206,7 +206,8 @@ fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
     assert!(settings.traces.is_none(), "{:?}", settings.traces);
 }
 
-/// The rows of settings in `docs/operating.md` and `docs/sync.md`: flag, variable and default, as they are written there.
+/// The rows of settings in `docs/operating.md` and `docs/sync.md`: flag, variable and default, as they are
+/// written there.
 fn documented_settings() -> Vec<(&'static str, &'static str, &'static str)> {
     let lines = OPERATING.lines().chain(SYNC.lines()).filter(|line| line.starts_with("| `--"));
     let rows = lines.map(|line| {

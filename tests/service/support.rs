@@ -11,6 +11,7 @@ mod peer;
 mod process;
 mod proxy;
 mod relay;
+mod results;
 mod samples;
 mod scripted_streams;
 mod service;
@@ -34,6 +35,7 @@ pub use self::{
     process::{Ended, Launch, PATIENCE, Sink, marks, patiently},
     proxy::{Proxy, Speech},
     relay::{Death, Relay},
+    results::summary,
     samples::{Samples, calls},
     scripted_streams::{End, ScriptedStreams},
     service::{Client, Service},

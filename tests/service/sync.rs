@@ -27,14 +27,14 @@ async fn a_second_sync_reports_nothing_and_asks_nothing() {
 async fn only_changed_pictures_are_reported() {
     let list = List::start(40, &["--rate", "0", "--refresh-floor", "0"]).await;
     list.sync(&[]).await;
-    let changed = list.change_pictures(7).await;
+    let expected = list.change_pictures(7).await;
     let ended = list.sync(&["--max-age", "0"]).await;
     assert_eq!(ended.stderr, "40 contacts: 0 up to date, 40 looked up; 7 changes", "{ended:?}");
     assert_eq!(list.sandbox.calls(), 80);
     let changes = list.changes().split_off(40);
     let mut reported: Vec<_> = changes.iter().map(|change| change["chat_id"].as_str().unwrap()).collect();
     reported.sort_unstable();
-    assert_eq!(reported, changed);
+    assert_eq!(reported, expected);
     for change in &changes {
         assert_ne!(change["fingerprint"], change["previous"]["fingerprint"], "{change}");
     }
@@ -72,8 +72,8 @@ async fn pictures_are_saved_and_replaced() {
 
 #[tokio::test]
 async fn a_sync_may_be_killed_at_any_moment() {
-    for (contacts, kills, pictures) in [(300, 20, false), (30, 5, true)] {
-        let list = List::start(contacts, &["--rate", "30", "--burst", "1"]).await;
+    for (contacts, kills, rate, pictures) in [(300, 20, "30", false), (30, 5, "10", true)] {
+        let list = List::start(contacts, &["--rate", rate, "--burst", "1"]).await;
         let with_pictures = if pictures { list.with_pictures() } else { Vec::new() };
         let arguments: Vec<_> = with_pictures.iter().map(String::as_str).collect();
         for kill in 0..kills {
@@ -89,8 +89,8 @@ async fn a_sync_may_be_killed_at_any_moment() {
             let kept = list.state().unwrap()["contacts"].as_object().unwrap().len();
             assert!(kept > 0 && (kill > 0 || kept < contacts), "{kept} contacts were kept");
         }
-        let last = list.sync(&arguments).await;
-        assert_eq!(last.code, 0, "{last:?}");
+        let ended = list.sync(&arguments).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
 
         let state = list.state().unwrap();
         assert_eq!(state["contacts"].as_object().unwrap().len(), contacts);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::state::Outcome;
 
 /// The beginning of every line.
-const LINE_BEGIN: &[u8] = br#"{"time":""#;
+const LINE_BEGIN: &[u8] = b"{\"time\":\"";
 
 /// A contact whose outcome differs from that of its last check.
 #[derive(Serialize)]

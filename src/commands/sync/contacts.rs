@@ -138,6 +138,7 @@ mod tests {
             "name,chat_id,note\nA,15551230001,x\nB,15551230002@s.whatsapp.net,y\n",
             "name;Chat_ID;note\nA;15551230001;x\nB;15551230002@c.us;y",
             "name\tchat_id\nA\t15551230001\nB\t15551230002@c.us\n",
+            "\u{FEFF}\"chat_id\";\"name\"\r\n\"15551230001\";\"A\"\r\n15551230002@c.us;B\r\n",
             "\"name\",\"chat_id\"\n\"A, \"\"B\"\"\nC\",\" +15551230001 \"\nB,\"15551230002@c.us\"\n",
             " chat_id , name\n15551230001\n\n,no number\n15551230002@c.us,x,y,z\n+15551230001,twice\n",
         ] {

@@ -28,7 +28,7 @@ use tokio::{
     task_local,
     time::{Sleep, sleep},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::grpc::OwnPace;
 
@@ -52,9 +52,11 @@ pub async fn until_reset(call: impl Future<Output = ()>) {
             () = &mut call => return,
             reset = marked => reset,
         };
+        // The reset comes first, so that a call that asks for it is not polled again.
         tokio::select! {
-            () = call => {}
+            biased;
             () = reset.notified() => debug!("reset a stream whose peer does not read it"),
+            () = call => {}
         }
     };
     RESET.scope(Cell::default(), call).await;
@@ -146,6 +148,7 @@ impl OwnReader {
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
         if timer.as_mut().poll(context).is_ready() {
+            warn!("a client has not read the end of its stream for 5 minutes; the stream is reset");
             self.pace.reset.notify_one();
         }
         Poll::Pending

@@ -82,7 +82,7 @@ http {{
 
 
 class NginxOfReplicas(Nginx):
-    """gRPC without TLS on both sides, like an ingress. Calls without a message for `idle` seconds are ended."""
+    """gRPC without TLS on both sides, like an ingress. A call that is silent for `idle` seconds is ended."""
 
     def __init__(self, directory, servers, idle=60):
         self.replicas, self.idle = servers, idle

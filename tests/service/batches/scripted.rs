@@ -67,10 +67,8 @@ impl Scripted {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let long_calls = LongCalls {
-            health: Health::serving().await,
-            streams: Streams::new(StreamSettings::default(), Arc::default()),
-        };
+        let streams = Streams::new(StreamSettings::default(), Arc::default());
+        let long_calls = LongCalls { health: Health::serving().await, streams };
         let metrics = Metrics::new(&[]).calls.clone();
         let (stop, stopped) = oneshot::channel();
         // A test that fails drops the sender.
