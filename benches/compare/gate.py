@@ -1,4 +1,4 @@
-"""Compares the cost of a hit and of streams with limits.toml, in values that hardly depend on the machine's load."""
+"""Compares the cost of a hit and of streams with limits.toml, in values that the load hardly changes."""
 
 import contextlib
 import tomllib

@@ -6,7 +6,7 @@ from servers import Service
 
 # Streams in progress, as many as the server allows by default.
 OPEN = 256
-# Contacts of these streams that are cached. The results for them show that a stream has looked at its contacts.
+# Contacts of these streams that are cached. Their results show that a stream has looked at its contacts.
 CACHED = 20
 # The other contacts wait for their turns.
 SLOW = ("--rate", "1", "--burst", str(CACHED), "--streams-per-instance", str(OPEN))

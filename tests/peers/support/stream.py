@@ -79,7 +79,7 @@ class Stream:
         return self.end
 
     def faults(self):
-        """What the client says of its own faults."""
+        """The errors that the client wrote."""
         return ""
 
     def check(self, contacts):
