@@ -16,6 +16,7 @@ use super::{
     look_ups::{EVENTS_MAX, Event, LookUps, Wanted},
     print,
     progress::Progress,
+    unreachable::is_unanswered,
     written,
 };
 use crate::{
@@ -95,6 +96,7 @@ async fn one(look_ups: &LookUps, chat_id: String) -> ExitCode {
     request.set_timeout(look_ups.asking().target.timeout);
     match look_ups.client().get_profile_picture(request).await {
         Ok(response) => print(Answers::default().response(&response.into_inner())),
+        Err(status) if is_unanswered(&status) => fail_nothing_asked(look_ups.explain(&status)),
         Err(status) => fail(look_ups.explain(&status)),
     }
 }

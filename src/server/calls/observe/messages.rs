@@ -17,20 +17,25 @@ impl Messages {
     pub fn pass(&mut self, mut data: &[u8]) -> u64 {
         let mut ended = 0;
         while let Some((&first, rest)) = data.split_first() {
-            if self.prefix_bytes < PREFIX_BYTES {
-                // The first byte says whether the message is compressed.
+            if self.prefix_bytes == 0
+                && let Some((prefix, rest)) = data.split_first_chunk::<PREFIX_BYTES>()
+            {
+                // The usual case: the whole prefix is there. Its first byte says whether the message is
+                // compressed.
+                let [_, length @ ..] = *prefix;
+                (self.prefix_bytes, self.left, data) = (PREFIX_BYTES, u32::from_be_bytes(length), rest);
+            } else if self.prefix_bytes < PREFIX_BYTES {
                 self.left = if self.prefix_bytes == 0 { 0 } else { self.left << 8 | u32::from(first) };
-                self.prefix_bytes += 1;
-                data = rest;
-            } else {
+                (self.prefix_bytes, data) = (self.prefix_bytes + 1, rest);
+            }
+            if self.prefix_bytes == PREFIX_BYTES {
                 let passed = data.len().min(self.left as usize);
                 data = &data[passed..];
                 // It fits, because it is at most the old value.
                 self.left -= u32::try_from(passed).unwrap_or(self.left);
-            }
-            if self.prefix_bytes == PREFIX_BYTES && self.left == 0 {
-                ended += 1;
-                self.prefix_bytes = 0;
+                if self.left == 0 {
+                    (self.prefix_bytes, ended) = (0, ended + 1);
+                }
             }
         }
         ended
