@@ -127,3 +127,17 @@ async fn a_client_that_cancels_stops_the_look_ups_and_what_was_asked_is_stored()
     });
     assert_eq!(pictures.count(), calls);
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_hold_up_the_end_of_the_service() {
+    let upstream = Upstream::start([Reply::picture(&link("1", 86_400))]).await;
+    let flags = ["--rate", "0", "--drain-wait", "0s", "--drain-timeout", "1s"];
+    let mut service = Service::asking(&upstream).flags(&flags).start().await;
+    let mut peer = Peer::with_window(service.address(), 0).await;
+    let response = begin(&mut peer, 1_000).await;
+    upstream.called(64).await;
+    service.signal("TERM").await;
+    // No result fits into the window, and so neither do the trailers.
+    assert_eq!(service.exit_code().await, 0);
+    assert!(read(response).await.is_err());
+}

@@ -1,9 +1,8 @@
-//! One call of StreamProfilePictures, and the time until a number of its results have arrived.
+//! [`Stream`]: one call of StreamProfilePictures, read until a number of its results have arrived.
 
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Instant,
 };
 
 use crate::frames::{self, HEAD_BYTES, RequestHeaders, WINDOW_AT_FIRST, flag, frame, kind};
@@ -12,67 +11,86 @@ use crate::frames::{self, HEAD_BYTES, RequestHeaders, WINDOW_AT_FIRST, flag, fra
 const FRAME_BYTES_MAX: usize = 16 * 1024;
 const STREAM: u32 = 1;
 
-/// Calls for `contacts`, and returns the seconds until `until` results had arrived. Then the client leaves.
-pub fn seconds(
-    address: SocketAddr,
-    token: Option<&str>,
-    contacts: impl Iterator<Item = u64>,
-    until: u64,
-) -> io::Result<f64> {
-    let mut message = Vec::new();
-    frames::request(&mut message, contacts);
-    let mut out = frames::opening();
-    let headers = RequestHeaders::new(&address.to_string(), "StreamProfilePictures", token).first;
-    frame(&mut out, kind::HEADERS, flag::END_HEADERS, STREAM, &headers);
-    let mut upload = Upload { message, sent: 0, windows: Windows::default() };
-    let mut results = Results::default();
-    let (mut unread, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+/// A call on a connection of its own. It is open until this is dropped.
+pub struct Stream {
+    socket: TcpStream,
+    /// The bytes to be written.
+    out: Vec<u8>,
+    upload: Upload,
+    results: Results,
+    /// The bytes of an incomplete frame.
+    unread: Vec<u8>,
+}
 
-    let start = Instant::now();
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_nodelay(true)?;
-    while results.count < until {
-        upload.append(&mut out);
-        socket.write_all(&out)?;
-        out.clear();
-        let read = socket.read(&mut buffer)?;
-        if read == 0 {
-            return Err(io::Error::other("the server closed the connection"));
-        }
-        unread.extend(&buffer[..read]);
-        let mut rest = unread.as_slice();
-        while let Some((length, kind, flags, stream)) = frames::head(rest) {
-            let (whole, after) = rest.split_at(HEAD_BYTES + length);
-            let payload = &whole[HEAD_BYTES..];
-            rest = after;
-            match kind {
-                kind::DATA => {
-                    results.take(payload);
-                    // Each frame is returned at once, so that the windows stay full.
-                    let returned = u32::try_from(length).unwrap_or_default().to_be_bytes();
-                    for window in [0, STREAM].into_iter().filter(|_| length > 0) {
-                        frame(&mut out, kind::WINDOW_UPDATE, 0, window, &returned);
-                    }
-                }
-                kind::SETTINGS if flags & flag::ACK == 0 => {
-                    upload.windows.set(payload);
-                    frame(&mut out, kind, flag::ACK, 0, &[]);
-                }
-                kind::PING if flags & flag::ACK == 0 => frame(&mut out, kind, flag::ACK, 0, payload),
-                kind::WINDOW_UPDATE => upload.windows.grow(stream, payload),
-                kind::RST_STREAM | kind::GOAWAY => {
-                    return Err(io::Error::other(format!("the server sent a frame of type {kind}")));
-                }
-                kind::HEADERS if flags & flag::END_STREAM != 0 => {
-                    let arrived = results.count;
-                    return Err(io::Error::other(format!("the stream ended after {arrived} results")));
-                }
-                _ => {}
-            }
-        }
-        unread = rest.to_vec();
+impl Stream {
+    /// Connects and writes nothing yet.
+    pub fn open(
+        address: SocketAddr,
+        token: Option<&str>,
+        contacts: impl Iterator<Item = u64>,
+    ) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        let mut message = Vec::new();
+        frames::request(&mut message, contacts);
+        let mut out = frames::opening();
+        let headers = RequestHeaders::new(&address.to_string(), "StreamProfilePictures", token).first;
+        frame(&mut out, kind::HEADERS, flag::END_HEADERS, STREAM, &headers);
+        let upload = Upload { message, sent: 0, windows: Windows::default() };
+        Ok(Self { socket, out, upload, results: Results::default(), unread: Vec::new() })
     }
-    Ok(start.elapsed().as_secs_f64())
+
+    /// Reads until this number of results have arrived.
+    pub fn read(&mut self, results: u64) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        while self.results.count < results {
+            self.upload.append(&mut self.out);
+            self.socket.write_all(&self.out)?;
+            self.out.clear();
+            let read = self.socket.read(&mut buffer)?;
+            if read == 0 {
+                return Err(io::Error::other("the server closed the connection"));
+            }
+            self.unread.extend(&buffer[..read]);
+            let unread = std::mem::take(&mut self.unread);
+            let mut rest = unread.as_slice();
+            while let Some((length, kind, flags, stream)) = frames::head(rest) {
+                let (whole, after) = rest.split_at(HEAD_BYTES + length);
+                rest = after;
+                self.take(kind, flags, stream, &whole[HEAD_BYTES..])?;
+            }
+            self.unread = rest.to_vec();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
+        match kind {
+            kind::DATA => {
+                self.results.take(payload);
+                // Each frame is returned at once, so that the windows stay full.
+                let returned = u32::try_from(payload.len()).unwrap_or_default().to_be_bytes();
+                for window in [0, STREAM].into_iter().filter(|_| !payload.is_empty()) {
+                    frame(&mut self.out, kind::WINDOW_UPDATE, 0, window, &returned);
+                }
+            }
+            kind::SETTINGS if flags & flag::ACK == 0 => {
+                self.upload.windows.set(payload);
+                frame(&mut self.out, kind, flag::ACK, 0, &[]);
+            }
+            kind::PING if flags & flag::ACK == 0 => frame(&mut self.out, kind, flag::ACK, 0, payload),
+            kind::WINDOW_UPDATE => self.upload.windows.grow(stream, payload),
+            kind::RST_STREAM | kind::GOAWAY => {
+                return Err(io::Error::other(format!("the server sent a frame of type {kind}")));
+            }
+            kind::HEADERS if flags & flag::END_STREAM != 0 => {
+                let arrived = self.results.count;
+                return Err(io::Error::other(format!("the stream ended after {arrived} results")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// The request message, sent as far as the windows of the server allow.

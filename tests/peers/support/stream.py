@@ -75,8 +75,12 @@ class Stream:
     def ended(self, seconds=PATIENCE):
         """Wait for the end and return its answer."""
         self._thread.join(seconds)
-        assert self.end, f"the stream has not ended after {seconds} s"
+        assert self.end, f"no end of the stream after {seconds} s {self.faults()}"
         return self.end
+
+    def faults(self):
+        """The errors that the client wrote."""
+        return ""
 
     def check(self, contacts):
         """The stream ended with one result for each contact."""
@@ -139,7 +143,12 @@ class Program(Stream):
             if "code" in line:
                 return answer(**line)
             self.heard(**line)
-        raise AssertionError(self._process.stderr.read())
+        # It has failed or was killed.
+        return None
+
+    def faults(self):
+        self._process.kill()
+        return self._process.stderr.read()
 
     def close(self):
         self._process.kill()
