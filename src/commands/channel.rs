@@ -1,4 +1,4 @@
-//! A gRPC channel to a running service, for `get` and `health`.
+//! A gRPC channel to a running service, for `get`, `sync` and `health`.
 
 use humantime::format_duration;
 use tokio::{net::lookup_host, time::timeout};

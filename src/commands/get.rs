@@ -65,7 +65,7 @@ fn read(given: Vec<String>, input: impl BufRead) -> Result<Vec<String>, String> 
     for chat_id in given {
         match (chat_id.as_str(), input.take_if(|_| chat_id == STANDARD_INPUT)) {
             (STANDARD_INPUT, Some(input)) => {
-                // A line can be no longer than a chat id, but the error must not hold it.
+                // The error of a line that cannot be read does not repeat the line, which may be a number.
                 for line in input.lines() {
                     let line = line.map_err(|error| format!("cannot read standard input: {error}"))?;
                     let line = line.trim_start_matches('\u{FEFF}').trim();

@@ -1,7 +1,7 @@
 //! [`LookUps`]: look-ups of any number of contacts at a running service, for `get` and `sync`.
 //!
-//! Contacts go into streams, one after the other. A stream that breaks is resumed: the contacts that have no
-//! result yet are asked for again, so that each of them gets one result.
+//! Contacts are divided into streams, which run one after the other. A stream that breaks is resumed: the
+//! contacts that have no result yet are asked for again, so that each of them gets one result.
 
 use std::{collections::HashMap, error::Error, time::Duration};
 
@@ -33,7 +33,8 @@ const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 pub const EVENTS_MAX: usize = 64;
 /// The service sends a message every 10 s at least. After this much silence the connection counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Streams in a row that bring no result before the look-ups are given up: two to three minutes.
+/// Streams in a row that bring no result before the look-ups are given up. The pauses between them take two
+/// to three minutes together. A stream that is silent takes [`SILENCE_MAX`] in addition.
 const FRUITLESS_MAX: u32 = 10;
 /// The pause before a stream is resumed: at first, and at most after doubling. A random part of it, of up to
 /// a half, is left out, so that many clients do not come back together.
@@ -222,7 +223,7 @@ enum Ended {
     Whole,
     /// Another stream may bring the missing results, after this wait if the service named one.
     Broken(Option<Duration>, Option<Status>),
-    /// Every other stream would end so, too.
+    /// Another stream would end in the same way.
     Refused(Status),
     /// The receiver of the events is gone.
     Left,
@@ -234,7 +235,7 @@ impl Ended {
         let may_pass = match status.code() {
             Code::Unavailable | Code::DeadlineExceeded => true,
             Code::ResourceExhausted => wait.is_some(),
-            // A transport that breaks in the middle of a stream shows as any code.
+            // A transport that breaks in the middle of a stream can have any code. It has a source.
             _ => false,
         };
         if may_pass || status.source().is_some() {

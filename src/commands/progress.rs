@@ -12,7 +12,7 @@ use prost_types::Timestamp;
 
 use crate::grpc::contact::StreamProgress;
 
-/// How often the time that is left is computed again while nothing happens.
+/// The interval at which the time that is left is computed while nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 /// The message is before the rate, because the end of the line is cut on a narrow terminal.
 const TEMPLATE: &str = "{bar:20} {pos} of {len}{msg}, {per_sec}, {eta} left";
@@ -47,9 +47,9 @@ impl Progress {
         self.0.set_message(text);
     }
 
-    /// Shows that the connection is gone, and when it is tried again.
+    /// Shows that the stream has ended early, and when the next one begins.
     pub fn resumes(&self, pause: Duration) {
-        self.0.set_message(format!(", connection lost, next try in {:.1} s", pause.as_secs_f64()));
+        self.0.set_message(format!(", stream ended early, next one in {:.1} s", pause.as_secs_f64()));
     }
 
     /// Writes a line to standard output, above the bar.
@@ -99,6 +99,6 @@ mod tests {
         shown.found();
         assert_eq!((shown.0.message().as_str(), shown.0.position()), ("", 1));
         shown.resumes(Duration::from_millis(1500));
-        assert_eq!(shown.0.message(), ", connection lost, next try in 1.5 s");
+        assert_eq!(shown.0.message(), ", stream ended early, next one in 1.5 s");
     }
 }

@@ -28,7 +28,7 @@ pub struct TargetFlags {
     )]
     #[arg(value_parser = one_of::<Address>(Address::FORM))]
     pub(super) address: Given<Address>,
-    /// Time to wait for the answer, the connection included (1ms to 1d)
+    /// Time to wait for the connection and the answer; for streams, for the connection alone (1ms to 1d)
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration(MILLISECOND..=DAY))]
     pub(super) timeout: Given<Duration>,
     /// PEM file with the authorities that sign the certificate of the service; with it, the connection uses
@@ -64,11 +64,11 @@ pub(super) struct AskingFlags {
 #[derive(Args, Debug)]
 pub struct GetFlags {
     /// The contacts: phone numbers in digits, or chat ids such as 15551234567@c.us; - reads them from
-    /// standard input, one a line, without blank lines and lines that begin with #
+    /// standard input, one on each line, and skips blank lines and lines that begin with #
     #[arg(required = true, value_name = "CHAT_ID")]
     pub(super) chat_ids: Vec<String>,
-    /// Form of the answers: json, ndjson (one line for each contact) or table [default: json for one contact;
-    /// for several, table on a terminal, else ndjson]
+    /// Form of the answers: json, ndjson (one line of JSON for each contact) or table [default: json for one
+    /// contact; for several, table on a terminal, else ndjson]
     #[arg(long, value_name = "FORM")]
     #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_output)))]
     pub(super) output: Given<Option<Output>>,
@@ -85,7 +85,7 @@ pub struct SyncFlags {
     /// Name of the column with the phone numbers or chat ids
     #[arg(long, value_name = "NAME", default_value = "chat_id")]
     pub(super) chat_id_column: String,
-    /// A contact that was checked within this time is not looked up again (0 to 365d)
+    /// A contact that was checked within this time is not looked up; 0 looks up every contact (0 to 365d)
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     #[arg(value_parser = duration(Duration::ZERO..=365 * DAY))]
     pub(super) max_age: Given<Duration>,

@@ -65,8 +65,8 @@ pub enum Command {
     /// has changed since the last time.
     ///
     /// The outcome of each contact is kept in a file beside the list, whose name ends in .state. The token of
-    /// the caller is read as by get. The exit code is 0 when all contacts are up to date, 1 when some are
-    /// not, and 2 when nothing could be asked.
+    /// the caller is read from the same variables as by get. The exit code is 0 when all contacts are up to
+    /// date, 1 when some are not, and 2 when nothing could be asked.
     Sync(Box<SyncFlags>),
     /// Check the health of a running service: the exit code is 0 when it is SERVING.
     Health(Box<TargetFlags>),
@@ -118,12 +118,12 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_REFLECTION", value_name = "BOOL", default_value = "true")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub reflection: Given<bool>,
-    /// Deadline of calls that have none (1ms to 30s)
+    /// Deadline of single calls that have none; a batch then has 30s and a stream 2h (1ms to 30s)
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
     pub deadline: Given<Duration>,
     /// Maximum number of calls in progress, over all connections; more are refused at once. A call counts
-    /// from the moment its message is read (1 to 1000000)
+    /// from the moment its message is read, and a stream until it ends (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_IN_FLIGHT", value_name = "COUNT", default_value = "16384")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub in_flight: Given<usize>,
@@ -131,7 +131,7 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_STREAMS", value_name = "COUNT", default_value = "256")]
     #[arg(value_parser = number(1..=10_000_usize))]
     pub streams: Given<usize>,
-    /// Maximum number of streams in progress for one instance (1 to 10000)
+    /// Maximum number of streams in progress for one instance; more are refused at once (1 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_STREAMS_PER_INSTANCE", value_name = "COUNT", default_value = "16")]
     #[arg(value_parser = number(1..=10_000_usize))]
     pub streams_per_instance: Given<usize>,
@@ -297,12 +297,13 @@ pub(super) struct LimitFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_BREAKER_FAILURES", value_name = "COUNT", default_value = "5")]
     #[arg(value_parser = number(0..=1000_u32))]
     pub breaker_failures: Given<u32>,
-    /// Maximum number of attempts on the wire; at most half of them for one instance (1 to 10000)
+    /// Maximum number of attempts on the wire; at most half of them for one instance, and half of those for
+    /// its streams (1 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY", value_name = "COUNT", default_value = "64")]
     #[arg(value_parser = number(1..=10_000_usize))]
     pub upstream_concurrency: Given<usize>,
-    /// Maximum number of contacts that are fetched at the same time; look-ups of further contacts are refused
-    /// (1 to 1000000)
+    /// Maximum number of contacts that are fetched at the same time, at most half of them for streams;
+    /// look-ups of further contacts are refused (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_FLIGHTS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub flights: Given<usize>,

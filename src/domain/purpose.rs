@@ -10,7 +10,7 @@ pub enum Purpose {
     /// The cache, which renews a stored answer in the background. No caller waits for this fetch, so it makes
     /// one attempt and never waits for a turn or a permit.
     Refresh,
-    /// A stream, which takes spare turns only: turns that nobody else needs.
+    /// A stream, which takes spare turns only: turns that no other call needs.
     Stream,
     /// A batch, which has few turns booked ahead at a time.
     Batch,

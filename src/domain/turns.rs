@@ -9,8 +9,9 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most turns that a batch has booked and not yet begun, beyond the burst. Callers behind the batch then
-/// wait for this many turns longer, and not for the whole batch.
+/// Maximum number of turns that a batch has booked and not yet begun. Turns that are free at once, such as
+/// those of the burst, are not booked. Callers behind the batch wait for at most this many of its turns, and
+/// not for the whole batch.
 const BOOKED_MAX: usize = 5;
 
 /// The turns of one batch. The look-ups of the batch share it.

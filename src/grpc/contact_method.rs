@@ -1,5 +1,5 @@
-//! [`ContactMethod`]: the methods of the contact service, each with its path and the size limit of its
-//! request.
+//! [`ContactMethod`]: the methods of the contact service, each with its path, the size limit of its request,
+//! its longest and its default time, and whether it streams.
 //!
 //! Every method takes one request message, which the server reads before it calls `Contacts`. A new method of
 //! the contract gets a variant here and a handler in `service`; the server needs no change.

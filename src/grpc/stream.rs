@@ -1,7 +1,7 @@
 //! `StreamProfilePictures`: as many as 10,000 contacts, each result as soon as it is known.
 //!
 //! A stream runs in a task of its own, which sends frames to the body of the response. `stack::LookupStream`
-//! decides which contact is looked up when. The files here make the messages: results, progress, the end.
+//! decides which contact is looked up when. The files below make the messages: results, progress, the end.
 
 mod body;
 mod interrupts;

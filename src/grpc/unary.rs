@@ -1,4 +1,5 @@
-//! The gRPC protocol over HTTP/2 for methods without streams: one message in, one message out.
+//! The gRPC protocol over HTTP/2 for methods without streams: one message in, one message out. Batches and
+//! streams read their message, and frame their answers, with the same functions.
 //!
 //! The code is hand-written, because tonic treats both as streams of one message, with eight more allocations
 //! for each call, and reports an invalid message in the words of the decoder.
@@ -22,7 +23,8 @@ use crate::domain::{CallEnd, LookupError, Refusal};
 /// The prefix of each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the
 /// protocol).
 pub const PREFIX_BYTES: usize = 5;
-/// Maximum size of a message, in bytes. The longest valid one has about 200 bytes.
+/// Maximum size of a request for one contact, in bytes. The longest valid one has about 200 bytes. A larger
+/// message, of a batch or a stream, is not decoded in the task of the connection.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// The future of a unary call: refused at once, or handled by `F`.

@@ -27,7 +27,7 @@ pub(super) const LINK_LIFE_SECONDS: i64 = 852_768;
 
 /// Maximum number of contacts whose pictures can change. The pictures of further contacts stay the same.
 const CONTACTS_MAX: usize = 20_000;
-/// Maximum number of images that are drawn at a time. Others wait.
+/// Maximum number of images that are drawn at a time. Requests for more images wait.
 const DRAWN_MAX: usize = 2;
 /// The folder of the files, as WhatsApp has it.
 const FOLDER: &str = "/v/t61.24694-24";

@@ -67,8 +67,8 @@ pub struct LookupStream<F> {
     in_progress: JoinSet<(Pending, Result<Answer, LookupError>)>,
     /// The end of the wait after a refusal because this server is at a limit.
     overloaded_until: Option<Instant>,
-    /// The end of the wait after another refusal. The states that a stream reads mostly say the same, and
-    /// where they do not, a refused stream must not ask all the time.
+    /// The end of the wait after another refusal. Usually the states that a stream reads say the same.
+    /// Otherwise, without this wait, a refused stream would ask again and again.
     refused_until: Option<Instant>,
     /// Whether no further look-up starts.
     is_stopped: bool,
@@ -137,7 +137,7 @@ impl<F: LookupService> LookupStream<F> {
         }
     }
 
-    /// Gives up the place in the queue for spare turns, if the stream has one. To be called before a time in
+    /// Gives up the place in the queue for spare turns, if the stream has one. Call this before a time in
     /// which [`LookupStream::next`] is not polled, so that other streams do not wait for this one.
     pub fn leave_queue(&mut self) {
         self.claims.leave();
@@ -263,7 +263,7 @@ impl<F: LookupService> LookupStream<F> {
     }
 
     /// Waits for the first place in the queue, a permit of each kind and a spare turn (rules 38 and 39);
-    /// `None` when there is all of it.
+    /// `None` when the stream has all of them.
     fn wait_for_turn(&mut self, now: Instant) -> Option<Step> {
         if !self.claims.is_first() {
             return Some(self.wait(now, self.contacts.deadline));

@@ -58,7 +58,7 @@ pub const DOCUMENTED_PICTURE: &str = r#"{"message":"Profile picture retrieved su
 pub const DOCUMENTED_ABSENCE: &str =
     r#"{"message":"Profile picture not available.","data":{"profilePictureURL":null}}"#;
 
-/// An address of this machine on which nobody listens.
+/// An address of this machine on which no program listens.
 pub async fn closed_address() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }

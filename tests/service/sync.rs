@@ -147,7 +147,7 @@ async fn a_list_that_is_up_to_date_needs_no_service() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_said_and_asks_nothing() {
+async fn inputs_that_cannot_be_used_are_errors_and_ask_nothing() {
     let list = List::start(3, &[]).await;
     for (name, text, arguments, word) in [
         ("contacts.csv.state", "{", &[][..], "contacts.csv.state: the state is damaged"),

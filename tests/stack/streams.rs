@@ -128,7 +128,7 @@ async fn a_stream_that_is_stopped_finishes_what_is_in_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_on_the_wire_is_stored_after_a_stream_is_dropped() {
+async fn fetches_on_the_wire_are_stored_after_a_stream_is_dropped() {
     let front = Front::new(paced(5.0), |_| Reply::picture().after(2 * SECOND));
     let stream = front.look_up(contacts(0..100));
     sleep(millis(1_100)).await;

@@ -1,4 +1,4 @@
-//! [`Kind`]: the types of images that are kept, told by the first bytes of a file.
+//! [`Kind`]: the types of images that are kept. The first bytes of a file decide its type.
 
 /// The type of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,8 +18,8 @@ pub struct Answers(DescriptorPool);
 impl Default for Answers {
     fn default() -> Self {
         let mut pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptor set is made at build time");
-        // The details of an error are messages of Google's, such as ErrorInfo. The contract imports their
-        // Status already.
+        // The details of an error are messages of Google's, such as ErrorInfo. The contract imports Google's
+        // Status, so the pool has that one already.
         let details = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET);
         let mut details = details.expect("the descriptor set is made at build time");
         let has_status =

@@ -1,5 +1,5 @@
-//! [`Keeper`]: what results mean for the state, the changes and the pictures, and the order in which they are
-//! written.
+//! [`Keeper`]: the consequences of results for the state, the changes and the pictures, and the order in
+//! which these three are written.
 //!
 //! Changes are written first, then pictures, then the state. Whenever the program is interrupted, a change
 //! that the state holds has been reported; the other ones are reported again.
@@ -20,7 +20,7 @@ use crate::{
 
 /// Maximum number of pictures that are downloaded at a time.
 const DOWNLOADS_MAX: usize = 8;
-/// The reason of an error that says nothing about the contact, although it names no wait.
+/// The reason of an error that says nothing about the contact, although it has no wait.
 const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
 
 /// The state, the changes and the pictures of one contact list.

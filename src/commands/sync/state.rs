@@ -180,7 +180,7 @@ pub fn replace(path: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Re
     sync_folder(path)
 }
 
-/// Writes a file anew, and waits until its bytes are on the disk.
+/// Writes a whole file, in place of its earlier content, and waits until its bytes are on the disk.
 pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(path)?;
     file.write_all(bytes)?;

@@ -31,7 +31,8 @@ use crate::{
 const UNSENT_MAX: usize = 64;
 /// Maximum number of results in one frame. Many small frames would cost more than their results.
 const FRAME_RESULTS_MAX: usize = 16;
-/// A reader that takes no byte for this long is gone for good.
+/// A stream that waits for its reader, and of which the transport writes no frame for this long, has lost it.
+/// This is noticed after twice this time at the latest.
 const READER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Why no room for a further result comes.

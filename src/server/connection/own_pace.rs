@@ -32,9 +32,9 @@ use tracing::{debug, warn};
 
 use crate::grpc::OwnPace;
 
-/// Time for the peer to read the rest of a response once the stream has nothing more to send. hyper takes a
-/// chunk only when the window is open, so that the rest is little more than one chunk and what the socket
-/// does not take. Until then the stream measures the same time itself.
+/// Time for the peer to read the rest of a response once hyper has taken all of it. hyper takes a chunk only
+/// when the window is open, so that the rest is little more than one chunk and the bytes that the socket does
+/// not take. Before that, the task of the stream measures the same time (`grpc::stream::messages`).
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 task_local! {

@@ -1,8 +1,8 @@
 //! [`Obstacles`]: the reasons, other than a missing turn, for which no contact of an instance may be asked
 //! now.
 //!
-//! The layers that own these states refuse look-ups by them. A stream reads them first, so that it waits
-//! where a caller is refused.
+//! The layers that own these states refuse look-ups because of them. A stream reads the states first, so that
+//! it waits where a caller is refused.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a stream waits for, and which look-ups count as failed.
+//! The obstacles that a stream waits for, and the look-ups that count as failed.
 
 use hypersender_grpc::{
     domain::{Again, CacheStatus, LookupError},

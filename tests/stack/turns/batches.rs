@@ -50,7 +50,7 @@ async fn a_batch_of_100_alone_takes_all_turns_one_after_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_gets_no_turn_in_time_gets_a_wait_of_its_own() {
+async fn look_ups_without_a_turn_in_time_get_waits_of_their_own() {
     let front = Front::new(limited(1.0, 5), |_| Reply::picture());
     let outcomes = outcomes(batch(&front, 20, 8 * SECOND)).await;
     assert_eq!(count(&outcomes, Result::is_ok), 5 + 7);

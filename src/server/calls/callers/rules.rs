@@ -16,12 +16,12 @@ use super::{
 };
 use crate::domain::{Caller, Credential, PeerNames, Recheck, Refusal, TokenOwner, Unknown};
 
-/// Who may call, and whose token a call carries.
+/// The callers that may call, and the owner of the token that a call carries.
 #[derive(Debug)]
 pub struct Rules {
     /// The callers that are known; with `None`, every client may call.
     pub callers: Option<Callers>,
-    /// Whose token requests to Hypersender carry.
+    /// The owner of the token in requests to Hypersender: this server, or the caller.
     pub owner: TokenOwner,
     /// Makes the hashes of the callers' tokens for Hypersender.
     pub hasher: RandomState,
