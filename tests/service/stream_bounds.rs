@@ -2,6 +2,7 @@
 //! of streams, and their memory.
 
 mod memory;
+mod permission;
 mod too_many;
 
 use std::time::Duration;
