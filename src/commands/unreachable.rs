@@ -36,8 +36,8 @@ pub fn explain_call(target: &Target, status: &Status) -> Option<String> {
     status.source().map(|error| explain_lost(target, error, hint))
 }
 
-/// Whether a call failed without an answer of the service. A service that waits for Hypersender answers before
-/// the time of the call is over.
+/// Whether a call failed without an answer of the service. A service that waits for Hypersender answers
+/// before the time of the call is over.
 pub fn is_unanswered(status: &Status) -> bool {
     status.source().is_some()
 }
