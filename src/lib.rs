@@ -22,8 +22,8 @@
 //!    `deadline`, `message`, `in_flight`. `route` passes calls of health and reflection to their own
 //!    services.
 //! 3. `grpc/service` decodes the request message and starts the look-up that it asks for. `grpc/batch` starts
-//!    many of them, and `grpc/stream` sends the results of `stack::LookupStream` as they come. That one starts
-//!    look-ups at the pace that `stack/stream` allows.
+//!    many of them as a `stack::LookupBatch`, and `grpc/stream` sends the results of a `stack::LookupStream`
+//!    as they come. `stack/batch` and `stack/stream` start the look-ups as the rate limit allows.
 //! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`,
 //!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. The first of them answers a cache hit.
 //! 5. The answer goes back through `grpc/service`, `grpc/batch` or `grpc/stream`, a failure through

@@ -1,9 +1,8 @@
 //! [`Lanes`]: the bounds that all streams of this process share, so that they leave room to other calls.
 //! [`Claims`]: the share of one stream.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -11,7 +10,10 @@ use tokio::{
 
 use crate::{
     domain::{Instance, QueuePlace},
-    stack::keyed::{Idle, Keyed},
+    stack::{
+        claim::Claim,
+        keyed::{Idle, Keyed},
+    },
 };
 
 /// The shares of all streams.
@@ -140,53 +142,5 @@ impl Claims {
         self.place = None;
         self.attempt = Claim::None;
         self.flight = Claim::None;
-    }
-}
-
-/// A permit that is not claimed, waited for, or held.
-enum Claim {
-    None,
-    Waiting(BoxFuture<'static, OwnedSemaphorePermit>),
-    Held(OwnedSemaphorePermit),
-}
-
-impl Claim {
-    /// Claims a permit of `semaphore`, unless that has been done. Returns whether it is held.
-    fn is_held(&mut self, semaphore: &Arc<Semaphore>) -> bool {
-        if let Self::None = self {
-            let semaphore = semaphore.clone();
-            *self = match semaphore.clone().try_acquire_owned() {
-                Ok(permit) => Self::Held(permit),
-                Err(_) => Self::Waiting(Box::pin(async move {
-                    semaphore.acquire_owned().await.expect("this semaphore is never closed")
-                })),
-            };
-        }
-        matches!(self, Self::Held(_))
-    }
-
-    /// Resolves when the permit is granted, if it is waited for.
-    async fn granted(&mut self) {
-        match self {
-            Self::Waiting(permit) => *self = Self::Held(permit.await),
-            Self::None | Self::Held(_) => std::future::pending().await,
-        }
-    }
-
-    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
-        match std::mem::replace(self, Self::None) {
-            Self::Held(permit) => Some(permit),
-            Self::None | Self::Waiting(_) => None,
-        }
-    }
-}
-
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Waiting(_) => "Waiting",
-            Self::Held(_) => "Held",
-        })
     }
 }
