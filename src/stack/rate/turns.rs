@@ -6,6 +6,7 @@
 //! | batch | one that is free now; with a place the next one, reserved ahead |
 //! | retry of a batch | the same; it takes a place of its own if there is one |
 //! | stream | a spare one that is free now; for a retry the next spare one, before all streams |
+//! | probe of the breaker for a batch or a stream | that of a caller |
 //! | refresh | one that is free now |
 //! | refresh for a batch or a stream | a spare one that is free now |
 //!
@@ -104,7 +105,7 @@ impl Turns {
         let mut place = None;
         loop {
             let now = Instant::now();
-            let turn = match lookup.purpose() {
+            let turn = match terms(lookup) {
                 Purpose::SpareRefresh => self.spare_turn(now, |wait| LookupError::RateLimited { wait })?,
                 Purpose::Refresh => self.turn(now, now)?,
                 Purpose::Stream if lookup.resent == 0 => {
@@ -207,6 +208,20 @@ impl Turns {
                 Err(wait) => sleep_until(now + wait).await,
             }
         }
+    }
+}
+
+/// The purpose whose terms hold for the turn of the look-up.
+fn terms(lookup: &Lookup) -> Purpose {
+    match lookup.purpose() {
+        // The callers of the instance are refused until the probe ends, so it does not wait longer than they
+        // would.
+        Purpose::Batch | Purpose::Stream if lookup.is_probe => Purpose::Caller,
+        purpose @ (Purpose::SpareRefresh
+        | Purpose::Refresh
+        | Purpose::Stream
+        | Purpose::Batch
+        | Purpose::Caller) => purpose,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hypersender_grpc::{
-    domain::{BatchTurns, CacheStatus, LookupError},
-    stack::{RetrySettings, Settings},
+    domain::{Again, BatchTurns, CacheStatus, LookupError},
+    stack::{BreakerSettings, RetrySettings, Settings},
 };
 use tokio::time::{advance, sleep};
 
@@ -158,4 +158,26 @@ async fn a_caller_beside_a_stream_that_finds_no_turn_yet_is_never_held_to_that()
         let ended = told(&stream.await.unwrap());
         assert!(matches!(ended, Ok(_) | Err(LookupError::NoTurnYet { .. })), "{ended:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_a_stream_that_is_the_probe_of_the_breaker_takes_a_callers_turn() {
+    let breaker = BreakerSettings { failures: 1 };
+    let front = Front::new(Settings { breaker, ..retrying(1.0, 20) }, |attempt| {
+        match (attempt.chat.ends_with("01"), attempt.of_key) {
+            (true, 1) => {
+                let again = Again::Yes;
+                Reply::fails(LookupError::Unavailable { retry_after: Some(2 * SECOND), again })
+                    .after(millis(500))
+            }
+            _ => Reply::picture(),
+        }
+    });
+    let stream = front.spawn(contact(1).in_stream().within(30 * SECOND));
+    settle().await;
+    // They use a part of the burst, so that the next spare turn comes at 9 s.
+    front.ask_all((10..18).map(contact)).await;
+    sleep(3 * SECOND).await;
+    assert_eq!(told(&front.ask(contact(20)).await), Ok(CacheStatus::Miss));
+    assert_eq!((front.time(), stream.await.unwrap().is_ok()), (3 * SECOND, true));
 }
