@@ -109,6 +109,8 @@ impl Turns {
                 Purpose::SpareRefresh => self.spare_turn(now, |wait| LookupError::RateLimited { wait })?,
                 Purpose::Refresh => self.turn(now, now)?,
                 Purpose::Stream if lookup.resent == 0 => {
+                    // A turn of a stream that has left would be lost to the others.
+                    latest_start(lookup, now)?;
                     self.spare_turn(now, |wait| LookupError::NoTurnYet { wait })?
                 }
                 Purpose::Stream if self.turn_of_retry(lookup).await? => return Ok(()),

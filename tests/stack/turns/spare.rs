@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use hypersender_grpc::{
-    domain::{LookupError, QueuePlace},
+    domain::{CacheStatus, LookupError, QueuePlace},
     stack::{RetrySettings, Settings},
 };
 use tokio::{
@@ -168,4 +169,14 @@ async fn a_stream_moves_up_when_the_turn_is_taken_or_a_flight_is_joined() {
     assert_eq!(told(&outcome), Err(LookupError::NoTurnYet { wait: SECOND }));
     assert_eq!(queue.available_permits(), 0, "it waits for a turn");
     assert!(asked.await.unwrap().is_ok() && joiner.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_no_stream_waits_for_takes_no_spare_turn() {
+    let front = Front::new(limited(1.0, 5), |_| Reply::picture());
+    // It starts a flight, and the stream leaves before the flight runs.
+    assert!(front.ask(contact(1).in_stream()).now_or_never().is_none());
+    settle().await;
+    assert_eq!(told(&front.ask(contact(2).in_stream()).await), Ok(CacheStatus::Miss));
+    assert_eq!((front.calls(), front.time()), (1, Duration::ZERO));
 }
