@@ -142,7 +142,7 @@ where
             circuits: circuits.clone(),
             rates: rates.clone(),
         },
-        lanes: stream::Lanes::new(settings.flights, settings.concurrency.attempts_of_instance()),
+        lanes: stream::Lanes::new(settings.flights, settings.concurrency),
     });
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.

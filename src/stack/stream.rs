@@ -270,10 +270,10 @@ impl<F: LookupService> LookupStream<F> {
         }
         let turn = self.stack.pace.obstacles.spare(&self.scope, now).at;
         if turn > now {
-            self.claims.leave_flight();
+            self.claims.leave_shared();
             return Some(self.wait(now, turn));
         }
-        (!self.claims.has_flight()).then(|| self.wait(now, self.contacts.deadline))
+        (!self.claims.has_shared()).then(|| self.wait(now, self.contacts.deadline))
     }
 
     /// Starts the look-up of the first contact, unless memory has it by now.

@@ -12,6 +12,7 @@ use crate::{
     domain::{Instance, QueuePlace},
     stack::{
         claim::Claim,
+        concurrency::Settings as ConcurrencySettings,
         keyed::{Idle, Keyed},
     },
 };
@@ -20,8 +21,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Lanes {
     instances: Keyed<Instance, Lane>,
-    flights: Arc<Semaphore>,
+    shared: Shared,
     attempts: usize,
+}
+
+/// The permits that the streams of all instances share.
+#[derive(Clone, Debug)]
+struct Shared {
+    wire: Arc<Semaphore>,
+    flights: Arc<Semaphore>,
 }
 
 /// The share of the streams of one instance.
@@ -34,12 +42,13 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Streams get half of the `flights` of the process and half of the `attempts` of each instance, and
-    /// never less than 1 (rule 41).
-    pub fn new(flights: usize, attempts: usize) -> Self {
+    /// Streams get half of the `flights` of the process, half of the attempts on the wire of the process, and
+    /// half of those of each instance, and never less than 1 of each (rule 41).
+    pub fn new(flights: usize, concurrency: ConcurrencySettings) -> Self {
         let half = |all: usize| (all / 2).clamp(1, Semaphore::MAX_PERMITS);
-        let flights = Arc::new(Semaphore::new(half(flights)));
-        Self { instances: Keyed::new(), flights, attempts: half(attempts) }
+        let [wire, flights] = [concurrency.attempts, flights].map(|all| Arc::new(Semaphore::new(half(all))));
+        let attempts = half(concurrency.attempts_of_instance());
+        Self { instances: Keyed::new(), shared: Shared { wire, flights }, attempts }
     }
 
     /// The claims of a new stream of `instance`. It claims nothing yet.
@@ -49,10 +58,11 @@ impl Lanes {
         let lane = self.instances.of(instance, new).unwrap_or_else(|_| Arc::new(new()));
         Claims {
             lane,
-            flights: self.flights.clone(),
+            shared: self.shared.clone(),
             queued: Claim::None,
             place: None,
             attempt: Claim::None,
+            wire: Claim::None,
             flight: Claim::None,
         }
     }
@@ -76,18 +86,20 @@ impl Idle for Lane {
 #[derive(Debug)]
 pub struct Claims {
     lane: Arc<Lane>,
-    flights: Arc<Semaphore>,
+    shared: Shared,
     queued: Claim,
     /// The first place in the queue for spare turns, while the stream has it.
     place: Option<QueuePlace>,
     attempt: Claim,
+    wire: Claim,
     flight: Claim,
 }
 
-/// The permits of a look-up in progress: an attempt of its instance, and a flight.
+/// The permits of a look-up in progress: an attempt of its instance, one of all instances, and a flight.
 #[derive(Debug)]
 pub struct Permits {
     _attempt: OwnedSemaphorePermit,
+    _wire: OwnedSemaphorePermit,
     _flight: OwnedSemaphorePermit,
 }
 
@@ -104,15 +116,14 @@ impl Claims {
         self.attempt.is_held(&self.lane.attempts)
     }
 
-    /// Claims a flight. Returns whether the stream has it.
-    pub fn has_flight(&mut self) -> bool {
-        self.flight.is_held(&self.flights)
+    /// Claims an attempt on the wire and a flight. Returns whether the stream has both.
+    pub fn has_shared(&mut self) -> bool {
+        self.wire.is_held(&self.shared.wire) && self.flight.is_held(&self.shared.flights)
     }
 
-    /// Gives up the flight. All instances share the flights, so a stream must not keep one while it waits for
-    /// its turn.
-    pub fn leave_flight(&mut self) {
-        self.flight = Claim::None;
+    /// Gives up both. All instances share them, so a stream must not keep one while it waits for its turn.
+    pub fn leave_shared(&mut self) {
+        (self.wire, self.flight) = (Claim::None, Claim::None);
     }
 
     /// Resolves when the stream has what it waits for. It never does when the stream waits for nothing.
@@ -120,6 +131,7 @@ impl Claims {
         tokio::select! {
             () = self.queued.granted() => {}
             () = self.attempt.granted() => {}
+            () = self.wire.granted() => {}
             () = self.flight.granted() => {}
         }
     }
@@ -132,8 +144,8 @@ impl Claims {
     /// The permits for the look-up that starts now. The look-up takes the place with it.
     pub fn board(&mut self) -> Option<Permits> {
         self.place = None;
-        let (attempt, flight) = (self.attempt.take()?, self.flight.take()?);
-        Some(Permits { _attempt: attempt, _flight: flight })
+        let (attempt, wire) = (self.attempt.take()?, self.wire.take()?);
+        Some(Permits { _attempt: attempt, _wire: wire, _flight: self.flight.take()? })
     }
 
     /// Gives up every claim, except what look-ups in progress have.
@@ -141,6 +153,6 @@ impl Claims {
         self.queued = Claim::None;
         self.place = None;
         self.attempt = Claim::None;
-        self.flight = Claim::None;
+        self.leave_shared();
     }
 }
