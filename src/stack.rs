@@ -30,6 +30,7 @@ use self::ask::Boxed;
 pub use self::{
     ask::LookupService,
     batch::LookupBatch,
+    block::AttemptService,
     breaker::Settings as BreakerSettings,
     cache::{PictureCache, ServeFuture, Settings as CacheSettings},
     clock::Clock,
@@ -127,7 +128,7 @@ pub fn stack<S>(
     upstream: S,
 ) -> (Arc<PictureCache>, Stack<impl LookupService + use<S>>)
 where
-    S: LookupService,
+    S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
     let block = Arc::new(block::Block::new());
