@@ -74,7 +74,7 @@ impl<F: LookupService> Service<Request<RequestMessage>> for Contacts<F> {
                 let key = lookup.key.clone();
                 Ok(PictureLookup { key, lookup: self.0.stack.call(lookup) })
             })),
-            ContactMethod::BatchGetProfilePictures => Either::Right(batch::call(&mut self.0, request)),
+            ContactMethod::BatchGetProfilePictures => Either::Right(batch::call(&self.0, request)),
             ContactMethod::StreamProfilePictures => Either::Right(stream::call(&self.0, request)),
         }
     }
