@@ -38,7 +38,13 @@ pub fn call<F: LookupService>(backend: &Backend<F>, request: Request<RequestMess
             // A call that is pending goes on in a task of its own. The task of the connection, which has
             // other calls to serve, does not decode large messages.
             yield_now().await;
-            match Batch::begin(&backend, &request) {
+            let bytes = u32::try_from(request.body().bytes.len()).unwrap_or(u32::MAX);
+            let Ok(_large) = backend.large_batches.clone().try_acquire_many_owned(bytes) else {
+                return Ok(refused(Refusal::Overloaded));
+            };
+            let batch = Batch::begin(&backend, &request);
+            drop(request);
+            match batch {
                 Ok(batch) => Ok(batch.finish().await),
                 Err(refusal) => Ok(refused(refusal)),
             }

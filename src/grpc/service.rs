@@ -53,7 +53,7 @@ impl<F> Contacts<F> {
         streams: Streams,
         metrics: Arc<ManyMetrics>,
     ) -> Self {
-        Self(Backend { stack, credentials: Arc::new(credentials), streams, metrics })
+        Self(Backend::new(stack, credentials, streams, metrics))
     }
 }
 

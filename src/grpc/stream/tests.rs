@@ -82,7 +82,7 @@ fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupServic
         default_instance: Some(Instance::parse(INSTANCE).unwrap()),
         ..Credentials::default()
     };
-    Backend { stack, credentials: Arc::new(credentials), streams, metrics: Arc::default() }
+    Backend::new(stack, credentials, streams, Arc::default())
 }
 
 /// A stream that its test reads.
