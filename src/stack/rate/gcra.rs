@@ -4,7 +4,7 @@
 //! `spare_at` is the same without the slack that a pause adds, and bounds the turns that no caller needs.
 //! `free_at` is never before `spare_at`, so the turns of both kinds together stay within rate and burst.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -30,6 +30,8 @@ pub struct Gcra {
     /// The end of the pause after a 429.
     paused_until: Instant,
     pause_next: Duration,
+    /// Reserved turns that were given back before they came, while later ones stay reserved.
+    given_back: BTreeSet<Instant>,
     /// The retries of streams that wait for a spare turn. They come before everything else that takes spare
     /// turns.
     retries: u32,
@@ -50,6 +52,7 @@ impl Gcra {
             spare_at: now,
             paused_until: now,
             pause_next: PAUSE_MIN,
+            given_back: BTreeSet::new(),
             retries: 0,
         }
     }
@@ -66,9 +69,14 @@ impl Gcra {
     /// Reserves the next turn if it comes by `latest`. Otherwise reserves none and returns the time until it
     /// would come.
     pub fn turn(&mut self, now: Instant, latest: Instant) -> Result<Instant, Duration> {
+        // A turn that was given back is lost once it has passed: taken later, it would be too close to others.
+        self.given_back = self.given_back.split_off(&now.max(self.paused_until));
         let turn = self.next_turn(now);
         if turn > latest {
             return Err(turn - now);
+        }
+        if self.given_back.pop_first().is_some() {
+            return Ok(turn);
         }
         self.free_at = self.free_at.max(now) + self.interval;
         // A turn after a pause is a debt from the pause's end on. Counted from now, it would be forgiven
@@ -78,9 +86,27 @@ impl Gcra {
     }
 
     /// The turn that would be reserved next.
-    pub fn next_turn(&self, now: Instant) -> Instant {
+    fn next_turn(&self, now: Instant) -> Instant {
+        if let Some(turn) = self.given_back.range(now.max(self.paused_until)..).next() {
+            return *turn;
+        }
         let turn = self.free_at.checked_sub(self.slack).map_or(now, |turn| turn.max(now));
         turn.max(self.paused_until)
+    }
+
+    /// Gives back a reserved turn that has not come yet, because nobody waits for it any longer.
+    pub fn give_back(&mut self, turn: Instant, now: Instant) {
+        if turn <= now {
+            return;
+        }
+        self.given_back.insert(turn);
+        // The last turns are not reserved any more. The others wait in their places for the next call.
+        while let Some(last) = self.free_at.checked_sub(self.slack + self.interval)
+            && self.given_back.remove(&last)
+        {
+            self.free_at -= self.interval;
+            self.spare_at -= self.interval;
+        }
     }
 
     /// Takes a turn that no call needs: one that is free now, while no turn is owed, there is no pause, and
@@ -200,6 +226,40 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_is_given_back_is_the_next_one() {
+        let (mut turns, now) = limit(1.0, 1);
+        let later = now + 60 * SECOND;
+        let all: Vec<_> = (0..6).map(|_| turns.turn(now, later).unwrap()).collect();
+        turns.give_back(all[2], now);
+        turns.give_back(all[4], now);
+        assert_eq!(turns.turn(now, later), Ok(all[2]));
+        // The last one, and with it the one before that was given back.
+        turns.give_back(all[5], now);
+        assert_eq!(turns.turn(now, later), Ok(all[4]));
+        turns.give_back(all[4], now);
+        turns.give_back(all[3], all[3]);
+        assert_eq!(turns.turn(now, later), Ok(all[4]), "a turn that has come cannot be given back");
+        for turn in &all[1..5] {
+            turns.give_back(*turn, now);
+        }
+        assert_eq!(turns.turn(now, later), Ok(now + SECOND));
+        assert_eq!(turns.turn(now, later), Ok(now + 2 * SECOND));
+    }
+
+    #[test]
+    fn a_turn_that_is_given_back_is_lost_when_it_has_passed_or_a_pause_begins() {
+        let (mut turns, now) = limit(1.0, 1);
+        let later = now + 60 * SECOND;
+        let all: Vec<_> = (0..5).map(|_| turns.turn(now, later).unwrap()).collect();
+        turns.give_back(all[1], now);
+        turns.give_back(all[2], now);
+        assert_eq!(turns.turn(all[1] + SECOND / 2, later), Ok(all[2]));
+        turns.give_back(all[2], now);
+        turns.pause(now + 3 * SECOND);
+        assert_eq!(turns.turn(now, later), Ok(now + 5 * SECOND));
+    }
+
+    #[test]
     fn pauses_that_are_not_asked_for_grow_to_a_bound() {
         let (mut turns, now) = limit(0.0, 0);
         let mut later = now;
@@ -300,11 +360,21 @@ mod tests {
     /// A step of a story: a time passes, or something happens to the turns.
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Pass { millis: u64 },
-        Caller { patience: u64 },
+        Pass {
+            millis: u64,
+        },
+        Caller {
+            patience: u64,
+        },
         Batch,
         Stream,
-        PushedBack { seconds: Option<u64> },
+        /// The caller of this turn leaves, if the turn has not come yet.
+        Leave {
+            turn: usize,
+        },
+        PushedBack {
+            seconds: Option<u64>,
+        },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -313,6 +383,7 @@ mod tests {
             4 => (0..30_000_u64).prop_map(|patience| Step::Caller { patience }),
             2 => Just(Step::Batch),
             4 => Just(Step::Stream),
+            3 => (0..100_usize).prop_map(|turn| Step::Leave { turn }),
             1 => of(0..20_u64).prop_map(|seconds| Step::PushedBack { seconds }),
         ]
     }
@@ -336,6 +407,11 @@ mod tests {
                     }
                     Step::Batch => taken.extend(turns.turn(now, now).ok()),
                     Step::Stream => taken.extend(turns.spare_turn(now).ok().map(|()| now)),
+                    Step::Leave { turn } => {
+                        if taken.get(turn).is_some_and(|turn| *turn > now) {
+                            turns.give_back(taken.swap_remove(turn), now);
+                        }
+                    }
                     Step::PushedBack { seconds } => {
                         turns.pushed_back(now, seconds.map(Duration::from_secs));
                     }
@@ -368,6 +444,7 @@ mod tests {
                     Step::Stream => {
                         let _ = turns.spare_turn(now);
                     }
+                    Step::Leave { .. } => {}
                     Step::PushedBack { seconds } => {
                         for turns in [&mut turns, &mut without] {
                             turns.pushed_back(now, seconds.map(Duration::from_secs));

@@ -122,7 +122,13 @@ impl Turns {
             if turn <= now {
                 return Ok(());
             }
-            sleep_until(turn).await;
+            select! {
+                () = sleep_until(turn) => {}
+                () = left(lookup) => {
+                    self.gcra.lock().give_back(turn, Instant::now());
+                    return Err(LookupError::DeadlineExceeded);
+                }
+            }
             // A pause that has begun during the wait holds for this call, too.
             if self.gcra.lock().paused_until() <= Instant::now() {
                 return Ok(());
@@ -224,6 +230,13 @@ fn terms(lookup: &Lookup) -> Purpose {
         | Purpose::Stream
         | Purpose::Batch
         | Purpose::Caller) => purpose,
+    }
+}
+
+/// Resolves when nobody waits for the look-up any longer.
+async fn left(lookup: &Lookup) {
+    while lookup.deadline.latest().is_some() {
+        lookup.deadline.changed().await;
     }
 }
 
