@@ -94,7 +94,7 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
 async fn synchronise(sync: Sync, mut keeper: Keeper, plan: Plan) -> ExitCode {
     let (mut ended, mut kept) = (Ok(()), Ok(()));
     if !plan.wanted.is_empty() {
-        let look_ups = match LookUps::connect(sync.asking, Some(sync.max_age)).await {
+        let mut look_ups = match LookUps::connect(sync.asking, Some(sync.max_age)).await {
             Ok(look_ups) => look_ups,
             Err(error) => return fail_nothing_asked(error),
         };
