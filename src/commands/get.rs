@@ -16,7 +16,7 @@ use super::{
     look_ups::{EVENTS_MAX, Event, LookUps, Wanted},
     print,
     progress::Progress,
-    unreachable::is_unanswered,
+    reasons::is_of_look_up,
     written,
 };
 use crate::{
@@ -96,8 +96,8 @@ async fn one(look_ups: &LookUps, chat_id: String) -> ExitCode {
     request.set_timeout(look_ups.asking().target.timeout);
     match look_ups.client().get_profile_picture(request).await {
         Ok(response) => print(Answers::default().response(&response.into_inner())),
-        Err(status) if is_unanswered(&status) => fail_nothing_asked(look_ups.explain(&status)),
-        Err(status) => fail(look_ups.explain(&status)),
+        Err(status) if is_of_look_up(&status) => fail(look_ups.explain(&status)),
+        Err(status) => fail_nothing_asked(look_ups.explain(&status)),
     }
 }
 
