@@ -41,6 +41,20 @@ async fn only_changed_pictures_are_reported() {
 }
 
 #[tokio::test]
+async fn an_outage_leaves_every_contact_due() {
+    let flags = ["--rate", "0", "--refresh-floor", "0", "--attempts", "1"];
+    let list = List::start(10, &flags).await;
+    list.sync(&[]).await;
+    let before = list.state();
+    list.script(r#"{"status":503}"#).await;
+    let ended = list.sync(&["--max-age", "0"]).await;
+    let numbers = "10 contacts: 0 up to date, 0 looked up; 0 changes; 10 answers are older than --max-age, \
+                   and are asked for again by the next sync";
+    assert_eq!((ended.code, ended.stderr.as_str()), (1, numbers));
+    assert_eq!(list.state(), before, "nothing was checked");
+}
+
+#[tokio::test]
 async fn pictures_are_saved_and_replaced() {
     let list = List::start(6, &["--rate", "0", "--refresh-floor", "0"]).await;
     let with_pictures = list.with_pictures();

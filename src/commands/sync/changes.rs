@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use humantime::format_rfc3339_seconds;
@@ -14,6 +14,9 @@ use super::state::Outcome;
 
 /// The beginning of every line.
 const LINE_BEGIN: &[u8] = b"{\"time\":\"";
+
+/// The end of the year 9999, after which RFC 3339 has no times, in Unix seconds.
+const TIME_MAX: u64 = 253_402_300_799;
 
 /// A contact whose outcome differs from that of its last check.
 #[derive(Serialize)]
@@ -33,15 +36,17 @@ pub struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// A change that is noticed now.
+    /// The change of a contact that was checked at this time, in Unix seconds.
     pub fn new(
+        checked: u64,
         chat_id: &'a str,
         requested_chat_id: &'a str,
         outcome: &'a Outcome,
         file: Option<&'a str>,
         previous: Option<&'a Outcome>,
     ) -> Self {
-        let time = format_rfc3339_seconds(SystemTime::now()).to_string();
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(checked.min(TIME_MAX)));
+        let time = format_rfc3339_seconds(time.unwrap_or(SystemTime::UNIX_EPOCH)).to_string();
         Self { time, chat_id, requested_chat_id, outcome, file, previous }
     }
 }
@@ -148,16 +153,19 @@ mod tests {
         let (new, old, none) = (picture("new"), picture("old"), Outcome::None);
         let error = Outcome::Error { reason: "NOT_ON_WHATSAPP".to_owned() };
         let mut changes = Changes::open(Some(&path)).unwrap();
-        let first = Change::new("1", "+1", &new, Some("1.jpg"), Some(&old));
-        changes.write(&[first, Change::new("2", "2", &none, None, None)]).unwrap();
+        let first = Change::new(1_764_000_000, "1", "+1", &new, Some("1.jpg"), Some(&old));
+        changes.write(&[first, Change::new(u64::MAX, "2", "2", &none, None, None)]).unwrap();
         changes.write(&[]).unwrap();
-        changes.write(&[Change::new("3", "3", &error, None, Some(&none))]).unwrap();
+        changes.write(&[Change::new(0, "3", "3", &error, None, Some(&none))]).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 3);
         assert!(text.lines().all(|line| line.as_bytes().starts_with(LINE_BEGIN)), "{text}");
         let [picture, none, error] = &lines[..] else { panic!("{text}") };
-        assert!(picture["time"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(
+            [picture, none, error].map(|line| line["time"].as_str().unwrap()),
+            ["2025-11-24T16:00:00Z", "9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z"]
+        );
         assert_eq!((&picture["chat_id"], &picture["requested_chat_id"]), (&"1".into(), &"+1".into()));
         assert_eq!((&picture["outcome"], &picture["fingerprint"]), (&"picture".into(), &"new".into()));
         assert_eq!((&picture["file"], &picture["previous"]["fingerprint"]), (&"1.jpg".into(), &"old".into()));

@@ -19,10 +19,14 @@ const VERSION: u32 = 1;
 /// The permissions of the file, which holds phone numbers.
 const MODE: u32 = 0o600;
 
+/// How far the clocks of this machine and of the service may differ, in seconds. A check that is later than
+/// now by more was noted while a clock was wrong.
+const CLOCK_SKEW_MAX: u64 = 300;
+
 /// The last check of a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When the contact was checked, in Unix seconds.
+    /// When Hypersender gave the outcome, in Unix seconds. An error has the time at which it arrived.
     pub checked: u64,
     /// The outcome.
     #[serde(flatten)]
@@ -64,10 +68,14 @@ impl Outcome {
 }
 
 impl Entry {
-    /// Whether the contact was checked within `max_age` before `now`. A check in the future does not count,
-    /// because the clock was wrong then or is wrong now.
+    /// Whether the contact was checked within `max_age` before `now`.
     pub fn is_recent(&self, max_age: Duration, now: u64) -> bool {
-        now.checked_sub(self.checked).is_some_and(|age| age < max_age.as_secs())
+        self.is_possible(now) && now.saturating_sub(self.checked) < max_age.as_secs()
+    }
+
+    /// Whether the check can have been before `now`. One that cannot says nothing about the order of answers.
+    pub fn is_possible(&self, now: u64) -> bool {
+        self.checked <= now.saturating_add(CLOCK_SKEW_MAX)
     }
 }
 
@@ -267,10 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn a_check_is_recent_for_its_age_and_never_when_it_is_in_the_future() {
+    fn a_check_is_recent_for_its_age_and_never_when_it_is_in_the_far_future() {
         let entry = entry(Outcome::None);
         let hour = Duration::from_secs(3600);
-        for (later, expected) in [(0, true), (3599, true), (3600, false), (-1, false), (-99_999, false)] {
+        for (later, expected) in [
+            (0, true),
+            (3599, true),
+            (3600, false),
+            (-1, true),
+            (-300, true),
+            (-301, false),
+            (-99_999, false),
+        ] {
             assert_eq!(
                 entry.is_recent(hour, entry.checked.saturating_add_signed(later)),
                 expected,

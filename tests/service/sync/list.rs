@@ -84,6 +84,13 @@ impl List {
         serde_json::from_value(answer["changed"].clone()).unwrap()
     }
 
+    /// Sets the answer of the sandbox.
+    pub async fn script(&self, script: &'static str) {
+        let url = format!("http://{}/_sandbox/script", self.sandbox.address());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        assert_eq!(client.post(url).body(script).send().await.unwrap().status(), 204);
+    }
+
     /// The number of requests for each contact that reached the sandbox.
     pub async fn asked(&self) -> BTreeMap<String, u64> {
         let url = format!("http://{}/_sandbox/calls", self.sandbox.address());
