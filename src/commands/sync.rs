@@ -3,6 +3,7 @@
 
 mod changes;
 mod contacts;
+mod files;
 mod keeper;
 mod pictures;
 mod state;
@@ -72,10 +73,7 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
         warn(format_args!("{}: {text}", sync.contacts.display()));
     }
     let state = State::open(&sync.contacts)?;
-    let changes = Changes::open(sync.out.as_deref()).map_err(|error| {
-        let path = sync.out.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        format!("{path}: {error}")
-    })?;
+    let changes = Changes::open(sync.out.as_deref())?;
     let open = |folder| Pictures::open(folder, sync.picture_hosts.clone());
     let pictures = sync.pictures.clone().map(open).transpose()?;
     let keeper = Keeper { state, changes, pictures, max_age: sync.max_age, counts: Counts::default() };

@@ -184,6 +184,20 @@ async fn inputs_that_cannot_be_used_are_errors_and_ask_nothing() {
 }
 
 #[tokio::test]
+async fn a_full_disk_ends_the_sync_and_notes_no_check() {
+    let list = List::start(5, &["--rate", "0"]).await;
+    let with_pictures = list.with_pictures();
+    let with_pictures: Vec<_> = with_pictures.iter().map(String::as_str).collect();
+    let ended = list.launch_to("/dev/full", &with_pictures).run().await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("error: cannot write the changes: No space left on device"), "{ended:?}");
+    assert!(list.state().is_none() && list.pictures().is_empty());
+    // With room, each change is reported.
+    assert_eq!(list.sync(&[]).await.code, 0);
+    assert_eq!(list.changes().len(), 5);
+}
+
+#[tokio::test]
 async fn some_contacts_may_fail() {
     let list = List::start(0, &["--attempts", "1"]).await;
     let text = "chat_id\n15551230001\n15551230004\n15551230006\n15551230010\nsomebody\n+15551230001\n";

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -10,11 +11,17 @@ use std::{
 use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
-use super::state::Outcome;
+use super::{
+    files::{MODE, try_lock},
+    state::Outcome,
+};
 
 /// The beginning of every line.
 const LINE_BEGIN: &[u8] = b"{\"time\":\"";
 
+/// Maximum length of an unfinished line that is removed, in bytes. The lines here are far shorter, so a
+/// longer one is not one of them.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// The end of the year 9999, after which RFC 3339 has no times, in Unix seconds.
 const TIME_MAX: u64 = 253_402_300_799;
 
@@ -61,18 +68,22 @@ pub enum Changes {
 }
 
 impl Changes {
-    /// Opens the file at `path`, or standard output without one. A last line that an interrupted sync did
-    /// not finish is removed; its change is not in the state, so it is reported again.
+    /// Opens the file at `path`, or standard output without one, and locks a file. A last line that an
+    /// interrupted sync did not finish is removed; its change is not in the state, so it is reported again.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
-    pub fn open(path: Option<&Path>) -> io::Result<Self> {
+    /// The reason why the file cannot be used, for the user.
+    pub fn open(path: Option<&Path>) -> Result<Self, String> {
         let Some(path) = path else { return Ok(Self::Output) };
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let fault = |error: io::Error| format!("{}: {error}", path.display());
+        let mut options = OpenOptions::new();
+        let opened = options.create(true).read(true).append(true).mode(MODE).open(path);
+        let mut file = opened.map_err(fault)?;
         // A pipe or a device has no earlier lines.
-        if file.metadata()?.is_file() {
-            mend(&mut file)?;
+        if file.metadata().map_err(fault)?.is_file() {
+            try_lock(&file, path, "another sync with the same --out")?;
+            mend(&mut file).map_err(fault)?;
         }
         Ok(Self::File(file))
     }
@@ -112,19 +123,16 @@ impl Changes {
 /// Removes the unfinished line at the end of a file, if it is one of ours, and ends any other one.
 fn mend(file: &mut File) -> io::Result<()> {
     let end = file.metadata()?.len();
-    let mut begin = end;
+    let begin = end.saturating_sub(LINE_BYTES_MAX);
     let mut tail = Vec::new();
-    // Lines are short, so few blocks are read from the end.
-    while begin > 0 && !tail.contains(&b'\n') {
-        let block = begin.min(4096);
-        begin -= block;
-        let mut read = vec![0; usize::try_from(block).unwrap_or_default()];
-        file.seek(SeekFrom::Start(begin))?;
-        file.read_exact(&mut read)?;
-        read.append(&mut tail);
-        tail = read;
-    }
-    let line = tail.iter().rposition(|byte| *byte == b'\n').map_or(&tail[..], |at| &tail[at + 1..]);
+    file.seek(SeekFrom::Start(begin))?;
+    Read::take(&mut *file, LINE_BYTES_MAX).read_to_end(&mut tail)?;
+    let line = match tail.iter().rposition(|byte| *byte == b'\n') {
+        Some(at) => &tail[at + 1..],
+        None if begin == 0 => &tail[..],
+        // The beginning of the line is not known.
+        None => return file.write_all(b"\n"),
+    };
     if line.is_empty() {
         return Ok(());
     }
@@ -138,7 +146,7 @@ fn mend(file: &mut File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use serde_json::Value;
     use tempfile::TempDir;
@@ -182,6 +190,7 @@ mod tests {
         let path = folder.path().join("changes.ndjson");
         let long = format!("{{\"time\":\"{}", "x".repeat(10_000));
         let long_after = format!("{}\n{long}", "y".repeat(5_000));
+        let longest = format!("{{\"time\":\"{}", "x".repeat(70_000));
         for (before, after) in [
             ("", String::new()),
             ("{\"time\":\"1\"}\n", "{\"time\":\"1\"}\n".to_owned()),
@@ -191,10 +200,34 @@ mod tests {
             ("a note of mine", "a note of mine\n".to_owned()),
             (&long, String::new()),
             (&long_after, format!("{}\n", "y".repeat(5_000))),
+            (&longest, format!("{longest}\n")),
         ] {
             fs::write(&path, before).unwrap();
             Changes::open(Some(&path)).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), after);
         }
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_an_earlier_one_keeps_its_permissions() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("changes.ndjson");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(Changes::open(Some(&path)).unwrap());
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        drop(Changes::open(Some(&path)).unwrap());
+        assert_eq!(mode(), 0o640);
+    }
+
+    #[test]
+    fn one_process_at_a_time_writes_to_a_file() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("changes.ndjson");
+        let first = Changes::open(Some(&path)).unwrap();
+        let error = Changes::open(Some(&path)).unwrap_err();
+        assert!(error.contains("same --out") && error.contains("changes.ndjson"), "{error}");
+        drop(first);
+        assert!(Changes::open(Some(&path)).is_ok());
     }
 }

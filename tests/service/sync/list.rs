@@ -37,9 +37,13 @@ impl List {
 
     /// The command for one sync.
     pub fn launch(&self, flags: &[&str]) -> Launch {
-        let [contacts, changes] = ["contacts.csv", "changes.ndjson"].map(|name| self.files.path(name));
+        self.launch_to(&self.files.path("changes.ndjson"), flags)
+    }
+
+    /// The command for one sync with another file for the changes.
+    pub fn launch_to(&self, changes: &str, flags: &[&str]) -> Launch {
         let address = self.service.address().to_string();
-        Launch::of(&["sync", &contacts, "--out", &changes])
+        Launch::of(&["sync", &self.files.path("contacts.csv"), "--out", changes])
             .flags(flags)
             .variable("HYPERSENDER_GRPC_LISTEN", address)
     }

@@ -249,7 +249,7 @@ async fn a_picture_is_downloaded_when_it_is_new_or_missing() {
 
 #[tokio::test]
 async fn a_picture_that_is_refused_is_tried_again_with_the_next_check_only() {
-    let list = List::new(Some("*.whatsapp.net".to_owned()));
+    let list = List::new(Some("http://127.0.0.1:9".to_owned()));
     let foreign = || picture("https://cdn.example.com/default-avatar.png", "d");
     let (counts, changes) = list.keep(foreign(), 100).await;
     assert_eq!(counts.refusal, Some(FetchError::NotAllowed));
