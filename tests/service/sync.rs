@@ -198,6 +198,24 @@ async fn a_full_disk_ends_the_sync_and_notes_no_check() {
 }
 
 #[tokio::test]
+async fn pictures_by_https_need_certificates_at_the_start() {
+    let list = List::start(1, &[]).await;
+    let empty = list.files.write("empty.pem", "");
+    let folder = list.files.path("pictures");
+    let without = |flags: &[&str]| {
+        list.launch(flags).variable("SSL_CERT_FILE", &empty).variable("SSL_CERT_DIR", "/nowhere").run()
+    };
+    let ended = without(&["--pictures", &folder]).await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("the certificate store of this machine cannot be used"), "{ended:?}");
+    assert_eq!((list.sandbox.calls(), list.state()), (0, None));
+    // A sandbox needs none.
+    let with_pictures = list.with_pictures();
+    let with_pictures: Vec<_> = with_pictures.iter().map(String::as_str).collect();
+    assert_eq!(without(&with_pictures).await.code, 0);
+}
+
+#[tokio::test]
 async fn some_contacts_may_fail() {
     let list = List::start(0, &["--attempts", "1"]).await;
     let text = "chat_id\n15551230001\n15551230004\n15551230006\n15551230010\nsomebody\n+15551230001\n";
