@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or knows a framework. A function that depends on time takes the time
 //! as an argument.
 
+mod attempt;
 mod caller;
 mod contact;
 mod credential;
@@ -16,6 +17,7 @@ mod purpose;
 mod refusal;
 mod turns;
 
+pub use attempt::AttemptError;
 pub use caller::{Allowed, Caller, Recheck};
 pub use contact::{ChatId, Instance};
 pub use credential::{Credential, CredentialId, TokenOwner};

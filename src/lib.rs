@@ -21,9 +21,8 @@
 //! 2. `server/calls` orders the layers around the call: `discard`, `observe`, `guard`, `route`, `callers`,
 //!    `deadline`, `message`, `in_flight`. `route` passes calls of health and reflection to their own
 //!    services.
-//! 3. `grpc/service` decodes the request message and starts the look-up that it asks for. `grpc/batch` starts
-//!    many of them, and `grpc/stream` sends the results of `stack::LookupStream` as they come. That one starts
-//!    look-ups at the pace that `stack/stream` allows.
+//! 3. `grpc/service` decodes the request message and starts the look-up that it asks for. `grpc/batch` and
+//!    `grpc/stream` leave that to `stack/batch` and `stack/stream`, which start many look-ups as turns allow.
 //! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`,
 //!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. The first of them answers a cache hit.
 //! 5. The answer goes back through `grpc/service`, `grpc/batch` or `grpc/stream`, a failure through

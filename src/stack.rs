@@ -4,9 +4,11 @@
 //! consistent after a panic, because no change under a lock can panic half-way.
 
 mod ask;
+mod batch;
 mod block;
 mod breaker;
 mod cache;
+mod claim;
 mod clock;
 mod concurrency;
 mod flight;
@@ -27,6 +29,8 @@ use self::ask::Boxed;
 
 pub use self::{
     ask::LookupService,
+    batch::LookupBatch,
+    block::AttemptService,
     breaker::Settings as BreakerSettings,
     cache::{PictureCache, ServeFuture, Settings as CacheSettings},
     clock::Clock,
@@ -72,20 +76,28 @@ impl Default for Settings {
     }
 }
 
-/// The whole stack. It answers single look-ups, as a service, and streams of them.
+/// The whole stack. It answers single look-ups, as a service, and batches and streams of them.
 #[derive(Debug)]
 pub struct Stack<F> {
     serve: cache::Serve<F>,
+    batches: Arc<batch::Bounds>,
     pace: Arc<stream::Pace>,
 }
 
 impl<F> Clone for Stack<F> {
     fn clone(&self) -> Self {
-        Self { serve: self.serve.clone(), pace: self.pace.clone() }
+        Self { serve: self.serve.clone(), batches: self.batches.clone(), pace: self.pace.clone() }
     }
 }
 
 impl<F: LookupService> Stack<F> {
+    /// Answers `lookups` from memory, all of them of one instance with one deadline. The others begin when
+    /// the batch is awaited.
+    #[must_use]
+    pub fn batch(&self, lookups: impl Iterator<Item = Lookup>) -> LookupBatch<F> {
+        LookupBatch::begin(self, lookups)
+    }
+
     /// Begins to look up many contacts. Nothing happens before the stream is polled.
     #[must_use]
     pub fn stream(&self, contacts: Contacts) -> LookupStream<F> {
@@ -116,13 +128,14 @@ pub fn stack<S>(
     upstream: S,
 ) -> (Arc<PictureCache>, Stack<impl LookupService + use<S>>)
 where
-    S: LookupService,
+    S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
     let rates = rate::Rates::new(settings.rate);
     let circuits = breaker::Circuits::new();
+    let batches = Arc::new(batch::Bounds::new(settings.flights, rates.clone()));
     let pace = Arc::new(stream::Pace {
         obstacles: stream::Obstacles {
             block: block.clone(),
@@ -130,12 +143,13 @@ where
             circuits: circuits.clone(),
             rates: rates.clone(),
         },
-        lanes: stream::Lanes::new(settings.flights, settings.concurrency.attempts_of_instance()),
+        lanes: stream::Lanes::new(settings.flights, settings.concurrency),
     });
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
         .layer_fn(|inner| Stack {
             serve: cache::Serve::new(cache.clone(), cooling.clone(), rates.clone(), clock, inner),
+            batches: batches.clone(),
             pace: pace.clone(),
         })
         // All callers of one key share one fetch. The layers below run once for all of them.

@@ -31,10 +31,11 @@ pub enum LookupError {
         /// Time until the next free turn.
         wait: Duration,
     },
-    /// A stream found no spare turn, and waits for one outside the flight. No caller ever gets this error.
-    #[error("the server's rate limit for this instance leaves no turn to a stream")]
-    NoSpareTurn {
-        /// Time until the next spare turn, if no caller takes a turn before.
+    /// A batch or a stream found no turn, and waits for one outside the flight. No caller ever gets this
+    /// error.
+    #[error("the server's rate limit for this instance leaves no turn to this look-up now")]
+    NoTurnYet {
+        /// Time until the look-up may find a turn, if no other call takes that turn before.
         wait: Duration,
     },
     /// Too much work is in progress.
@@ -207,8 +208,8 @@ impl LookupError {
             | Self::Overloaded
             | Self::CircuitOpen { .. }
             | Self::DeadlineExceeded => Handling::REFUSED,
-            // A stored answer must not take the place of a turn: the stream gets one later.
-            Self::NoSpareTurn { .. } => Handling { yields_to_stored_answer: false, ..Handling::REFUSED },
+            // A stored answer must not take the place of a turn: the look-up gets one later.
+            Self::NoTurnYet { .. } => Handling { yields_to_stored_answer: false, ..Handling::REFUSED },
             // A block concerns this machine and no instance, and has a pause of its own.
             Self::Internal | Self::Blocked { .. } => Handling { is_own_refusal: false, ..Handling::REFUSED },
             Self::CredentialsRejected(_) => Handling {
@@ -249,7 +250,7 @@ impl LookupError {
             Self::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or_default()),
             Self::NotCached
             | Self::RateLimited { .. }
-            | Self::NoSpareTurn { .. }
+            | Self::NoTurnYet { .. }
             | Self::Overloaded
             | Self::CircuitOpen { .. }
             | Self::DeadlineExceeded
@@ -272,7 +273,7 @@ impl LookupError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { wait }
-            | Self::NoSpareTurn { wait }
+            | Self::NoTurnYet { wait }
             | Self::CircuitOpen { wait }
             | Self::Blocked { wait } => Some(*wait),
             Self::UpstreamRateLimited { retry_after }
@@ -311,8 +312,8 @@ impl LookupError {
     pub fn restart_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { wait } => Some(*wait),
-            // The spare turn was missing for a stream alone. A caller has a right to every turn.
-            Self::DeadlineExceeded | Self::Overloaded | Self::NoSpareTurn { .. } => Some(Duration::ZERO),
+            // The turn was missing for a batch or a stream alone. A caller has a right to every turn.
+            Self::DeadlineExceeded | Self::Overloaded | Self::NoTurnYet { .. } => Some(Duration::ZERO),
             Self::NotCached
             | Self::CircuitOpen { .. }
             | Self::Internal

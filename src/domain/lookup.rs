@@ -57,6 +57,8 @@ pub struct Lookup {
     pub place: Option<QueuePlace>,
     /// The number of attempts that the same fetch has made before.
     pub resent: u32,
+    /// Whether this attempt is the probe of a circuit breaker. All other calls of the instance wait for it.
+    pub is_probe: bool,
     /// The fetch time of the stored answer that the caller saw and did not accept.
     pub seen: Option<Instant>,
 }
@@ -81,6 +83,7 @@ impl Lookup {
             batch: None,
             place: None,
             resent: 0,
+            is_probe: false,
             seen: None,
         }
     }

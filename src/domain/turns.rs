@@ -7,38 +7,29 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-/// Maximum number of turns that a batch has booked and not yet begun. Turns that are free at once, such as
-/// those of the burst, are not booked. Callers behind the batch wait for at most this many of its turns, and
-/// not for the whole batch.
-const BOOKED_MAX: usize = 5;
-
-/// The turns of one batch. The look-ups of the batch share it.
+/// The terms of one batch. The look-ups of the batch share it.
 #[derive(Clone, Debug)]
 pub struct BatchTurns(Arc<Turns>);
 
 #[derive(Debug)]
 struct Turns {
-    booked: Arc<Semaphore>,
+    latest_start: Option<Instant>,
     refused: AtomicU32,
 }
 
 impl BatchTurns {
-    /// The turns of a batch that has not booked any.
+    /// The terms of a batch that may start attempts until `latest_start`; `None` when it has no time at all.
     #[must_use]
-    pub fn new() -> Self {
-        let booked = Arc::new(Semaphore::new(BOOKED_MAX));
-        Self(Arc::new(Turns { booked, refused: AtomicU32::new(0) }))
+    pub fn new(latest_start: Option<Instant>) -> Self {
+        Self(Arc::new(Turns { latest_start, refused: AtomicU32::new(0) }))
     }
 
-    /// Waits until the batch may book one more turn. The turn counts as booked until the permit is dropped.
-    ///
-    /// # Panics
-    ///
-    /// Never: the semaphore is not closed.
-    pub async fn book(&self) -> OwnedSemaphorePermit {
-        self.0.booked.clone().acquire_owned().await.expect("this semaphore is never closed")
+    /// The latest instant at which an attempt for the batch may start. A flight of the batch may end before.
+    #[must_use]
+    pub fn latest_start(&self) -> Option<Instant> {
+        self.0.latest_start
     }
 
     /// Counts a look-up that got no turn in time. Returns how many there were before it, so that the refused
@@ -49,27 +40,35 @@ impl BatchTurns {
     }
 }
 
-impl Default for BatchTurns {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The first place in the queue for the spare turns of an instance. The stream behind it moves up once the
-/// place is left, at the latest when every clone of it is dropped. Refreshes for batches and streams have a
-/// place of their own, without a queue: a refresh that finds it taken does not start.
+/// A look-up's right to a turn, which it has before it starts. For a stream it is the first place in the
+/// queue for the spare turns of an instance. For a batch it is one of the few turns that may be booked ahead.
+/// The next one behind it moves up once the place is left, at the latest when every clone of it is dropped.
+/// Refreshes for batches and streams have a place of their own, without a queue: a refresh that finds it
+/// taken does not start.
 #[derive(Clone, Debug)]
-pub struct QueuePlace(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub struct QueuePlace(Arc<Mutex<Vec<OwnedSemaphorePermit>>>);
 
 impl QueuePlace {
     /// The place that `permit` stands for.
     #[must_use]
     pub fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Mutex::new(Some(permit))))
+        Self::of(vec![permit])
     }
 
-    /// Leaves the place: the turn is taken, or not needed.
+    /// The place that all `permits` together stand for.
+    #[must_use]
+    pub fn of(permits: Vec<OwnedSemaphorePermit>) -> Self {
+        Self(Arc::new(Mutex::new(permits)))
+    }
+
+    /// Whether it was not left yet.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.0.lock().is_empty()
+    }
+
+    /// Leaves the place: the turn has come, or is not needed.
     pub fn leave(&self) {
-        drop(self.0.lock().take());
+        self.0.lock().clear();
     }
 }

@@ -27,6 +27,8 @@ pub type ManyCall = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
 /// The numbers of the repeated fields, the same in both requests.
 const CHAT_IDS: u32 = 2;
 const KNOWN_FINGERPRINTS: u32 = 4;
+/// A longer known fingerprint is ignored. Those of this server have at most about 100 bytes.
+const FINGERPRINT_BYTES_MAX: usize = 1024;
 
 /// The fields of both requests.
 #[derive(Debug, Default)]
@@ -67,7 +69,8 @@ pub struct Many {
     /// For each index of the request its contact in `chats`; `None` for a malformed chat id.
     pub contact_of: Vec<Option<u32>>,
     chat_ids: Vec<String>,
-    known_fingerprints: HashMap<String, String>,
+    /// For each index the fingerprint that the caller knows. It is empty when the caller knows none.
+    known: Vec<Option<Box<str>>>,
 }
 
 impl Many {
@@ -101,15 +104,8 @@ impl Many {
             }))
         });
         let contact_of = contact_of.collect();
-        Ok(Self {
-            instance,
-            credential,
-            control,
-            chats,
-            contact_of,
-            chat_ids: wanted.chat_ids,
-            known_fingerprints: wanted.known_fingerprints,
-        })
+        let known = known(&wanted.chat_ids, &wanted.known_fingerprints);
+        Ok(Self { instance, credential, control, chats, contact_of, chat_ids: wanted.chat_ids, known })
     }
 
     /// The result for the contact at `index` of the request. `found` is `None` for a malformed chat id.
@@ -136,8 +132,8 @@ impl Many {
     fn outcome(&self, index: usize, answer: Answer) -> (Outcome, Option<contact::CacheInfo>, ResultKind) {
         let cache = cache_info(answer.cache);
         if let Finding::Picture(link) = &answer.finding
-            && let Some(known) = self.known_fingerprint(index)
-            && link.fingerprint() == known
+            && let Some(Some(known)) = self.known.get(index)
+            && link.fingerprint() == **known
         {
             let fetch_time = Some(timestamp(answer.fetched.wall));
             let unchanged = contact::UnchangedPicture { fetch_time };
@@ -154,14 +150,17 @@ impl Many {
             Err(error) => (Outcome::Error(rpc_status(&error)), None, kind),
         }
     }
+}
 
-    fn known_fingerprint(&self, index: usize) -> Option<&str> {
-        if self.known_fingerprints.is_empty() {
-            return None;
-        }
-        let known = self.known_fingerprints.get(&self.chat_ids[index]);
-        known.map(String::as_str).filter(|known| !known.is_empty())
+/// The known fingerprint of each chat id. Other keys, empty values, and values that no fingerprint can be are
+/// dropped, so that a request in progress does not hold their memory.
+fn known(chat_ids: &[String], fingerprints: &HashMap<String, String>) -> Vec<Option<Box<str>>> {
+    if fingerprints.is_empty() {
+        return Vec::new();
     }
+    let possible = |known: &&String| (1..=FINGERPRINT_BYTES_MAX).contains(&known.len());
+    let known = chat_ids.iter().map(|chat_id| fingerprints.get(chat_id).filter(possible));
+    known.map(|known| known.map(|known| known.as_str().into())).collect()
 }
 
 /// Checks the number of chat ids and of known fingerprints in an encoded request.

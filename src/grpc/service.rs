@@ -53,7 +53,7 @@ impl<F> Contacts<F> {
         streams: Streams,
         metrics: Arc<ManyMetrics>,
     ) -> Self {
-        Self(Backend { stack, credentials: Arc::new(credentials), streams, metrics })
+        Self(Backend::new(stack, credentials, streams, metrics))
     }
 }
 
@@ -74,7 +74,7 @@ impl<F: LookupService> Service<Request<RequestMessage>> for Contacts<F> {
                 let key = lookup.key.clone();
                 Ok(PictureLookup { key, lookup: self.0.stack.call(lookup) })
             })),
-            ContactMethod::BatchGetProfilePictures => Either::Right(batch::call(&mut self.0, request)),
+            ContactMethod::BatchGetProfilePictures => Either::Right(batch::call(&self.0, request)),
             ContactMethod::StreamProfilePictures => Either::Right(stream::call(&self.0, request)),
         }
     }

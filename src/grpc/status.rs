@@ -166,7 +166,7 @@ impl HasStatus for LookupError {
         match self {
             E::NotCached => (Code::FailedPrecondition, "NOT_CACHED", Never),
             // A quota is never UNAVAILABLE: clients and meshes retry that code by themselves.
-            E::RateLimited { .. } | E::NoSpareTurn { .. } => (Code::ResourceExhausted, "RATE_LIMITED", later),
+            E::RateLimited { .. } | E::NoTurnYet { .. } => (Code::ResourceExhausted, "RATE_LIMITED", later),
             E::Overloaded => (Code::Unavailable, "OVERLOADED", later),
             E::CircuitOpen { .. } => (Code::Unavailable, "UPSTREAM_CIRCUIT_OPEN", later),
             E::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Unsaid),

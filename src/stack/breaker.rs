@@ -81,7 +81,7 @@ impl<S> Breaker<S> {
 }
 
 impl<S: LookupService> Ask for Breaker<S> {
-    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
+    async fn ask(self, mut lookup: Lookup) -> Result<Answer, LookupError> {
         if self.settings.failures == 0 {
             return self.inner.oneshot(lookup).await;
         }
@@ -89,6 +89,7 @@ impl<S: LookupService> Ask for Breaker<S> {
         let circuit = self.circuits.0.of(&instance, || Circuit::new(self.metrics.clone()))?;
         let admitted = circuit.admit(instance, Instant::now());
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
+        lookup.is_probe = pass.probe;
         let result = self.inner.oneshot(lookup).await;
         pass.signal = result.as_ref().map_or_else(|error| error.handling().signal, |_| Signal::Success);
         pass.asked = result.as_ref().err().and_then(LookupError::retry_after).unwrap_or_default();

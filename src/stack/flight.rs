@@ -29,12 +29,9 @@ use crate::{
     telemetry::{CallLink, KeyName, LookupMetrics as Metrics, in_this_call},
 };
 
-/// No flight of a caller lasts longer, however long its callers would wait. Two attempts of 6 s and a wait
-/// for a turn fit into it; three attempts do not.
+/// No flight lasts longer, however long its callers would wait. Two attempts of 6 s and a wait for a turn fit
+/// into it; three attempts do not.
 pub const LIFE_MAX: Duration = Duration::from_secs(15);
-/// The same for a flight of a batch, which is as long as the longest deadline of a batch: all flights of a
-/// batch start together, and at the default rate the turns of 100 contacts take 16 s.
-const LIFE_MAX_IN_BATCH: Duration = Duration::from_secs(30);
 
 type Outcome = Result<Answer, LookupError>;
 
@@ -114,7 +111,7 @@ impl<S: LookupService> Flight<S> {
         }
         self.flights.metrics.took_off();
         let (sender, outcome) = watch::channel(None);
-        let limit = Instant::now() + if lookup.batch.is_some() { LIFE_MAX_IN_BATCH } else { LIFE_MAX };
+        let limit = Instant::now() + LIFE_MAX;
         let deadline = Deadline::shared(limit);
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
         let starter = CallLink::here();
@@ -201,16 +198,20 @@ impl<S: LookupService> Ask for Flight<S> {
             let Err(error) = &outcome else {
                 return outcome;
             };
-            let no_spare_turn = matches!(error, LookupError::NoSpareTurn { .. });
-            // A stream waits for its next turn outside the flight, in the queue of the streams.
-            if !collapsed || no_spare_turn && lookup.own_purpose == Purpose::Stream {
+            let no_turn_yet = matches!(error, LookupError::NoTurnYet { .. });
+            let waits_outside = match lookup.own_purpose {
+                Purpose::Batch | Purpose::Stream => no_turn_yet,
+                Purpose::Caller | Purpose::Refresh | Purpose::SpareRefresh => false,
+            };
+            if !collapsed || waits_outside {
                 return outcome;
             }
             if !gave_up_too_early(error, &lookup) {
-                return if no_spare_turn { Err(LookupError::DeadlineExceeded) } else { outcome };
+                return if no_turn_yet { Err(LookupError::DeadlineExceeded) } else { outcome };
             }
-            // A stream's flight that had decided before this caller joined does not count as the restart.
-            if !no_spare_turn && std::mem::replace(&mut restarted, true) {
+            // The flight of a batch or a stream that had decided before this caller joined does not count as
+            // the restart.
+            if !no_turn_yet && std::mem::replace(&mut restarted, true) {
                 return outcome;
             }
         }

@@ -13,7 +13,7 @@ mod turns;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tower::ServiceExt;
 use tracing::warn;
 
@@ -76,6 +76,12 @@ impl Rates {
     /// finds stale, no more refreshes start than there are spare turns.
     pub fn place_of_refresh(&self, instance: &Instance, now: Instant) -> Option<QueuePlace> {
         self.of(instance).ok()?.place_of_refresh(now)
+    }
+
+    /// The places of the look-ups of batches that may book a turn of `instance` ahead.
+    pub fn bookings(&self, instance: &Instance) -> Arc<Semaphore> {
+        // When the table is full, each look-up of the batch is refused.
+        self.of(instance).map_or_else(|_| turns::bookings(), |turns| turns.bookings())
     }
 
     fn of(&self, instance: &Instance) -> Result<Arc<Turns>, LookupError> {

@@ -11,6 +11,8 @@ mod lane;
 mod obstacle;
 mod pace;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 
@@ -270,10 +272,10 @@ impl<F: LookupService> LookupStream<F> {
         }
         let turn = self.stack.pace.obstacles.spare(&self.scope, now).at;
         if turn > now {
-            self.claims.leave_flight();
+            self.claims.leave_shared();
             return Some(self.wait(now, turn));
         }
-        (!self.claims.has_flight()).then(|| self.wait(now, self.contacts.deadline))
+        (!self.claims.has_shared()).then(|| self.wait(now, self.contacts.deadline))
     }
 
     /// Starts the look-up of the first contact, unless memory has it by now.
@@ -357,9 +359,9 @@ impl<F: LookupService> LookupStream<F> {
     }
 
     fn wait(&self, now: Instant, until: Instant) -> Step {
-        let until = until.min(now + LOOK_AGAIN);
-        let deadline = self.contacts.deadline;
-        Step::Wait(if deadline > now { until.min(deadline) } else { until })
+        // After the deadline, the end of a look-up is all that is left to wait for.
+        let ends = [until, self.contacts.deadline].into_iter().filter(|end| *end > now);
+        Step::Wait(ends.fold(now + LOOK_AGAIN, Instant::min))
     }
 
     fn has_time(&self, now: Instant) -> bool {

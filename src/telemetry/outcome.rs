@@ -77,7 +77,7 @@ impl Outcome {
             Err(
                 E::NotCached
                 | E::RateLimited { .. }
-                | E::NoSpareTurn { .. }
+                | E::NoTurnYet { .. }
                 | E::Overloaded
                 | E::CircuitOpen { .. }
                 | E::DeadlineExceeded

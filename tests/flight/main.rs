@@ -259,7 +259,7 @@ fn a_caller_is_never_held_to_the_terms_of_a_stream() {
         before.extend(streams(&flight, &world, 2));
         assert!(outcomes(callers).await.iter().all(Result::is_ok));
         for outcome in outcomes(before).await {
-            assert!(matches!(outcome, Ok(_) | Err(LookupError::NoSpareTurn { .. })), "{outcome:?}");
+            assert!(matches!(outcome, Ok(_) | Err(LookupError::NoTurnYet { .. })), "{outcome:?}");
         }
         assert_eq!(world.asked(), 1);
     });
@@ -269,7 +269,7 @@ fn a_caller_is_never_held_to_the_terms_of_a_stream() {
 fn streams_alone_wait_outside_the_flight() {
     explore("streams alone", 2, Plan::RefuseStreams, |flight, world| async move {
         for outcome in outcomes(streams(&flight, &world, 3)).await {
-            assert_eq!(outcome.err(), Some(LookupError::NoSpareTurn { wait: Duration::ZERO }));
+            assert_eq!(outcome.err(), Some(LookupError::NoTurnYet { wait: Duration::ZERO }));
         }
         assert_eq!(world.asked(), 0);
     });

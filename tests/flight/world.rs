@@ -167,7 +167,7 @@ impl World {
             yield_now().await;
             if lookup.purpose() == Purpose::Stream {
                 yield_now().await;
-                return Err(LookupError::NoSpareTurn { wait: Duration::ZERO });
+                return Err(LookupError::NoTurnYet { wait: Duration::ZERO });
             }
         }
         let (number, plan) = {

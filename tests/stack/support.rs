@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use hypersender_grpc::{
     domain::{
         Again, Answer, BatchTurns, CacheControl, CacheStatus, ChatId, Credential, Deadline, Finding,
@@ -151,6 +154,7 @@ pub struct Front {
     pub cache: Arc<PictureCache>,
     service: BoxCloneSyncService<Lookup, Answer, LookupError>,
     streams: Arc<dyn Fn(Contacts) -> Box<dyn Streaming> + Send + Sync>,
+    batches: Arc<dyn Fn(Vec<Lookup>) -> BoxFuture<'static, Vec<Outcome>> + Send + Sync>,
     hasher: RandomState,
     metrics: Arc<Metrics>,
     start: Instant,
@@ -164,12 +168,34 @@ impl Front {
         let (cache, service) = stack(settings, clock, &metrics.lookups, upstream.clone());
         let streaming = service.clone();
         let streams = Arc::new(move |contacts| Box::new(streaming.stream(contacts)) as Box<dyn Streaming>);
+        let batching = service.clone();
+        let batches = Arc::new(move |lookups: Vec<Lookup>| {
+            batching.batch(lookups.into_iter()).finish().boxed() as BoxFuture<_>
+        });
         let service = BoxCloneSyncService::new(service);
-        Self { upstream, cache, service, streams, hasher: RandomState::new(), metrics, start: Instant::now() }
+        Self {
+            upstream,
+            cache,
+            service,
+            streams,
+            batches,
+            hasher: RandomState::new(),
+            metrics,
+            start: Instant::now(),
+        }
     }
 
     /// Calls the stack at once. The future may be polled later, in another runtime, or never.
     pub fn ask(&self, ask: Ask) -> impl Future<Output = Outcome> + Send + use<> {
+        self.service.clone().call(self.lookup(ask))
+    }
+
+    /// Asks for all of them as a batch, in a new task.
+    pub fn batch(&self, asks: impl IntoIterator<Item = Ask>) -> JoinHandle<Vec<Outcome>> {
+        tokio::spawn((self.batches)(asks.into_iter().map(|ask| self.lookup(ask)).collect()))
+    }
+
+    fn lookup(&self, ask: Ask) -> Lookup {
         let Ask { instance, chat, token, control, within, purpose, batch, place } = ask;
         let lookup = Lookup::new(
             Instance::parse(&instance).unwrap(),
@@ -178,7 +204,7 @@ impl Front {
             control,
             Deadline::at(Instant::now() + within),
         );
-        self.service.clone().call(Lookup { own_purpose: purpose, batch, place, ..lookup })
+        Lookup { own_purpose: purpose, batch, place, ..lookup }
     }
 
     /// Asks in a new task.

@@ -23,7 +23,7 @@ fn limited(per_second: f64, burst: u32) -> Settings {
 async fn ask_in_stream(front: &Front, ask: Ask) -> Outcome {
     loop {
         match front.ask(ask.clone().in_stream()).await {
-            Err(LookupError::NoSpareTurn { wait }) => sleep(wait).await,
+            Err(LookupError::NoTurnYet { wait }) => sleep(wait).await,
             outcome => return outcome,
         }
     }

@@ -1,20 +1,15 @@
 //! [`Messages`]: the messages of a stream on their way to its reader, and how many of them the reader has not
 //! taken yet.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
-    time::{Instant, timeout},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -31,8 +26,7 @@ use crate::{
 const UNSENT_MAX: usize = 64;
 /// Maximum number of results in one frame. Many small frames would cost more than their results.
 const FRAME_RESULTS_MAX: usize = 16;
-/// A stream that waits for its reader, and of which the transport writes no frame for this long, has lost it.
-/// This is noticed after twice this time at the latest.
+/// When frames wait for the reader and the transport writes none of them for this long, the stream is reset.
 const READER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Why no room for a further result comes.
@@ -72,11 +66,25 @@ const NONE: u32 = u32::MAX;
 struct Unsent {
     /// One permit for each result that may still be made.
     room: Arc<Semaphore>,
-    /// How many frames were sent, and how many of them the transport has written.
-    sent: AtomicU64,
-    written: AtomicU64,
+    waiting: Mutex<Waiting>,
     /// Notified when a frame is written.
     progress: Notify,
+}
+
+/// The frames that wait for the reader.
+#[derive(Debug)]
+struct Waiting {
+    frames: usize,
+    /// When the reader took the last frame before them, or the first of them was sent.
+    since: Instant,
+}
+
+impl Unsent {
+    /// When the reader will have taken nothing for too long; `None` while it has taken everything.
+    fn unread_at(&self) -> Option<Instant> {
+        let waiting = self.waiting.lock();
+        (waiting.frames > 0).then(|| waiting.since + READER_TIMEOUT)
+    }
 }
 
 /// The messages of one frame. h2 drops them once they are written.
@@ -95,7 +103,10 @@ impl AsRef<[u8]> for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.permits.clear();
-        self.unsent.written.fetch_add(1, SeqCst);
+        let mut waiting = self.unsent.waiting.lock();
+        waiting.frames -= 1;
+        waiting.since = Instant::now();
+        drop(waiting);
         self.unsent.progress.notify_one();
     }
 }
@@ -112,8 +123,8 @@ impl Messages {
             }
         }
         let room = Arc::new(Semaphore::new(UNSENT_MAX));
-        let [sent, written] = [0, 0].map(AtomicU64::new);
-        let unsent = Arc::new(Unsent { room, sent, written, progress: Notify::new() });
+        let waiting = Mutex::new(Waiting { frames: 0, since: Instant::now() });
+        let unsent = Arc::new(Unsent { room, waiting, progress: Notify::new() });
         let (done, failed, last_sent) = (0, 0, Instant::now());
         Self {
             many,
@@ -136,7 +147,7 @@ impl Messages {
         usize::try_from(self.done) == Ok(self.many.contact_of.len())
     }
 
-    /// The instant of the last message.
+    /// The instant of the last message, or of the last progress that was due.
     pub fn last_sent(&self) -> Instant {
         self.last_sent
     }
@@ -164,7 +175,7 @@ impl Messages {
             return Ok(());
         }
         self.flush();
-        self.room = self.while_read(Box::pin(self.unsent.room.clone().acquire_owned())).await?.ok();
+        self.room = self.while_read(self.unsent.room.clone().acquire_owned()).await?.ok();
         Ok(())
     }
 
@@ -177,24 +188,30 @@ impl Messages {
         self.flush();
         let unsent = &*self.unsent;
         let written = async {
-            while unsent.written.load(SeqCst) < unsent.sent.load(SeqCst) {
+            while unsent.unread_at().is_some() {
                 unsent.progress.notified().await;
             }
         };
-        self.while_read(Box::pin(written)).await
+        self.while_read(written).await
     }
 
     /// Waits for `work` as long as the reader takes anything.
-    async fn while_read<T>(&self, mut work: impl Future<Output = T> + Unpin) -> Result<T, NoRoom> {
+    async fn while_read<T>(&self, work: impl Future<Output = T>) -> Result<T, NoRoom> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.left() => Err(NoRoom::Left),
+            () = self.unread() => Err(NoRoom::SlowReader),
+        }
+    }
+
+    /// Resolves when the reader has taken nothing for too long. It never does while nothing waits for the
+    /// reader, until a further message is sent.
+    pub async fn unread(&self) {
         loop {
-            let before = self.unsent.written.load(SeqCst);
-            tokio::select! {
-                waited = timeout(READER_TIMEOUT, &mut work) => match waited {
-                    Ok(done) => return Ok(done),
-                    Err(_) if self.unsent.written.load(SeqCst) == before => return Err(NoRoom::SlowReader),
-                    Err(_) => {}
-                },
-                () = self.left() => return Err(NoRoom::Left),
+            match self.unsent.unread_at() {
+                Some(at) if at <= Instant::now() => return,
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
             }
         }
     }
@@ -240,8 +257,18 @@ impl Messages {
         self.send_chunk(bytes, permits);
     }
 
-    /// Sends the state of the stream, after all results.
+    /// Sends the state of the stream after a silence. Nothing is sent while earlier messages are unread,
+    /// because it would not reach the reader either.
     pub fn progress(&mut self, progress: StreamProgress) {
+        self.flush();
+        if self.unsent.unread_at().is_none() {
+            self.last_progress(progress);
+        }
+        self.last_sent = Instant::now();
+    }
+
+    /// Sends the state of the stream, after all results.
+    pub fn last_progress(&mut self, progress: StreamProgress) {
         self.flush();
         let (done, failed) = (self.done, self.failed);
         let total = i32::try_from(self.many.contact_of.len()).unwrap_or(i32::MAX);
@@ -249,7 +276,6 @@ impl Messages {
         let mut bytes = Vec::new();
         append(&contact::StreamProfilePicturesResponse { event }, &mut bytes);
         self.send_chunk(bytes, Vec::new());
-        self.last_sent = Instant::now();
     }
 
     /// Sends the trailers, which end the response.
@@ -259,7 +285,12 @@ impl Messages {
     }
 
     fn send_chunk(&self, bytes: Vec<u8>, permits: Vec<OwnedSemaphorePermit>) {
-        self.unsent.sent.fetch_add(1, SeqCst);
+        let mut waiting = self.unsent.waiting.lock();
+        if waiting.frames == 0 {
+            waiting.since = Instant::now();
+        }
+        waiting.frames += 1;
+        drop(waiting);
         self.send(Frame::data(Bytes::from_owner(Chunk { bytes, unsent: self.unsent.clone(), permits })));
     }
 

@@ -95,16 +95,19 @@ impl<F: LookupService> Run<F> {
     /// # Errors
     ///
     /// [`NoRoom`] when it does not take them.
-    pub async fn finish(&mut self, results: Result<(), Ending>, end: CallEnd) -> Result<(), NoRoom> {
+    pub async fn finish(self, results: Result<(), Ending>, end: CallEnd) -> Result<(), NoRoom> {
+        let Self { mut messages, lookups, .. } = self;
+        // Other streams must not wait for the place or the permits of one that only waits for its reader.
+        drop(lookups);
         let trailers = match results {
             Ok(()) => trailers_ok(),
             Err(Ending::Refused(refusal)) => trailers(&refusal, end),
             Err(Ending::Failed(error)) => trailers(&error, end),
             Err(Ending::Unread(no_room)) => return Err(no_room),
         };
-        self.messages.progress(progress(Forecast::default()));
-        self.messages.end(trailers);
-        self.messages.written().await
+        messages.last_progress(progress(Forecast::default()));
+        messages.end(trailers);
+        messages.written().await
     }
 
     /// Waits for the room for one more result.
@@ -141,6 +144,7 @@ impl<F: LookupService> Run<F> {
                     self.lookups.stop();
                 }
                 () = self.messages.left() => return Err(NoRoom::Left.into()),
+                () = self.messages.unread() => return Err(NoRoom::SlowReader.into()),
                 () = sleep_until(silent_until) => {
                     let forecast = self.lookups.forecast();
                     self.messages.progress(progress(forecast));

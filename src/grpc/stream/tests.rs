@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     hash::RandomState,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -65,6 +66,25 @@ impl Upstream {
     }
 }
 
+/// The parts of a server whose look-ups `upstream` answers.
+fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupService> {
+    let clock = Clock::following_tokio(SystemTime::now());
+    let answering = upstream.clone();
+    let service = service_fn(move |_: Lookup| {
+        let upstream = answering.clone();
+        async move { upstream.answer(clock.now()) }
+    });
+    let settings = Settings { rate, ..Settings::default() };
+    let (_, stack) = stack(settings, clock, &Arc::default(), service);
+    let streams = Streams::new(StreamSettings::default(), Arc::default());
+    let credentials = Credentials {
+        any: Some(Credential::new("token".into(), &RandomState::new())),
+        default_instance: Some(Instance::parse(INSTANCE).unwrap()),
+        ..Credentials::default()
+    };
+    Backend::new(stack, credentials, streams, Arc::default())
+}
+
 /// A stream that its test reads.
 struct Reader {
     upstream: Upstream,
@@ -78,27 +98,18 @@ struct Reader {
 impl Reader {
     /// Begins a stream of `count` contacts.
     async fn begin(count: usize, rate: RateSettings, upstream: Upstream, recheck: Option<Recheck>) -> Self {
-        let clock = Clock::following_tokio(SystemTime::now());
-        let answering = upstream.clone();
-        let service = service_fn(move |_: Lookup| {
-            let upstream = answering.clone();
-            async move { upstream.answer(clock.now()) }
-        });
-        let settings = Settings { rate, ..Settings::default() };
-        let (_, stack) = stack(settings, clock, &Arc::default(), service);
-        let streams = Streams::new(StreamSettings::default(), Arc::default());
-        let credentials = Credentials {
-            any: Some(Credential::new("token".into(), &RandomState::new())),
-            default_instance: Some(Instance::parse(INSTANCE).unwrap()),
-            ..Credentials::default()
-        };
-        let backend = Backend {
-            stack,
-            credentials: Arc::new(credentials),
-            streams: streams.clone(),
-            metrics: Arc::default(),
-        };
-        let chat_ids = (0..count).map(|number| format!("1555{number:07}")).collect();
+        let backend = backend(rate, &upstream);
+        Self::begin_on(&backend, 0..count, upstream, recheck).await
+    }
+
+    /// Begins a stream of the contacts with these numbers.
+    async fn begin_on<F: LookupService>(
+        backend: &Backend<F>,
+        numbers: Range<usize>,
+        upstream: Upstream,
+        recheck: Option<Recheck>,
+    ) -> Self {
+        let chat_ids = numbers.map(|number| format!("1555{number:07}")).collect();
         let mut bytes = Vec::new();
         append(&StreamProfilePicturesRequest { chat_ids, ..Default::default() }, &mut bytes);
         let method = ContactMethod::StreamProfilePictures;
@@ -109,9 +120,16 @@ impl Reader {
         if let Some(recheck) = recheck {
             request.extensions_mut().insert(recheck);
         }
-        let Ok(response) = call(&backend, request).await;
+        let Ok(response) = call(backend, request).await;
         let pace = response.extensions().get::<OwnPace>().expect("a stream watches its reader").clone();
-        Self { upstream, streams, response, pace, indices: HashSet::new(), progress: Vec::new() }
+        Self {
+            upstream,
+            streams: backend.streams.clone(),
+            response,
+            pace,
+            indices: HashSet::new(),
+            progress: Vec::new(),
+        }
     }
 
     async fn frame(&mut self) -> Option<Frame<Bytes>> {
@@ -298,4 +316,26 @@ async fn frames_hold_few_messages_and_give_back_their_room_when_they_are_dropped
     let status = reader.end().await;
     assert_eq!(status.code(), Code::Ok);
     assert_eq!(reader.indices.len(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_is_noticed_while_the_stream_waits_for_turns() {
+    let slowest = RateSettings { per_second: 0.01, burst: 1 };
+    let reader = Reader::begin(100, slowest, Upstream::default(), None).await;
+    let unread = timeout(5 * MINUTE + Duration::from_secs(1), reader.pace.reset.notified());
+    assert!(unread.await.is_ok(), "few results wait, and none of them is read");
+    assert!(reader.requests() < 10, "{} look-ups", reader.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_ended_and_is_not_read_holds_up_no_other_stream() {
+    let upstream = Upstream::default();
+    let backend = backend(SLOWLY, &upstream);
+    let revoked = Recheck::new(|_| Err(Refusal::InstanceNotAllowed));
+    let _unread = Reader::begin_on(&backend, 0..100, upstream.clone(), Some(revoked)).await;
+    // The permission is checked after a second. Until then this stream is first in the queue.
+    sleep(Duration::from_secs(3)).await;
+    let mut other = Reader::begin_on(&backend, 200..210, upstream, None).await;
+    let ended = timeout(MINUTE, other.end()).await.expect("the turns are free");
+    assert_eq!(ended.code(), Code::Ok);
 }

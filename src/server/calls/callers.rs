@@ -84,8 +84,8 @@ impl fmt::Debug for Callers {
     }
 }
 
-/// Puts the [`Caller`] of each call into the extensions of its request; with [`TokenOwner::Caller`] also the
-/// [`Credential`] that the call carries. A call without either is refused.
+/// Puts the caller of each call into the extensions of its request; with [`TokenOwner::Caller`] also the
+/// credential that the call carries. A call without either is refused.
 #[derive(Clone, Debug)]
 pub struct CallersLayer(Arc<Rules>);
 

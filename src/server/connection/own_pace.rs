@@ -17,25 +17,15 @@ use std::{
         },
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame};
-use tokio::{
-    sync::Notify,
-    task_local,
-    time::{Sleep, sleep},
-};
-use tracing::{debug, warn};
+use tokio::{sync::Notify, task_local};
+use tracing::debug;
 
 use crate::grpc::OwnPace;
-
-/// Time for the peer to read the rest of a response once hyper has taken all of it. hyper takes a chunk only
-/// when the window is open, so that the rest is little more than one chunk and the bytes that the socket does
-/// not take. Before that, the task of the stream measures the same time (`grpc::stream::messages`).
-const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 task_local! {
     /// Resets the call of this task.
@@ -69,17 +59,15 @@ pub fn let_reset(pace: &OwnPace) -> bool {
 }
 
 /// The reader of a response that is sent at its own pace. The last frame of the response waits until every
-/// chunk is written: with it, the call would end, and with the call the way to reset its stream.
-#[derive(Debug)]
+/// chunk is written: with it, the call would end, and with the call the way to reset its stream. The stream
+/// itself measures how long its peer reads nothing.
+#[derive(Debug, Default)]
 pub struct OwnReader {
-    pace: OwnPace,
     unwritten: Arc<Unwritten>,
     /// Whether the stream has nothing more to send.
     has_ended: bool,
     /// The trailers while they wait.
     trailers: Option<Frame<Bytes>>,
-    /// Set while the end waits.
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// The chunks that hyper has taken and h2 has not written yet.
@@ -105,11 +93,6 @@ impl Drop for UnwrittenChunk {
 }
 
 impl OwnReader {
-    /// The reader of a response that is marked with `pace`.
-    pub fn new(pace: OwnPace) -> Self {
-        Self { pace, unwritten: Arc::default(), has_ended: false, trailers: None, timer: None }
-    }
-
     /// The next frame of `body`.
     pub fn poll_frame<B>(
         &mut self,
@@ -140,17 +123,9 @@ impl OwnReader {
         (data, UnwrittenChunk(self.unwritten.clone()))
     }
 
-    /// Resolves when every chunk is written. If that takes too long, the stream is reset.
-    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Resolves when every chunk is written.
+    fn poll_written(&self, context: &Context<'_>) -> Poll<()> {
         self.unwritten.waker.register(context.waker());
-        if self.unwritten.chunks.load(Acquire) == 0 {
-            return Poll::Ready(());
-        }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-        if timer.as_mut().poll(context).is_ready() {
-            warn!("a client has not read the end of its stream for 5 minutes; the stream is reset");
-            self.pace.reset.notify_one();
-        }
-        Poll::Pending
+        if self.unwritten.chunks.load(Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }

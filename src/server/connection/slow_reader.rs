@@ -133,7 +133,7 @@ where
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            own = Some(Box::new(OwnReader::new(pace.clone())));
+            own = Some(Box::<OwnReader>::default());
         }
         Poll::Ready(Ok(response.map(|body| WatchedBody { body, own, reader: this.reader.clone() })))
     }

@@ -70,7 +70,18 @@ impl<S: LookupService> Service<Lookup> for Serve<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut lookup: Lookup) -> ServeFuture {
+    fn call(&mut self, lookup: Lookup) -> ServeFuture {
+        match self.recall(lookup) {
+            Either::Left(result) => Either::Left(ready(result)),
+            Either::Right((lookup, status)) => Either::Right(Box::pin(self.clone().fetch(lookup, status))),
+        }
+    }
+}
+
+impl<S: LookupService> Serve<S> {
+    /// The result that memory has. When the contact must be fetched, the look-up comes back, with the status
+    /// of the answer after the fetch.
+    pub fn recall(&self, mut lookup: Lookup) -> Either<Result<Answer, LookupError>, (Lookup, CacheStatus)> {
         let Parts { cache, cooling, clock, .. } = &*self.0;
         let now = clock.now();
         let stored = cache.get(&lookup.key);
@@ -78,7 +89,7 @@ impl<S: LookupService> Service<Lookup> for Serve<S> {
         lookup.seen = stored.as_ref().map(Entry::asked_at);
         let turned_round = |result| {
             cache.metrics.answered(&result);
-            Either::Left(ready(result))
+            Either::Left(result)
         };
         match (decision, stored) {
             (Decision::Serve(status), Some(entry)) => turned_round(Ok(entry.answer(status, now))),
@@ -89,15 +100,13 @@ impl<S: LookupService> Service<Lookup> for Serve<S> {
                 }
                 turned_round(Ok(entry.answer(CacheStatus::Stale, now)))
             }
-            (Decision::Fetch(status), _) => Either::Right(Box::pin(self.clone().fetch(lookup, status))),
+            (Decision::Fetch(status), _) => Either::Right((lookup, status)),
             (Decision::NotCached | Decision::Serve(_) | Decision::ServeAndRefresh, _) => {
                 turned_round(Err(LookupError::NotCached))
             }
         }
     }
-}
 
-impl<S: LookupService> Serve<S> {
     async fn fetch(self, lookup: Lookup, status: CacheStatus) -> Result<Answer, LookupError> {
         let Parts { cache, fetch, .. } = &*self.0;
         let (key, control) = (lookup.key.clone(), lookup.control);
@@ -113,10 +122,7 @@ impl<S: LookupService> Serve<S> {
             answer
         });
         let result = self.after(fetched, &key, &control);
-        // A stream that found no turn asks again, so its look-up has not ended.
-        if !matches!(result, Err(LookupError::NoSpareTurn { .. })) {
-            cache.metrics.answered(&result);
-        }
+        cache.metrics.answered(&result);
         result
     }
 
@@ -135,6 +141,13 @@ impl<S: LookupService> Serve<S> {
         if result.is_ok() {
             self.0.cache.metrics.answered(&result);
         }
+        result
+    }
+
+    /// The result of a look-up that never began, because of `error`.
+    pub fn give_up(&self, error: LookupError, lookup: &Lookup) -> Result<Answer, LookupError> {
+        let result = self.after(Err(error), &lookup.key, &lookup.control);
+        self.0.cache.metrics.answered(&result);
         result
     }
 

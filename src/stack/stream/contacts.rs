@@ -31,7 +31,8 @@ pub struct Found {
 /// When a stream expects to ask Hypersender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forecast {
-    /// The next turn; `None` when no contact waits for one.
+    /// The next spare turn of the instance, which another stream may take; `None` when no contact waits for
+    /// one. With n streams that wait, this stream gets about every n-th.
     pub next_turn: Option<Instant>,
     /// The end of the pause that Hypersender asked for; `None` when there is none.
     pub paused_until: Option<Instant>,

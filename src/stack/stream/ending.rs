@@ -25,7 +25,7 @@ impl Ending {
     /// The consequence of `error`. `has_time` says whether the stream itself has time left.
     pub fn of(error: &LookupError, has_time: bool) -> Self {
         match error {
-            LookupError::NoSpareTurn { .. } => Self::NoTurn,
+            LookupError::NoTurnYet { .. } => Self::NoTurn,
             LookupError::RateLimited { .. }
             | LookupError::CircuitOpen { .. }
             | LookupError::Blocked { .. } => Self::Refused,

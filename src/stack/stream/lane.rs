@@ -1,9 +1,8 @@
 //! [`Lanes`]: the bounds that all streams of this process share, so that they leave room to other calls.
 //! [`Claims`]: the share of one stream.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -11,15 +10,26 @@ use tokio::{
 
 use crate::{
     domain::{Instance, QueuePlace},
-    stack::keyed::{Idle, Keyed},
+    stack::{
+        claim::Claim,
+        concurrency::Settings as ConcurrencySettings,
+        keyed::{Idle, Keyed},
+    },
 };
 
 /// The shares of all streams.
 #[derive(Debug)]
 pub struct Lanes {
     instances: Keyed<Instance, Lane>,
-    flights: Arc<Semaphore>,
+    shared: Shared,
     attempts: usize,
+}
+
+/// The permits that the streams of all instances share.
+#[derive(Clone, Debug)]
+struct Shared {
+    wire: Arc<Semaphore>,
+    flights: Arc<Semaphore>,
 }
 
 /// The share of the streams of one instance.
@@ -32,12 +42,13 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Streams get half of the `flights` of the process and half of the `attempts` of each instance, and
-    /// never less than 1 (rule 41).
-    pub fn new(flights: usize, attempts: usize) -> Self {
+    /// Streams get half of the `flights` of the process, half of the attempts on the wire of the process, and
+    /// half of those of each instance, and never less than 1 of each (rule 41).
+    pub fn new(flights: usize, concurrency: ConcurrencySettings) -> Self {
         let half = |all: usize| (all / 2).clamp(1, Semaphore::MAX_PERMITS);
-        let flights = Arc::new(Semaphore::new(half(flights)));
-        Self { instances: Keyed::new(), flights, attempts: half(attempts) }
+        let [wire, flights] = [concurrency.attempts, flights].map(|all| Arc::new(Semaphore::new(half(all))));
+        let attempts = half(concurrency.attempts_of_instance());
+        Self { instances: Keyed::new(), shared: Shared { wire, flights }, attempts }
     }
 
     /// The claims of a new stream of `instance`. It claims nothing yet.
@@ -47,10 +58,11 @@ impl Lanes {
         let lane = self.instances.of(instance, new).unwrap_or_else(|_| Arc::new(new()));
         Claims {
             lane,
-            flights: self.flights.clone(),
+            shared: self.shared.clone(),
             queued: Claim::None,
             place: None,
             attempt: Claim::None,
+            wire: Claim::None,
             flight: Claim::None,
         }
     }
@@ -74,18 +86,20 @@ impl Idle for Lane {
 #[derive(Debug)]
 pub struct Claims {
     lane: Arc<Lane>,
-    flights: Arc<Semaphore>,
+    shared: Shared,
     queued: Claim,
     /// The first place in the queue for spare turns, while the stream has it.
     place: Option<QueuePlace>,
     attempt: Claim,
+    wire: Claim,
     flight: Claim,
 }
 
-/// The permits of a look-up in progress: an attempt of its instance, and a flight.
+/// The permits of a look-up in progress: an attempt of its instance, one of all instances, and a flight.
 #[derive(Debug)]
 pub struct Permits {
     _attempt: OwnedSemaphorePermit,
+    _wire: OwnedSemaphorePermit,
     _flight: OwnedSemaphorePermit,
 }
 
@@ -102,15 +116,14 @@ impl Claims {
         self.attempt.is_held(&self.lane.attempts)
     }
 
-    /// Claims a flight. Returns whether the stream has it.
-    pub fn has_flight(&mut self) -> bool {
-        self.flight.is_held(&self.flights)
+    /// Claims an attempt on the wire and a flight. Returns whether the stream has both.
+    pub fn has_shared(&mut self) -> bool {
+        self.wire.is_held(&self.shared.wire) && self.flight.is_held(&self.shared.flights)
     }
 
-    /// Gives up the flight. All instances share the flights, so a stream must not keep one while it waits for
-    /// its turn.
-    pub fn leave_flight(&mut self) {
-        self.flight = Claim::None;
+    /// Gives up both. All instances share them, so a stream must not keep one while it waits for its turn.
+    pub fn leave_shared(&mut self) {
+        (self.wire, self.flight) = (Claim::None, Claim::None);
     }
 
     /// Resolves when the stream has what it waits for. It never does when the stream waits for nothing.
@@ -118,6 +131,7 @@ impl Claims {
         tokio::select! {
             () = self.queued.granted() => {}
             () = self.attempt.granted() => {}
+            () = self.wire.granted() => {}
             () = self.flight.granted() => {}
         }
     }
@@ -130,8 +144,8 @@ impl Claims {
     /// The permits for the look-up that starts now. The look-up takes the place with it.
     pub fn board(&mut self) -> Option<Permits> {
         self.place = None;
-        let (attempt, flight) = (self.attempt.take()?, self.flight.take()?);
-        Some(Permits { _attempt: attempt, _flight: flight })
+        let (attempt, wire) = (self.attempt.take()?, self.wire.take()?);
+        Some(Permits { _attempt: attempt, _wire: wire, _flight: self.flight.take()? })
     }
 
     /// Gives up every claim, except what look-ups in progress have.
@@ -139,54 +153,6 @@ impl Claims {
         self.queued = Claim::None;
         self.place = None;
         self.attempt = Claim::None;
-        self.flight = Claim::None;
-    }
-}
-
-/// A permit that is not claimed, waited for, or held.
-enum Claim {
-    None,
-    Waiting(BoxFuture<'static, OwnedSemaphorePermit>),
-    Held(OwnedSemaphorePermit),
-}
-
-impl Claim {
-    /// Claims a permit of `semaphore`, unless that has been done. Returns whether it is held.
-    fn is_held(&mut self, semaphore: &Arc<Semaphore>) -> bool {
-        if let Self::None = self {
-            let semaphore = semaphore.clone();
-            *self = match semaphore.clone().try_acquire_owned() {
-                Ok(permit) => Self::Held(permit),
-                Err(_) => Self::Waiting(Box::pin(async move {
-                    semaphore.acquire_owned().await.expect("this semaphore is never closed")
-                })),
-            };
-        }
-        matches!(self, Self::Held(_))
-    }
-
-    /// Resolves when the permit is granted, if it is waited for.
-    async fn granted(&mut self) {
-        match self {
-            Self::Waiting(permit) => *self = Self::Held(permit.await),
-            Self::None | Self::Held(_) => std::future::pending().await,
-        }
-    }
-
-    fn take(&mut self) -> Option<OwnedSemaphorePermit> {
-        match std::mem::replace(self, Self::None) {
-            Self::Held(permit) => Some(permit),
-            Self::None | Self::Waiting(_) => None,
-        }
-    }
-}
-
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Waiting(_) => "Waiting",
-            Self::Held(_) => "Held",
-        })
+        self.leave_shared();
     }
 }

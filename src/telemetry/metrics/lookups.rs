@@ -122,10 +122,10 @@ impl Lookups {
         }
     }
 
-    /// Counts a look-up that has ended, by the status of the cache. One of a stream that found no spare turn
-    /// has not ended: the stream asks again.
+    /// Counts a look-up that has ended, by the status of the cache. One of a batch or a stream that found no
+    /// turn has not ended: it starts again.
     pub fn answered(&self, result: &Result<Answer, LookupError>) {
-        if matches!(result, Err(LookupError::NoSpareTurn { .. })) {
+        if matches!(result, Err(LookupError::NoTurnYet { .. })) {
             return;
         }
         let counter = match result.as_ref().map(|answer| answer.cache.status) {

@@ -223,3 +223,23 @@ async fn a_stream_whose_turn_is_gone_waits_for_no_flight() {
     assert!(front.time() < millis(4_500), "{:?}", front.time());
     assert_eq!(waits.await.unwrap().answers(), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_many_instances_leave_half_of_the_wire_to_callers() {
+    let settings =
+        Settings { concurrency: ConcurrencySettings { attempts: 64 }, flights: 1_024, ..paced(5.0) };
+    let front = Front::new(settings, |attempt| {
+        Reply::picture().after(if attempt.instance == "other" { SECOND } else { 6 * SECOND })
+    });
+    let instances = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let streams = instances.map(|instance| front.look_up(contacts(0..1_000).of(instance)));
+    sleep(10 * SECOND).await;
+    assert_eq!(front.upstream.most_at_once(), 32);
+    front.ask(contact(0).of("other")).await.unwrap();
+    assert_eq!(front.time(), 11 * SECOND);
+    sleep(50 * SECOND).await;
+    for instance in instances {
+        assert!(front.upstream.calls_of(instance) >= 20, "{instance}");
+    }
+    streams.iter().for_each(tokio::task::JoinHandle::abort);
+}

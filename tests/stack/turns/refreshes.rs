@@ -36,7 +36,7 @@ async fn read_all(front: &Front, contacts: usize, reader: impl Fn(Ask) -> Ask) -
 
 #[tokio::test(start_paused = true)]
 async fn many_stale_answers_start_no_more_refreshes_than_there_are_spare_turns() {
-    let batch = BatchTurns::new();
+    let batch = BatchTurns::new(None);
     for reader in [&(|ask: Ask| ask.in_stream()) as &dyn Fn(Ask) -> Ask, &|ask: Ask| ask.in_batch(&batch)] {
         // Further fetches than two at a time would be refused.
         let front = with_stale_answers(200, Settings { flights: 2, ..limited(5.0, 20) }).await;

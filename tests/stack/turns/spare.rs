@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use hypersender_grpc::{
-    domain::{LookupError, QueuePlace},
+    domain::{CacheStatus, LookupError, QueuePlace},
     stack::{RetrySettings, Settings},
 };
 use tokio::{
@@ -55,7 +56,7 @@ async fn a_stream_without_a_spare_turn_learns_it_at_once_and_is_not_refused() {
     front.ask_all((0..2).map(contact)).await;
     for _ in 0..3 {
         let outcome = front.ask(contact(9).in_stream()).await;
-        assert_eq!(told(&outcome), Err(LookupError::NoSpareTurn { wait: 2 * SECOND }));
+        assert_eq!(told(&outcome), Err(LookupError::NoTurnYet { wait: 2 * SECOND }));
     }
     assert_eq!((front.calls(), front.time()), (2, Duration::ZERO));
     for purpose in ["caller", "batch", "refresh"] {
@@ -114,11 +115,7 @@ async fn a_retry_of_a_stream_takes_the_next_spare_turn_before_all_streams() {
     // The pause before the retry is 100 ms at most.
     sleep(millis(200)).await;
     let next = front.ask(contact(2).in_stream()).await;
-    assert_eq!(
-        told(&next),
-        Err(LookupError::NoSpareTurn { wait: millis(1_800) }),
-        "the turn after the retry"
-    );
+    assert_eq!(told(&next), Err(LookupError::NoTurnYet { wait: millis(1_800) }), "the turn after the retry");
     let others = greedy_streams(&front, 4);
     assert!(stream.await.unwrap().is_ok());
     assert_eq!(front.time(), SECOND);
@@ -169,7 +166,17 @@ async fn a_stream_moves_up_when_the_turn_is_taken_or_a_flight_is_joined() {
     assert_eq!((front.calls(), queue.available_permits()), (1, 1), "it needs no turn");
     let third = place();
     let outcome = front.ask(contact(2).at_place(&third)).await;
-    assert_eq!(told(&outcome), Err(LookupError::NoSpareTurn { wait: SECOND }));
+    assert_eq!(told(&outcome), Err(LookupError::NoTurnYet { wait: SECOND }));
     assert_eq!(queue.available_permits(), 0, "it waits for a turn");
     assert!(asked.await.unwrap().is_ok() && joiner.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_no_stream_waits_for_takes_no_spare_turn() {
+    let front = Front::new(limited(1.0, 5), |_| Reply::picture());
+    // It starts a flight, and the stream leaves before the flight runs.
+    assert!(front.ask(contact(1).in_stream()).now_or_never().is_none());
+    settle().await;
+    assert_eq!(told(&front.ask(contact(2).in_stream()).await), Ok(CacheStatus::Miss));
+    assert_eq!((front.calls(), front.time()), (1, Duration::ZERO));
 }
