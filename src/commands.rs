@@ -5,6 +5,7 @@ mod get;
 mod health;
 mod look_ups;
 mod progress;
+mod reasons;
 mod sandbox;
 mod serve;
 mod sync;

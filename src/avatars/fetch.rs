@@ -19,10 +19,7 @@ use reqwest::{Client, Response};
 use rustls::{ClientConfig, crypto::aws_lc_rs};
 use rustls_platform_verifier::BuilderVerifierExt;
 use thiserror::Error;
-use tokio::{
-    sync::OnceCell,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use self::{
@@ -90,7 +87,9 @@ impl FetchError {
 #[derive(Debug, Error)]
 pub enum Unusable {
     /// The certificate store cannot be read, or is empty.
-    #[error("the certificate store of this machine cannot be used: {0}")]
+    #[error(
+        "pictures are downloaded by https, and the certificate store of this machine cannot be used: {0}; install ca-certificates, or set SSL_CERT_FILE or SSL_CERT_DIR"
+    )]
     Certificates(#[from] rustls::Error),
     /// The HTTP client cannot be made.
     #[error("the HTTP client cannot be made")]
@@ -101,9 +100,9 @@ pub enum Unusable {
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     hosts: Arc<PictureHosts>,
-    /// For hosts of the list. It exists from the first download on, because it needs the certificate store of
-    /// the machine, which a service with a sandbox does not.
-    guarded: Arc<OnceCell<Client>>,
+    /// For hosts of the list, if there are any. It needs the certificate store of the machine, and a sandbox
+    /// does not.
+    guarded: Option<Client>,
     /// For the origins that the operator names. It resolves names as the system does.
     named: Client,
 }
@@ -113,7 +112,8 @@ impl Fetcher {
     ///
     /// # Errors
     ///
-    /// When the machine's certificate store is needed for an https origin and cannot be used.
+    /// When https is needed, for a host of the list or an origin, and the machine's certificate store cannot
+    /// be used.
     pub fn new(hosts: PictureHosts) -> Result<Self, Unusable> {
         let named = if hosts.has_https_origin() {
             encrypted(Client::builder())?
@@ -121,7 +121,8 @@ impl Fetcher {
             Client::builder().tls_certs_only([])
         };
         let named = finished(named)?;
-        Ok(Self { hosts: Arc::new(hosts), guarded: Arc::default(), named })
+        let guarded = hosts.has_listed().then(guarded).transpose()?;
+        Ok(Self { hosts: Arc::new(hosts), guarded, named })
     }
 
     /// Downloads the image that `link` leads to, if it has at most `bytes_max` bytes. The link is a secret.
@@ -133,13 +134,11 @@ impl Fetcher {
         let end = Instant::now() + TIME_MAX;
         let url = Url::parse(link).map_err(|_| FetchError::NotAllowed)?;
         let client = match self.hosts.permission(&url) {
-            Permission::No => return Err(FetchError::NotAllowed),
-            Permission::Named => &self.named,
-            Permission::Listed => {
-                let guarded = self.guarded.get_or_try_init(async || guarded());
-                guarded.await.map_err(|_| FetchError::Unreachable)?
-            }
+            Permission::No => None,
+            Permission::Named => Some(&self.named),
+            Permission::Listed => self.guarded.as_ref(),
         };
+        let client = client.ok_or(FetchError::NotAllowed)?;
         let downloaded = timeout_at(end, download(client, url, bytes_max)).await;
         downloaded.unwrap_or(Err(FetchError::TimedOut))
     }

@@ -16,7 +16,7 @@ use super::{
     look_ups::{EVENTS_MAX, Event, LookUps, Wanted},
     print,
     progress::Progress,
-    unreachable::is_unanswered,
+    reasons::is_of_look_up,
     written,
 };
 use crate::{
@@ -45,14 +45,14 @@ pub fn run(flags: GetFlags, variables: &Variables) -> ExitCode {
         None => Output::Ndjson,
     };
     let work = async {
-        let look_ups = match LookUps::connect(asking, None).await {
+        let mut look_ups = match LookUps::connect(asking, None).await {
             Ok(look_ups) => look_ups,
             Err(error) => return fail_nothing_asked(error),
         };
         match (<[String; 1]>::try_from(chat_ids), several) {
             (Ok([chat_id]), Output::Json) => one(&look_ups, chat_id).await,
-            (Ok([chat_id]), output) => many(&look_ups, vec![chat_id], output).await,
-            (Err(chat_ids), output) => many(&look_ups, chat_ids, output).await,
+            (Ok([chat_id]), output) => many(&mut look_ups, vec![chat_id], output).await,
+            (Err(chat_ids), output) => many(&mut look_ups, chat_ids, output).await,
         }
     };
     block_on(work, Ending::cut_short)
@@ -96,13 +96,13 @@ async fn one(look_ups: &LookUps, chat_id: String) -> ExitCode {
     request.set_timeout(look_ups.asking().target.timeout);
     match look_ups.client().get_profile_picture(request).await {
         Ok(response) => print(Answers::default().response(&response.into_inner())),
-        Err(status) if is_unanswered(&status) => fail_nothing_asked(look_ups.explain(&status)),
-        Err(status) => fail(look_ups.explain(&status)),
+        Err(status) if is_of_look_up(&status) => fail(look_ups.explain(&status)),
+        Err(status) => fail_nothing_asked(look_ups.explain(&status)),
     }
 }
 
 /// Looks up contacts and prints each result as it arrives.
-async fn many(look_ups: &LookUps, chat_ids: Vec<String>, output: Output) -> ExitCode {
+async fn many(look_ups: &mut LookUps, chat_ids: Vec<String>, output: Output) -> ExitCode {
     let wanted: Vec<_> = chat_ids.into_iter().map(|chat_id| Wanted { chat_id, fingerprint: None }).collect();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let progress = Progress::new(wanted.len());

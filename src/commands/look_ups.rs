@@ -3,7 +3,9 @@
 //! Contacts are divided into streams, which run one after the other. A stream that breaks is resumed: the
 //! contacts that have no result yet are asked for again, so that each of them gets one result.
 
-use std::{collections::HashMap, error::Error, time::Duration};
+mod ended;
+
+use std::{collections::HashMap, time::Duration};
 
 use prost_types::Duration as Seconds;
 use secrecy::ExposeSecret;
@@ -11,10 +13,15 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
 use tonic_types::StatusExt;
 
-use super::{channel::connect, unreachable::explain_call, warn};
+use self::ended::Ended;
+use super::{
+    channel::{connect, connect_lazily},
+    unreachable::explain_call,
+    warn,
+};
 use crate::{
     config::Asking,
     grpc::contact::{
@@ -31,7 +38,8 @@ const STREAM_MAX: usize = 10_000;
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum number of events that wait for their reader. When there are more, the stream is not read on.
 pub const EVENTS_MAX: usize = 64;
-/// The service sends a message every 10 s at least. After this much silence the connection counts as dead.
+/// The service sends a message every 10 s at least. After this much silence the connection counts as dead,
+/// and the next stream uses a new one.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Streams in a row that bring no result before the look-ups are given up. The pauses between them take two
 /// to three minutes together. A stream that is silent takes [`SILENCE_MAX`] in addition.
@@ -74,6 +82,8 @@ pub struct LookUps {
     channel: Channel,
     bearer: Option<MetadataValue<tonic::metadata::Ascii>>,
     cache_control: Option<CacheControl>,
+    /// [`SILENCE_MAX`], except in tests.
+    silence_max: Duration,
 }
 
 impl LookUps {
@@ -99,7 +109,7 @@ impl LookUps {
             max_age: Some(Seconds { seconds: seconds(age), nanos: 0 }),
             ..CacheControl::default()
         });
-        Ok(Self { asking, channel, bearer, cache_control })
+        Ok(Self { asking, channel, bearer, cache_control, silence_max: SILENCE_MAX })
     }
 
     /// A client for calls.
@@ -132,7 +142,7 @@ impl LookUps {
     /// # Errors
     ///
     /// The reason why some contacts have no result, for the user.
-    pub async fn run(&self, wanted: &[Wanted], events: mpsc::Sender<Event>) -> Result<(), String> {
+    pub async fn run(&mut self, wanted: &[Wanted], events: mpsc::Sender<Event>) -> Result<(), String> {
         let mut missing: Vec<usize> = (0..wanted.len()).collect();
         let mut fruitless = 0;
         while !missing.is_empty() {
@@ -145,7 +155,11 @@ impl LookUps {
             let is_fruitful = missing.len() < before;
             let (status, pause) = match ended {
                 Ended::Left => return Ok(()),
-                Ended::Broken(pause, status) => (status, pause),
+                Ended::Broken(pause, status) => (Some(status), pause),
+                Ended::Silent => {
+                    self.leave_connection();
+                    (None, None)
+                }
                 // The service promises a result for each contact; without them all, the stream broke.
                 Ended::Whole if before - missing.len() < part => (None, None),
                 Ended::Whole => {
@@ -170,6 +184,15 @@ impl LookUps {
         Ok(())
     }
 
+    /// Makes the next stream open a connection of its own. The present one may look alive although nothing
+    /// comes through it, for example when a proxy acknowledges PINGs for a service that hangs.
+    fn leave_connection(&mut self) {
+        // A target that was connected to once has no fault. If it had one, the old connection would stay.
+        if let Ok(channel) = connect_lazily(&self.asking.target) {
+            self.channel = channel;
+        }
+    }
+
     /// One stream for the contacts at `places` of `wanted`. Clears the flag of each one that gets a result.
     async fn stream(
         &self,
@@ -180,13 +203,13 @@ impl LookUps {
     ) -> Ended {
         let request = self.request(self.message(wanted, places));
         let mut client = self.client();
-        let mut stream = match timeout(SILENCE_MAX, client.stream_profile_pictures(request)).await {
+        let mut stream = match timeout(self.silence_max, client.stream_profile_pictures(request)).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return Ended::by(status),
-            Err(_) => return Ended::Broken(None, None),
+            Err(_) => return Ended::Silent,
         };
         loop {
-            let event = match next(&mut stream).await {
+            let event = match next(&mut stream, self.silence_max).await {
                 Ok(Message::Result(result)) => {
                     let index = usize::try_from(result.index).unwrap_or(usize::MAX);
                     match open.get_mut(index) {
@@ -217,45 +240,19 @@ impl LookUps {
     }
 }
 
-/// How a stream ended.
-enum Ended {
-    /// With OK.
-    Whole,
-    /// Another stream may bring the missing results, after this wait if the service named one.
-    Broken(Option<Duration>, Option<Status>),
-    /// Another stream would end in the same way.
-    Refused(Status),
-    /// The receiver of the events is gone.
-    Left,
-}
-
-impl Ended {
-    fn by(status: Status) -> Self {
-        let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        let may_pass = match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded => true,
-            Code::ResourceExhausted => wait.is_some(),
-            // A transport that breaks in the middle of a stream can have any code. It has a source.
-            _ => false,
-        };
-        if may_pass || status.source().is_some() {
-            Self::Broken(wait, Some(status))
-        } else {
-            Self::Refused(status)
-        }
-    }
-}
-
 /// The next message of a stream, or its end.
-async fn next(stream: &mut Streaming<StreamProfilePicturesResponse>) -> Result<Message, Ended> {
+async fn next(
+    stream: &mut Streaming<StreamProfilePicturesResponse>,
+    silence_max: Duration,
+) -> Result<Message, Ended> {
     loop {
-        match timeout(SILENCE_MAX, stream.message()).await {
+        match timeout(silence_max, stream.message()).await {
             Ok(Ok(Some(StreamProfilePicturesResponse { event: Some(event) }))) => return Ok(event),
             // An event of a later version of the contract.
             Ok(Ok(Some(StreamProfilePicturesResponse { event: None }))) => {}
             Ok(Ok(None)) => return Err(Ended::Whole),
             Ok(Err(status)) => return Err(Ended::by(status)),
-            Err(_) => return Err(Ended::Broken(None, None)),
+            Err(_) => return Err(Ended::Silent),
         }
     }
 }
@@ -319,26 +316,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_stream_that_may_go_on_is_resumed() {
-        use tonic_types::ErrorDetails;
-        let broken = |status| matches!(Ended::by(status), Ended::Broken(..));
-        let wait = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
-        for (code, expected) in [
-            (Code::Unavailable, true),
-            (Code::DeadlineExceeded, true),
-            (Code::ResourceExhausted, false),
-            (Code::InvalidArgument, false),
-            (Code::Unauthenticated, false),
-            (Code::PermissionDenied, false),
-            (Code::FailedPrecondition, false),
-            (Code::Unimplemented, false),
-            (Code::Internal, false),
-        ] {
-            assert_eq!(broken(Status::new(code, "x")), expected, "{code:?}");
-        }
-        assert!(broken(Status::with_error_details(Code::ResourceExhausted, "x", wait)));
-        let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        assert!(broken(Status::from_error(Box::new(lost))));
+    #[tokio::test]
+    async fn a_stream_that_is_silent_is_resumed_on_another_connection() {
+        // The peer takes connections and says nothing, as a proxy in front of a service that hangs.
+        let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = peer.local_addr().unwrap().to_string().parse().unwrap();
+        let target = crate::config::Target { address, timeout: Duration::from_secs(60), tls: None };
+        let asking = Asking { instance: String::new(), target, token: None };
+        let mut look_ups = LookUps::connect(asking, None).await.unwrap();
+        look_ups.silence_max = Duration::from_millis(1);
+        let (sender, mut events) = mpsc::channel(EVENTS_MAX);
+        let (wanted, _) = wanted(1, 11);
+        let look_ups = tokio::spawn(async move { look_ups.run(&wanted, sender).await });
+        let first = peer.accept().await.unwrap();
+        assert!(matches!(events.recv().await, Some(Event::Resuming(_))));
+        let second = peer.accept().await.unwrap();
+        drop((events, first, second));
+        assert_eq!(look_ups.await.unwrap(), Ok(()));
     }
 }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod contacts;
+mod files;
 mod keeper;
 mod pictures;
 mod state;
@@ -72,13 +73,10 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
         warn(format_args!("{}: {text}", sync.contacts.display()));
     }
     let state = State::open(&sync.contacts)?;
-    let changes = Changes::open(sync.out.as_deref()).map_err(|error| {
-        let path = sync.out.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        format!("{path}: {error}")
-    })?;
+    let changes = Changes::open(sync.out.as_deref())?;
     let open = |folder| Pictures::open(folder, sync.picture_hosts.clone());
     let pictures = sync.pictures.clone().map(open).transpose()?;
-    let keeper = Keeper { state, changes, pictures, counts: Counts::default() };
+    let keeper = Keeper { state, changes, pictures, max_age: sync.max_age, counts: Counts::default() };
 
     let (now, all, invalid) = (unix_seconds(), contacts.all.len(), contacts.invalid_lines.len());
     let is_due = |contact: &Contact| !keeper.is_up_to_date(&contact.chat_id, sync.max_age, now);
@@ -94,7 +92,7 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
 async fn synchronise(sync: Sync, mut keeper: Keeper, plan: Plan) -> ExitCode {
     let (mut ended, mut kept) = (Ok(()), Ok(()));
     if !plan.wanted.is_empty() {
-        let look_ups = match LookUps::connect(sync.asking, Some(sync.max_age)).await {
+        let mut look_ups = match LookUps::connect(sync.asking, Some(sync.max_age)).await {
             Ok(look_ups) => look_ups,
             Err(error) => return fail_nothing_asked(error),
         };
@@ -105,7 +103,8 @@ async fn synchronise(sync: Sync, mut keeper: Keeper, plan: Plan) -> ExitCode {
         progress.end();
     }
     report(&plan, &keeper.counts);
-    let is_nothing_asked = ended.is_err() && keeper.counts.checked + keeper.counts.failed == 0;
+    let Counts { checked, outdated, failed, .. } = keeper.counts;
+    let is_nothing_asked = ended.is_err() && checked + outdated + failed == 0;
     match kept.and(ended) {
         Err(error) if is_nothing_asked => fail_nothing_asked(error),
         Err(error) => fail(error),
@@ -144,7 +143,7 @@ async fn keep(
 }
 
 fn is_complete(plan: &Plan, counts: &Counts) -> bool {
-    plan.invalid + counts.failed + counts.unsaved + counts.refused == 0
+    plan.invalid + counts.outdated + counts.failed + counts.unsaved + counts.refused == 0
 }
 
 /// Prints the numbers of the run to standard error.
@@ -158,6 +157,7 @@ fn report(plan: &Plan, counts: &Counts) {
     );
     for (count, what) in [
         (counts.saved, "pictures saved"),
+        (counts.outdated, "answers are older than --max-age, and are asked for again by the next sync"),
         (counts.failed, "look-ups failed, and are made again by the next sync"),
         (counts.unsaved, "pictures could not be downloaded, and are tried again by the next sync"),
         (counts.refused, "pictures were refused"),

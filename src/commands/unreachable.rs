@@ -36,12 +36,6 @@ pub fn explain_call(target: &Target, status: &Status) -> Option<String> {
     status.source().map(|error| explain_lost(target, error, hint))
 }
 
-/// Whether a call failed without an answer of the service. A service that waits for Hypersender answers
-/// before the time of the call is over.
-pub fn is_unanswered(status: &Status) -> bool {
-    status.source().is_some()
-}
-
 /// The text for a connection that could not be opened, or has broken. `hint` is the likely reason if a
 /// connection with TLS closes without a TLS error.
 fn explain_lost(target: &Target, error: &(dyn Error + 'static), hint: &str) -> String {

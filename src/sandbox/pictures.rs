@@ -27,6 +27,9 @@ pub(super) const LINK_LIFE_SECONDS: i64 = 852_768;
 
 /// Maximum number of contacts whose pictures can change. The pictures of further contacts stay the same.
 const CONTACTS_MAX: usize = 20_000;
+/// Maximum length of the name of such a contact, in bytes: several times that of a real one. The picture of a
+/// contact with a longer name stays the same.
+const NAME_BYTES_MAX: usize = 256;
 /// Maximum number of images that are drawn at a time. Requests for more images wait.
 const DRAWN_MAX: usize = 2;
 /// The folder of the files, as WhatsApp has it.
@@ -38,7 +41,8 @@ Pictures (no token needed):
   POST   /_sandbox/changes  {\"count\":100}  or  {\"chat_ids\":[\"15551230001\"]}
       gives new pictures to so many of the contacts that were looked up and have their usual
       picture, those with the fewest changes first; or to these contacts. Up to 20000 contacts
-      can change. The answer names the changed contacts: {\"changed\":[\"15551230001\"]}
+      whose names have at most 256 bytes can change. The answer names the changed contacts:
+      {\"changed\":[\"15551230001\"]}
   GET    /v/t61.24694-24/{file}?...  the image that a link leads to: a JPEG of 640 x 640,
       or 403 when the link has expired
 ";
@@ -61,7 +65,7 @@ impl Pictures {
     pub(super) fn usual(&self, contact: &str, life_seconds: i64) -> Response {
         let mut changes = self.changes.lock();
         let known = changes.get(contact).copied();
-        if known.is_none() && changes.len() < CONTACTS_MAX {
+        if known.is_none() && changes.len() < CONTACTS_MAX && is_short(contact) {
             changes.insert(contact.to_owned(), 0);
         }
         drop(changes);
@@ -96,21 +100,21 @@ impl Pictures {
     }
 
     /// Counts a change for the contacts of `order`, and returns them.
-    fn change(&self, order: Order) -> Vec<String> {
+    fn change(&self, order: &Order) -> Vec<String> {
         let mut changes = self.changes.lock();
-        let contacts = match order {
+        let contacts: Vec<String> = match order {
             Order::ChatIds(chat_ids) => {
                 let room = CONTACTS_MAX.saturating_sub(changes.len());
-                let known = |contact: &str| changes.contains_key(contact);
-                let (mut known, new): (Vec<_>, Vec<_>) =
-                    chat_ids.iter().map(|id| contact_of(id).to_owned()).partition(|contact| known(contact));
-                known.extend(new.into_iter().take(room));
-                known
+                let contacts = chat_ids.iter().map(|id| contact_of(id));
+                let (known, new): (Vec<_>, Vec<_>) =
+                    contacts.partition(|contact| changes.contains_key(*contact));
+                let new = new.into_iter().filter(|contact| is_short(contact)).take(room);
+                known.into_iter().chain(new).map(str::to_owned).collect()
             }
             Order::Count(count) => {
                 let mut contacts: Vec<_> = changes.iter().map(|(contact, count)| (*count, contact)).collect();
                 contacts.sort_unstable();
-                contacts.into_iter().take(count).map(|(_, contact)| contact.clone()).collect()
+                contacts.into_iter().take(*count).map(|(_, contact)| contact.clone()).collect()
             }
         };
         for contact in &contacts {
@@ -118,6 +122,10 @@ impl Pictures {
         }
         contacts
     }
+}
+
+fn is_short(contact: &str) -> bool {
+    contact.len() <= NAME_BYTES_MAX
 }
 
 /// The contacts that get a new picture.
@@ -156,7 +164,7 @@ pub(super) fn routes(pictures: Arc<Pictures>) -> Router {
 
 async fn change(State(pictures): State<Arc<Pictures>>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(order) => Json(Changed { changed: pictures.change(order) }).into_response(),
+        Ok(order) => Json(Changed { changed: pictures.change(&order) }).into_response(),
         Err(error) => reply::message(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
@@ -241,6 +249,23 @@ mod tests {
         check_end(-3600, now - 3600);
         check_end(i64::MAX, i64::MAX);
         check_end(i64::MIN, 0);
+    }
+
+    #[test]
+    fn contacts_with_long_names_and_too_many_contacts_are_not_noted() {
+        let pictures = pictures();
+        let [longest, longer] = [NAME_BYTES_MAX, NAME_BYTES_MAX + 1].map(|length| "1".repeat(length));
+        for contact in [&longest, &longer] {
+            pictures.usual(contact, 60);
+        }
+        let order = Order::ChatIds(vec![longest.clone(), longer]);
+        assert_eq!(pictures.change(&order), std::slice::from_ref(&longest));
+        assert_eq!(pictures.change(&Order::Count(9)), [longest]);
+        for contact in 1..=CONTACTS_MAX {
+            pictures.usual(&contact.to_string(), 60);
+        }
+        assert_eq!(pictures.change(&Order::Count(usize::MAX)).len(), CONTACTS_MAX);
+        assert!(pictures.change(&Order::ChatIds(vec!["x".to_owned()])).is_empty());
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Launch, Reply, Service, Upstream, closed_address, link};
+use crate::support::{Files, Launch, Reply, Service, Upstream, closed_address, link};
 
 /// Runs the binary to its end and returns the exit code, standard output and standard error.
 async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
@@ -49,6 +49,31 @@ async fn get_tells_an_error_on_standard_error() {
         assert!(stderr.starts_with("error: "), "{stderr}");
         for word in words {
             assert!(stderr.contains(word), "{word:?} is not in {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn get_exits_alike_for_one_contact_and_for_several() {
+    let files = Files::new();
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let callers = format!("[callers.crm]\ntoken_sha256 = \"{hash}\"\ninstances = [\"*\"]\n");
+    let callers = files.write("callers.toml", &callers);
+    let (open, closed) = (Service::start(&[]).await, Service::start(&["--callers-file", &callers]).await);
+    let [open, closed] = [&open, &closed].map(|service| service.address().to_string());
+    for (address, contact, instance, expected, reason) in [
+        (&open, "15551230001", "", 0, ""),
+        (&open, "15551230006", "", 1, "NOT_ON_WHATSAPP"),
+        (&open, "somebody", "", 1, "CHAT_ID_INVALID"),
+        (&open, "15551230001", "not an instance", 2, "INSTANCE_INVALID"),
+        (&open, "15551230007", "", 2, "UPSTREAM_CREDENTIALS_REJECTED"),
+        (&closed, "15551230001", "", 2, "CALLER_UNKNOWN"),
+    ] {
+        for contacts in [&[contact][..], &[contact, contact]] {
+            let command = [&["get", "--address", address, "--instance", instance], contacts].concat();
+            let (code, stdout, stderr) = run(&command, &[]).await;
+            assert_eq!(code, expected, "{contacts:?}: {stderr}");
+            assert!((stdout + &stderr).contains(reason), "{contacts:?}: {stderr}");
         }
     }
 }

@@ -115,6 +115,26 @@ async fn a_stream_that_breaks_is_resumed_for_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_stream_that_a_proxy_ends_is_resumed() {
+    let by_proxy = |code| End::Status(Status::new(code, "upstream reset"));
+    for end in [
+        End::Reset,
+        by_proxy(Code::Internal),
+        by_proxy(Code::Unknown),
+        by_proxy(Code::Cancelled),
+        by_proxy(Code::Aborted),
+    ] {
+        let service = ScriptedStreams::start([(1, end.clone())]).await;
+        let ended = get(&service.address(), &["11111", "22222", "33333"]).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{end:?}: {ended:?}");
+        assert_eq!(places(&lines(&ended.stdout)), (0..3).collect());
+        let asked: Vec<_> = service.requests().iter().map(|request| request.chat_ids.len()).collect();
+        // A reset may overtake results.
+        assert_eq!((asked.len(), asked[0]), (2, 3), "{end:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_that_lasts_ends_the_look_ups() {
     let refused = |code| End::Status(Status::new(code, "no"));
     for code in [Code::Unauthenticated, Code::PermissionDenied, Code::InvalidArgument, Code::Unimplemented] {

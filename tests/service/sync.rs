@@ -41,6 +41,20 @@ async fn only_changed_pictures_are_reported() {
 }
 
 #[tokio::test]
+async fn an_outage_leaves_every_contact_due() {
+    let flags = ["--rate", "0", "--refresh-floor", "0", "--attempts", "1"];
+    let list = List::start(10, &flags).await;
+    list.sync(&[]).await;
+    let before = list.state();
+    list.script(r#"{"status":503}"#).await;
+    let ended = list.sync(&["--max-age", "0"]).await;
+    let numbers = "10 contacts: 0 up to date, 0 looked up; 0 changes; 10 answers are older than --max-age, \
+                   and are asked for again by the next sync";
+    assert_eq!((ended.code, ended.stderr.as_str()), (1, numbers));
+    assert_eq!(list.state(), before, "nothing was checked");
+}
+
+#[tokio::test]
 async fn pictures_are_saved_and_replaced() {
     let list = List::start(6, &["--rate", "0", "--refresh-floor", "0"]).await;
     let with_pictures = list.with_pictures();
@@ -167,6 +181,38 @@ async fn inputs_that_cannot_be_used_are_errors_and_ask_nothing() {
     let missing = Launch::of(&["sync", "/nowhere/contacts.csv"]).run().await;
     assert!(missing.code == 2 && missing.stderr.starts_with("error: /nowhere/contacts.csv: "), "{missing:?}");
     assert_eq!(list.sandbox.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_the_sync_and_notes_no_check() {
+    let list = List::start(5, &["--rate", "0"]).await;
+    let with_pictures = list.with_pictures();
+    let with_pictures: Vec<_> = with_pictures.iter().map(String::as_str).collect();
+    let ended = list.launch_to("/dev/full", &with_pictures).run().await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("error: cannot write the changes: No space left on device"), "{ended:?}");
+    assert!(list.state().is_none() && list.pictures().is_empty());
+    // With room, each change is reported.
+    assert_eq!(list.sync(&[]).await.code, 0);
+    assert_eq!(list.changes().len(), 5);
+}
+
+#[tokio::test]
+async fn pictures_by_https_need_certificates_at_the_start() {
+    let list = List::start(1, &[]).await;
+    let empty = list.files.write("empty.pem", "");
+    let folder = list.files.path("pictures");
+    let without = |flags: &[&str]| {
+        list.launch(flags).variable("SSL_CERT_FILE", &empty).variable("SSL_CERT_DIR", "/nowhere").run()
+    };
+    let ended = without(&["--pictures", &folder]).await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("the certificate store of this machine cannot be used"), "{ended:?}");
+    assert_eq!((list.sandbox.calls(), list.state()), (0, None));
+    // A sandbox needs none.
+    let with_pictures = list.with_pictures();
+    let with_pictures: Vec<_> = with_pictures.iter().map(String::as_str).collect();
+    assert_eq!(without(&with_pictures).await.code, 0);
 }
 
 #[tokio::test]

@@ -9,6 +9,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// domain is that of the reasons of the service. A proxy may give reasons of its own.
+const domain = "hypersender-grpc"
+
 // Failure has the parts of an error that a program can act on.
 type Failure struct {
 	Code codes.Code
@@ -30,7 +33,9 @@ func Explain(failed *status.Status) Failure {
 	for _, detail := range failed.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			failure.Reason = detail.GetReason()
+			if detail.GetDomain() == domain {
+				failure.Reason = detail.GetReason()
+			}
 		case *errdetails.RetryInfo:
 			failure.Wait = detail.GetRetryDelay().AsDuration()
 		}

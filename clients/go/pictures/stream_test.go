@@ -65,7 +65,12 @@ func result(request *contactv1.StreamProfilePicturesRequest, index int) *contact
 
 // fails is an error of the service. With a wait it carries RetryInfo.
 func fails(code codes.Code, reason string, wait time.Duration) error {
-	failure, err := status.New(code, "").WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: "hypersender-grpc"})
+	return failsFor("hypersender-grpc", code, reason, wait)
+}
+
+// failsFor is an error whose reason has the domain.
+func failsFor(domain string, code codes.Code, reason string, wait time.Duration) error {
+	failure, err := status.New(code, "").WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: domain})
 	if err == nil && wait > 0 {
 		failure, err = failure.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
 	}
@@ -134,6 +139,10 @@ func TestABrokenStreamIsResumed(t *testing.T) {
 		{"the server stops", results(3, stopping), 7},
 		{"the connection breaks", results(4, status.Error(codes.Unavailable, "connection reset")), 6},
 		{"a proxy resets the stream", results(4, status.Error(codes.Internal, "RST_STREAM")), 6},
+		{"a proxy cancels the stream", results(4, status.Error(codes.Canceled, "RST_STREAM")), 6},
+		{"a proxy aborts the stream", results(4, status.Error(codes.Aborted, "")), 6},
+		{"a proxy gives no trailers", results(4, status.Error(codes.Unknown, "")), 6},
+		{"a proxy has reasons of its own", results(4, failsFor("proxy.example.com", codes.Internal, "LIMIT", 0)), 6},
 		{"the server ends the longest stream", results(9, fails(codes.DeadlineExceeded, "DEADLINE_EXCEEDED", 0)), 1},
 		{"too many streams", results(0, fails(codes.ResourceExhausted, "TOO_MANY_STREAMS", time.Millisecond)), 10},
 		{"the stream ends early", results(5, nil), 5},

@@ -14,12 +14,14 @@ import argparse
 import contextlib
 import csv
 import http.client
+import ipaddress
 import json
 import os
 import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +34,10 @@ from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
 from hypersender_grpc_client import pictures
 
 BYTES_MAX = 5 << 20
+
+# The reasons that say something about the contact. Every other error says something about the service or
+# Hypersender, and is no outcome.
+ABOUT_CONTACT = {"CHAT_ID_INVALID", "NOT_ON_WHATSAPP", "UPSTREAM_NOT_FOUND", "UPSTREAM_REJECTED_REQUEST"}
 
 # So many pictures are saved at once. While they are, the stream is not read, which the server allows for
 # 5 minutes.
@@ -119,7 +125,7 @@ class Store:
     """Holds the state of the last run and writes what this one finds.
 
     The state has for each chat id of the CSV: `outcome`, which is PRESENT, NOT_AVAILABLE, or the reason of an
-    error that would only come again; `fingerprint`; and `file`, the name of the saved picture.
+    error that concerns the contact; `fingerprint`; and `file`, the name of the saved picture.
     """
 
     def __init__(self, state_path: Path, out_path: Path, directory: Path | None):
@@ -131,8 +137,9 @@ class Store:
             except ValueError as error:
                 raise ValueError(f"{state_path}: {error}; without this file, everything is reported again") from error
         if directory:
-            directory.mkdir(parents=True, exist_ok=True)
-        self.out = out_path.open("a+b")
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Its lines hold phone numbers. An existing file keeps its mode.
+        self.out = open(out_path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))
         drop_torn_line(self.out)
         self.results: list[contact.ProfilePictureResult] = []
         self.committed = time.monotonic()
@@ -151,10 +158,12 @@ class Store:
 
     def add(self, result: contact.ProfilePictureResult) -> None:
         """Take a result that the next commit writes. An unchanged picture needs nothing."""
-        if result.HasField("error") and pictures.explain(result.error).again:
-            self.fail(result, pictures.explain(result.error))
-        elif not result.HasField("unchanged"):
+        if result.HasField("unchanged"):
+            return
+        if describe(result):
             self.results.append(result)
+        else:
+            self.fail(result, pictures.explain(result.error))
 
     def fail(self, result: contact.ProfilePictureResult, reason: object) -> None:
         self.failed += 1
@@ -195,7 +204,7 @@ class Store:
         try:
             body = download(result.profile_picture.url)
             name = Path(result.profile_picture.chat_id + extension_of(body)).name
-            replace(self.directory / name, body, 0o644)
+            replace(self.directory / name, body, 0o600)
         except urllib.error.HTTPError as error:
             return "", f"HTTP status {error.code}"
         except http.client.HTTPException as error:
@@ -207,21 +216,23 @@ class Store:
 
 
 def describe(result: contact.ProfilePictureResult) -> dict[str, str]:
-    """The outcome and the fingerprint of a result, as in the state."""
+    """The outcome and the fingerprint of a result, as in the state.
+
+    Empty for a result that says nothing about its contact.
+    """
     if result.HasField("error"):
-        failure = pictures.explain(result.error)
-        return {"outcome": failure.reason or failure.code.name}
+        reason = pictures.explain(result.error).reason
+        return {"outcome": reason} if reason in ABOUT_CONTACT else {}
     picture = result.profile_picture
-    try:
-        outcome = contact.ProfilePictureState.Name(picture.state).removeprefix("PROFILE_PICTURE_STATE_")
-    except ValueError:
+    if picture.state not in (contact.PROFILE_PICTURE_STATE_PRESENT, contact.PROFILE_PICTURE_STATE_NOT_AVAILABLE):
         # A state of a newer server.
-        outcome = "UNSPECIFIED"
+        return {}
+    outcome = contact.ProfilePictureState.Name(picture.state).removeprefix("PROFILE_PICTURE_STATE_")
     return {"outcome": outcome} | ({"fingerprint": picture.fingerprint} if picture.fingerprint else {})
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The setting --link-hosts of the server says where links may lead. A redirect could lead elsewhere."""
+    """A redirect could lead elsewhere than the link, whose host the server allows."""
 
     def http_error_302(self, *_):
         return None
@@ -232,9 +243,26 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 OPENER = urllib.request.build_opener(NoRedirects)
 
 
+def may_be_fetched(link: str) -> bool:
+    """Whether a link leads by https, or to this machine, as those of the sandbox do.
+
+    The setting --link-hosts of the server decides to which hosts links lead.
+    """
+    try:
+        parsed = urllib.parse.urlsplit(link)
+        host = parsed.hostname or ""
+    except ValueError:
+        return False
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return bool(host) and (parsed.scheme == "https" or (parsed.scheme == "http" and loopback))
+
+
 def download(link: str) -> bytes:
-    if not link.startswith(("https://", "http://")):
-        raise ValueError("its link is not http")
+    if not may_be_fetched(link):
+        raise ValueError("its link is not https")
     with OPENER.open(link, timeout=10) as response:
         body = response.read(BYTES_MAX + 1)
         if len(body) > BYTES_MAX:
@@ -257,12 +285,22 @@ def extension_of(body: bytes) -> str:
 
 
 def drop_torn_line(file) -> None:
-    """Remove the last line if a killed run did not finish it. No state refers to it."""
+    """Remove the last line if a killed run did not finish it; no state refers to it.
+
+    A line that is not one of ours is kept and ended.
+    """
     size = file.seek(0, os.SEEK_END)
-    if size == 0:
+    start = max(0, size - (1 << 16))
+    file.seek(start)
+    # A device has no size, and may have no end.
+    tail = file.read(size - start)
+    end = tail.rfind(b"\n") + 1
+    if end == len(tail):
         return
-    start = file.seek(max(0, size - (1 << 16)))
-    file.truncate(start + file.read().rfind(b"\n") + 1)
+    if tail.startswith(b"{", end) and (end > 0 or start == 0):
+        file.truncate(start + end)
+    else:
+        file.write(b"\n")
 
 
 def replace(path: Path, content: bytes, mode: int) -> None:

@@ -25,6 +25,9 @@ IDS_MAX = 10_000
 BACKOFF_FIRST = 0.5
 BACKOFF_LONGEST = 30.0
 
+# The domain of the reasons of the service. A proxy may give reasons of its own.
+DOMAIN = "hypersender-grpc"
+
 # The codes of errors that are not from the service: the connection broke, or a proxy ended the stream.
 BROKEN = {
     grpc.StatusCode.UNAVAILABLE,
@@ -85,7 +88,9 @@ def explain(failed: grpc.RpcError | status_pb2.Status) -> Failure:
     reason, wait = "", 0.0
     for detail in status.details if status else ():
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-            reason = error_details_pb2.ErrorInfo.FromString(detail.value).reason
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+            if info.domain == DOMAIN:
+                reason = info.reason
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             wait = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay.ToMicroseconds() / 1e6
     return Failure(code, reason, wait, message)

@@ -49,7 +49,7 @@ def results(number, end=None):
     return answer
 
 
-def fails(code, reason="", milliseconds=0, pushback=None):
+def fails(code, reason="", milliseconds=0, pushback=None, domain="hypersender-grpc"):
     """The end of a call with an error. One with a reason is from the service, and may carry RetryInfo."""
 
     def end(context):
@@ -57,7 +57,7 @@ def fails(code, reason="", milliseconds=0, pushback=None):
             context.set_trailing_metadata([("grpc-retry-pushback-ms", pushback)])
         if not reason:
             context.abort(code, "broken")
-        details = [error_details_pb2.ErrorInfo(reason=reason, domain="hypersender-grpc")]
+        details = [error_details_pb2.ErrorInfo(reason=reason, domain=domain)]
         if milliseconds:
             wait = Duration()
             wait.FromMilliseconds(milliseconds)
@@ -125,6 +125,12 @@ def twice(request, _):
         pytest.param(results(3, fails(CODE.UNAVAILABLE, "SERVER_STOPPING", 1)), 7, id="the server stops"),
         pytest.param(results(4, fails(CODE.UNAVAILABLE)), 6, id="the connection breaks"),
         pytest.param(results(4, fails(CODE.INTERNAL)), 6, id="a proxy resets the stream"),
+        pytest.param(results(4, fails(CODE.CANCELLED)), 6, id="a proxy cancels the stream"),
+        pytest.param(results(4, fails(CODE.ABORTED)), 6, id="a proxy aborts the stream"),
+        pytest.param(results(4, fails(CODE.UNKNOWN)), 6, id="a proxy gives no trailers"),
+        pytest.param(
+            results(4, fails(CODE.INTERNAL, "LIMIT", domain="proxy.example.com")), 6, id="a proxy has reasons of its own"
+        ),
         pytest.param(results(9, fails(CODE.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")), 1, id="the longest stream"),
         pytest.param(results(0, fails(CODE.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", 1)), 10, id="too many streams"),
         pytest.param(results(5), 5, id="the stream ends early"),

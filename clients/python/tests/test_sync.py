@@ -1,5 +1,6 @@
 """The example that syncs a CSV file: each change once, whatever breaks."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -279,3 +280,54 @@ def test_pictures_are_saved(rest_api, start_server, syncing, images):
     removed.unlink()
     sync.run(server.address)
     assert removed.read_bytes() == JPEG
+
+
+@pytest.fixture(scope="module")
+def example():
+    spec = importlib.util.spec_from_file_location("sync_contacts", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b""),
+        (b'{"a":1}\n', b'{"a":1}\n'),
+        (b'{"a":1}\n{"b"', b'{"a":1}\n'),
+        (b'{"b"', b""),
+        (b"a note", b"a note\n"),
+        (b'{"a":1}\na note', b'{"a":1}\na note\n'),
+        pytest.param(b"x" * 70_000, b"x" * 70_000 + b"\n", id="a long foreign line"),
+        pytest.param(b"x{" * 40_000, b"x{" * 40_000 + b"\n", id="a long foreign line with braces"),
+    ],
+)
+def test_only_an_unfinished_line_of_its_own_is_removed(example, tmp_path, before, after):
+    path = tmp_path / "changes.ndjson"
+    path.write_bytes(before)
+    with path.open("a+b") as file:
+        example.drop_torn_line(file)
+    assert path.read_bytes() == after
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("https://pps.whatsapp.net/p.jpg", True),
+        ("http://127.0.0.1:50080/p.jpg", True),
+        ("http://[::1]:50080/p.jpg", True),
+        ("http://localhost/p.jpg", True),
+        ("http://pps.whatsapp.net/p.jpg", False),
+        ("http://169.254.169.254/latest", False),
+        ("http://127.0.0.1@192.0.2.1/p.jpg", False),
+        ("http://127.0.0.1.example.com/p.jpg", False),
+        ("ftp://127.0.0.1/p.jpg", False),
+        ("file:///etc/passwd", False),
+        ("https:///p.jpg", False),
+        ("http://[::1", False),
+        ("", False),
+    ],
+)
+def test_links_are_fetched_by_https_or_from_this_machine(example, link, expected):
+    assert example.may_be_fetched(link) == expected

@@ -46,6 +46,12 @@ impl PictureHosts {
         if is_usual && is_name && self.hosts.has_host_of(url) { Permission::Listed } else { Permission::No }
     }
 
+    /// Whether there are hosts that are reached by https and from public addresses.
+    #[must_use]
+    pub fn has_listed(&self) -> bool {
+        self.hosts != Hosts::default()
+    }
+
     /// Whether an origin is reached by https.
     #[must_use]
     pub fn has_https_origin(&self) -> bool {

@@ -1,11 +1,19 @@
 //! [`Keeper`]: the consequences of results for the state, the changes and the pictures, and the order in
 //! which these three are written.
 //!
+//! A check has the time at which Hypersender gave the answer, because the service also answers from its
+//! cache. While Hypersender fails, the service gives stored answers that are older than it was asked for.
+//! Such an answer is reported if it is news, and its contact stays due. An answer that is older than the last
+//! check is no news. The service is not asked to leave stale answers out: it would then pass on a first "no
+//! picture", which may be a failure of Hypersender's, in place of the picture that it keeps.
+//!
 //! Changes are written first, then pictures, then the state. Whenever the program is interrupted, a change
 //! that the state holds has been reported; the other ones are reported again.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
-use tonic_types::{RpcStatusExt, pb};
+use prost_types::Timestamp;
 
 use super::{
     changes::{Change, Changes},
@@ -15,13 +23,12 @@ use super::{
 };
 use crate::{
     avatars::FetchError,
-    grpc::contact::{ProfilePictureResult, ProfilePictureState, profile_picture_result},
+    commands::reasons::about_contact,
+    grpc::contact::{CacheStatus, ProfilePictureResult, ProfilePictureState, profile_picture_result},
 };
 
 /// Maximum number of pictures that are downloaded at a time.
 const DOWNLOADS_MAX: usize = 8;
-/// The reason of an error that says nothing about the contact, although it has no wait.
-const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
 
 /// The state, the changes and the pictures of one contact list.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub struct Keeper {
     pub changes: Changes,
     /// The folder of the pictures, if they are saved.
     pub pictures: Option<Pictures>,
+    /// The age up to which an answer is a check.
+    pub max_age: Duration,
     /// The numbers so far.
     pub counts: Counts,
 }
@@ -39,9 +48,11 @@ pub struct Keeper {
 /// The numbers of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Contacts with an outcome.
+    /// Contacts with an outcome that is recent.
     pub checked: usize,
-    /// Contacts whose look-up failed for a reason that may pass.
+    /// Contacts whose only answer is older than was asked for.
+    pub outdated: usize,
+    /// Contacts whose look-up failed for a reason that says nothing about them.
     pub failed: usize,
     /// Changes that were reported.
     pub changes: usize,
@@ -66,11 +77,13 @@ pub struct Found {
     pub at: u64,
 }
 
-/// A contact that was checked.
+/// A contact with an outcome.
 struct Checked {
     contact: Contact,
     previous: Option<Entry>,
     entry: Entry,
+    /// Whether the outcome is older than was asked for.
+    outdated: bool,
     /// The link to a picture that is to be downloaded.
     link: Option<String>,
 }
@@ -78,7 +91,7 @@ struct Checked {
 impl Keeper {
     /// Whether a contact needs no look-up: its last check was within `max_age` seconds before `now`, and its
     /// picture is saved or cannot be.
-    pub fn is_up_to_date(&self, chat_id: &str, max_age: std::time::Duration, now: u64) -> bool {
+    pub fn is_up_to_date(&self, chat_id: &str, max_age: Duration, now: u64) -> bool {
         self.state
             .get(chat_id)
             .is_some_and(|entry| entry.is_recent(max_age, now) && self.has_picture_of(entry))
@@ -118,27 +131,39 @@ impl Keeper {
         if all.is_empty() {
             return Ok(());
         }
-        self.counts.checked += all.len();
+        let outdated = all.iter().filter(|checked| checked.outdated).count();
+        self.counts.outdated += outdated;
+        self.counts.checked += all.len() - outdated;
         for Checked { contact, entry, .. } in all {
             self.state.set(contact.chat_id, entry);
         }
         self.state.save()
     }
 
-    /// The new entry of a contact; `None` where the look-up failed and says nothing about it.
+    /// The new entry of a contact; `None` where the result says nothing new about it.
     fn check(&mut self, Found { contact, result, at }: Found) -> Option<Checked> {
         let previous = self.state.get(&contact.chat_id).cloned();
-        let Some((outcome, link)) = meaning(result, previous.as_ref()) else {
+        let outdated = is_outdated(&result, self.max_age);
+        let Some(Meaning { outcome, link, given }) = meaning(result, previous.as_ref()) else {
             self.counts.failed += 1;
             return None;
         };
-        // A saved file belongs to its fingerprint.
         let last = previous.as_ref().filter(|last| last.outcome == outcome);
-        let file = last.and_then(|last| last.file.clone());
-        let refused = last.is_some_and(|last| last.refused) && link.is_none();
-        let entry = Entry { checked: at, outcome, file, refused };
+        let mut entry = Entry { checked: given.unwrap_or(at), outcome, file: None, refused: false };
+        if !entry.is_possible(at) {
+            entry.checked = at;
+        }
+        let known = previous.as_ref().filter(|last| last.is_possible(at)).map_or(0, |last| last.checked);
+        if entry.checked < known && last.is_none() {
+            self.counts.outdated += 1;
+            return None;
+        }
+        entry.checked = entry.checked.max(known);
+        // A saved file belongs to its fingerprint.
+        entry.file = last.and_then(|last| last.file.clone());
+        entry.refused = last.is_some_and(|last| last.refused) && link.is_none();
         let link = link.filter(|_| self.pictures.is_some() && !self.has_picture_of(&entry));
-        Some(Checked { contact, previous, entry, link })
+        Some(Checked { contact, previous, entry, outdated, link })
     }
 
     /// Downloads the pictures that are missing, and notes the result of each in its entry.
@@ -176,8 +201,8 @@ impl Checked {
         let previous = self.previous.as_ref().map(|previous| &previous.outcome);
         let Contact { chat_id, written } = &self.contact;
         let file = self.entry.file.as_deref();
-        (previous != Some(&self.entry.outcome))
-            .then(|| Change::new(chat_id, written, &self.entry.outcome, file, previous))
+        let Entry { checked, outcome, .. } = &self.entry;
+        (previous != Some(outcome)).then(|| Change::new(*checked, chat_id, written, outcome, file, previous))
     }
 }
 
@@ -185,25 +210,56 @@ fn in_folder(pictures: &Pictures, error: &std::io::Error) -> String {
     format!("cannot save a picture in {}: {error}", pictures.folder().display())
 }
 
-/// The outcome that a result means, and the link to its picture. `None` where another look-up may mean
-/// something else.
-fn meaning(result: ProfilePictureResult, previous: Option<&Entry>) -> Option<(Outcome, Option<String>)> {
+/// Whether the service had only an answer that is older than `max_age`.
+fn is_outdated(result: &ProfilePictureResult, max_age: Duration) -> bool {
+    result.cache_info.as_ref().is_some_and(|cache| {
+        let age = cache.age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
+        cache.status() == CacheStatus::Stale && age > max_age
+    })
+}
+
+/// The statement of a result about its contact.
+struct Meaning {
+    outcome: Outcome,
+    /// The link to the picture.
+    link: Option<String>,
+    /// When Hypersender gave the answer, in Unix seconds, if the result says so.
+    given: Option<u64>,
+}
+
+/// The meaning of a result. `None` where it says nothing about the contact.
+fn meaning(result: ProfilePictureResult, previous: Option<&Entry>) -> Option<Meaning> {
     use profile_picture_result::Outcome as Given;
     match result.outcome? {
-        Given::ProfilePicture(picture) if picture.state() == ProfilePictureState::Present => {
-            Some((Outcome::Picture { fingerprint: picture.fingerprint }, Some(picture.url)))
+        Given::ProfilePicture(picture) => {
+            let given = seconds(picture.fetch_time);
+            match ProfilePictureState::try_from(picture.state) {
+                Ok(ProfilePictureState::Present) => {
+                    let outcome = Outcome::Picture { fingerprint: picture.fingerprint };
+                    Some(Meaning { outcome, link: Some(picture.url), given })
+                }
+                Ok(ProfilePictureState::NotAvailable) => {
+                    Some(Meaning { outcome: Outcome::None, link: None, given })
+                }
+                // A state of a later version of the contract.
+                Ok(ProfilePictureState::Unspecified) | Err(_) => None,
+            }
         }
-        Given::ProfilePicture(_) => Some((Outcome::None, None)),
         // Only a contact whose fingerprint was sent is unchanged.
-        Given::Unchanged(_) => previous.map(|previous| (previous.outcome.clone(), None)),
-        Given::Error(error) => lasting(&error).map(|reason| (Outcome::Error { reason }, None)),
+        Given::Unchanged(unchanged) => {
+            let outcome = previous?.outcome.clone();
+            outcome.fingerprint()?;
+            Some(Meaning { outcome, link: None, given: seconds(unchanged.fetch_time) })
+        }
+        Given::Error(error) => {
+            let reason = about_contact(&error)?;
+            Some(Meaning { outcome: Outcome::Error { reason }, link: None, given: None })
+        }
     }
 }
 
-/// The reason of an error that the same look-up would meet again.
-fn lasting(error: &pb::Status) -> Option<String> {
-    let reason = error.get_details_error_info()?.reason;
-    (error.get_details_retry_info().is_none() && reason != DEADLINE_EXCEEDED).then_some(reason)
+fn seconds(time: Option<Timestamp>) -> Option<u64> {
+    time.and_then(|time| u64::try_from(time.seconds).ok())
 }
 
 #[cfg(test)]

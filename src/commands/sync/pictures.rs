@@ -3,13 +3,15 @@
 use std::{
     cell::Cell,
     ffi::OsStr,
-    fs, io,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 use tokio::task::spawn_blocking;
 
-use super::state::{sync_folder, write_durably};
+use super::files::{lock, sync_folder, write_durably};
 use crate::{
     avatars::{FetchError, Fetcher, Kind, PictureHosts},
     domain::ChatId,
@@ -22,8 +24,10 @@ const PICTURE_BYTES_MAX: usize = 5 * 1024 * 1024;
 const FAILURES_MAX: u32 = 20;
 /// The ending of a picture that is not kept yet.
 const NEW: &str = ".new";
-/// The permissions of a picture, less those that the user's mask takes away.
-const MODE: u32 = 0o666;
+/// The file whose lock the user of the folder holds.
+const LOCK: &str = ".lock";
+/// The permissions of a new folder: the names of its files are phone numbers.
+const FOLDER_MODE: u32 = 0o700;
 
 /// A folder of pictures, and how they are downloaded.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Pictures {
     folder: PathBuf,
     fetcher: Fetcher,
     failures: Cell<u32>,
+    /// The lock is the system's, and ends with the process.
+    _lock: File,
 }
 
 /// A picture that is on the disk under a temporary name.
@@ -63,14 +69,19 @@ fn name(chat_id: &str, kind: Kind) -> String {
 }
 
 impl Pictures {
-    /// Opens the folder, which is created if need be, and removes the temporary files of an interrupted sync.
+    /// Opens and locks the folder, which is created if need be, and removes the temporary files of an
+    /// interrupted sync.
     ///
     /// # Errors
     ///
     /// The reason why no picture can be saved, for the user.
     pub fn open(folder: PathBuf, hosts: PictureHosts) -> Result<Self, String> {
-        let opened = fs::create_dir_all(&folder).and_then(|()| {
-            for file in fs::read_dir(&folder)? {
+        let fault = |error: io::Error| format!("{}: {error}", folder.display());
+        let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder);
+        made.map_err(fault)?;
+        let lock = lock(&folder.join(LOCK), "another sync with the same --pictures")?;
+        let cleared = fs::read_dir(&folder).and_then(|files| {
+            for file in files {
                 let name = file?.file_name();
                 if is_temporary(&name) {
                     fs::remove_file(folder.join(name))?;
@@ -78,9 +89,9 @@ impl Pictures {
             }
             Ok(())
         });
-        opened.map_err(|error| format!("{}: {error}", folder.display()))?;
+        cleared.map_err(fault)?;
         let fetcher = Fetcher::new(hosts).map_err(|error| error.to_string())?;
-        Ok(Self { folder, fetcher, failures: Cell::new(0) })
+        Ok(Self { folder, fetcher, failures: Cell::new(0), _lock: lock })
     }
 
     /// Whether the folder has the file `name`.
@@ -105,7 +116,7 @@ impl Pictures {
         self.failures.set(0);
         let (temporary, kind) = (self.temporary(chat_id), image.kind);
         // A thread for blocking work waits for the disk, so that several files are written at a time.
-        let written = spawn_blocking(move || write_durably(&temporary, &image.bytes, MODE)).await;
+        let written = spawn_blocking(move || write_durably(&temporary, &image.bytes)).await;
         written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Failed::Disk)?;
         Ok(Downloaded { chat_id: chat_id.to_owned(), kind })
     }
@@ -145,6 +156,8 @@ fn is_temporary(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -173,8 +186,10 @@ mod tests {
         let picture = pictures.download("15551230001", &link).await.unwrap();
         assert!(pictures.has("15551230001.png") && !pictures.has(&picture.name()));
         pictures.keep(&[picture]).unwrap();
-        assert_eq!(names(&folder), [".keep.new", "15551230001.jpg", "note.txt"]);
+        assert_eq!(names(&folder), [".keep.new", ".lock", "15551230001.jpg", "note.txt"]);
         assert!(pictures.has("15551230001.jpg"));
+        let saved = fs::metadata(folder.join("15551230001.jpg")).unwrap();
+        assert_eq!(saved.permissions().mode() & 0o777, 0o600);
 
         let elsewhere = pictures.download("15551230002", "https://cdn.example.com/a.jpg").await;
         assert!(matches!(elsewhere, Err(Failed::Refused(FetchError::NotAllowed))));
@@ -185,7 +200,7 @@ mod tests {
             assert!(matches!(pictures.download("15551230002", &link).await, Err(Failed::ForNow)));
         }
         assert_eq!(pictures.failures.get(), FAILURES_MAX);
-        assert_eq!(names(&folder), [".keep.new", "15551230001.jpg", "note.txt"]);
+        assert_eq!(names(&folder), [".keep.new", ".lock", "15551230001.jpg", "note.txt"]);
     }
 
     #[test]
@@ -193,5 +208,18 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = Pictures::open(file.path().join("pictures"), PictureHosts::default()).unwrap_err();
         assert!(error.contains("pictures: "), "{error}");
+    }
+
+    #[test]
+    fn one_process_at_a_time_uses_a_folder_that_is_private() {
+        let temporary = TempDir::new().unwrap();
+        let folder = temporary.path().join("pictures");
+        let open = || Pictures::open(folder.clone(), "http://127.0.0.1:9".parse().unwrap());
+        let first = open().unwrap();
+        let error = open().unwrap_err();
+        assert!(error.contains("same --pictures") && error.contains("pictures/.lock"), "{error}");
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, FOLDER_MODE);
+        drop(first);
+        open().unwrap();
     }
 }

@@ -4,25 +4,27 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::files::{lock, replace, with_ending};
+
 /// The version of the file's format. A change that older programs cannot read raises it.
 const VERSION: u32 = 1;
-/// The permissions of the file, which holds phone numbers.
-const MODE: u32 = 0o600;
+
+/// How far the clocks of this machine and of the service may differ, in seconds. A check that is later than
+/// now by more was noted while a clock was wrong.
+const CLOCK_SKEW_MAX: u64 = 300;
 
 /// The last check of a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When the contact was checked, in Unix seconds.
+    /// When Hypersender gave the outcome, in Unix seconds. An error has the time at which it arrived.
     pub checked: u64,
     /// The outcome.
     #[serde(flatten)]
@@ -64,10 +66,14 @@ impl Outcome {
 }
 
 impl Entry {
-    /// Whether the contact was checked within `max_age` before `now`. A check in the future does not count,
-    /// because the clock was wrong then or is wrong now.
+    /// Whether the contact was checked within `max_age` before `now`.
     pub fn is_recent(&self, max_age: Duration, now: u64) -> bool {
-        now.checked_sub(self.checked).is_some_and(|age| age < max_age.as_secs())
+        self.is_possible(now) && now.saturating_sub(self.checked) < max_age.as_secs()
+    }
+
+    /// Whether the check can have been before `now`. One that cannot says nothing about the order of answers.
+    pub fn is_possible(&self, now: u64) -> bool {
+        self.checked <= now.saturating_add(CLOCK_SKEW_MAX)
     }
 }
 
@@ -99,7 +105,7 @@ impl State {
     /// The reason why the state cannot be used, for the user.
     pub fn open(list: &Path) -> Result<Self, String> {
         let path = with_ending(list, ".state");
-        let lock = lock(&with_ending(&path, ".lock"))?;
+        let lock = lock(&with_ending(&path, ".lock"), "another sync of the same list")?;
         let contacts = match fs::read(&path) {
             Ok(bytes) => read(&bytes).map_err(|fault| {
                 format!(
@@ -134,8 +140,7 @@ impl State {
         self.contacts = stored.contacts;
         let bytes = bytes.map_err(|error| error.to_string());
         let replaced = bytes.and_then(|bytes| {
-            replace(&self.path, &with_ending(&self.path, ".new"), &bytes, MODE)
-                .map_err(|error| error.to_string())
+            replace(&self.path, &with_ending(&self.path, ".new"), &bytes).map_err(|error| error.to_string())
         });
         replaced.map_err(|error| format!("cannot write {}: {error}", self.path.display()))
     }
@@ -156,47 +161,6 @@ fn read(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     }
     let stored: Stored = serde_json::from_slice(bytes).map_err(damaged)?;
     Ok(stored.contacts)
-}
-
-/// Takes the lock of the system on the file at `path`, which is kept until the process ends.
-fn lock(path: &Path) -> Result<File, String> {
-    let fault = |error: io::Error| format!("{}: {error}", path.display());
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(path).map_err(fault)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(format!(
-            "another sync of the same list is in progress: it holds the lock of {}",
-            path.display()
-        )),
-        Err(TryLockError::Error(error)) => Err(fault(error)),
-    }
-}
-
-/// Writes `bytes` to the file `temporary`, and renames it to `path` when they are on the disk.
-pub fn replace(path: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    write_durably(temporary, bytes, mode)?;
-    fs::rename(temporary, path)?;
-    sync_folder(path)
-}
-
-/// Writes a whole file, in place of its earlier content, and waits until its bytes are on the disk.
-pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Waits until the names in the folder of `path` are on the disk.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(ending);
-    name.into()
 }
 
 #[cfg(test)]
@@ -267,10 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn a_check_is_recent_for_its_age_and_never_when_it_is_in_the_future() {
+    fn a_check_is_recent_for_its_age_and_never_when_it_is_in_the_far_future() {
         let entry = entry(Outcome::None);
         let hour = Duration::from_secs(3600);
-        for (later, expected) in [(0, true), (3599, true), (3600, false), (-1, false), (-99_999, false)] {
+        for (later, expected) in [
+            (0, true),
+            (3599, true),
+            (3600, false),
+            (-1, true),
+            (-300, true),
+            (-301, false),
+            (-99_999, false),
+        ] {
             assert_eq!(
                 entry.is_recent(hour, entry.checked.saturating_add_signed(later)),
                 expected,

@@ -3,12 +3,18 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    error::Error,
     future::{Ready, ready},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt, stream};
+use http_body_util::{BodyStream, StreamBody};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hypersender_grpc::grpc::contact::{
@@ -34,6 +40,8 @@ pub enum End {
     Status(Status),
     /// Its connection is closed.
     Cut,
+    /// It is reset with CANCEL, as a proxy does at its own time limit.
+    Reset,
 }
 
 /// One stream: the number of contacts that get a result, and how it ends.
@@ -71,12 +79,14 @@ impl ScriptedStreams {
 
 async fn converse(socket: TcpStream, shared: Arc<Shared>) {
     let cut = Arc::new(Notify::new());
-    let method = Method { shared, cut: cut.clone() };
+    let all = Method { shared, cut: cut.clone(), reset: Arc::default() };
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let method = method.clone();
+        let reset = Arc::<AtomicBool>::default();
+        let method = Method { reset: reset.clone(), ..all.clone() };
         async move {
             let codec = ProstCodec::<StreamProfilePicturesResponse, StreamProfilePicturesRequest>::default();
-            Ok::<_, Infallible>(Grpc::new(codec).server_streaming(method, request).await)
+            let response = Grpc::new(codec).server_streaming(method, request).await;
+            Ok::<_, Infallible>(response.map(|body| resettable(body, reset)))
         }
     });
     let connection =
@@ -87,10 +97,24 @@ async fn converse(socket: TcpStream, shared: Arc<Shared>) {
     }
 }
 
+/// The body, with a reset of the stream in place of its trailers where `reset` says so.
+fn resettable(
+    body: tonic::body::Body,
+    reset: Arc<AtomicBool>,
+) -> impl http_body::Body<Data = bytes::Bytes, Error = Box<dyn Error + Send + Sync>> {
+    StreamBody::new(BodyStream::new(body).map(move |frame| match frame {
+        Ok(frame) if frame.is_trailers() && reset.load(SeqCst) => {
+            Err(h2::Error::from(h2::Reason::CANCEL).into())
+        }
+        frame => frame.map_err(Into::into),
+    }))
+}
+
 #[derive(Clone)]
 struct Method {
     shared: Arc<Shared>,
     cut: Arc<Notify>,
+    reset: Arc<AtomicBool>,
 }
 
 type Messages = Pin<Box<dyn Stream<Item = Result<StreamProfilePicturesResponse, Status>> + Send>>;
@@ -113,11 +137,17 @@ impl ServerStreamingService<StreamProfilePicturesRequest> for Method {
         self.shared.requests.lock().unwrap().push(request);
         let messages =
             results.into_iter().map(|event| Ok(StreamProfilePicturesResponse { event: Some(event) }));
-        let cut = self.cut.clone();
+        let (cut, reset) = (self.cut.clone(), self.reset.clone());
         let last = stream::once(async move {
             match end {
                 End::Ok => None,
                 End::Status(status) => Some(Err(status)),
+                End::Reset => {
+                    // Time for the results to be sent, because a reset discards what was not.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    reset.store(true, SeqCst);
+                    None
+                }
                 End::Cut => {
                     cut.notify_one();
                     std::future::pending().await

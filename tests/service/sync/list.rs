@@ -37,9 +37,13 @@ impl List {
 
     /// The command for one sync.
     pub fn launch(&self, flags: &[&str]) -> Launch {
-        let [contacts, changes] = ["contacts.csv", "changes.ndjson"].map(|name| self.files.path(name));
+        self.launch_to(&self.files.path("changes.ndjson"), flags)
+    }
+
+    /// The command for one sync with another file for the changes.
+    pub fn launch_to(&self, changes: &str, flags: &[&str]) -> Launch {
         let address = self.service.address().to_string();
-        Launch::of(&["sync", &contacts, "--out", &changes])
+        Launch::of(&["sync", &self.files.path("contacts.csv"), "--out", changes])
             .flags(flags)
             .variable("HYPERSENDER_GRPC_LISTEN", address)
     }
@@ -82,6 +86,13 @@ impl List {
         let answer = client.post(url).body(format!("{{\"count\":{count}}}")).send().await.unwrap();
         let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         serde_json::from_value(answer["changed"].clone()).unwrap()
+    }
+
+    /// Sets the answer of the sandbox.
+    pub async fn script(&self, script: &'static str) {
+        let url = format!("http://{}/_sandbox/script", self.sandbox.address());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        assert_eq!(client.post(url).body(script).send().await.unwrap().status(), 204);
     }
 
     /// The number of requests for each contact that reached the sandbox.

@@ -114,8 +114,9 @@ func update(
 			return failed, fmt.Errorf("%v; the next run continues", pictures.Explain(status.Convert(err)))
 		}
 		if result := message.GetResult(); result != nil {
-			if failure := pictures.Explain(status.FromProto(result.GetError())); failure.Again {
+			if result.GetUnchanged() == nil && outcome(result) == "" {
 				failed++
+				failure := pictures.Explain(status.FromProto(result.GetError()))
 				say(fmt.Sprintf("%s: %v", result.GetRequestedChatId(), failure))
 			} else {
 				store.add(result)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -32,12 +34,26 @@ func savePicture(directory string, picture *contactv1.ProfilePicture) (string, e
 	if name != filepath.Base(name) {
 		return "", errors.New("the chat id is not the name of a file")
 	}
-	return name, replace(filepath.Join(directory, name), body, 0o644)
+	return name, replace(filepath.Join(directory, name), body, 0o600)
 }
 
-// download follows no redirect: the setting --link-hosts of the server says where links may lead, and a
-// redirect could lead elsewhere. No error contains the link, which is secret.
+// mayBeFetched says whether a link leads by https, or to this machine, as those of the sandbox do. The
+// setting --link-hosts of the server decides to which hosts links lead.
+func mayBeFetched(link string) bool {
+	parsed, err := url.Parse(link)
+	if err != nil || parsed.Hostname() == "" {
+		return false
+	}
+	address, err := netip.ParseAddr(parsed.Hostname())
+	loopback := parsed.Hostname() == "localhost" || (err == nil && address.IsLoopback())
+	return parsed.Scheme == "https" || (parsed.Scheme == "http" && loopback)
+}
+
+// download follows no redirect, which could lead elsewhere. No error contains the link, which is secret.
 func download(link string) ([]byte, error) {
+	if !mayBeFetched(link) {
+		return nil, errors.New("its link is not https")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), downloadTime)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)

@@ -25,9 +25,15 @@ const (
 	downloads   = 8
 )
 
+// aboutContact has the reasons that say something about the contact. Every other error says something about
+// the service or Hypersender, and is no outcome.
+var aboutContact = map[string]bool{
+	"CHAT_ID_INVALID": true, "NOT_ON_WHATSAPP": true, "UPSTREAM_NOT_FOUND": true, "UPSTREAM_REJECTED_REQUEST": true,
+}
+
 // known is what the state file holds of a contact.
 type known struct {
-	// PRESENT, NOT_AVAILABLE, or the reason of an error that would only come again.
+	// PRESENT, NOT_AVAILABLE, or the reason of an error that concerns the contact.
 	Outcome     string `json:"outcome"`
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// The name of the saved picture.
@@ -62,19 +68,20 @@ func openStore(statePath, outPath, directory string) (*store, error) {
 		return nil, err
 	}
 	if directory != "" {
-		if err := os.MkdirAll(directory, 0o755); err != nil {
+		if err := os.MkdirAll(directory, 0o700); err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	s.out, err = os.OpenFile(outPath, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	s.out, err = os.OpenFile(outPath, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	return s, dropTornLine(s.out)
 }
 
-// dropTornLine removes the last line if a killed run did not finish it. No state refers to it.
+// dropTornLine removes the last line if a killed run did not finish it; no state refers to it. A line that is
+// not one of ours is kept and ended.
 func dropTornLine(out *os.File) error {
 	size, err := out.Seek(0, io.SeekEnd)
 	if err != nil || size == 0 {
@@ -85,7 +92,16 @@ func dropTornLine(out *os.File) error {
 	if _, err := out.ReadAt(tail, start); err != nil {
 		return err
 	}
-	return out.Truncate(start + int64(bytes.LastIndexByte(tail, '\n')) + 1)
+	end := bytes.LastIndexByte(tail, '\n') + 1
+	switch {
+	case end == len(tail):
+		return nil
+	case tail[end] == '{' && (end > 0 || start == 0):
+		return out.Truncate(start + int64(end))
+	default:
+		_, err = out.WriteString("\n")
+		return err
+	}
 }
 
 // known returns the fingerprints of the pictures that need no link: those that have not changed and, where
@@ -154,16 +170,24 @@ func (s *store) commit() (failed int, err error) {
 	return failed, replace(s.statePath, state, 0o600)
 }
 
-// outcome names what was found, as in the state file.
+// outcome names what was found, as in the state file. It is empty for a result that says nothing about its
+// contact.
 func outcome(result *contactv1.ProfilePictureResult) string {
-	if result.GetError() == nil {
-		return strings.TrimPrefix(result.GetProfilePicture().GetState().String(), "PROFILE_PICTURE_STATE_")
+	if result.GetError() != nil {
+		reason := pictures.Explain(status.FromProto(result.GetError())).Reason
+		if !aboutContact[reason] {
+			return ""
+		}
+		return reason
 	}
-	failure := pictures.Explain(status.FromProto(result.GetError()))
-	if failure.Reason == "" {
-		return failure.Code.String()
+	switch state := result.GetProfilePicture().GetState(); state {
+	case contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_PRESENT,
+		contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_NOT_AVAILABLE:
+		return strings.TrimPrefix(state.String(), "PROFILE_PICTURE_STATE_")
+	default:
+		// A state of a newer server.
+		return ""
 	}
-	return failure.Reason
 }
 
 // savePictures returns the file of each result, "" for those without one, and the number of failures.

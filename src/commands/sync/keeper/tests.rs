@@ -4,11 +4,11 @@ use std::{collections::HashMap, fs, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use super::*;
 use crate::{
-    grpc::contact::{ProfilePicture, UnchangedPicture},
+    grpc::contact::{CacheInfo, ProfilePicture, UnchangedPicture},
     sandbox::Sandbox,
 };
 
@@ -34,16 +34,28 @@ impl List {
             state: State::open(&path("contacts.csv")).unwrap(),
             changes: Changes::open(Some(&path("changes.ndjson"))).unwrap(),
             pictures: self.hosts.as_ref().map(open),
+            max_age: HOUR,
             counts: Counts::default(),
         }
     }
 
     /// Keeps one result in a run of its own, and returns the numbers and the changes of that run.
     async fn keep(&self, outcome: profile_picture_result::Outcome, at: u64) -> (Counts, Vec<Value>) {
+        self.keep_cached(outcome, at, None).await
+    }
+
+    /// The same for an answer from the cache.
+    async fn keep_cached(
+        &self,
+        outcome: profile_picture_result::Outcome,
+        at: u64,
+        cache_info: Option<CacheInfo>,
+    ) -> (Counts, Vec<Value>) {
         let before = self.changes().len();
         let mut keeper = self.open();
         let contact = Contact { chat_id: CHAT.to_owned(), written: format!("+{CHAT}") };
-        let result = ProfilePictureResult { outcome: Some(outcome), ..ProfilePictureResult::default() };
+        let outcome = Some(outcome);
+        let result = ProfilePictureResult { outcome, cache_info, ..ProfilePictureResult::default() };
         keeper.keep(vec![Found { contact, result, at }]).await.unwrap();
         (keeper.counts, self.changes().split_off(before))
     }
@@ -64,7 +76,10 @@ fn picture(url: &str, fingerprint: &str) -> profile_picture_result::Outcome {
 }
 
 fn absent() -> profile_picture_result::Outcome {
-    let state = ProfilePictureState::NotAvailable.into();
+    in_state(ProfilePictureState::NotAvailable.into())
+}
+
+fn in_state(state: i32) -> profile_picture_result::Outcome {
     profile_picture_result::Outcome::ProfilePicture(ProfilePicture { state, ..ProfilePicture::default() })
 }
 
@@ -117,14 +132,20 @@ async fn a_change_is_reported_once_and_each_check_is_noted() {
 }
 
 #[tokio::test]
-async fn a_failure_that_may_pass_is_no_check() {
+async fn a_result_that_says_nothing_about_the_contact_is_no_check() {
     let list = List::new(None);
     list.keep(picture("https://h/1", "a"), 100).await;
     for outcome in [
         error("UPSTREAM_UNAVAILABLE", Some(Duration::from_secs(1))),
         error("RATE_LIMITED", Some(Duration::from_secs(1))),
-        error(DEADLINE_EXCEEDED, None),
+        error("DEADLINE_EXCEEDED", None),
+        error("INTERNAL", None),
+        error("UPSTREAM_RESPONSE_INVALID", None),
+        error("NOT_CACHED", None),
+        error("REASON_OF_A_LATER_VERSION", None),
         profile_picture_result::Outcome::Error(pb::Status::default()),
+        in_state(ProfilePictureState::Unspecified.into()),
+        in_state(99),
     ] {
         let (counts, changes) = list.keep(outcome, 200).await;
         assert_eq!(counts, Counts { failed: 1, ..Counts::default() });
@@ -134,6 +155,60 @@ async fn a_failure_that_may_pass_is_no_check() {
     }
     let (counts, _) = List::new(None).keep(unchanged(), 100).await;
     assert_eq!(counts.failed, 1, "nothing is known that could be unchanged");
+}
+
+/// An answer of this age with this status, and a picture that was fetched at that time.
+fn cached(
+    fingerprint: &str,
+    fetched: i64,
+    status: CacheStatus,
+    age: i64,
+) -> (profile_picture_result::Outcome, CacheInfo) {
+    let mut outcome = picture("https://h/1", fingerprint);
+    if let profile_picture_result::Outcome::ProfilePicture(picture) = &mut outcome {
+        picture.fetch_time = Some(Timestamp { seconds: fetched, nanos: 0 });
+    }
+    let age = Some(prost_types::Duration { seconds: age, nanos: 1 });
+    (outcome, CacheInfo { status: status.into(), age, ..CacheInfo::default() })
+}
+
+#[tokio::test]
+async fn a_check_has_the_time_at_which_hypersender_answered() {
+    use CacheStatus::{Hit, Stale};
+    let list = List::new(None);
+    for (at, (outcome, cache), change, outdated, checked) in [
+        (10_000, cached("a", 9_000, Hit, 1_000), Some("a"), 0, 9_000),
+        // The same answer in an outage, when it is older than an hour.
+        (13_000, cached("a", 9_000, Stale, 4_000), None, 1, 9_000),
+        // A stale answer within the hour is a check.
+        (13_000, cached("a", 9_500, Stale, 3_500), None, 0, 9_500),
+        // One of another replica, which has seen a later picture.
+        (20_000, cached("b", 12_000, Stale, 8_000), Some("b"), 1, 12_000),
+        // One of a replica that has not.
+        (20_000, cached("a", 9_500, Stale, 10_500), None, 1, 12_000),
+        (20_000, cached("b", 11_000, Hit, 9_000), None, 0, 12_000),
+        (20_000, cached("c", 20_100, Hit, 0), Some("c"), 0, 20_100),
+        // The clock of the service is far ahead.
+        (21_000, cached("d", 99_000, Hit, 0), Some("d"), 0, 21_000),
+    ] {
+        let (counts, changes) = list.keep_cached(outcome, at, Some(cache)).await;
+        let names: Vec<_> = changes.iter().map(|change| change["fingerprint"].as_str().unwrap()).collect();
+        assert_eq!((names, counts.outdated), (Vec::from_iter(change), outdated), "{at} {checked}");
+        assert_eq!((counts.checked, counts.failed), (1 - outdated, 0), "{at} {checked}");
+        let keeper = list.open();
+        assert_eq!(keeper.state.get(CHAT).map(|entry| entry.checked), Some(checked));
+        assert_eq!(keeper.is_up_to_date(CHAT, HOUR, at), at - 3_600 < checked, "{at} {checked}");
+    }
+    assert_eq!(list.changes()[1]["time"], "1970-01-01T03:20:00Z");
+}
+
+#[tokio::test]
+async fn a_check_that_a_wrong_clock_has_noted_hides_no_change() {
+    let list = List::new(None);
+    list.keep(picture("https://h/1", "a"), 1_000_000).await;
+    let (counts, changes) = list.keep(picture("https://h/2", "b"), 1_000).await;
+    assert_eq!((counts.checked, changes.len()), (1, 1));
+    assert_eq!(list.open().state.get(CHAT).map(|entry| entry.checked), Some(1_000));
 }
 
 #[tokio::test]
@@ -174,7 +249,7 @@ async fn a_picture_is_downloaded_when_it_is_new_or_missing() {
 
 #[tokio::test]
 async fn a_picture_that_is_refused_is_tried_again_with_the_next_check_only() {
-    let list = List::new(Some("*.whatsapp.net".to_owned()));
+    let list = List::new(Some("http://127.0.0.1:9".to_owned()));
     let foreign = || picture("https://cdn.example.com/default-avatar.png", "d");
     let (counts, changes) = list.keep(foreign(), 100).await;
     assert_eq!(counts.refusal, Some(FetchError::NotAllowed));
