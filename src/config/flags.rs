@@ -297,13 +297,13 @@ pub(super) struct LimitFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_BREAKER_FAILURES", value_name = "COUNT", default_value = "5")]
     #[arg(value_parser = number(0..=1000_u32))]
     pub breaker_failures: Given<u32>,
-    /// Maximum number of attempts on the wire; at most half of them for one instance, and half of those for
-    /// its streams (1 to 10000)
+    /// Maximum number of attempts on the wire; at most half of them for one instance, half of those for its
+    /// streams, and half of all for all streams (1 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY", value_name = "COUNT", default_value = "64")]
     #[arg(value_parser = number(1..=10_000_usize))]
     pub upstream_concurrency: Given<usize>,
-    /// Maximum number of contacts that are fetched at the same time, at most half of them for streams;
-    /// look-ups of further contacts are refused (1 to 1000000)
+    /// Maximum number of contacts that are fetched at the same time, at most half of them for streams and
+    /// half for batches; look-ups of further contacts are refused (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_FLIGHTS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub flights: Given<usize>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hypersender_grpc::{
     domain::{CacheStatus, LookupError},
-    stack::Settings,
+    stack::{RetrySettings, Settings},
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -213,4 +213,38 @@ async fn a_turn_after_the_end_of_a_flight_is_waited_for_outside() {
     assert_eq!(count(&batch.await.unwrap(), Result::is_ok), 10);
     assert_eq!(front.upstream.times()[1], 20_000);
     assert_eq!(front.time(), 20 * SECOND + 9 * INTERVAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_of_the_same_contacts_share_their_fetches() {
+    let front = Front::new(limited(5.0, 20), |_| Reply::picture());
+    let batches = [(); 3].map(|()| batch(&front, 100, 30 * SECOND));
+    for batch in batches {
+        assert_eq!(count(&batch.await.unwrap(), Result::is_ok), 100);
+    }
+    assert_eq!((front.calls(), front.time()), (100, 16 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_a_batch_books_a_turn_where_the_batches_have_booked_few() {
+    for (batches, succeeds) in [(1, true), (4, false)] {
+        let retry = RetrySettings { attempts: 2, budget: 1.0 };
+        let front = Front::new(Settings { retry, ..limited(5.0, 1) }, |attempt| match attempt.number {
+            1 => Reply::fails(unavailable()),
+            _ => Reply::picture(),
+        });
+        let first = batch(&front, 6, 30 * SECOND);
+        let others: Vec<_> = (1..batches)
+            .map(|other| {
+                front.batch((100 * other..100 * other + 5).map(|chat| contact(chat).within(30 * SECOND)))
+            })
+            .collect();
+        let outcomes = first.await.unwrap();
+        assert_eq!(outcomes[0].is_ok(), succeeds, "{:?}", outcomes[0]);
+        assert!(succeeds || matches!(outcomes[0], Err(LookupError::Unavailable { .. })), "{:?}", outcomes[0]);
+        assert_eq!(count(&outcomes[1..], Result::is_ok), 5);
+        for other in others {
+            assert_eq!(count(&other.await.unwrap(), Result::is_ok), 5);
+        }
+    }
 }
