@@ -69,7 +69,7 @@ impl Gcra {
     /// Reserves the next turn if it comes by `latest`. Otherwise reserves none and returns the time until it
     /// would come.
     pub fn turn(&mut self, now: Instant, latest: Instant) -> Result<Instant, Duration> {
-        // A turn that was given back is lost once it has passed: taken later, it would be too close to others.
+        // A turn that was given back is lost once it has passed: taken later, it would be close to others.
         self.given_back = self.given_back.split_off(&now.max(self.paused_until));
         let turn = self.next_turn(now);
         if turn > latest {
