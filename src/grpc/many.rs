@@ -1,6 +1,6 @@
 //! [`Many`]: the request of a batch or a stream, read and checked; and the result for each of its contacts.
 
-use std::{collections::HashMap, mem};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use futures_util::future::{BoxFuture, Either, Ready};
 use prost::{
@@ -65,7 +65,7 @@ pub struct Many {
     /// The answers that the caller accepts from the cache.
     pub control: CacheControl,
     /// The different contacts, in the order of the request.
-    pub chats: Vec<ChatId>,
+    pub chats: Arc<[ChatId]>,
     /// For each index of the request its contact in `chats`; `None` for a malformed chat id.
     pub contact_of: Vec<Option<u32>>,
     chat_ids: Vec<String>,
@@ -104,6 +104,7 @@ impl Many {
             }))
         });
         let contact_of = contact_of.collect();
+        let chats = chats.into();
         let known = known(&wanted.chat_ids, &wanted.known_fingerprints);
         Ok(Self { instance, credential, control, chats, contact_of, chat_ids: wanted.chat_ids, known })
     }

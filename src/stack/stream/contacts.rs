@@ -1,5 +1,7 @@
 //! [`Contacts`], [`Found`] and [`Forecast`]: the request of a stream, one of its results, and its outlook.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::domain::{Answer, CacheControl, ChatId, Credential, Instance, LookupError};
@@ -12,7 +14,7 @@ pub struct Contacts {
     /// The token for the requests.
     pub credential: Credential,
     /// The contacts, each once.
-    pub chats: Vec<ChatId>,
+    pub chats: Arc<[ChatId]>,
     /// The answers that the caller accepts from the cache.
     pub control: CacheControl,
     /// The instant at which the stream ends, if it has not ended before.

@@ -17,7 +17,7 @@ async fn a_stream_does_not_spin_while_look_ups_outlast_its_deadline() {
     let mut stream = stack.stream(Contacts {
         instance: Instance::parse("shop").unwrap(),
         credential: Credential::new("token".into(), &RandomState::new()),
-        chats: Vec::new(),
+        chats: [].into(),
         control: CacheControl::default(),
         deadline: now,
     });
