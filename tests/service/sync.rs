@@ -82,6 +82,11 @@ async fn pictures_are_saved_and_replaced() {
     let ended = list.sync(&["--pictures", &elsewhere]).await;
     assert!(ended.code == 1 && ended.stderr.contains("6 pictures were refused"), "{ended:?}");
     assert!(ended.stderr.contains("not allowed by --picture-hosts"), "{ended:?}");
+    // With it, they are saved at once, although their contacts were checked just now.
+    let with_elsewhere = ["--pictures", &elsewhere, with_pictures[2], with_pictures[3]];
+    let ended = list.sync(&with_elsewhere).await;
+    assert!(ended.stderr.contains("0 up to date, 6 looked up; 0 changes; 6 pictures saved"), "{ended:?}");
+    assert_eq!(ended.code, 0);
 }
 
 #[tokio::test]

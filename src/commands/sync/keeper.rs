@@ -176,7 +176,7 @@ impl Keeper {
         let downloads = wanted.map(async |(chat_id, link, entry)| {
             let downloaded = pictures.download(chat_id, &link).await;
             entry.file = downloaded.as_ref().ok().map(Downloaded::name);
-            entry.refused = matches!(downloaded, Err(Failed::Refused(_)));
+            entry.refused = downloaded.as_ref().is_err_and(Failed::is_of_file);
             downloaded
         });
         let mut downloads = stream::iter(downloads.collect::<Vec<_>>()).buffer_unordered(DOWNLOADS_MAX);

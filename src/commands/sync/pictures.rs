@@ -51,10 +51,30 @@ pub struct Downloaded {
 pub enum Failed {
     /// It may be there another time.
     ForNow,
-    /// The same link never gives a picture.
+    /// The same link never gives a picture with these settings.
     Refused(FetchError),
     /// The disk cannot be written.
     Disk(io::Error),
+}
+
+impl Failed {
+    /// Whether every other link to the same picture fails in the same way, whatever the settings are. That is
+    /// so when the file itself is refused. A link expires, and the list of hosts may change.
+    pub fn is_of_file(&self) -> bool {
+        match self {
+            Self::Refused(FetchError::TooLarge | FetchError::NotAnImage) => true,
+            Self::Refused(
+                FetchError::NotAllowed
+                | FetchError::NotPublic
+                | FetchError::Unreachable
+                | FetchError::TimedOut
+                | FetchError::BrokenOff
+                | FetchError::Status(_),
+            )
+            | Self::ForNow
+            | Self::Disk(_) => false,
+        }
+    }
 }
 
 impl Downloaded {

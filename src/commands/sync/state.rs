@@ -32,7 +32,7 @@ pub struct Entry {
     /// The name of the file with the picture, if it was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Whether the picture cannot be saved, however often its link is tried.
+    /// Whether the picture cannot be saved, because its file is too large or no image.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
 }
