@@ -76,7 +76,14 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
     let changes = Changes::open(sync.out.as_deref())?;
     let open = |folder| Pictures::open(folder, sync.picture_hosts.clone());
     let pictures = sync.pictures.clone().map(open).transpose()?;
-    let keeper = Keeper { state, changes, pictures, max_age: sync.max_age, counts: Counts::default() };
+    let keeper = Keeper {
+        state,
+        changes,
+        pictures,
+        max_age: sync.max_age,
+        counts: Counts::default(),
+        unwritten: Vec::new(),
+    };
 
     let (now, all, invalid) = (unix_seconds(), contacts.all.len(), contacts.invalid_lines.len());
     let is_due = |contact: &Contact| !keeper.is_up_to_date(&contact.chat_id, sync.max_age, now);
@@ -102,6 +109,7 @@ async fn synchronise(sync: Sync, mut keeper: Keeper, plan: Plan) -> ExitCode {
         (ended, kept) = tokio::join!(look_ups.run(&plan.wanted, sender), keeping);
         progress.end();
     }
+    keeper.unwritten.iter().for_each(warn);
     report(&plan, &keeper.counts);
     let Counts { checked, outdated, failed, .. } = keeper.counts;
     let is_nothing_asked = ended.is_err() && checked + outdated + failed == 0;
@@ -143,7 +151,7 @@ async fn keep(
 }
 
 fn is_complete(plan: &Plan, counts: &Counts) -> bool {
-    plan.invalid + counts.outdated + counts.failed + counts.unsaved + counts.refused == 0
+    plan.invalid + counts.outdated + counts.failed + counts.unsaved + counts.unwritten + counts.refused == 0
 }
 
 /// Prints the numbers of the run to standard error.
@@ -160,6 +168,7 @@ fn report(plan: &Plan, counts: &Counts) {
         (counts.outdated, "answers are older than --max-age, and are asked for again by the next sync"),
         (counts.failed, "look-ups failed, and are made again by the next sync"),
         (counts.unsaved, "pictures could not be downloaded, and are tried again by the next sync"),
+        (counts.unwritten, "pictures could not be written, and are tried again by the next sync"),
         (counts.refused, "pictures were refused"),
     ] {
         if count > 0 {
