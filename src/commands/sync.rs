@@ -72,7 +72,7 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
     if let Some(text) = contacts.invalid() {
         warn(format_args!("{}: {text}", sync.contacts.display()));
     }
-    let state = State::open(&sync.contacts)?;
+    let state = State::open(&sync.contacts, &sync.asking.instance)?;
     let changes = Changes::open(sync.out.as_deref())?;
     let open = |folder| Pictures::open(folder, sync.picture_hosts.clone());
     let pictures = sync.pictures.clone().map(open).transpose()?;

@@ -166,6 +166,19 @@ async fn a_list_that_is_up_to_date_needs_no_service() {
 }
 
 #[tokio::test]
+async fn a_list_is_kept_for_one_instance() {
+    let list = List::start(3, &["--rate", "0"]).await;
+    assert_eq!(list.sync(&[]).await.code, 0);
+    let other = list.sync(&["--instance", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"]).await;
+    assert_eq!(other.code, 2, "{other:?}");
+    assert!(
+        other.stderr.contains("contacts.csv.state: the state is that of another --instance"),
+        "{other:?}"
+    );
+    assert_eq!((list.sandbox.calls(), list.changes().len()), (3, 3));
+}
+
+#[tokio::test]
 async fn inputs_that_cannot_be_used_are_errors_and_ask_nothing() {
     let list = List::start(3, &[]).await;
     for (name, text, arguments, word) in [

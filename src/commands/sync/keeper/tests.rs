@@ -35,7 +35,7 @@ impl List {
         let path = |name: &str| self.folder.path().join(name);
         let open = |hosts: &String| Pictures::open(path("pictures"), hosts.parse().unwrap()).unwrap();
         Keeper {
-            state: State::open(&path("contacts.csv")).unwrap(),
+            state: State::open(&path("contacts.csv"), "").unwrap(),
             changes: Changes::open(Some(&path("changes.ndjson"))).unwrap(),
             pictures: self.hosts.as_ref().map(open),
             max_age: HOUR,
