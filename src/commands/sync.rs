@@ -44,7 +44,9 @@ const PAUSE_SHARE: u32 = 10;
 /// Maximum number of results that wait to be written.
 const PENDING_MAX: usize = 10_000;
 /// The same, where pictures are saved: an interrupted sync downloads so many again at most.
-const PENDING_WITH_PICTURES_MAX: usize = 64;
+const PENDING_WITH_PICTURES_MAX: usize = 16;
+/// A group of results has at least this share of all contacts: each group writes the whole state.
+const GROUP_SHARE: usize = 1_000;
 
 /// The contacts to look up, and those that need no look-up.
 struct Plan {
@@ -128,7 +130,11 @@ async fn keep(
     progress: &Progress,
     mut events: mpsc::Receiver<Event>,
 ) -> Result<(), String> {
-    let pending_max = if keeper.pictures.is_some() { PENDING_WITH_PICTURES_MAX } else { PENDING_MAX };
+    let pending_max = if keeper.pictures.is_some() {
+        PENDING_WITH_PICTURES_MAX.max((keeper.state.len() + due.len()) / GROUP_SHARE)
+    } else {
+        PENDING_MAX
+    };
     let mut pending = Vec::new();
     let mut next = Instant::now() + PAUSE_MIN;
     loop {

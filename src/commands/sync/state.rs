@@ -130,6 +130,11 @@ impl State {
         self.contacts.get(chat_id)
     }
 
+    /// The number of contacts that were checked once.
+    pub fn len(&self) -> usize {
+        self.contacts.len()
+    }
+
     /// Notes a check. It is kept from the next [`Self::save`] on.
     pub fn set(&mut self, chat_id: String, entry: Entry) {
         self.contacts.insert(chat_id, entry);
