@@ -10,6 +10,7 @@ mod state;
 
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -22,6 +23,7 @@ use tokio::{
 use self::{
     changes::Changes,
     contacts::{Contact, Contacts},
+    files::resolve,
     keeper::{Counts, Found, Keeper},
     pictures::Pictures,
     state::{State, unix_seconds},
@@ -70,11 +72,15 @@ pub fn run(flags: SyncFlags, variables: &Variables) -> ExitCode {
 
 /// Reads the list and its state, and opens the outputs.
 fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
-    let contacts = Contacts::read(&sync.contacts, &sync.column)?;
+    let list = Contacts::locate(&sync.contacts)?;
+    if let Some(out) = &sync.out {
+        refuse_own(out, &list)?;
+    }
+    let contacts = Contacts::read(&list, &sync.column)?;
     if let Some(text) = contacts.invalid() {
         warn(format_args!("{}: {text}", sync.contacts.display()));
     }
-    let state = State::open(&sync.contacts, &sync.asking.instance)?;
+    let state = State::open(&list, &sync.asking.instance)?;
     let changes = Changes::open(sync.out.as_deref())?;
     let open = |folder| Pictures::open(folder, sync.picture_hosts.clone());
     let pictures = sync.pictures.clone().map(open).transpose()?;
@@ -96,6 +102,15 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
     });
     let wanted = wanted.collect();
     Ok((keeper, Plan { skipped: all - due.len(), due, wanted, invalid }))
+}
+
+/// Refuses changes that would be written over the list or its state.
+fn refuse_own(out: &Path, list: &Path) -> Result<(), String> {
+    let is_own = |out: &PathBuf| out == list || state::paths(list).contains(out);
+    if resolve(out).as_ref().is_ok_and(is_own) {
+        return Err(format!("--out {} is the list, its state or its lock; use another file", out.display()));
+    }
+    Ok(())
 }
 
 async fn synchronise(sync: Sync, mut keeper: Keeper, plan: Plan) -> ExitCode {

@@ -140,6 +140,11 @@ async fn two_syncs_of_a_list_do_not_run_together() {
     list.until_calls(1).await;
     let second = list.sync(&[]).await;
     assert!(second.code == 2 && second.stderr.contains("another sync of the same list"), "{second:?}");
+    // A link to the list leads to the same state.
+    let link = list.files.path("link.csv");
+    std::os::unix::fs::symlink("contacts.csv", &link).unwrap();
+    let by_link = Launch::of(&["sync", &link]).run().await;
+    assert!(by_link.code == 2 && by_link.stderr.contains("another sync of the same list"), "{by_link:?}");
     drop(first);
     let third = list.launch(&["--timeout", "1s"]).spawn();
     list.until_calls(2).await;
@@ -198,6 +203,23 @@ async fn inputs_that_cannot_be_used_are_errors_and_ask_nothing() {
     }
     let missing = Launch::of(&["sync", "/nowhere/contacts.csv"]).run().await;
     assert!(missing.code == 2 && missing.stderr.starts_with("error: /nowhere/contacts.csv: "), "{missing:?}");
+    for path in ["/dev/null", "/"] {
+        let ended = Launch::of(&["sync", path]).run().await;
+        assert!(ended.code == 2 && ended.stderr.contains("not a regular file"), "{ended:?}");
+    }
+    let before = fs::read(list.files.path("contacts.csv")).unwrap();
+    std::os::unix::fs::symlink("contacts.csv", list.files.path("link.csv")).unwrap();
+    for name in [
+        "contacts.csv",
+        "link.csv",
+        "contacts.csv.state",
+        "contacts.csv.state.lock",
+        "contacts.csv.state.new",
+    ] {
+        let ended = list.launch_to(&list.files.path(name), &[]).run().await;
+        assert!(ended.code == 2 && ended.stderr.contains("is the list, its state or its lock"), "{ended:?}");
+    }
+    assert_eq!((fs::read(list.files.path("contacts.csv")).unwrap(), list.state()), (before, None));
     assert_eq!(list.sandbox.calls(), 0);
 }
 

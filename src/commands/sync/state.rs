@@ -110,8 +110,8 @@ impl State {
     ///
     /// The reason why the state cannot be used, for the user.
     pub fn open(list: &Path, instance: &str) -> Result<Self, String> {
-        let path = with_ending(list, ".state");
-        let lock = lock(&with_ending(&path, ".lock"), "another sync of the same list")?;
+        let [path, lock_path, _] = paths(list);
+        let lock = lock(&lock_path, "another sync of the same list")?;
         let contacts = match fs::read(&path) {
             Ok(bytes) => read(&bytes, instance).map_err(|fault| {
                 format!(
@@ -156,6 +156,11 @@ impl State {
         });
         replaced.map_err(|error| format!("cannot write {}: {error}", self.path.display()))
     }
+}
+
+/// The files of the state of the list at `list`: the state, its lock, and the state that is being written.
+pub fn paths(list: &Path) -> [PathBuf; 3] {
+    [".state", ".state.lock", ".state.new"].map(|ending| with_ending(list, ending))
 }
 
 fn read(bytes: &[u8], instance: &str) -> Result<BTreeMap<String, Entry>, String> {
