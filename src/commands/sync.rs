@@ -10,6 +10,7 @@ mod state;
 
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -22,6 +23,7 @@ use tokio::{
 use self::{
     changes::Changes,
     contacts::{Contact, Contacts},
+    files::resolve,
     keeper::{Counts, Found, Keeper},
     pictures::Pictures,
     state::{State, unix_seconds},
@@ -44,7 +46,9 @@ const PAUSE_SHARE: u32 = 10;
 /// Maximum number of results that wait to be written.
 const PENDING_MAX: usize = 10_000;
 /// The same, where pictures are saved: an interrupted sync downloads so many again at most.
-const PENDING_WITH_PICTURES_MAX: usize = 64;
+const PENDING_WITH_PICTURES_MAX: usize = 16;
+/// A group of results has at least this share of all contacts: each group writes the whole state.
+const GROUP_SHARE: usize = 1_000;
 
 /// The contacts to look up, and those that need no look-up.
 struct Plan {
@@ -68,15 +72,26 @@ pub fn run(flags: SyncFlags, variables: &Variables) -> ExitCode {
 
 /// Reads the list and its state, and opens the outputs.
 fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
-    let contacts = Contacts::read(&sync.contacts, &sync.column)?;
+    let list = Contacts::locate(&sync.contacts)?;
+    if let Some(out) = &sync.out {
+        refuse_own(out, &list)?;
+    }
+    let contacts = Contacts::read(&list, &sync.column)?;
     if let Some(text) = contacts.invalid() {
         warn(format_args!("{}: {text}", sync.contacts.display()));
     }
-    let state = State::open(&sync.contacts)?;
+    let state = State::open(&list, &sync.asking.instance)?;
     let changes = Changes::open(sync.out.as_deref())?;
     let open = |folder| Pictures::open(folder, sync.picture_hosts.clone());
     let pictures = sync.pictures.clone().map(open).transpose()?;
-    let keeper = Keeper { state, changes, pictures, max_age: sync.max_age, counts: Counts::default() };
+    let keeper = Keeper {
+        state,
+        changes,
+        pictures,
+        max_age: sync.max_age,
+        counts: Counts::default(),
+        unwritten: Vec::new(),
+    };
 
     let (now, all, invalid) = (unix_seconds(), contacts.all.len(), contacts.invalid_lines.len());
     let is_due = |contact: &Contact| !keeper.is_up_to_date(&contact.chat_id, sync.max_age, now);
@@ -87,6 +102,15 @@ fn prepare(sync: &Sync) -> Result<(Keeper, Plan), String> {
     });
     let wanted = wanted.collect();
     Ok((keeper, Plan { skipped: all - due.len(), due, wanted, invalid }))
+}
+
+/// Refuses changes that would be written over the list or its state.
+fn refuse_own(out: &Path, list: &Path) -> Result<(), String> {
+    let is_own = |out: &PathBuf| out == list || state::paths(list).contains(out);
+    if resolve(out).as_ref().is_ok_and(is_own) {
+        return Err(format!("--out {} is the list, its state or its lock; use another file", out.display()));
+    }
+    Ok(())
 }
 
 async fn synchronise(sync: Sync, mut keeper: Keeper, plan: Plan) -> ExitCode {
@@ -102,6 +126,7 @@ async fn synchronise(sync: Sync, mut keeper: Keeper, plan: Plan) -> ExitCode {
         (ended, kept) = tokio::join!(look_ups.run(&plan.wanted, sender), keeping);
         progress.end();
     }
+    keeper.unwritten.iter().for_each(warn);
     report(&plan, &keeper.counts);
     let Counts { checked, outdated, failed, .. } = keeper.counts;
     let is_nothing_asked = ended.is_err() && checked + outdated + failed == 0;
@@ -120,7 +145,11 @@ async fn keep(
     progress: &Progress,
     mut events: mpsc::Receiver<Event>,
 ) -> Result<(), String> {
-    let pending_max = if keeper.pictures.is_some() { PENDING_WITH_PICTURES_MAX } else { PENDING_MAX };
+    let pending_max = if keeper.pictures.is_some() {
+        PENDING_WITH_PICTURES_MAX.max((keeper.state.len() + due.len()) / GROUP_SHARE)
+    } else {
+        PENDING_MAX
+    };
     let mut pending = Vec::new();
     let mut next = Instant::now() + PAUSE_MIN;
     loop {
@@ -143,7 +172,7 @@ async fn keep(
 }
 
 fn is_complete(plan: &Plan, counts: &Counts) -> bool {
-    plan.invalid + counts.outdated + counts.failed + counts.unsaved + counts.refused == 0
+    plan.invalid + counts.outdated + counts.failed + counts.unsaved + counts.unwritten + counts.refused == 0
 }
 
 /// Prints the numbers of the run to standard error.
@@ -160,6 +189,7 @@ fn report(plan: &Plan, counts: &Counts) {
         (counts.outdated, "answers are older than --max-age, and are asked for again by the next sync"),
         (counts.failed, "look-ups failed, and are made again by the next sync"),
         (counts.unsaved, "pictures could not be downloaded, and are tried again by the next sync"),
+        (counts.unwritten, "pictures could not be written, and are tried again by the next sync"),
         (counts.refused, "pictures were refused"),
     ] {
         if count > 0 {

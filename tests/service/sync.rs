@@ -82,6 +82,11 @@ async fn pictures_are_saved_and_replaced() {
     let ended = list.sync(&["--pictures", &elsewhere]).await;
     assert!(ended.code == 1 && ended.stderr.contains("6 pictures were refused"), "{ended:?}");
     assert!(ended.stderr.contains("not allowed by --picture-hosts"), "{ended:?}");
+    // With it, they are saved at once, although their contacts were checked just now.
+    let with_elsewhere = ["--pictures", &elsewhere, with_pictures[2], with_pictures[3]];
+    let ended = list.sync(&with_elsewhere).await;
+    assert!(ended.stderr.contains("0 up to date, 6 looked up; 0 changes; 6 pictures saved"), "{ended:?}");
+    assert_eq!(ended.code, 0);
 }
 
 #[tokio::test]
@@ -135,6 +140,11 @@ async fn two_syncs_of_a_list_do_not_run_together() {
     list.until_calls(1).await;
     let second = list.sync(&[]).await;
     assert!(second.code == 2 && second.stderr.contains("another sync of the same list"), "{second:?}");
+    // A link to the list leads to the same state.
+    let link = list.files.path("link.csv");
+    std::os::unix::fs::symlink("contacts.csv", &link).unwrap();
+    let by_link = Launch::of(&["sync", &link]).run().await;
+    assert!(by_link.code == 2 && by_link.stderr.contains("another sync of the same list"), "{by_link:?}");
     drop(first);
     let third = list.launch(&["--timeout", "1s"]).spawn();
     list.until_calls(2).await;
@@ -161,6 +171,19 @@ async fn a_list_that_is_up_to_date_needs_no_service() {
 }
 
 #[tokio::test]
+async fn a_list_is_kept_for_one_instance() {
+    let list = List::start(3, &["--rate", "0"]).await;
+    assert_eq!(list.sync(&[]).await.code, 0);
+    let other = list.sync(&["--instance", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"]).await;
+    assert_eq!(other.code, 2, "{other:?}");
+    assert!(
+        other.stderr.contains("contacts.csv.state: the state is that of another --instance"),
+        "{other:?}"
+    );
+    assert_eq!((list.sandbox.calls(), list.changes().len()), (3, 3));
+}
+
+#[tokio::test]
 async fn inputs_that_cannot_be_used_are_errors_and_ask_nothing() {
     let list = List::start(3, &[]).await;
     for (name, text, arguments, word) in [
@@ -180,6 +203,23 @@ async fn inputs_that_cannot_be_used_are_errors_and_ask_nothing() {
     }
     let missing = Launch::of(&["sync", "/nowhere/contacts.csv"]).run().await;
     assert!(missing.code == 2 && missing.stderr.starts_with("error: /nowhere/contacts.csv: "), "{missing:?}");
+    for path in ["/dev/null", "/"] {
+        let ended = Launch::of(&["sync", path]).run().await;
+        assert!(ended.code == 2 && ended.stderr.contains("not a regular file"), "{ended:?}");
+    }
+    let before = fs::read(list.files.path("contacts.csv")).unwrap();
+    std::os::unix::fs::symlink("contacts.csv", list.files.path("link.csv")).unwrap();
+    for name in [
+        "contacts.csv",
+        "link.csv",
+        "contacts.csv.state",
+        "contacts.csv.state.lock",
+        "contacts.csv.state.new",
+    ] {
+        let ended = list.launch_to(&list.files.path(name), &[]).run().await;
+        assert!(ended.code == 2 && ended.stderr.contains("is the list, its state or its lock"), "{ended:?}");
+    }
+    assert_eq!((fs::read(list.files.path("contacts.csv")).unwrap(), list.state()), (before, None));
     assert_eq!(list.sandbox.calls(), 0);
 }
 
@@ -195,6 +235,37 @@ async fn a_full_disk_ends_the_sync_and_notes_no_check() {
     // With room, each change is reported.
     assert_eq!(list.sync(&[]).await.code, 0);
     assert_eq!(list.changes().len(), 5);
+}
+
+#[tokio::test]
+async fn a_picture_that_cannot_be_written_stops_no_other() {
+    let list = List::start(40, &["--rate", "0"]).await;
+    let [first, second, ..] = &list.numbers()[..] else { unreachable!() };
+    // Folders have the names of a picture and of a temporary file.
+    let folder = list.files.path("pictures");
+    let taken = [format!("{folder}/{first}.jpg/x"), format!("{folder}/.{second}.new/x")];
+    taken.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    let with_pictures = list.with_pictures();
+    let with_pictures: Vec<_> = with_pictures.iter().map(String::as_str).collect();
+    let ended = list.sync(&with_pictures).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    for number in [first, second] {
+        assert!(ended.stderr.contains(&format!("pictures/{number}.jpg: ")), "{ended:?}");
+    }
+    let summary =
+        "0 up to date, 40 looked up; 40 changes; 38 pictures saved; 2 pictures could not be written";
+    assert!(ended.stderr.contains(summary), "{ended:?}");
+    assert_eq!(list.state().unwrap()["contacts"].as_object().unwrap().len(), 40);
+    let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let temporary = names.iter().filter(|name| name.to_str().unwrap().ends_with(".new"));
+    assert_eq!((names.len(), temporary.count()), (38 + 2 + 1, 1), "{names:?}");
+    let change = list.changes().into_iter().find(|change| change["chat_id"] == **first).unwrap();
+    assert_eq!(change["file"], Value::Null);
+    // Only these two are due, and are saved once their names are free.
+    taken.iter().for_each(|path| fs::remove_dir_all(path.strip_suffix("/x").unwrap()).unwrap());
+    let ended = list.sync(&with_pictures).await;
+    assert!(ended.stderr.contains("38 up to date, 2 looked up; 0 changes; 2 pictures saved"), "{ended:?}");
+    assert_eq!((ended.code, list.pictures().len()), (0, 40));
 }
 
 #[tokio::test]

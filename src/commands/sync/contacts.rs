@@ -1,6 +1,10 @@
 //! [`Contacts`]: the contact list, read from a CSV file.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use csv::{ByteRecord, ReaderBuilder, Trim};
 
@@ -32,6 +36,20 @@ pub struct Contacts {
 }
 
 impl Contacts {
+    /// The path of the list without links, so that one list has one state and one lock.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there can be no state beside it, for the user.
+    pub fn locate(path: &Path) -> Result<PathBuf, String> {
+        let fault = |fault: String| format!("{}: {fault}", path.display());
+        let file = fs::metadata(path).map_err(|error| fault(error.to_string()))?;
+        if !file.is_file() {
+            return Err(fault("not a regular file; a sync keeps its state beside the list".to_owned()));
+        }
+        fs::canonicalize(path).map_err(|error| fault(error.to_string()))
+    }
+
     /// Reads the column `column` of the list at `path`. Rows without a chat id are skipped.
     ///
     /// # Errors

@@ -10,7 +10,7 @@
 //! Changes are written first, then pictures, then the state. Whenever the program is interrupted, a change
 //! that the state holds has been reported; the other ones are reported again.
 
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use prost_types::Timestamp;
@@ -29,6 +29,8 @@ use crate::{
 
 /// Maximum number of pictures that are downloaded at a time.
 const DOWNLOADS_MAX: usize = 8;
+/// Maximum number of pictures that cannot be written and are named.
+const UNWRITTEN_NAMED_MAX: usize = 5;
 
 /// The state, the changes and the pictures of one contact list.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct Keeper {
     pub max_age: Duration,
     /// The numbers so far.
     pub counts: Counts,
+    /// The first pictures that could not be written, with their paths and the errors, for the user.
+    pub unwritten: Vec<String>,
 }
 
 /// The numbers of one run.
@@ -60,6 +64,8 @@ pub struct Counts {
     pub saved: usize,
     /// Pictures that could not be saved for a reason that may pass.
     pub unsaved: usize,
+    /// Pictures whose file could not be written.
+    pub unwritten: usize,
     /// Pictures that are not saved, because of their link or their file.
     pub refused: usize,
     /// Why the last of them was refused.
@@ -117,17 +123,14 @@ impl Keeper {
     /// The reason why they cannot be written, for the user.
     pub async fn keep(&mut self, found: Vec<Found>) -> Result<(), String> {
         let mut all: Vec<Checked> = found.into_iter().filter_map(|found| self.check(found)).collect();
-        let downloaded = self.download(&mut all).await?;
+        let downloaded = self.download(&mut all).await;
 
         let changes = all.iter().filter_map(Checked::change).collect::<Vec<_>>();
         let written = self.changes.write(&changes);
         written.map_err(|error| format!("cannot write the changes: {error}"))?;
         self.counts.changes += changes.len();
 
-        if let Some(pictures) = &self.pictures {
-            pictures.keep(&downloaded).map_err(|error| in_folder(pictures, &error))?;
-            self.counts.saved += downloaded.len();
-        }
+        self.keep_pictures(&downloaded, &mut all)?;
         if all.is_empty() {
             return Ok(());
         }
@@ -166,9 +169,35 @@ impl Keeper {
         Some(Checked { contact, previous, entry, outdated, link })
     }
 
+    /// Gives pictures their names. One that cannot have its name is missing in its entry, and stops no other.
+    fn keep_pictures(&mut self, downloaded: &[Downloaded], all: &mut [Checked]) -> Result<(), String> {
+        let Some(pictures) = self.pictures.as_ref().filter(|_| !downloaded.is_empty()) else { return Ok(()) };
+        let mut faults = Vec::new();
+        for picture in downloaded {
+            if let Err(error) = pictures.keep(picture) {
+                faults.push((pictures.path(picture), error));
+                let entries = all.iter_mut().filter(|one| one.contact.chat_id == picture.chat_id());
+                entries.for_each(|one| one.entry.file = None);
+            }
+        }
+        let synced = pictures.sync();
+        synced
+            .map_err(|error| format!("cannot save pictures in {}: {error}", pictures.folder().display()))?;
+        self.counts.saved += downloaded.len() - faults.len();
+        faults.into_iter().for_each(|(path, error)| self.cannot_write(&path, &error));
+        Ok(())
+    }
+
+    fn cannot_write(&mut self, path: &Path, error: &io::Error) {
+        self.counts.unwritten += 1;
+        if self.unwritten.len() < UNWRITTEN_NAMED_MAX {
+            self.unwritten.push(format!("cannot write {}: {error}", path.display()));
+        }
+    }
+
     /// Downloads the pictures that are missing, and notes the result of each in its entry.
-    async fn download(&mut self, all: &mut [Checked]) -> Result<Vec<Downloaded>, String> {
-        let Some(pictures) = &self.pictures else { return Ok(Vec::new()) };
+    async fn download(&mut self, all: &mut [Checked]) -> Vec<Downloaded> {
+        let Some(pictures) = &self.pictures else { return Vec::new() };
         let wanted = all.iter_mut().filter_map(|checked| {
             let link = checked.link.take()?;
             Some((&checked.contact.chat_id, link, &mut checked.entry))
@@ -176,11 +205,11 @@ impl Keeper {
         let downloads = wanted.map(async |(chat_id, link, entry)| {
             let downloaded = pictures.download(chat_id, &link).await;
             entry.file = downloaded.as_ref().ok().map(Downloaded::name);
-            entry.refused = matches!(downloaded, Err(Failed::Refused(_)));
+            entry.refused = downloaded.as_ref().is_err_and(Failed::is_of_file);
             downloaded
         });
         let mut downloads = stream::iter(downloads.collect::<Vec<_>>()).buffer_unordered(DOWNLOADS_MAX);
-        let mut all = Vec::new();
+        let (mut all, mut faults) = (Vec::new(), Vec::new());
         while let Some(downloaded) = downloads.next().await {
             match downloaded {
                 Ok(picture) => all.push(picture),
@@ -189,10 +218,12 @@ impl Keeper {
                     self.counts.refused += 1;
                     self.counts.refusal = Some(error);
                 }
-                Err(Failed::Disk(error)) => return Err(in_folder(pictures, &error)),
+                Err(Failed::Disk(path, error)) => faults.push((path, error)),
             }
         }
-        Ok(all)
+        drop(downloads);
+        faults.into_iter().for_each(|(path, error)| self.cannot_write(&path, &error));
+        all
     }
 }
 
@@ -204,10 +235,6 @@ impl Checked {
         let Entry { checked, outcome, .. } = &self.entry;
         (previous != Some(outcome)).then(|| Change::new(*checked, chat_id, written, outcome, file, previous))
     }
-}
-
-fn in_folder(pictures: &Pictures, error: &std::io::Error) -> String {
-    format!("cannot save a picture in {}: {error}", pictures.folder().display())
 }
 
 /// Whether the service had only an answer that is older than `max_age`.

@@ -19,8 +19,8 @@ use crate::{
 
 /// Maximum size of a picture.
 const PICTURE_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// Downloads in a row that fail for a reason that may pass, before no more are tried: with a host that cannot
-/// be reached, each of them would take 5 s.
+/// Pictures in a row that fail for a reason that may pass, or cannot be written, before no more are tried: with
+/// a host that cannot be reached, each of them would take 5 s.
 const FAILURES_MAX: u32 = 20;
 /// The ending of a picture that is not kept yet.
 const NEW: &str = ".new";
@@ -39,11 +39,12 @@ pub struct Pictures {
     _lock: File,
 }
 
-/// A picture that is on the disk under a temporary name.
+/// A picture that is on the disk under a temporary name. It is removed when it is dropped before it is kept.
 #[derive(Debug)]
 pub struct Downloaded {
     chat_id: String,
     kind: Kind,
+    temporary: PathBuf,
 }
 
 /// Why there is no picture on the disk.
@@ -51,13 +52,45 @@ pub struct Downloaded {
 pub enum Failed {
     /// It may be there another time.
     ForNow,
-    /// The same link never gives a picture.
+    /// The same link never gives a picture with these settings.
     Refused(FetchError),
-    /// The disk cannot be written.
-    Disk(io::Error),
+    /// This file cannot be written.
+    Disk(PathBuf, io::Error),
+}
+
+impl Failed {
+    /// Whether every other link to the same picture fails in the same way, whatever the settings are. That is
+    /// so when the file itself is refused. A link expires, and the list of hosts may change.
+    pub fn is_of_file(&self) -> bool {
+        match self {
+            Self::Refused(FetchError::TooLarge | FetchError::NotAnImage) => true,
+            Self::Refused(
+                FetchError::NotAllowed
+                | FetchError::NotPublic
+                | FetchError::Unreachable
+                | FetchError::TimedOut
+                | FetchError::BrokenOff
+                | FetchError::Status(_),
+            )
+            | Self::ForNow
+            | Self::Disk(..) => false,
+        }
+    }
+}
+
+impl Drop for Downloaded {
+    fn drop(&mut self) {
+        // One that was kept has another name, and one that stays is removed by the next sync.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 impl Downloaded {
+    /// The contact in canonical form.
+    pub fn chat_id(&self) -> &str {
+        &self.chat_id
+    }
+
     /// The name that the file gets.
     pub fn name(&self) -> String {
         name(&self.chat_id, self.kind)
@@ -82,9 +115,9 @@ impl Pictures {
         let lock = lock(&folder.join(LOCK), "another sync with the same --pictures")?;
         let cleared = fs::read_dir(&folder).and_then(|files| {
             for file in files {
-                let name = file?.file_name();
-                if is_temporary(&name) {
-                    fs::remove_file(folder.join(name))?;
+                let file = file?;
+                if is_temporary(&file.file_name()) && !file.file_type()?.is_dir() {
+                    fs::remove_file(file.path())?;
                 }
             }
             Ok(())
@@ -113,39 +146,61 @@ impl Pictures {
                 Failed::Refused(error)
             }
         })?;
-        self.failures.set(0);
-        let (temporary, kind) = (self.temporary(chat_id), image.kind);
+        let temporary = self.folder.join(format!(".{chat_id}{NEW}"));
+        let picture = Downloaded { chat_id: chat_id.to_owned(), kind: image.kind, temporary };
+        let path = self.path(&picture);
+        // A folder of that name is noticed here, because the name is reported before the file gets it.
+        if path.is_dir() {
+            return Err(Failed::Disk(path, io::ErrorKind::IsADirectory.into()));
+        }
+        let temporary = picture.temporary.clone();
         // A thread for blocking work waits for the disk, so that several files are written at a time.
         let written = spawn_blocking(move || write_durably(&temporary, &image.bytes)).await;
-        written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Failed::Disk)?;
-        Ok(Downloaded { chat_id: chat_id.to_owned(), kind })
+        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            self.failures.set(self.failures.get() + 1);
+            return Err(Failed::Disk(path, error));
+        }
+        self.failures.set(0);
+        Ok(picture)
     }
 
-    /// Gives pictures their names. A contact keeps one file, whatever the types of its pictures.
+    /// Gives a picture its name, which is on the disk from the next [`Self::sync`] on. A contact keeps one
+    /// file, whatever the types of its pictures.
     ///
     /// # Errors
     ///
     /// Those of the file system.
-    pub fn keep(&self, all: &[Downloaded]) -> io::Result<()> {
-        for picture in all {
-            fs::rename(self.temporary(&picture.chat_id), self.folder.join(picture.name()))?;
-            for other in Kind::ALL.into_iter().filter(|kind| *kind != picture.kind) {
-                match fs::remove_file(self.folder.join(name(&picture.chat_id, other))) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    Ok(()) | Err(_) => {}
+    pub fn keep(&self, picture: &Downloaded) -> io::Result<()> {
+        fs::rename(&picture.temporary, self.path(picture))?;
+        for other in Kind::ALL.into_iter().filter(|kind| *kind != picture.kind) {
+            let earlier = self.folder.join(name(&picture.chat_id, other));
+            match fs::remove_file(&earlier) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound && !earlier.is_dir() => {
+                    return Err(error);
                 }
+                Ok(()) | Err(_) => {}
             }
         }
-        if all.is_empty() { Ok(()) } else { sync_folder(&self.folder.join(NEW)) }
+        Ok(())
+    }
+
+    /// Waits until the names of all pictures are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn sync(&self) -> io::Result<()> {
+        sync_folder(&self.folder.join(NEW))
+    }
+
+    /// The path that a picture gets.
+    pub fn path(&self, picture: &Downloaded) -> PathBuf {
+        self.folder.join(picture.name())
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    fn temporary(&self, chat_id: &str) -> PathBuf {
-        self.folder.join(format!(".{chat_id}{NEW}"))
     }
 }
 
@@ -185,7 +240,8 @@ mod tests {
         let link = format!("{origin}/v/t61.24694-24/1_2_3_n.jpg?oh=x&oe=7FFFFFFF");
         let picture = pictures.download("15551230001", &link).await.unwrap();
         assert!(pictures.has("15551230001.png") && !pictures.has(&picture.name()));
-        pictures.keep(&[picture]).unwrap();
+        pictures.keep(&picture).unwrap();
+        drop(picture);
         assert_eq!(names(&folder), [".keep.new", ".lock", "15551230001.jpg", "note.txt"]);
         assert!(pictures.has("15551230001.jpg"));
         let saved = fs::metadata(folder.join("15551230001.jpg")).unwrap();

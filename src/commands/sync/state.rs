@@ -32,7 +32,7 @@ pub struct Entry {
     /// The name of the file with the picture, if it was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Whether the picture cannot be saved, however often its link is tried.
+    /// Whether the picture cannot be saved, because its file is too large or no image.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
 }
@@ -85,6 +85,9 @@ pub fn unix_seconds() -> u64 {
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
+    /// The instance that was asked; empty for the default instance of the service.
+    #[serde(default)]
+    instance: String,
     contacts: BTreeMap<String, Entry>,
 }
 
@@ -92,22 +95,25 @@ struct Stored {
 #[derive(Debug)]
 pub struct State {
     path: PathBuf,
+    instance: String,
     contacts: BTreeMap<String, Entry>,
     /// The lock is the system's, and ends with the process.
     _lock: File,
 }
 
 impl State {
-    /// Locks and reads the state of the list at `list`. A list without a state has an empty one.
+    /// Locks and reads the state of the list at `list` in this instance; an empty one is the default of the
+    /// service. A list without a state has an empty one. Instances see different pictures, because privacy
+    /// settings depend on who asks, so a state belongs to one of them.
     ///
     /// # Errors
     ///
     /// The reason why the state cannot be used, for the user.
-    pub fn open(list: &Path) -> Result<Self, String> {
-        let path = with_ending(list, ".state");
-        let lock = lock(&with_ending(&path, ".lock"), "another sync of the same list")?;
+    pub fn open(list: &Path, instance: &str) -> Result<Self, String> {
+        let [path, lock_path, _] = paths(list);
+        let lock = lock(&lock_path, "another sync of the same list")?;
         let contacts = match fs::read(&path) {
-            Ok(bytes) => read(&bytes).map_err(|fault| {
+            Ok(bytes) => read(&bytes, instance).map_err(|fault| {
                 format!(
                     "{}: {fault}; move the file away to start without it: every contact is then looked up and reported again",
                     path.display()
@@ -116,12 +122,17 @@ impl State {
             Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(format!("{}: {error}", path.display())),
         };
-        Ok(Self { path, contacts, _lock: lock })
+        Ok(Self { path, instance: instance.to_owned(), contacts, _lock: lock })
     }
 
     /// The last check of a contact.
     pub fn get(&self, chat_id: &str) -> Option<&Entry> {
         self.contacts.get(chat_id)
+    }
+
+    /// The number of contacts that were checked once.
+    pub fn len(&self) -> usize {
+        self.contacts.len()
     }
 
     /// Notes a check. It is kept from the next [`Self::save`] on.
@@ -135,7 +146,8 @@ impl State {
     ///
     /// Those of the file system, for the user.
     pub fn save(&mut self) -> Result<(), String> {
-        let stored = Stored { version: VERSION, contacts: std::mem::take(&mut self.contacts) };
+        let (instance, contacts) = (self.instance.clone(), std::mem::take(&mut self.contacts));
+        let stored = Stored { version: VERSION, instance, contacts };
         let bytes = serde_json::to_vec(&stored);
         self.contacts = stored.contacts;
         let bytes = bytes.map_err(|error| error.to_string());
@@ -146,7 +158,12 @@ impl State {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
+/// The files of the state of the list at `list`: the state, its lock, and the state that is being written.
+pub fn paths(list: &Path) -> [PathBuf; 3] {
+    [".state", ".state.lock", ".state.new"].map(|ending| with_ending(list, ending))
+}
+
+fn read(bytes: &[u8], instance: &str) -> Result<BTreeMap<String, Entry>, String> {
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
@@ -160,6 +177,11 @@ fn read(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
         return Err(format!("the state has version {version}, and this program reads version {VERSION}"));
     }
     let stored: Stored = serde_json::from_slice(bytes).map_err(damaged)?;
+    if stored.instance != instance {
+        return Err(
+            "the state is that of another --instance; use a copy of the list for this instance".to_owned()
+        );
+    }
     Ok(stored.contacts)
 }
 
@@ -177,7 +199,7 @@ mod tests {
     fn a_state_is_kept_from_run_to_run() {
         let folder = TempDir::new().unwrap();
         let list = folder.path().join("contacts.csv");
-        let mut state = State::open(&list).unwrap();
+        let mut state = State::open(&list, "").unwrap();
         assert_eq!(state.get("1"), None);
         let picture = Entry {
             file: Some("1.jpg".to_owned()),
@@ -189,14 +211,14 @@ mod tests {
         state.set("3".to_owned(), error.clone());
         state.save().unwrap();
         drop(state);
-        let state = State::open(&list).unwrap();
+        let state = State::open(&list, "").unwrap();
         assert_eq!(state.get("1"), Some(&picture));
         assert_eq!(state.get("2@c.us"), Some(&entry(Outcome::None)));
         assert_eq!(state.get("3"), Some(&error));
         let text = fs::read_to_string(folder.path().join("contacts.csv.state")).unwrap();
-        assert!(
-            text.starts_with(r#"{"version":1,"contacts":{"1":{"checked":1764000000,"outcome":"picture","#)
-        );
+        assert!(text.starts_with(
+            r#"{"version":1,"instance":"","contacts":{"1":{"checked":1764000000,"outcome":"picture","#
+        ));
         assert!(!folder.path().join("contacts.csv.state.new").exists());
     }
 
@@ -212,7 +234,7 @@ mod tests {
             (r#"{"version":2,"people":[]}"#, "version 2"),
         ] {
             fs::write(&path, text).unwrap();
-            let error = State::open(&list).unwrap_err();
+            let error = State::open(&list, "").unwrap_err();
             assert!(error.contains("contacts.csv.state") && error.contains(word), "{error}");
             assert!(error.contains("move the file away") && !error.contains("1555"), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -220,14 +242,31 @@ mod tests {
     }
 
     #[test]
+    fn a_state_belongs_to_one_instance() {
+        let folder = TempDir::new().unwrap();
+        let list = folder.path().join("contacts.csv");
+        for (kept, other) in [("", "a"), ("a", ""), ("a", "b")] {
+            let mut state = State::open(&list, kept).unwrap();
+            state.set("1".to_owned(), entry(Outcome::None));
+            state.save().unwrap();
+            drop(state);
+            let error = State::open(&list, other).unwrap_err();
+            assert!(error.contains("contacts.csv.state: the state is that of another --instance"), "{error}");
+            assert!(error.contains("copy of the list") && error.contains("move the file away"), "{error}");
+            assert!(State::open(&list, kept).unwrap().get("1").is_some());
+            fs::remove_file(folder.path().join("contacts.csv.state")).unwrap();
+        }
+    }
+
+    #[test]
     fn one_process_at_a_time_uses_a_state() {
         let folder = TempDir::new().unwrap();
         let list = folder.path().join("contacts.csv");
-        let first = State::open(&list).unwrap();
-        assert!(State::open(&list).unwrap_err().contains("another sync"));
-        assert!(State::open(&folder.path().join("others.csv")).is_ok());
+        let first = State::open(&list, "").unwrap();
+        assert!(State::open(&list, "").unwrap_err().contains("another sync"));
+        assert!(State::open(&folder.path().join("others.csv"), "").is_ok());
         drop(first);
-        assert!(State::open(&list).is_ok());
+        assert!(State::open(&list, "").is_ok());
     }
 
     #[test]

@@ -4,6 +4,10 @@ use std::{collections::HashMap, fs, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use super::*;
@@ -31,11 +35,12 @@ impl List {
         let path = |name: &str| self.folder.path().join(name);
         let open = |hosts: &String| Pictures::open(path("pictures"), hosts.parse().unwrap()).unwrap();
         Keeper {
-            state: State::open(&path("contacts.csv")).unwrap(),
+            state: State::open(&path("contacts.csv"), "").unwrap(),
             changes: Changes::open(Some(&path("changes.ndjson"))).unwrap(),
             pictures: self.hosts.as_ref().map(open),
             max_age: HOUR,
             counts: Counts::default(),
+            unwritten: Vec::new(),
         }
     }
 
@@ -249,17 +254,46 @@ async fn a_picture_is_downloaded_when_it_is_new_or_missing() {
 
 #[tokio::test]
 async fn a_picture_that_is_refused_is_tried_again_with_the_next_check_only() {
-    let list = List::new(Some("http://127.0.0.1:9".to_owned()));
-    let foreign = || picture("https://cdn.example.com/default-avatar.png", "d");
-    let (counts, changes) = list.keep(foreign(), 100).await;
-    assert_eq!(counts.refusal, Some(FetchError::NotAllowed));
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", server.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = server.accept().await.unwrap();
+            stream.read(&mut [0; 4096]).await.unwrap();
+            let page = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\npage";
+            stream.write_all(page).await.unwrap();
+        }
+    });
+    let list = List::new(Some(origin.clone()));
+    let page = || picture(&format!("{origin}/default-avatar.png"), "d");
+    let (counts, changes) = list.keep(page(), 100).await;
+    assert_eq!(counts.refusal, Some(FetchError::NotAnImage));
     assert_eq!((counts.refused, counts.checked, &changes[0]["file"]), (1, 1, &Value::Null));
     let keeper = list.open();
     assert!(keeper.is_up_to_date(CHAT, HOUR, 100) && !keeper.is_up_to_date(CHAT, HOUR, 3700));
     assert_eq!(keeper.known_fingerprint(CHAT), None);
     drop(keeper);
-    let (counts, changes) = list.keep(foreign(), 3700).await;
+    let (counts, changes) = list.keep(page(), 3700).await;
     assert_eq!((counts.refused, changes.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_picture_whose_link_is_refused_stays_due_until_a_link_is_good() {
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let origin = format!("http://{}", sandbox.address());
+    let link = |expiry: &str| format!("{origin}/v/t61.24694-24/1_2_3_n.jpg?oh=x&oe={expiry}");
+    let mut list = List::new(Some("*.whatsapp.net".to_owned()));
+    for (hosts, expiry, refusal) in [
+        ("*.whatsapp.net", "7FFFFFFF", Some(FetchError::NotAllowed)),
+        (&*origin, "1", Some(FetchError::Status(403))),
+        (&*origin, "7FFFFFFF", None),
+    ] {
+        list.hosts = Some(hosts.to_owned());
+        assert!(!list.open().is_up_to_date(CHAT, HOUR, 100));
+        let (counts, _) = list.keep(picture(&link(expiry), "a"), 100).await;
+        assert_eq!((counts.refusal, counts.saved), (refusal, usize::from(refusal.is_none())));
+        assert_eq!(list.open().is_up_to_date(CHAT, HOUR, 100), refusal.is_none(), "{hosts} {expiry}");
+    }
 }
 
 #[tokio::test]
@@ -279,12 +313,34 @@ async fn the_state_holds_nothing_that_is_not_written_before() {
     assert!(keeper.keep(found()).await.unwrap_err().contains("cannot write the changes"));
     assert!(!path("contacts.csv.state").exists() && !path(&format!("pictures/{CHAT}.jpg")).exists());
     drop(keeper);
-    // A picture that cannot get its name leaves its change to be reported again.
-    fs::create_dir(path(&format!("pictures/{CHAT}.jpg"))).unwrap();
-    let error = list.open().keep(found()).await.unwrap_err();
-    assert!(error.contains("cannot save a picture in "), "{error}");
-    assert_eq!((list.changes().len(), path("contacts.csv.state").exists()), (1, false));
-    fs::remove_dir(path(&format!("pictures/{CHAT}.jpg"))).unwrap();
     list.open().keep(found()).await.unwrap();
-    assert_eq!((list.changes().len(), path("contacts.csv.state").exists()), (2, true));
+    assert_eq!((list.changes().len(), path("contacts.csv.state").exists()), (1, true));
+}
+
+#[tokio::test]
+async fn a_picture_that_cannot_get_its_name_leaves_its_contact_due() {
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let list = List::new(Some(format!("http://{}", sandbox.address())));
+    let link = format!("http://{}/v/t61.24694-24/1_2_3_n.jpg?oh=x&oe=7FFFFFFF", sandbox.address());
+    let taken = list.folder.path().join("pictures").join(format!("{CHAT}.jpg"));
+    let mut keeper = list.open();
+    let contact = Contact { chat_id: CHAT.to_owned(), written: CHAT.to_owned() };
+    let result = ProfilePictureResult { outcome: Some(picture(&link, "a")), ..Default::default() };
+    let mut all = vec![keeper.check(Found { contact, result, at: 100 }).unwrap()];
+    let downloaded = keeper.download(&mut all).await;
+    assert_eq!((downloaded.len(), keeper.counts.unwritten), (1, 0));
+    // The name is taken between the download and the renaming.
+    fs::create_dir(&taken).unwrap();
+    keeper.keep_pictures(&downloaded, &mut all).unwrap();
+    drop(downloaded);
+    assert_eq!((keeper.counts.saved, keeper.counts.unwritten, &all[0].entry.file), (0, 1, &None));
+    assert!(keeper.unwritten[0].contains(&format!("pictures/{CHAT}.jpg: ")), "{:?}", keeper.unwritten);
+    drop(keeper);
+    // It is taken before.
+    let (counts, changes) = list.keep(picture(&link, "a"), 100).await;
+    assert_eq!((counts.checked, counts.saved, counts.unwritten), (1, 0, 1));
+    assert_eq!(changes[0]["file"], Value::Null);
+    assert!(!list.open().is_up_to_date(CHAT, HOUR, 100));
+    let names = fs::read_dir(taken.parent().unwrap()).unwrap().count();
+    assert_eq!(names, 2, "the folder and the lock; no temporary file stays");
 }
