@@ -45,8 +45,11 @@ def speed(directory, seconds):
             counts.misses(directory, sandbox),
             counts.batch_hits(directory, sandbox),
         )
-        arrivals = streams.arrivals(directory, sandbox)
-    comparison = [tables.speed(results, filled, counted, writes), goals.goals(results, counted, writes, arrivals)]
+        arrivals, second_sync = streams.arrivals(directory, sandbox), streams.second_sync(directory, sandbox)
+    comparison = [
+        tables.speed(results, filled, counted, writes),
+        goals.goals(results, counted, writes, arrivals, second_sync),
+    ]
     return goals.headline(results, counted), "\n\n".join(comparison)
 
 

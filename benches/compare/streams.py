@@ -1,8 +1,12 @@
-"""The time until those contacts of a stream have arrived that the cache has, and the memory of streams."""
+"""The time until those contacts of a stream have arrived that the cache has, the memory of streams, and the time of a
+sync that has nothing to do."""
+
+import subprocess
+import time
 
 import load
 from contacts import STREAM_CONTACTS, STREAM_HITS, STREAMS, some
-from servers import Service
+from servers import LOAD_CORE, PATIENCE, TOKEN, Service, pinned, program
 
 # Streams in progress, as many as the server allows by default.
 OPEN = 256
@@ -26,6 +30,23 @@ def arrival(service, sandbox, contacts):
     hits = service.lookups().get("hit", 0) - before
     assert hits == STREAM_HITS, f"{hits} contacts of the stream were hits"
     return seconds
+
+
+def second_sync(directory, sandbox):
+    """The seconds of a sync that follows directly on another one."""
+    first, contacts = some(1).first, directory / "contacts.csv"
+    numbers = (str(first + number) for number in range(STREAM_CONTACTS))
+    contacts.write_text("\n".join(["chat_id", *numbers]))
+    with Service(directory / "synced", sandbox) as service:
+        flags = ["--address", service.address, "--out", str(directory / "changes.ndjson")]
+        command = pinned(LOAD_CORE, [program("HYPERSENDER_GRPC_BIN"), "sync", str(contacts), *flags])
+        for _ in range(2):
+            before, begin = service.lookups(), time.monotonic()
+            run = subprocess.run(command, env={"HYPERSENDER_GRPC_TOKEN": TOKEN}, stderr=subprocess.PIPE, timeout=PATIENCE)
+            seconds = time.monotonic() - begin
+            assert run.returncode == 0, run.stderr
+        assert service.lookups() == before, "the second sync has looked up contacts"
+        return seconds
 
 
 def mebibytes(directory, sandbox):
