@@ -244,7 +244,9 @@ async fn a_picture_that_cannot_be_written_stops_no_other() {
     // Folders have the names of a picture and of a temporary file.
     let folder = list.files.path("pictures");
     let taken = [format!("{folder}/{first}.jpg/x"), format!("{folder}/.{second}.new/x")];
-    taken.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    for path in &taken {
+        fs::create_dir_all(path).unwrap();
+    }
     let with_pictures = list.with_pictures();
     let with_pictures: Vec<_> = with_pictures.iter().map(String::as_str).collect();
     let ended = list.sync(&with_pictures).await;
@@ -257,12 +259,15 @@ async fn a_picture_that_cannot_be_written_stops_no_other() {
     assert!(ended.stderr.contains(summary), "{ended:?}");
     assert_eq!(list.state().unwrap()["contacts"].as_object().unwrap().len(), 40);
     let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
-    let temporary = names.iter().filter(|name| name.to_str().unwrap().ends_with(".new"));
-    assert_eq!((names.len(), temporary.count()), (38 + 2 + 1, 1), "{names:?}");
+    let hidden = names.iter().filter(|name| name.to_str().unwrap().starts_with('.'));
+    // The lock, and the folder with the name of a temporary file.
+    assert_eq!((names.len(), hidden.count()), (38 + 1 + 2, 2), "{names:?}");
     let change = list.changes().into_iter().find(|change| change["chat_id"] == **first).unwrap();
     assert_eq!(change["file"], Value::Null);
     // Only these two are due, and are saved once their names are free.
-    taken.iter().for_each(|path| fs::remove_dir_all(path.strip_suffix("/x").unwrap()).unwrap());
+    for path in &taken {
+        fs::remove_dir_all(path.strip_suffix("/x").unwrap()).unwrap();
+    }
     let ended = list.sync(&with_pictures).await;
     assert!(ended.stderr.contains("38 up to date, 2 looked up; 0 changes; 2 pictures saved"), "{ended:?}");
     assert_eq!((ended.code, list.pictures().len()), (0, 40));

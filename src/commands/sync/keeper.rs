@@ -184,7 +184,9 @@ impl Keeper {
         synced
             .map_err(|error| format!("cannot save pictures in {}: {error}", pictures.folder().display()))?;
         self.counts.saved += downloaded.len() - faults.len();
-        faults.into_iter().for_each(|(path, error)| self.cannot_write(&path, &error));
+        for (path, error) in faults {
+            self.cannot_write(&path, &error);
+        }
         Ok(())
     }
 
@@ -222,7 +224,9 @@ impl Keeper {
             }
         }
         drop(downloads);
-        faults.into_iter().for_each(|(path, error)| self.cannot_write(&path, &error));
+        for (path, error) in faults {
+            self.cannot_write(&path, &error);
+        }
         all
     }
 }

@@ -19,8 +19,8 @@ use crate::{
 
 /// Maximum size of a picture.
 const PICTURE_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// Pictures in a row that fail for a reason that may pass, or cannot be written, before no more are tried: with
-/// a host that cannot be reached, each of them would take 5 s.
+/// Pictures in a row that fail for a reason that may pass, or cannot be written, before no more are tried:
+/// with a host that cannot be reached, each of them would take 5 s.
 const FAILURES_MAX: u32 = 20;
 /// The ending of a picture that is not kept yet.
 const NEW: &str = ".new";
