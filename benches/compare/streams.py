@@ -1,5 +1,5 @@
-"""The time until those contacts of a stream have arrived that the cache has, the memory of streams, and the time of a
-sync that has nothing to do."""
+"""The time until those contacts of a stream have arrived that the cache has, the memory of streams, and the
+time of a sync that has nothing to do."""
 
 import subprocess
 import time
