@@ -102,7 +102,8 @@ compared:
 
 peers:
 	cargo build --locked --example bare
-	GOBIN=$(PEERS) go -C tests/peers install tool ./load ./ask
+	GOBIN=$(PEERS) go -C tests/peers install tool ./load ./ask ./stream
+	GOBIN=$(PEERS) go -C clients/go install ./examples/sync_contacts
 
 $(VENV)/stamp: clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(VENV)
@@ -111,7 +112,8 @@ $(VENV)/stamp: clients/python/requirements-test.txt
 
 # The package is installed again without its dependencies. The check fails if a pinned version is outside the
 # bounds of pyproject.toml.
-$(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml $(wildcard clients/python/hypersender/*/*/*.py*)
+$(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml \
+		$(wildcard clients/python/hypersender/*/*/*.py* clients/python/hypersender_grpc_client/*.py*)
 	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
 	$(VENV)/bin/pip check
 	touch $@

@@ -3,8 +3,12 @@
 mod channel;
 mod get;
 mod health;
+mod look_ups;
+mod progress;
+mod reasons;
 mod sandbox;
 mod serve;
+mod sync;
 mod unreachable;
 
 use std::{
@@ -18,6 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Cli, Command, Variables, without_empty_variables};
 
+/// Exit code of `get` and `sync` when nothing could be asked.
+const EXIT_NOTHING_ASKED: u8 = 2;
 /// Exit code of a start with settings at fault; `EX_CONFIG` of BSD's sysexits.
 const EXIT_CONFIG: u8 = 78;
 /// A subcommand that a signal interrupts exits with this plus the number of the signal, as in a shell.
@@ -29,8 +35,9 @@ pub fn run(variables: &Variables) -> ExitCode {
     let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     match cli.map(|cli| cli.command) {
         Ok(Command::Serve(flags)) => serve::run(*flags, variables),
-        Ok(Command::Get(flags)) => get::run(flags, variables),
-        Ok(Command::Health(flags)) => health::run(flags),
+        Ok(Command::Get(flags)) => get::run(*flags, variables),
+        Ok(Command::Sync(flags)) => sync::run(*flags, variables),
+        Ok(Command::Health(flags)) => health::run(*flags),
         Ok(Command::Sandbox(flags)) => sandbox::run(flags),
         Err(answer) => explain(&answer),
     }
@@ -120,6 +127,12 @@ fn written(result: io::Result<()>) -> io::Result<()> {
 fn fail(message: impl Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "error: {message}");
     ExitCode::FAILURE
+}
+
+/// Prints the reason why nothing could be asked to standard error, and returns the exit code.
+fn fail_nothing_asked(message: impl Display) -> ExitCode {
+    fail(message);
+    ExitCode::from(EXIT_NOTHING_ASKED)
 }
 
 /// Prints a warning to standard error.

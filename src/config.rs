@@ -8,6 +8,7 @@ mod address;
 mod authorities;
 mod callers;
 mod check;
+mod client_flags;
 mod faults;
 mod files;
 mod flags;
@@ -29,15 +30,17 @@ use clap::CommandFactory;
 
 pub use self::{
     address::Address,
+    client_flags::{GetFlags, SyncFlags, TargetFlags},
     faults::Faults,
-    flags::{Cli, Command, GetFlags, SandboxFlags, ServeFlags, TargetFlags},
+    flags::{Cli, Command, SandboxFlags, ServeFlags},
     name::Name,
     proxy::unused_proxy_variables,
-    target::{ClientTls, Get, Target},
+    target::{Asking, ClientTls, Get, Sync, Target},
     upstream::{Tokens, Upstream},
+    values::Output,
     variables::{unknown_variables, without_empty_variables},
 };
-use crate::{server, stack, telemetry};
+use crate::{grpc::StreamSettings, server, stack, telemetry};
 
 /// The settings of `serve`.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct Settings {
     pub attempt: stack::UpstreamSettings,
     /// The settings of the layers of a look-up.
     pub stack: stack::Settings,
+    /// How many streams may be in progress.
+    pub streams: StreamSettings,
     /// The settings of the server and of the layers around its calls.
     pub server: server::Settings,
     /// The export of traces; with `None`, nothing is traced.

@@ -1,11 +1,19 @@
 //! The contract: generated types, the services for them, and the status codes that callers see.
 
+mod backend;
+mod batch;
 mod contact_method;
+mod control;
+mod credentials;
 mod health;
+mod many;
 mod methods;
+mod picture;
 mod reflection;
 mod service;
 mod status;
+mod stream;
+mod streams;
 mod timeout;
 mod unary;
 
@@ -16,11 +24,13 @@ use tonic::body::Body;
 
 pub use self::{
     contact_method::{ContactMethod, GET_PROFILE_PICTURE, RequestMessage},
+    credentials::Credentials,
     health::Health,
     methods::methods,
     reflection::reflection,
-    service::{Contacts, Credentials},
+    service::Contacts,
     status::status,
+    streams::{OwnPace, StreamSettings, Streams},
     timeout::{call_end, grpc_timeout},
     unary::{MESSAGE_BYTES_MAX, PREFIX_BYTES},
 };

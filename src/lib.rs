@@ -7,6 +7,7 @@
 //! - [`stack`][]: the layers of a look-up: cache, flight, retries and limits, the REST call.
 //! - [`grpc`][]: the gRPC contract; it converts messages and chooses status codes.
 //! - [`server`][]: connections, the layers around a call, the drain; the admin port.
+//! - [`avatars`][]: the guarded download of images of contacts.
 //! - [`config`][]: every setting, read and checked once.
 //! - [`commands`][]: one file for each subcommand; only these touch the process and its environment.
 //! - [`sandbox`][]: a stand-in for the REST API; it imports [`telemetry`][] alone, and only [`config`][] and
@@ -15,14 +16,17 @@
 //! How a request is processed, with a file for each step:
 //!
 //! 1. `server/door` accepts the connection. `server/connection` does the handshake and speaks HTTP/2: `tls`,
-//!    `preface`, `batch`, `slow_reader`, and, when the connection ends, `last_goaway` and `half_close`.
+//!    `preface`, `batch`, `slow_reader`, `own_pace` for streams, and, when the connection ends, `last_goaway`
+//!    and `half_close`.
 //! 2. `server/calls` orders the layers around the call: `discard`, `observe`, `guard`, `route`, `callers`,
 //!    `deadline`, `message`, `in_flight`. `route` passes calls of health and reflection to their own
 //!    services.
-//! 3. `grpc/service` decodes the request message and starts the look-up that it asks for.
+//! 3. `grpc/service` decodes the request message and starts the look-up that it asks for. `grpc/batch` and
+//!    `grpc/stream` leave that to `stack/batch` and `stack/stream`, which start many look-ups as turns allow.
 //! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`,
 //!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. The first of them answers a cache hit.
-//! 5. The answer goes back through `grpc/service`, a failure through `grpc/status`.
+//! 5. The answer goes back through `grpc/service`, `grpc/batch` or `grpc/stream`, a failure through
+//!    `grpc/status`.
 //!
 //! Rules that hold everywhere:
 //!
@@ -31,6 +35,7 @@
 //! - A token, a phone number, a chat id or a link does not reach a log line, a metric, a trace or an error
 //!   text.
 
+pub mod avatars;
 pub mod commands;
 pub mod config;
 pub mod domain;

@@ -2,12 +2,13 @@
 //! the look-ups. Its answers follow the vendor's documentation, byte for byte where that shows one.
 //!
 //! Deliberately not here: code of the rest of this crate, except `telemetry`, so that the two cannot share a
-//! mistake; real pictures, so that no link shows a person; any address but loopback, because every client of
-//! the sandbox can control it.
+//! mistake; pictures of people, because every image is drawn here; any address but loopback, because every
+//! client of the sandbox can control it.
 
 mod calls;
 mod control;
 mod numbers;
+mod pictures;
 mod reply;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use tower::Service;
 use calls::Calls;
 use control::Control;
 use numbers::Numbers;
+use pictures::Pictures;
 
 /// Maximum number of open connections, below the usual limit of open files; more wait in the system's accept
 /// queue.
@@ -73,7 +75,7 @@ impl Sandbox {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let calls = Arc::new(Calls::default());
-        let task = tokio::spawn(serve(listener, routes(calls.clone())));
+        let task = tokio::spawn(serve(listener, routes(calls.clone(), address)));
         Ok(Self { address, calls, task })
     }
 
@@ -81,6 +83,10 @@ impl Sandbox {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The port that a service tries for its own sandbox. The links of the sandbox hold the port, and the
+    /// fingerprint of a link holds its host and port, so a fixed port keeps fingerprints across restarts.
+    pub const PORT: u16 = 50080;
 
     /// The base URL of its REST API.
     pub fn base_url(&self) -> String {
@@ -107,7 +113,7 @@ impl Drop for Sandbox {
 
 /// The end of `sandbox --help`: the test numbers, and the endpoints that watch and control the stand-in.
 pub fn numbers_help() -> String {
-    format!("{}\n{}\n{}", numbers::help(), calls::HELP, control::HELP)
+    [&numbers::help(), calls::HELP, control::HELP, pictures::HELP].join("\n")
 }
 
 struct Api {
@@ -116,15 +122,18 @@ struct Api {
     numbers: Numbers,
 }
 
-fn routes(calls: Arc<Calls>) -> Router {
-    let control = Arc::new(Control::default());
-    let api = Api { calls: calls.clone(), control: control.clone(), numbers: Numbers::default() };
+fn routes(calls: Arc<Calls>, address: SocketAddr) -> Router {
+    let pictures = Arc::new(Pictures::new(format!("http://{address}")));
+    let control = Arc::new(Control::new(pictures.clone()));
+    let numbers = Numbers::new(pictures.clone());
+    let api = Api { calls: calls.clone(), control: control.clone(), numbers };
     let path = "/api/whatsapp/v2/{instance}/contacts/profile-picture";
     Router::new()
         .route(path, get(look_up))
         .with_state(Arc::new(api))
         .merge(calls::routes(calls))
         .merge(control::routes(control))
+        .merge(pictures::routes(pictures))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
 }

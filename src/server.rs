@@ -29,7 +29,7 @@ pub use self::{
 use self::{connection::Terms, door::Door};
 use crate::{
     domain::TokenOwner,
-    grpc::{Health, RequestMessage},
+    grpc::{Health, RequestMessage, Streams},
     telemetry::{CallMetrics, Traces},
 };
 
@@ -87,17 +87,26 @@ pub enum Stop {
     Prompt,
 }
 
+/// The parts of the service whose calls do not end by themselves. They learn of the drain.
+#[derive(Debug)]
+pub struct LongCalls {
+    /// Says NOT_SERVING from the beginning of the drain. Its watches end with the GOAWAY.
+    pub health: Health,
+    /// The streams of contacts, which begin to end with the GOAWAY.
+    pub streams: Streams,
+}
+
 /// Serves connections of `listener` until `stop` resolves and the drain is over. `contacts` answers the calls
 /// of the contact service.
 ///
 /// The drain: health checks say NOT_SERVING; calls are still accepted for the drain wait; then connections
-/// get a GOAWAY, health watches and request streams end, and the calls in flight have the drain time-out to
-/// finish.
+/// get a GOAWAY, health watches and request streams end, streams of contacts start no further look-up, and
+/// the calls in flight have the drain time-out to finish.
 pub async fn serve<S>(
     listener: TcpListener,
     contacts: S,
     settings: Settings,
-    health: Health,
+    long_calls: LongCalls,
     metrics: Arc<CallMetrics>,
     traces: Option<Traces>,
     stop: impl Future<Output = Stop>,
@@ -107,6 +116,7 @@ pub async fn serve<S>(
         + Send
         + 'static,
 {
+    let LongCalls { health, streams } = long_calls;
     let leaving = Leaving::new();
     let service = calls(contacts, &settings, &health, metrics, traces, &leaving);
     let terms = Terms { tls: settings.tls, age_max: settings.connection_age, leaving: leaving.subscribe() };
@@ -119,6 +129,7 @@ pub async fn serve<S>(
     }
     let connections = door.close();
     leaving.announce();
+    streams.stop();
     health.end_watches().await;
     drain::drain(connections, settings.drain_timeout).await;
 }

@@ -4,34 +4,46 @@
 //! consistent after a panic, because no change under a lock can panic half-way.
 
 mod ask;
+mod batch;
 mod block;
 mod breaker;
 mod cache;
+mod claim;
 mod clock;
 mod concurrency;
 mod flight;
 mod keyed;
 mod rate;
 mod retry;
+mod stream;
 mod upstream;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use tower::retry::RetryLayer;
+use tower::{Service, retry::RetryLayer};
 
 use self::ask::Boxed;
 
 pub use self::{
     ask::LookupService,
+    batch::LookupBatch,
+    block::AttemptService,
     breaker::Settings as BreakerSettings,
-    cache::{PictureCache, Settings as CacheSettings},
+    cache::{PictureCache, ServeFuture, Settings as CacheSettings},
     clock::Clock,
     concurrency::Settings as ConcurrencySettings,
     rate::Settings as RateSettings,
     retry::Settings as RetrySettings,
+    stream::{Contacts, Forecast, Found, LookupStream},
     upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
-use crate::telemetry::LookupMetrics as Metrics;
+use crate::{
+    domain::{Answer, Lookup, LookupError},
+    telemetry::LookupMetrics as Metrics,
+};
 
 /// The settings of all layers.
 #[derive(Clone, Debug)]
@@ -64,6 +76,49 @@ impl Default for Settings {
     }
 }
 
+/// The whole stack. It answers single look-ups, as a service, and batches and streams of them.
+#[derive(Debug)]
+pub struct Stack<F> {
+    serve: cache::Serve<F>,
+    batches: Arc<batch::Bounds>,
+    pace: Arc<stream::Pace>,
+}
+
+impl<F> Clone for Stack<F> {
+    fn clone(&self) -> Self {
+        Self { serve: self.serve.clone(), batches: self.batches.clone(), pace: self.pace.clone() }
+    }
+}
+
+impl<F: LookupService> Stack<F> {
+    /// Answers `lookups` from memory, all of them of one instance with one deadline. The others begin when
+    /// the batch is awaited.
+    #[must_use]
+    pub fn batch(&self, lookups: impl Iterator<Item = Lookup>) -> LookupBatch<F> {
+        LookupBatch::begin(self, lookups)
+    }
+
+    /// Begins to look up many contacts. Nothing happens before the stream is polled.
+    #[must_use]
+    pub fn stream(&self, contacts: Contacts) -> LookupStream<F> {
+        LookupStream::new(self.clone(), contacts)
+    }
+}
+
+impl<F: LookupService> Service<Lookup> for Stack<F> {
+    type Response = Answer;
+    type Error = LookupError;
+    type Future = ServeFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, lookup: Lookup) -> ServeFuture {
+        self.serve.call(lookup)
+    }
+}
+
 /// Puts the layers around `upstream`, outermost first. Each counts into `metrics`. The caller's deadline is
 /// part of each look-up.
 pub fn stack<S>(
@@ -71,16 +126,32 @@ pub fn stack<S>(
     clock: Clock,
     metrics: &Arc<Metrics>,
     upstream: S,
-) -> (Arc<PictureCache>, impl LookupService + use<S>)
+) -> (Arc<PictureCache>, Stack<impl LookupService + use<S>>)
 where
-    S: LookupService,
+    S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
+    let rates = rate::Rates::new(settings.rate);
+    let circuits = breaker::Circuits::new();
+    let batches = Arc::new(batch::Bounds::new(settings.flights, rates.clone()));
+    let pace = Arc::new(stream::Pace {
+        obstacles: stream::Obstacles {
+            block: block.clone(),
+            cooling: cooling.clone(),
+            circuits: circuits.clone(),
+            rates: rates.clone(),
+        },
+        lanes: stream::Lanes::new(settings.flights, settings.concurrency),
+    });
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
-        .layer_fn(|inner| cache::Serve::new(cache.clone(), cooling.clone(), clock, inner))
+        .layer_fn(|inner| Stack {
+            serve: cache::Serve::new(cache.clone(), cooling.clone(), rates.clone(), clock, inner),
+            batches: batches.clone(),
+            pace: pace.clone(),
+        })
         // All callers of one key share one fetch. The layers below run once for all of them.
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
@@ -88,9 +159,11 @@ where
         // Each attempt passes the layers below by itself, and is counted and limited there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit, so that a call which an open breaker refuses does not use up a turn.
-        .layer_fn(|inner| Boxed(breaker::Breaker::new(settings.breaker, metrics.clone(), inner)))
+        .layer_fn(|inner| {
+            Boxed(breaker::Breaker::new(circuits.clone(), settings.breaker, metrics.clone(), inner))
+        })
         // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
-        .layer_fn(|inner| Boxed(rate::RateLimit::new(settings.rate, metrics.clone(), inner)))
+        .layer_fn(|inner| Boxed(rate::RateLimit::new(rates.clone(), metrics.clone(), inner)))
         .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
         // Last, so that a call which waited above for a turn or a permit does not run into a block that has
         // begun meanwhile. `Fill` refuses the calls that come later.

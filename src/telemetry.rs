@@ -29,7 +29,8 @@ use tracing_subscriber::{
 pub use self::codes::code_of;
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
-    Lookups as LookupMetrics, Method, Metrics, Phase as BreakerPhase,
+    Lookups as LookupMetrics, Many as ManyMetrics, ManyMethod, Method, Metrics, Phase as BreakerPhase,
+    Received as ReceivedMessages, ResultKind,
 };
 pub use self::traces::{
     AttemptSpan, BatchSettings as TraceBatchSettings, CallLink, CallSpan, Protocol as TraceProtocol,

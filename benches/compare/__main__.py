@@ -12,6 +12,7 @@ import goals
 import notes
 import rounds
 import servers
+import streams
 import tables
 from contacts import REAL, USUAL
 from servers import PATH
@@ -42,8 +43,13 @@ def speed(directory, seconds):
             counts.service_hits(directory, sandbox),
             counts.service_hits(directory, sandbox, production=False),
             counts.misses(directory, sandbox),
+            counts.batch_hits(directory, sandbox),
         )
-    comparison = [tables.speed(results, filled, counted, writes), goals.goals(results, counted, writes)]
+        arrivals, second_sync = streams.arrivals(directory, sandbox), streams.second_sync(directory, sandbox)
+    comparison = [
+        tables.speed(results, filled, counted, writes),
+        goals.goals(results, counted, writes, arrivals, second_sync),
+    ]
     return goals.headline(results, counted), "\n\n".join(comparison)
 
 

@@ -14,6 +14,10 @@ REST_BYTES = 128
 LONG_LINK_BYTES = 127
 # The number of bytes of a timestamp depends on the time.
 TIMES_BYTES = 4
+# The number of contacts in a batch.
+BATCH = 100
+# The number of contacts of a stream, and of those that the cache has.
+STREAM_CONTACTS, STREAM_HITS = 10_000, 9_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ USUAL = Contacts(15_560_000_000, 100_000, REPLY_BYTES)
 LONGER = tuple(Contacts(15_570_000_000 + size * 10_000, 1_000, size) for size in (300, 450, 600))
 # The length of answers with real links.
 REAL = LONGER[1]
+
+
+# For each stream its own contacts, since it fetches those that the cache lacks.
+STREAMS = tuple(Contacts(15_580_000_000 + number * 100_000, STREAM_HITS, REPLY_BYTES) for number in range(7))
 
 
 def some(count):

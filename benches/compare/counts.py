@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 
 import load
-from contacts import USUAL, Contacts, link, some
+from contacts import BATCH, USUAL, Contacts, link, some
 from servers import PATIENCE, Bare, Service, wait_until
 
 # Calls in the smaller of two runs. The difference of the runs excludes the cost of connections and of an idle
@@ -16,6 +16,8 @@ CALLS = 1_000
 # The number of contacts in a run, so that a look-up is not for the contact of the look-up before.
 ASKED = some(500)
 WRITES_CALLS = 20_000
+# The number of batches instead of CALLS.
+BATCHES = 100
 
 # The allocators of the two sides: mimalloc, or the C library.
 ALLOCATIONS = re.compile(
@@ -48,11 +50,15 @@ class Callgrind:
         self.server = make(directory, under=under)
         self.dumps = 0
 
-    def per_hit(self, *flags):
+    def per_hit(self, *flags, calls=CALLS):
         """The cost of one of many equal calls."""
         # The first run fills the cache.
-        _, once, twice = [self._counted(calls, ASKED, *flags) for calls in (CALLS, CALLS, 2 * CALLS)]
-        return (twice - once) / CALLS
+        _, once, twice = [self._counted(number, ASKED, *flags) for number in (calls, calls, 2 * calls)]
+        return (twice - once) / calls
+
+    def per_contact(self, *flags):
+        """The cost of a contact in one of many batches of hits."""
+        return self.per_hit("--batch", BATCH, *flags, calls=BATCHES) / BATCH
 
     def per_miss(self, *flags):
         """The same for calls that the cache cannot answer."""
@@ -128,6 +134,14 @@ def service_hits(directory, sandbox, *, production=True):
     sandbox.answer_with(link(USUAL.reply_bytes))
     make = functools.partial(Service, sandbox=sandbox, production=production)
     return hits(make, directory / f"service-counted-{production}")
+
+
+def batch_hits(directory, sandbox):
+    """The cost of a contact in a batch, twenty batches at a time."""
+    sandbox.answer_with(link(USUAL.reply_bytes))
+    make = functools.partial(Service, sandbox=sandbox)
+    with Callgrind(make, directory / "batches-counted") as counting:
+        return counting.per_contact(*TOGETHER)
 
 
 def misses(directory, sandbox):

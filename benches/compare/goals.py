@@ -1,10 +1,11 @@
 """The goals for the cost of a hit, as ratios to the bare tonic server, and the measured ratios."""
 
 import datetime
+import statistics
 import textwrap
 
-from contacts import REAL, USUAL
-from rounds import LONG, SHAPES
+from contacts import BATCH, REAL, STREAM_CONTACTS, STREAM_HITS, USUAL
+from rounds import BATCHES, LONG, SHAPES
 from servers import Bare, Service
 from tables import CALLS_A_SECOND, QUANTITIES, WIDTH, ratio, table
 
@@ -20,7 +21,7 @@ def beside(results, shape, title):
 
 def headline(results, counted):
     """Three lines for the README: speed, CPU and allocations of a cached answer."""
-    bare, service, _, _ = counted
+    bare, service, *_ = counted
     lines = [
         f"- {shape.name}: {beside(results, shape, CALLS_A_SECOND)} x the calls a second, "
         f"{beside(results, shape, CPU)} x the CPU per call"
@@ -36,10 +37,10 @@ def headline(results, counted):
     return "\n\n".join([textwrap.fill(intro, WIDTH), "\n".join(lines)])
 
 
-def goals(results, counted, writes):
+def goals(results, counted, writes, arrivals, second_sync):
     """A table of the requirements, the goals and the measurements."""
     values = {title: value for title, value, _ in QUANTITIES}
-    bare, service, plain, _ = counted
+    bare, service, plain, _, batch = counted
 
     def longer(title):
         usual = results[WIDE.name][Service.name]
@@ -48,6 +49,8 @@ def goals(results, counted, writes):
 
     production = service.together.instructions / plain.together.instructions
     lengths = f"{LONG[0].name} to {LONG[-1].name} against {USUAL.reply_bytes}"
+    batched = ratio(results[BATCHES.name][Service.name], results[WIDE.name][Service.name], values[CPU])
+    instructions = batch.instructions / service.together.instructions
     rows = [
         [f"calls a second, {WIDE.name}", f"{beside(results, WIDE, CALLS_A_SECOND)} x", "1.9 x", "2.3 x"],
         [f"calls a second, {DEEP.name}", f"{beside(results, DEEP, CALLS_A_SECOND)} x", "1.9 x", "2.3 x"],
@@ -64,6 +67,15 @@ def goals(results, counted, writes):
             "24",
             "21",
         ],
+        [f"CPU of a contact in a batch of {BATCH} hits against a hit, 4 x 32", f"{batched} x", "0.35 x", "0.20 x"],
+        ["... instructions, twenty calls at a time", f"{instructions:.2f} x", "0.35 x", "0.20 x"],
+        [
+            f"{STREAM_HITS:,} hits of a stream of {STREAM_CONTACTS:,} have arrived after",
+            f"{statistics.median(arrivals):.3f} s",
+            "1 s",
+            "0.2 s",
+        ],
+        [f"a sync of {STREAM_CONTACTS:,} contacts directly after another", f"{second_sync:.2f} s", "2 s", ""],
     ]
     text = f"Answers of {REAL.reply_bytes} bytes, as real links make them, take {writes[REAL.reply_bytes]:.3f} writes."
     return f"The goals, beside {Bare.name}:\n\n{table(['', 'measured', 'must', 'aim'], rows)}\n\n{textwrap.fill(text, WIDTH)}"

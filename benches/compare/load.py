@@ -1,5 +1,6 @@
 """Load on a server, from a separate core."""
 
+import contextlib
 import json
 import re
 import statistics
@@ -20,6 +21,25 @@ def run(server, *flags):
     """The result of a run of the program in benches/load, and the CPU seconds of the server."""
     command = [program("LOAD_BIN"), "--address", server.address, "--token", TOKEN, *map(str, flags)]
     return measured(server, lambda: json.loads(finished(pinned(LOAD_CORE, command))))
+
+
+def stream(server, *flags):
+    """The seconds until a part of the results of a stream have arrived."""
+    command = [program("LOAD_BIN"), "--address", server.address, "--token", TOKEN, *map(str, flags)]
+    return json.loads(finished(pinned(LOAD_CORE, command)))["seconds"]
+
+
+@contextlib.contextmanager
+def held(server, *flags):
+    """The same streams, open until the end of the context."""
+    command = [program("LOAD_BIN"), "--address", server.address, "--token", TOKEN, "--hold", *map(str, flags)]
+    process = subprocess.Popen(pinned(LOAD_CORE, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line, f"{' '.join(command)} failed"
+        yield json.loads(line)
+    finally:
+        process.communicate(timeout=PATIENCE)
 
 
 def by_h2load(server, calls, *flags):

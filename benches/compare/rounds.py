@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 import load
-from contacts import LONGER, USUAL, Contacts
+from contacts import BATCH, LONGER, USUAL, Contacts
 
 # Seconds of one slice.
 SLICE = 0.35
@@ -35,6 +35,16 @@ class ByH2load(Shape):
         return load.by_h2load(server, H2LOAD_CALLS, *self.flags)
 
 
+class Batches(Shape):
+    """Batches of hits. Each contact counts as a call."""
+
+    def run(self, server):
+        flags = (*self.flags, *self.contacts.flags, "--batch", BATCH)
+        result = load.run(server, *flags, "--seconds", SLICE)
+        of_contact = {name: result[name] / BATCH for name in ("cpu_us", "reply_bytes")}
+        return result | {"calls": result["calls"] * BATCH} | of_contact
+
+
 SHAPES = (
     Shape("4 connections x 32 calls", ("--connections", 4, "--in-flight", 32)),
     Shape("1 x 64", ("--in-flight", 64)),
@@ -43,6 +53,7 @@ SHAPES = (
     Shape("5,000 a second in bursts of 20", ("--rate", 5_000, "--burst", 20), closed=False),
 )
 BY_H2LOAD = ByH2load("4 x 32 by h2load, one contact", ("-c", "4", "-m", "32"))
+BATCHES = Batches(f"{BATCH} contacts in each call, 4 x 32", SHAPES[0].flags)
 LONG = tuple(Shape(f"{contacts.reply_bytes} bytes", SHAPES[0].flags, contacts=contacts) for contacts in LONGER)
 
 
@@ -79,7 +90,7 @@ def measure(reference, again, service, peers, seconds):
             results[shape.name][names[server]][number] = result
             if server is service:
                 hits += result["calls"]
-                if shape is not BY_H2LOAD:
+                if shape not in (BY_H2LOAD, BATCHES):
                     shape.contacts.check(result)
     assert service.lookups()["hit"] - before == hits, "some calls under load were no hits"
     return results
@@ -89,7 +100,7 @@ def shuffled(present, reference, service):
     """The slices of one shape after the other, so that a pair is close in time, in random order."""
     groups = [[(shape, server) for server in present] for shape in SHAPES]
     groups.append([(BY_H2LOAD, reference), (BY_H2LOAD, service)])
-    groups[0] += [(shape, service) for shape in LONG]
+    groups[0] += [(shape, service) for shape in (*LONG, BATCHES)]
     random.shuffle(groups)
     for group in groups:
         random.shuffle(group)

@@ -84,6 +84,10 @@ class Server:
         threads = Path(f"/proc/{self.process.pid}/task").iterdir()
         return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
+    def resident_bytes(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1])
+
     def __enter__(self):
         return self
 
@@ -160,12 +164,12 @@ class Sandbox(Server):
 
 
 class Service(Server):
-    """The service. `production` adds a callers file and the admin port."""
+    """The service. `production` adds a callers file and the admin port, `limits` are flags."""
 
     name = "this service"
 
-    def __init__(self, directory, sandbox, *, production=True, under=()):
-        flags = ["--listen", "127.0.0.1:0", "--log-format", "json", "--cache-entries", "200000", *NO_UPSTREAM_LIMITS]
+    def __init__(self, directory, sandbox, *, production=True, limits=NO_UPSTREAM_LIMITS, under=()):
+        flags = ["--listen", "127.0.0.1:0", "--log-format", "json", "--cache-entries", "200000", *limits]
         callers = directory.with_suffix(".toml")
         callers.write_text(CALLERS)
         if production:

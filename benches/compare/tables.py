@@ -4,9 +4,9 @@ import datetime
 import statistics
 import textwrap
 
-from contacts import REAL, USUAL
+from contacts import BATCH, REAL, USUAL
 from ratios import middle
-from rounds import AGAIN, BY_H2LOAD, LONG, SHAPES, SLICE
+from rounds import AGAIN, BATCHES, BY_H2LOAD, LONG, SHAPES, SLICE
 from servers import Aio, Bare, Go, Nginx, Service
 
 REFERENCE = Bare.name
@@ -38,6 +38,7 @@ def speed(results, filled, counted, writes):
     parts += [f"{title}:\n\n{compared(results, title, *how)}" for title, *how in QUANTITIES]
     usual = f"beside those of {USUAL.reply_bytes} bytes, 4 x 32"
     parts.append(f"Longer answers of {Service.name}, {usual}:\n\n{longer(results)}")
+    parts.append(f"Contacts of batches of {BATCH} hits, beside single hits, 4 x 32:\n\n{batched(results)}")
     parts.append(f"What hardly varies, for each call:\n\n{counts(results, filled, counted, writes)}")
     return "\n\n".join(parts)
 
@@ -66,18 +67,27 @@ def longer(results):
     return table(["", *(title for title, *_ in QUANTITIES[:2])], rows)
 
 
+def batched(results):
+    single, of = results[SHAPES[0].name][Service.name], results[BATCHES.name][Service.name]
+    titles = ("Contacts a second", QUANTITIES[1][0].replace("call", "contact"))
+    ratios = [str(ratio(of, single, value)) for _, value, _ in QUANTITIES[:2]]
+    return table(["", *titles], [[BATCHES.name, *ratios]])
+
+
 def counts(results, filled, counted, writes):
-    bare, service, plain, miss = counted
+    bare, service, plain, miss, batch = counted
     hit_us = statistics.median(result["cpu_us"] for result in results[SHAPES[1].name][Service.name].values())
     rows = [
         ["writes to sockets, 4 x 32", *over(writes[REFERENCE], writes[USUAL.reply_bytes], "{:.3f}")],
         [f"... of {REAL.reply_bytes} bytes", "", f"{writes[REAL.reply_bytes]:.3f}", ""],
         ["allocations", *over(bare.alone.allocations, service.alone.allocations, "{:.1f}")],
         ["... of a miss", "", f"{miss.allocations:.1f}", ""],
+        [f"... of a contact in a batch of {BATCH} hits", "", f"{batch.allocations:.1f}", ""],
         ["instructions, one call at a time", *over(bare.alone.instructions, service.alone.instructions, "{:,.0f}")],
         ["... twenty at a time", *over(bare.together.instructions, service.together.instructions, "{:,.0f}")],
         ["... with neither callers file nor admin port", "", f"{plain.together.instructions:,.0f}", ""],
         ["... of a miss, one at a time", "", f"{miss.instructions:,.0f}", ""],
+        [f"... of a contact in a batch of {BATCH} hits", "", f"{batch.instructions:,.0f}", ""],
     ]
     production = service.together.instructions / plain.together.instructions
     text = (

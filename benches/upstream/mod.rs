@@ -50,7 +50,7 @@ pub fn callers(
     let expiry = tomorrow.duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs();
     let upstream = service_fn(move |lookup: Lookup| {
         count.fetch_add(1, Relaxed);
-        std::future::ready(Ok(answer(&lookup.key.chat, expiry)))
+        std::future::ready(Ok::<_, LookupError>(answer(&lookup.key.chat, expiry)))
     });
     let (cache, stack) = stack(
         Settings {

@@ -2,7 +2,8 @@
 // hypersender-grpc server:
 //
 //   - hypersender/contact/v1 (package contactv1): messages and client, generated from the proto
-//   - examples/get_profile_picture: a program to copy from
+//   - pictures: streams of any number of contacts, which resume when they break, and the parts of an error
+//   - examples: programs to copy from, for one contact, a chat list, and the sync of a CSV file
 //
 // # Versions
 //

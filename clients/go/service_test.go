@@ -2,12 +2,8 @@ package client_test
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +11,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -27,9 +22,6 @@ const (
 	notAvailable = contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_NOT_AVAILABLE
 	miss         = contactv1.CacheStatus_CACHE_STATUS_MISS
 	hit          = contactv1.CacheStatus_CACHE_STATUS_HIT
-
-	// Far above what a start, a call or a stop takes, so that only a server that hangs reaches it.
-	patience = 30 * time.Second
 )
 
 func TestAnswers(t *testing.T) {
@@ -130,12 +122,7 @@ func TestCacheControl(t *testing.T) {
 }
 
 func TestExample(t *testing.T) {
-	example := filepath.Join(t.TempDir(), "example")
-	build := exec.Command("go", "build", "-o", example, "./examples/get_profile_picture")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	command := exec.CommandContext(deadline(t), example, "-address", startSandbox(t), "-timeout", patience.String(),
+	command := exec.CommandContext(deadline(t), example(t, "get_profile_picture"), "-address", startSandbox(t), "-timeout", patience.String(),
 		"15551230001", "15551230004", "abc", "15551230008")
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
@@ -154,83 +141,6 @@ func TestExample(t *testing.T) {
 	} {
 		if !strings.Contains(row.output.String(), row.want) {
 			t.Errorf("no %q in\n%s%s", row.want, &stdout, &stderr)
-		}
-	}
-}
-
-func deadline(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func dial(t *testing.T, address string) contactv1.ContactServiceClient {
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { connection.Close() })
-	return contactv1.NewContactServiceClient(connection)
-}
-
-// startSandbox starts the server in front of its sandbox, returns its address, and stops it after the test.
-func startSandbox(t *testing.T) string {
-	binary := os.Getenv("HYPERSENDER_GRPC_BIN")
-	if _, err := os.Stat(binary); err != nil || !filepath.IsAbs(binary) {
-		t.Fatalf("HYPERSENDER_GRPC_BIN must be the absolute path of the built server, is %q; `make test-go` sets it", binary)
-	}
-	path := filepath.Join(t.TempDir(), "log")
-	log, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	server := exec.CommandContext(ctx, binary, "serve", "--sandbox", "--listen", "127.0.0.1:0",
-		"--admin-listen", "off", "--log-format", "json")
-	server.Cancel = func() error { return server.Process.Signal(os.Interrupt) }
-	server.WaitDelay = patience
-	// The settings of whoever runs the test must not reach the server.
-	server.Env = []string{}
-	server.Stderr = log
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		server.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		stop()
-		<-ended
-		log.Close()
-		if code := server.ProcessState.ExitCode(); code != 0 {
-			t.Errorf("the server ended with exit code %d", code)
-		}
-		if t.Failed() {
-			lines, _ := os.ReadFile(path)
-			t.Logf("log of the server:\n%s", lines)
-		}
-	})
-
-	timeout := time.After(patience)
-	for {
-		lines, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range bytes.Lines(lines) {
-			var entry struct{ Message, Address string }
-			if json.Unmarshal(line, &entry) == nil && entry.Message == "listening" {
-				return entry.Address
-			}
-		}
-		select {
-		case <-ended:
-			t.Fatal("the server ended before it listened")
-		case <-timeout:
-			t.Fatal("the server does not say that it listens")
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -17,9 +17,9 @@ use super::{fail_config, tell};
 use crate::{
     config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables, unused_proxy_variables},
     domain::TokenOwner,
-    grpc::{Contacts, Health, methods},
+    grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
-    server::{self, Admin},
+    server::{self, Admin, LongCalls},
     stack::{self, Clock, Proxy},
     telemetry::{self, Metrics, Traces, chain},
 };
@@ -81,7 +81,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
         .map_err(io::Error::other)?;
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
-    let contacts = Contacts::new(lookup, credentials);
+    let streams = Streams::new(settings.streams, metrics.many.clone());
+    let contacts = Contacts::new(lookup, credentials, streams.clone(), metrics.many.clone());
     let health = Health::serving().await;
 
     let listener = listen(settings.listen, "listen")?;
@@ -101,7 +102,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     if let Some(sandbox) = &sandbox {
         greet(sandbox, address, admin_address, server.token_owner);
     }
-    server::serve(listener, contacts, server, health, calls, traces.clone(), stop).await;
+    let long_calls = LongCalls { health, streams };
+    server::serve(listener, contacts, server, long_calls, calls, traces.clone(), stop).await;
     if let Some(traces) = traces {
         traces.stop().await;
     }

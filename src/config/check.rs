@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     domain::TokenOwner,
+    grpc::StreamSettings,
     server::{self, Tls, TlsFile, TlsSettings},
     stack, telemetry,
 };
@@ -33,12 +34,17 @@ pub fn serve(flags: &ServeFlags, variables: &Variables) -> Result<(Settings, tel
         link_hosts: faults.take(&flags.hypersender.link_hosts),
         proxy: proxy::with_auth(&flags.hypersender.upstream_proxy, variables, &mut faults),
     };
+    let streams = StreamSettings {
+        all: faults.take(&flags.server.streams),
+        per_instance: faults.take(&flags.server.streams_per_instance),
+    };
     let upstream = upstream::read(&flags.hypersender, token_owner, variables, &mut faults);
     let stack = stack(&flags.cache, &flags.attempts, &flags.limits, &mut faults);
     let traces = traces(variables, &mut faults);
     match (ports, upstream) {
         (Some((listen, admin_listen)), Some(upstream)) => {
-            let settings = Settings { listen, admin_listen, upstream, attempt, stack, server, traces };
+            let settings =
+                Settings { listen, admin_listen, upstream, attempt, stack, streams, server, traces };
             faults.unless_any(Some((settings, log)))
         }
         _ => faults.unless_any(None),

@@ -1,4 +1,5 @@
-//! The command line: the flag, variable, help, range and default of every setting.
+//! The command line: the flag, variable, help, range and default of every setting. Those of the subcommands
+//! that call a running service are in `client_flags`.
 //!
 //! How a value is read is in `given` and `values`. A setting that is checked against another one is checked
 //! in `check`.
@@ -10,10 +11,10 @@ use clap::{Args, Parser, Subcommand};
 use url::Url;
 
 use super::{
-    address::Address,
+    client_flags::{GetFlags, SyncFlags, TargetFlags},
     given::{Given, LEFT_OUT, bytes, duration, number, one_of, optional, path, read_by, switch},
     values::{
-        LogFilter, read_admin_listen, read_base_url, read_domain, read_format, read_instance, read_loopback,
+        LogFilter, read_admin_listen, read_base_url, read_format, read_instance, read_loopback,
         read_token_owner,
     },
 };
@@ -51,14 +52,24 @@ pub enum Command {
     /// http://127.0.0.1:4317, and OTEL_EXPORTER_OTLP_PROTOCOL to grpc or http/protobuf. OTEL_SERVICE_NAME,
     /// OTEL_TRACES_SAMPLER and the other standard variables of OpenTelemetry are used too.
     Serve(Box<ServeFlags>),
-    /// Look up one contact at a running service and print the answer as JSON.
+    /// Look up contacts at a running service and print the answers.
+    ///
+    /// The exit code is 0 when all look-ups were answered, 1 when some failed, and 2 when nothing could be
+    /// asked.
     ///
     /// For a service with a callers file, the token of the caller is read from the variable
     /// HYPERSENDER_GRPC_TOKEN, or from the file that HYPERSENDER_GRPC_TOKEN_FILE names. There is no flag for
     /// it, because every user of the machine can read the command line.
-    Get(GetFlags),
+    Get(Box<GetFlags>),
+    /// Keep the pictures of a contact list up to date: look up the contacts of a CSV file, and report what
+    /// has changed since the last time.
+    ///
+    /// The outcome of each contact is kept in a file beside the list, whose name ends in .state. The token of
+    /// the caller is read from the same variables as by get. The exit code is 0 when all contacts are up to
+    /// date, 1 when some are not, and 2 when nothing could be asked.
+    Sync(Box<SyncFlags>),
     /// Check the health of a running service: the exit code is 0 when it is SERVING.
-    Health(TargetFlags),
+    Health(Box<TargetFlags>),
     /// Run the sandbox alone: a stand-in for the REST API, with test numbers.
     #[command(after_long_help = sandbox::numbers_help())]
     Sandbox(SandboxFlags),
@@ -107,15 +118,23 @@ pub(super) struct ServerFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_REFLECTION", value_name = "BOOL", default_value = "true")]
     #[arg(default_missing_value = "true", num_args = 0..=1, value_parser = switch())]
     pub reflection: Given<bool>,
-    /// Deadline of calls that have none (1ms to 30s)
+    /// Deadline of single calls that have none; a batch then has 30s and a stream 2h (1ms to 30s)
     #[arg(long, env = "HYPERSENDER_GRPC_DEADLINE", value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = duration(MILLISECOND..=30 * SECOND))]
     pub deadline: Given<Duration>,
     /// Maximum number of calls in progress, over all connections; more are refused at once. A call counts
-    /// from the moment its message is read (1 to 1000000)
+    /// from the moment its message is read, and a stream until it ends (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_IN_FLIGHT", value_name = "COUNT", default_value = "16384")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub in_flight: Given<usize>,
+    /// Maximum number of streams in progress (StreamProfilePictures); more are refused at once (1 to 10000)
+    #[arg(long, env = "HYPERSENDER_GRPC_STREAMS", value_name = "COUNT", default_value = "256")]
+    #[arg(value_parser = number(1..=10_000_usize))]
+    pub streams: Given<usize>,
+    /// Maximum number of streams in progress for one instance; more are refused at once (1 to 10000)
+    #[arg(long, env = "HYPERSENDER_GRPC_STREAMS_PER_INSTANCE", value_name = "COUNT", default_value = "16")]
+    #[arg(value_parser = number(1..=10_000_usize))]
+    pub streams_per_instance: Given<usize>,
     /// Maximum number of open connections, lowered if the limit of open files is low; more wait in the
     /// system's accept queue (1 to 100000)
     #[arg(long, env = "HYPERSENDER_GRPC_CONNECTIONS", value_name = "COUNT", default_value = "1024")]
@@ -278,12 +297,13 @@ pub(super) struct LimitFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_BREAKER_FAILURES", value_name = "COUNT", default_value = "5")]
     #[arg(value_parser = number(0..=1000_u32))]
     pub breaker_failures: Given<u32>,
-    /// Maximum number of attempts on the wire; at most half of them for one instance (1 to 10000)
+    /// Maximum number of attempts on the wire; at most half of them for one instance, half of those for its
+    /// streams, and half of all for all streams (1 to 10000)
     #[arg(long, env = "HYPERSENDER_GRPC_UPSTREAM_CONCURRENCY", value_name = "COUNT", default_value = "64")]
     #[arg(value_parser = number(1..=10_000_usize))]
     pub upstream_concurrency: Given<usize>,
-    /// Maximum number of contacts that are fetched at the same time; look-ups of further contacts are refused
-    /// (1 to 1000000)
+    /// Maximum number of contacts that are fetched at the same time, at most half of them for streams and
+    /// half for batches; look-ups of further contacts are refused (1 to 1000000)
     #[arg(long, env = "HYPERSENDER_GRPC_FLIGHTS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub flights: Given<usize>,
@@ -302,52 +322,6 @@ pub(super) struct LogFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
     #[arg(value_parser = one_of::<LogFilter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
     pub log: Given<LogFilter>,
-}
-
-/// The address of a running service, and how to connect to it, as they are given.
-#[derive(Args, Debug)]
-pub struct TargetFlags {
-    /// Host and port of the service; 0.0.0.0 and `[::]` mean this machine
-    #[arg(
-        long,
-        env = "HYPERSENDER_GRPC_LISTEN",
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:50051"
-    )]
-    #[arg(value_parser = one_of::<Address>(Address::FORM))]
-    pub(super) address: Given<Address>,
-    /// Time to wait for the answer, the connection included (1ms to 1d)
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration(MILLISECOND..=DAY))]
-    pub(super) timeout: Given<Duration>,
-    /// PEM file with the authorities that sign the certificate of the service; with it, the connection uses
-    /// TLS
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CA", value_name = "PATH")]
-    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
-    pub(super) tls_ca: Given<Option<PathBuf>>,
-    /// Name in the certificate of the service [default: the host of --address]
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_DOMAIN", value_name = "NAME")]
-    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_domain)))]
-    pub(super) tls_domain: Given<Option<String>>,
-    /// PEM file with a certificate chain, for a service that asks its clients for one
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_CERT", value_name = "PATH")]
-    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
-    pub(super) tls_client_cert: Given<Option<PathBuf>>,
-    /// PEM file with the private key of that certificate
-    #[arg(long, env = "HYPERSENDER_GRPC_TLS_CLIENT_KEY", value_name = "PATH")]
-    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
-    pub(super) tls_client_key: Given<Option<PathBuf>>,
-}
-
-/// The settings of `get` as they are given.
-#[derive(Args, Debug)]
-pub struct GetFlags {
-    /// The contact: a phone number in digits, or a chat id such as 15551234567@c.us
-    pub(super) chat_id: String,
-    /// Instance to ask [default: the default instance of the service]
-    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
-    pub(super) instance: String,
-    #[command(flatten)]
-    pub(super) target: TargetFlags,
 }
 
 /// The settings of `sandbox` as they are given.

@@ -1,4 +1,5 @@
-//! [`Target`]: the address of a running service and how to connect to it, for `get` and `health`.
+//! [`Target`]: the address of a running service and how to connect to it, and the settings of the subcommands
+//! that call it: `get`, `sync` and `health`.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -7,12 +8,13 @@ use secrecy::SecretString;
 use super::{
     Variables,
     address::Address,
+    client_flags::{AskingFlags, GetFlags, SyncFlags, TargetFlags},
     faults::Faults,
-    flags::{GetFlags, TargetFlags},
     given::Given,
     secrets::caller_token,
+    values::Output,
 };
-use crate::server::Pem;
+use crate::{avatars::PictureHosts, server::Pem};
 
 /// The address of a running service, and how to connect to it.
 #[derive(Clone, Debug)]
@@ -42,17 +44,45 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// One look-up at a running service.
+/// How a running service is asked.
 #[derive(Debug)]
-pub struct Get {
-    /// The contact.
-    pub chat_id: String,
+pub struct Asking {
     /// The instance to ask. With an empty one, the service asks its default instance.
     pub instance: String,
     /// The service.
     pub target: Target,
     /// The token of the caller.
     pub token: Option<SecretString>,
+}
+
+/// Look-ups at a running service.
+#[derive(Debug)]
+pub struct Get {
+    /// The contacts, as they are given.
+    pub chat_ids: Vec<String>,
+    /// The form of the answers. With `None`, it depends on their number and on the terminal.
+    pub output: Option<Output>,
+    /// The service.
+    pub asking: Asking,
+}
+
+/// A contact list that is kept up to date.
+#[derive(Debug)]
+pub struct Sync {
+    /// The CSV file.
+    pub contacts: PathBuf,
+    /// The name of the column with the chat ids.
+    pub column: String,
+    /// A contact that was checked within this time is skipped.
+    pub max_age: Duration,
+    /// The file to which changes are added; `None` prints them.
+    pub out: Option<PathBuf>,
+    /// The folder of the pictures; `None` saves none.
+    pub pictures: Option<PathBuf>,
+    /// The hosts that pictures are downloaded from.
+    pub picture_hosts: PictureHosts,
+    /// The service.
+    pub asking: Asking,
 }
 
 impl TargetFlags {
@@ -121,6 +151,14 @@ fn pem(
     read.map_err(|fault| faults.note(&given.name, format_args!("{}: {fault}", path.display()))).ok()
 }
 
+impl AskingFlags {
+    fn read(self, variables: &Variables, faults: &mut Faults) -> Option<Asking> {
+        let target = self.target.read(faults);
+        let token = caller_token(variables).map_err(|fault| faults.note_variable(fault)).ok().flatten();
+        Some(Asking { instance: self.instance, target: target?, token })
+    }
+}
+
 impl GetFlags {
     /// The settings of `get`.
     ///
@@ -129,9 +167,35 @@ impl GetFlags {
     /// Every fault of every setting.
     pub fn check(self, variables: &Variables) -> Result<Get, Faults> {
         let mut faults = Faults::default();
-        let target = self.target.read(&mut faults);
-        let token = caller_token(variables).map_err(|fault| faults.note_variable(fault)).ok().flatten();
-        let get = target.map(|target| Get { chat_id: self.chat_id, instance: self.instance, target, token });
+        let output = faults.take(&self.output);
+        let asking = self.asking.read(variables, &mut faults);
+        let get = asking.map(|asking| Get { chat_ids: self.chat_ids, output, asking });
         faults.unless_any(get)
+    }
+}
+
+impl SyncFlags {
+    /// The settings of `sync`.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of every setting.
+    pub fn check(self, variables: &Variables) -> Result<Sync, Faults> {
+        let mut faults = Faults::default();
+        let contacts = faults.take(&self.contacts);
+        let max_age = faults.take(&self.max_age);
+        let [out, pictures] = [&self.out, &self.pictures].map(|path| faults.take(path));
+        let picture_hosts = faults.take(&self.picture_hosts);
+        let asking = self.asking.read(variables, &mut faults);
+        let sync = asking.map(|asking| Sync {
+            contacts,
+            column: self.chat_id_column,
+            max_age,
+            out,
+            pictures,
+            picture_hosts,
+            asking,
+        });
+        faults.unless_any(sync)
     }
 }

@@ -66,6 +66,27 @@ pub fn read_token_owner(text: &str) -> Result<TokenOwner, String> {
     }
 }
 
+/// The form in which answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Indented JSON; an array where several contacts are asked for.
+    Json,
+    /// One line of JSON for each contact.
+    Ndjson,
+    /// A table for a person, without links.
+    Table,
+}
+
+/// Reads the form of answers.
+pub fn read_output(text: &str) -> Result<Output, String> {
+    match text {
+        "json" => Ok(Output::Json),
+        "ndjson" => Ok(Output::Ndjson),
+        "table" => Ok(Output::Table),
+        _ => Err(format!("{text:?} is neither json, ndjson nor table")),
+    }
+}
+
 /// Reads the format of log lines.
 pub fn read_format(text: &str) -> Result<Format, String> {
     match text {

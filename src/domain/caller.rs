@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
-use super::Instance;
+use super::{Instance, Refusal};
 
 /// A backend that calls this service.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +43,36 @@ impl Caller {
             Allowed::All => true,
             Allowed::These(instances) => instances.contains(instance),
         }
+    }
+}
+
+/// Asks again, during a long call, whether its caller is still known and may ask an instance. It is an
+/// extension of the request of a stream.
+#[derive(Clone)]
+pub struct Recheck(Arc<Check>);
+
+type Check = dyn Fn(&Instance) -> Result<(), Refusal> + Send + Sync;
+
+impl Recheck {
+    /// A check that `check` makes.
+    #[must_use]
+    pub fn new(check: impl Fn(&Instance) -> Result<(), Refusal> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    /// Whether the caller may still ask `instance`.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that a new call of the same caller would get.
+    pub fn check(&self, instance: &Instance) -> Result<(), Refusal> {
+        (self.0)(instance)
+    }
+}
+
+impl fmt::Debug for Recheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recheck(..)")
     }
 }
 

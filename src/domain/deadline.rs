@@ -1,10 +1,12 @@
 //! [`Deadline`]: the instant until which the work for a look-up is useful, for one caller or for all callers
-//! that share it. [`CallEnd`]: when a caller stops waiting.
+//! that share it, and the purposes of those callers. [`CallEnd`]: when a caller stops waiting.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
+
+use super::Purpose;
 
 /// The two ends of one call. It is an extension of the call's request.
 #[derive(Clone, Debug)]
@@ -46,7 +48,8 @@ const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(50);
 /// The instant after which a result is useless.
 ///
 /// The deadline of one caller is fixed. The deadline of shared work is the latest of the callers that wait
-/// *now*. It moves as callers come and go, so read [`Deadline::latest`] again before each decision.
+/// *now*, and its purpose is the highest of theirs. Both move as callers come and go, so read
+/// [`Deadline::latest`] and [`Deadline::purpose`] again before each decision.
 #[derive(Clone, Debug)]
 pub struct Deadline(Ends);
 
@@ -60,7 +63,22 @@ enum Ends {
 struct Waiters {
     /// Shared work ends at this instant at the latest, even if a caller would wait longer.
     limit: Instant,
-    waiting: Mutex<BTreeMap<Instant, usize>>,
+    present: Mutex<Present>,
+    /// Notified when the highest purpose changes. Only the shared work listens.
+    terms: Notify,
+}
+
+/// The waiters of now, counted by the end of their wait and by purpose.
+#[derive(Debug, Default)]
+struct Present {
+    ends: BTreeMap<Instant, usize>,
+    purposes: [usize; Purpose::ALL.len()],
+}
+
+impl Present {
+    fn highest(&self) -> Option<Purpose> {
+        Purpose::ALL.into_iter().rfind(|purpose| self.purposes[*purpose as usize] > 0)
+    }
 }
 
 impl Deadline {
@@ -74,17 +92,45 @@ impl Deadline {
     /// latest.
     #[must_use]
     pub fn shared(limit: Instant) -> Self {
-        Self(Ends::WithLastWaiter(Arc::new(Waiters { limit, waiting: Mutex::default() })))
+        let (present, terms) = (Mutex::default(), Notify::new());
+        Self(Ends::WithLastWaiter(Arc::new(Waiters { limit, present, terms })))
     }
 
-    /// Counts a caller as waiting until `instant`, for as long as it holds the guard. The deadline of one
-    /// caller ignores it.
+    /// Counts a caller with this purpose as waiting until `instant`, for as long as it holds the guard. The
+    /// deadline of one caller ignores it.
     #[must_use]
-    pub fn wait_until(&self, instant: Instant) -> Waiting {
+    pub fn wait_until(&self, instant: Instant, purpose: Purpose) -> Waiting {
         if let Ends::WithLastWaiter(waiters) = &self.0 {
-            *waiters.waiting.lock().entry(instant).or_default() += 1;
+            let mut present = waiters.present.lock();
+            let before = present.highest();
+            *present.ends.entry(instant).or_default() += 1;
+            present.purposes[purpose as usize] += 1;
+            drop(present);
+            // Nothing has been decided before the first waiter comes.
+            if before.is_some_and(|before| purpose > before) {
+                waiters.terms.notify_one();
+            }
         }
-        Waiting { deadline: self.clone(), until: instant }
+        Waiting { deadline: self.clone(), until: instant, purpose }
+    }
+
+    /// The highest purpose of the callers that wait for shared work, as of now. `None` when no caller waits,
+    /// and for the deadline of one caller.
+    #[must_use]
+    pub fn purpose(&self) -> Option<Purpose> {
+        match &self.0 {
+            Ends::At(_) => None,
+            Ends::WithLastWaiter(waiters) => waiters.present.lock().highest(),
+        }
+    }
+
+    /// Waits until the purpose of shared work changes, which it also does when the last waiter leaves. The
+    /// change may be over already, so read the purpose again. The deadline of one caller never changes.
+    pub async fn changed(&self) {
+        match &self.0 {
+            Ends::At(_) => std::future::pending().await,
+            Ends::WithLastWaiter(waiters) => waiters.terms.notified().await,
+        }
     }
 
     /// The deadline as of now; `None` when no caller waits.
@@ -93,7 +139,7 @@ impl Deadline {
         match &self.0 {
             Ends::At(instant) => Some(*instant),
             Ends::WithLastWaiter(waiters) => {
-                let latest = waiters.waiting.lock().last_key_value().map(|(at, _)| *at);
+                let latest = waiters.present.lock().ends.last_key_value().map(|(at, _)| *at);
                 latest.map(|at| at.min(waiters.limit))
             }
         }
@@ -118,6 +164,7 @@ impl Deadline {
 pub struct Waiting {
     deadline: Deadline,
     until: Instant,
+    purpose: Purpose,
 }
 
 impl Drop for Waiting {
@@ -125,18 +172,27 @@ impl Drop for Waiting {
         let Ends::WithLastWaiter(waiters) = &self.deadline.0 else {
             return;
         };
-        let mut waiting = waiters.waiting.lock();
-        if let Some(count) = waiting.get_mut(&self.until) {
+        let mut present = waiters.present.lock();
+        let before = present.highest();
+        present.purposes[self.purpose as usize] -= 1;
+        if let Some(count) = present.ends.get_mut(&self.until) {
             *count -= 1;
             if *count == 0 {
-                waiting.remove(&self.until);
+                present.ends.remove(&self.until);
             }
+        }
+        let has_changed = present.highest() != before;
+        drop(present);
+        if has_changed {
+            waiters.terms.notify_one();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -146,19 +202,69 @@ mod tests {
         let shared = Deadline::shared(after(15));
         assert_eq!(shared.latest(), None);
 
-        let short = shared.wait_until(after(1));
-        let long = shared.wait_until(after(5));
-        let same = shared.wait_until(after(5));
+        let short = shared.wait_until(after(1), Purpose::Caller);
+        let long = shared.wait_until(after(5), Purpose::Caller);
+        let same = shared.wait_until(after(5), Purpose::Caller);
         assert_eq!(shared.latest(), Some(after(5)));
         drop(long);
         assert_eq!(shared.latest(), Some(after(5)));
         drop(same);
         assert_eq!(shared.latest(), Some(after(1)));
 
-        let endless = shared.wait_until(after(60));
+        let endless = shared.wait_until(after(60), Purpose::Caller);
         assert_eq!(shared.latest(), Some(after(15)));
         drop((short, endless));
         assert_eq!(shared.latest(), None);
+    }
+
+    #[test]
+    fn shared_work_has_the_highest_purpose_of_the_present_waiters() {
+        let end = Instant::now() + Duration::from_secs(1);
+        let shared = Deadline::shared(end);
+        assert_eq!(shared.purpose(), None);
+        let stream = shared.wait_until(end, Purpose::Stream);
+        let [caller, same] = [Purpose::Caller; 2].map(|purpose| shared.wait_until(end, purpose));
+        let batch = shared.wait_until(end, Purpose::Batch);
+        for (leaves, highest) in [
+            (caller, Some(Purpose::Caller)),
+            (same, Some(Purpose::Batch)),
+            (batch, Some(Purpose::Stream)),
+            (stream, None),
+        ] {
+            drop(leaves);
+            assert_eq!(shared.purpose(), highest);
+        }
+        let alone = Deadline::at(end);
+        let _waiting = alone.wait_until(end, Purpose::Caller);
+        assert_eq!(alone.purpose(), None);
+    }
+
+    #[test]
+    fn shared_work_is_woken_when_its_purpose_changes() {
+        let end = Instant::now() + Duration::from_secs(1);
+        let shared = Deadline::shared(end);
+        let has_changed = || shared.changed().now_or_never().is_some();
+        let stream = shared.wait_until(end, Purpose::Stream);
+        assert!(!has_changed(), "the first waiter starts the work");
+        let (refresh, same) =
+            (shared.wait_until(end, Purpose::Refresh), shared.wait_until(end, Purpose::Stream));
+        assert!(!has_changed(), "lower and equal purposes change nothing");
+        let batch = shared.wait_until(end, Purpose::Batch);
+        assert!(has_changed());
+        drop(batch);
+        assert!(has_changed());
+        drop((refresh, same));
+        assert!(!has_changed(), "a stream is left");
+        // A wait that is given up after the change and before it wakes passes the change on.
+        let mut given_up = Box::pin(shared.changed());
+        assert!(given_up.as_mut().now_or_never().is_none());
+        let caller = shared.wait_until(end, Purpose::Caller);
+        drop(given_up);
+        assert!(has_changed());
+        drop(caller);
+        assert!(has_changed());
+        drop(stream);
+        assert!(has_changed());
     }
 
     #[test]

@@ -31,6 +31,13 @@ pub enum LookupError {
         /// Time until the next free turn.
         wait: Duration,
     },
+    /// A batch or a stream found no turn, and waits for one outside the flight. No caller ever gets this
+    /// error.
+    #[error("the server's rate limit for this instance leaves no turn to this look-up now")]
+    NoTurnYet {
+        /// Time until the look-up may find a turn, if no other call takes that turn before.
+        wait: Duration,
+    },
     /// Too much work is in progress.
     #[error("the server is working at its limit")]
     Overloaded,
@@ -201,6 +208,8 @@ impl LookupError {
             | Self::Overloaded
             | Self::CircuitOpen { .. }
             | Self::DeadlineExceeded => Handling::REFUSED,
+            // A stored answer must not take the place of a turn: the look-up gets one later.
+            Self::NoTurnYet { .. } => Handling { yields_to_stored_answer: false, ..Handling::REFUSED },
             // A block concerns this machine and no instance, and has a pause of its own.
             Self::Internal | Self::Blocked { .. } => Handling { is_own_refusal: false, ..Handling::REFUSED },
             Self::CredentialsRejected(_) => Handling {
@@ -241,6 +250,7 @@ impl LookupError {
             Self::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or_default()),
             Self::NotCached
             | Self::RateLimited { .. }
+            | Self::NoTurnYet { .. }
             | Self::Overloaded
             | Self::CircuitOpen { .. }
             | Self::DeadlineExceeded
@@ -262,7 +272,10 @@ impl LookupError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { wait } | Self::CircuitOpen { wait } | Self::Blocked { wait } => Some(*wait),
+            Self::RateLimited { wait }
+            | Self::NoTurnYet { wait }
+            | Self::CircuitOpen { wait }
+            | Self::Blocked { wait } => Some(*wait),
             Self::UpstreamRateLimited { retry_after }
             | Self::Unavailable { retry_after, .. }
             | Self::TimedOut { retry_after } => *retry_after,
@@ -299,7 +312,8 @@ impl LookupError {
     pub fn restart_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { wait } => Some(*wait),
-            Self::DeadlineExceeded | Self::Overloaded => Some(Duration::ZERO),
+            // The turn was missing for a batch or a stream alone. A caller has a right to every turn.
+            Self::DeadlineExceeded | Self::Overloaded | Self::NoTurnYet { .. } => Some(Duration::ZERO),
             Self::NotCached
             | Self::CircuitOpen { .. }
             | Self::Internal

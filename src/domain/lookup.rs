@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{ChatId, Credential, CredentialId, Deadline, Instance, NotFound, PictureLink};
+use super::{
+    BatchTurns, ChatId, Credential, CredentialId, Deadline, Instance, NotFound, PictureLink, Purpose,
+    QueuePlace,
+};
 
 /// One moment on both clocks. Durations are measured on the monotonic clock; links expire by the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +48,17 @@ pub struct Lookup {
     pub control: CacheControl,
     /// Until when the answer is useful.
     pub deadline: Deadline,
-    /// The side that the fetch is for.
-    pub purpose: Purpose,
+    /// The side that the look-up is for. A flight may have other waiters, too, so its layers read
+    /// [`Lookup::purpose`].
+    pub own_purpose: Purpose,
+    /// The turns of the batch that this look-up belongs to; `None` outside a batch.
+    pub batch: Option<BatchTurns>,
+    /// The place from which it takes a spare turn; `None` when it takes other turns.
+    pub place: Option<QueuePlace>,
     /// The number of attempts that the same fetch has made before.
     pub resent: u32,
+    /// Whether this attempt is the probe of a circuit breaker. All other calls of the instance wait for it.
+    pub is_probe: bool,
     /// The fetch time of the stored answer that the caller saw and did not accept.
     pub seen: Option<Instant>,
 }
@@ -69,21 +79,21 @@ impl Lookup {
             credential,
             control,
             deadline,
-            purpose: Purpose::Caller,
+            own_purpose: Purpose::Caller,
+            batch: None,
+            place: None,
             resent: 0,
+            is_probe: false,
             seen: None,
         }
     }
-}
 
-/// The side that a fetch is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A caller, who waits for the answer.
-    Caller,
-    /// The cache, which renews a stored answer in the background. No caller waits for this fetch, so it makes
-    /// one attempt and never waits for a turn or a permit.
-    Refresh,
+    /// The purpose as of now: the highest of those that wait for the flight of this look-up, or its own while
+    /// no flight has waiters. Read it again before each decision.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.deadline.purpose().unwrap_or(self.own_purpose)
+    }
 }
 
 /// The answers that a caller accepts from the cache. `None` leaves the choice to the server's settings. Names

@@ -9,14 +9,17 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
     /// The body of the request is not one message of the expected type.
-    #[error("the request body must be one GetProfilePictureRequest, encoded as protobuf")]
+    #[error("the request body must be one message of the method's request type, encoded as protobuf")]
     MessageInvalid,
     /// The message of the request is compressed.
     #[error("compressed messages are not accepted; send them without grpc-encoding")]
     CompressionUnsupported,
-    /// The message of the request is larger than the limit.
-    #[error("the request message is larger than 16 KiB")]
-    MessageTooLarge,
+    /// The message of the request is larger than the limit of its method.
+    #[error("the request message is larger than {} KiB", bytes_max / 1024)]
+    MessageTooLarge {
+        /// The limit, in bytes.
+        bytes_max: usize,
+    },
     /// The metadata of the call is larger than the limit.
     #[error("the metadata of the call is larger than 16 KiB")]
     MetadataTooLarge,
@@ -41,6 +44,20 @@ pub enum Refusal {
         /// The field of `CacheControl`, as the proto names it.
         field: &'static str,
     },
+    /// A batch or a stream has no chat ids, or more of them, or of known fingerprints, than it may have.
+    #[error("chat_ids must have 1 to {max} entries, and known_fingerprints at most {max}")]
+    BatchSizeInvalid {
+        /// The field of the request, as the proto names it.
+        field: &'static str,
+        /// The most entries that the method takes.
+        max: usize,
+    },
+    /// Too many streams are in progress.
+    #[error("{0}")]
+    TooManyStreams(StreamLimit),
+    /// The server stops, and the stream has results that are missing.
+    #[error("the server stops; call again for the missing results")]
+    ServerStopping,
     /// The caller is known and may not ask this instance.
     #[error("the caller may not ask this instance")]
     InstanceNotAllowed,
@@ -56,6 +73,20 @@ pub enum Refusal {
     /// A defect of this server, such as a panic.
     #[error("internal error")]
     Internal,
+}
+
+/// The limit that a further stream would exceed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum StreamLimit {
+    /// All streams of the server.
+    #[error("the server has as many streams in progress as it may have")]
+    Server,
+    /// The streams of one instance.
+    #[error("this instance has as many streams in progress as it may have")]
+    Instance,
+    /// The streams of one caller.
+    #[error("this caller has as many streams in progress as it may have")]
+    Caller,
 }
 
 /// Why a call does not prove that it comes from a known caller.

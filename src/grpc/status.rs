@@ -8,12 +8,13 @@
 
 use std::{fmt::Display, time::Duration};
 
+use prost::Message;
 use tokio::time::Instant;
 use tonic::{
     Code, Status,
     metadata::{MetadataMap, MetadataValue},
 };
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use crate::domain::{CallEnd, LookupError, NotFound, Refusal, Rejected};
 
@@ -30,6 +31,9 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 const NEVER: &str = "-1";
 /// The wait if no layer knows a better one: about the duration of a brief fault.
 const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
+/// The wait of a stream that is one too many. Streams take minutes, so that a shorter wait would only cost
+/// calls.
+const STREAM_WAIT: Duration = Duration::from_secs(5);
 
 /// The time that a call must have left after the wait, so that a retry makes sense. No attempt at Hypersender
 /// starts with less than 50 ms, an answer is sent up to 20 ms before the end, and the rest is for the
@@ -92,6 +96,14 @@ pub fn status(error: &impl HasStatus, end: CallEnd) -> Status {
     Status::with_error_details_and_metadata(code, error.to_string(), details, metadata)
 }
 
+/// The same status as a message, for one result of many. It cannot carry the trailer.
+pub fn rpc_status(error: &impl HasStatus) -> pb::Status {
+    let status = status(error, CallEnd::UNSTATED);
+    // tonic-types encodes the whole message as the details of the status.
+    let message = pb::Status::decode(status.details());
+    message.unwrap_or_else(|_| pb::Status { code: status.code().into(), ..Default::default() })
+}
+
 impl HasStatus for Refusal {
     fn choose(&self) -> (Code, &'static str, Wait) {
         use Refusal as R;
@@ -105,8 +117,12 @@ impl HasStatus for Refusal {
             R::MessageInvalid => (Code::Internal, "MESSAGE_INVALID", Never),
             R::CompressionUnsupported => (Code::Unimplemented, "COMPRESSION_UNSUPPORTED", Never),
             // A message or metadata that is too large is still too large in a retry.
-            R::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE", Never),
+            R::MessageTooLarge { .. } => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE", Never),
             R::MetadataTooLarge => (Code::ResourceExhausted, "METADATA_TOO_LARGE", Never),
+            R::BatchSizeInvalid { .. } => (Code::InvalidArgument, "BATCH_SIZE_INVALID", Never),
+            // A quota is never UNAVAILABLE: clients and meshes retry that code by themselves.
+            R::TooManyStreams(_) => (Code::ResourceExhausted, "TOO_MANY_STREAMS", For(STREAM_WAIT)),
+            R::ServerStopping => (Code::Unavailable, "SERVER_STOPPING", For(WAIT_UNKNOWN)),
             R::CallerUnknown(_) => (Code::Unauthenticated, "CALLER_UNKNOWN", Never),
             R::InstanceNotAllowed => (Code::PermissionDenied, "INSTANCE_NOT_ALLOWED", Never),
             R::InstanceNotConfigured => (Code::NotFound, "INSTANCE_NOT_CONFIGURED", Never),
@@ -121,10 +137,13 @@ impl HasStatus for Refusal {
             Self::InstanceMissing | Self::InstanceInvalid => Some("instance".to_owned()),
             Self::ChatIdInvalid => Some("chat_id".to_owned()),
             Self::CacheControlInvalid { field } => Some(format!("cache_control.{field}")),
+            Self::BatchSizeInvalid { field, .. } => Some((*field).to_owned()),
             Self::MessageInvalid
             | Self::CompressionUnsupported
-            | Self::MessageTooLarge
+            | Self::MessageTooLarge { .. }
             | Self::MetadataTooLarge
+            | Self::TooManyStreams(_)
+            | Self::ServerStopping
             | Self::CallerUnknown(_)
             | Self::InstanceNotAllowed
             | Self::InstanceNotConfigured
@@ -147,7 +166,7 @@ impl HasStatus for LookupError {
         match self {
             E::NotCached => (Code::FailedPrecondition, "NOT_CACHED", Never),
             // A quota is never UNAVAILABLE: clients and meshes retry that code by themselves.
-            E::RateLimited { .. } => (Code::ResourceExhausted, "RATE_LIMITED", later),
+            E::RateLimited { .. } | E::NoTurnYet { .. } => (Code::ResourceExhausted, "RATE_LIMITED", later),
             E::Overloaded => (Code::Unavailable, "OVERLOADED", later),
             E::CircuitOpen { .. } => (Code::Unavailable, "UPSTREAM_CIRCUIT_OPEN", later),
             E::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Unsaid),
@@ -242,7 +261,7 @@ mod tests {
         for (stated, passed, refusal, trailer, retry_info) in [
             (Some(500), 0, Refusal::Overloaded, Some("-1"), Some(1_000)),
             // A refusal without a wait has none, however much time is left.
-            (Some(500), 0, Refusal::MessageTooLarge, Some("-1"), None),
+            (Some(500), 0, Refusal::MessageTooLarge { bytes_max: 16 * 1024 }, Some("-1"), None),
             (None, 0, Refusal::ChatIdInvalid, Some("-1"), None),
             (Some(500), 500, Refusal::DeadlineExceeded, None, None),
         ] {

@@ -1,4 +1,5 @@
-//! The gRPC protocol over HTTP/2 for methods without streams: one message in, one message out.
+//! The gRPC protocol over HTTP/2 for methods without streams: one message in, one message out. Batches and
+//! streams read their message, and frame their answers, with the same functions.
 //!
 //! The code is hand-written, because tonic treats both as streams of one message, with eight more allocations
 //! for each call, and reports an invalid message in the words of the decoder.
@@ -22,7 +23,8 @@ use crate::domain::{CallEnd, LookupError, Refusal};
 /// The prefix of each message: whether it is compressed, and its length ("Length-Prefixed-Message" of the
 /// protocol).
 pub const PREFIX_BYTES: usize = 5;
-/// Maximum size of a message, in bytes. The longest valid one has about 200 bytes.
+/// Maximum size of a request for one contact, in bytes. The longest valid one has about 200 bytes. A larger
+/// message, of a batch or a stream, is not decoded in the task of the connection.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// The future of a unary call: refused at once, or handled by `F`.
@@ -75,9 +77,18 @@ where
 ///
 /// # Errors
 ///
-/// [`Refusal::CompressionUnsupported`] when `headers` announce a compression, and [`Refusal::MessageInvalid`]
-/// when the body is not exactly one message of this type.
+/// Those of [`message`], and [`Refusal::MessageInvalid`] when the message is not of this type.
 fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, Refusal> {
+    M::decode(message(headers, body)?).map_err(|_| Refusal::MessageInvalid)
+}
+
+/// The encoded message in the body of a request.
+///
+/// # Errors
+///
+/// [`Refusal::CompressionUnsupported`] when `headers` announce a compression, and [`Refusal::MessageInvalid`]
+/// when the body is not exactly one message.
+pub fn message<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<&'a [u8], Refusal> {
     if headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity") {
         return Err(Refusal::CompressionUnsupported);
     }
@@ -86,7 +97,7 @@ fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, Ref
     if compressed != 0 || u32::from_be_bytes(length) as usize != message.len() {
         return Err(Refusal::MessageInvalid);
     }
-    M::decode(message).map_err(|_| Refusal::MessageInvalid)
+    Ok(message)
 }
 
 /// The whole answer to a call that succeeded.
@@ -94,15 +105,38 @@ fn read<M: Message + Default>(headers: &HeaderMap, body: &[u8]) -> Result<M, Ref
 /// # Panics
 ///
 /// When the message has 4 GiB or more, which the protocol cannot send.
-fn reply(message: &impl Message) -> Response<Body> {
-    let length = message.encoded_len();
-    let mut bytes = Vec::with_capacity(PREFIX_BYTES + length);
-    bytes.put_u8(0);
-    bytes.put_u32(length.try_into().expect("a message that can be sent"));
-    message.encode(&mut bytes).expect("a vector grows");
-    let mut response = Response::new(Body::new(Reply::Message(bytes.into())));
+pub fn reply(message: &impl Message) -> Response<Body> {
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + message.encoded_len());
+    append(message, &mut bytes);
+    response(Reply::Message(bytes.into()))
+}
+
+/// The head of a response whose messages and trailers are in `body`.
+pub fn response<B>(body: B) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
+{
+    let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// Appends `message` and its prefix to `bytes`.
+///
+/// # Panics
+///
+/// When the message has 4 GiB or more, which the protocol cannot send.
+pub fn append(message: &impl Message, bytes: &mut Vec<u8>) {
+    bytes.put_u8(0);
+    bytes.put_u32(message.encoded_len().try_into().expect("a message that can be sent"));
+    message.encode(bytes).expect("a vector grows");
+}
+
+/// The trailers of a call that succeeded.
+pub fn trailers_ok() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+    trailers
 }
 
 /// The part of an answer that is still to be sent.
@@ -123,11 +157,7 @@ impl HttpBody for Reply {
                 *this = Self::Trailers;
                 Some(Ok(Frame::data(message)))
             }
-            Self::Trailers => {
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-                Some(Ok(Frame::trailers(trailers)))
-            }
+            Self::Trailers => Some(Ok(Frame::trailers(trailers_ok()))),
             Self::Nothing => None,
         })
     }

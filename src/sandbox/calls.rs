@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// Maximum number of chat ids, and of instances, that are counted one by one. A further one counts in the
 /// total only.
-const NAMES_MAX: usize = 10_000;
+const NAMES_MAX: usize = 20_000;
 
 /// Maximum length of a name that is counted, in bytes: several times that of a real one. A longer name counts
 /// in the total only.
@@ -22,7 +22,7 @@ pub(super) const HELP: &str = "\
 The count of look-ups, refused ones included (no token needed):
 
   GET    /_sandbox/calls  {\"calls\":2,\"by_chat_id\":{\"15551230001\":2},\"by_instance\":{...}}
-      Names are counted as they are written, up to 10000 chat ids and 10000 instances of at most
+      Names are counted as they are written, up to 20000 chat ids and 20000 instances of at most
       256 bytes. All others count in the total only.
   DELETE /_sandbox/calls  resets the count
 ";
@@ -85,9 +85,9 @@ mod tests {
         }
         calls.count(&"x".repeat(NAME_BYTES_MAX + 1), Some("0"));
         let tally = calls.0.lock();
-        assert_eq!(tally.calls, 10_002);
+        assert_eq!(tally.calls, 20_002);
         assert_eq!(tally.by_chat_id.len(), NAMES_MAX);
         assert_eq!(tally.by_chat_id["0"], 2);
-        assert_eq!(tally.by_instance, BTreeMap::from([("one".to_owned(), 10_001)]));
+        assert_eq!(tally.by_instance, BTreeMap::from([("one".to_owned(), 20_001)]));
     }
 }

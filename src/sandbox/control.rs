@@ -18,6 +18,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::numbers::NO_PICTURE;
+use super::pictures::{LINK_LIFE_SECONDS, Pictures};
 use super::{contact_of, reply};
 
 /// Maximum number of contacts that are set; a further one is refused with 400.
@@ -44,11 +45,13 @@ Control (no token needed; the answer is 204, or 400 with the reason):
         delay_ms           time before the answer                    (default: 0)
         hang               true: no answer is ever sent              (default: false)
         close              true: the connection is closed without an answer  (default: false)
-  DELETE /_sandbox/script  removes all scripts and contacts
+  DELETE /_sandbox/script  removes all scripts and contacts, and keeps changed pictures
 ";
 
-#[derive(Default)]
-pub(super) struct Control(Mutex<Wishes>);
+pub(super) struct Control {
+    wishes: Mutex<Wishes>,
+    pictures: Arc<Pictures>,
+}
 
 #[derive(Default)]
 struct Wishes {
@@ -86,16 +89,20 @@ struct Script {
 }
 
 impl Control {
+    pub(super) fn new(pictures: Arc<Pictures>) -> Self {
+        Self { wishes: Mutex::default(), pictures }
+    }
+
     /// The answer of the first script that matches, if one does. This uses up one of the times that the
     /// script applies.
     pub(super) async fn scripted(&self, instance: &str, contact: Option<&str>) -> Option<Response> {
-        let script = self.0.lock().next_script(instance, contact)?;
-        Some(script.play(contact.unwrap_or_default()).await)
+        let script = self.wishes.lock().next_script(instance, contact)?;
+        Some(script.play(contact.unwrap_or_default(), &self.pictures).await)
     }
 
     pub(super) fn contact(&self, contact: &str) -> Option<Response> {
-        let wishes = self.0.lock();
-        Some(wishes.contacts.get(contact)?.answer(contact))
+        let wishes = self.wishes.lock();
+        Some(wishes.contacts.get(contact)?.answer(contact, &self.pictures))
     }
 }
 
@@ -115,11 +122,11 @@ impl Wishes {
 }
 
 impl Contact {
-    fn answer(&self, contact: &str) -> Response {
-        let life_seconds = self.link_life_seconds.unwrap_or(reply::LINK_LIFE_SECONDS);
+    fn answer(&self, contact: &str, pictures: &Pictures) -> Response {
+        let life_seconds = self.link_life_seconds.unwrap_or(LINK_LIFE_SECONDS);
         match &self.picture {
-            None => reply::picture(contact, life_seconds),
-            Some(Some(name)) => reply::picture(name, life_seconds),
+            None => pictures.usual(contact, life_seconds),
+            Some(Some(name)) => pictures.named(name, life_seconds),
             Some(None) => reply::json(StatusCode::OK, NO_PICTURE),
         }
     }
@@ -132,7 +139,7 @@ impl Script {
             && chat_id.is_none_or(|chat_id| Some(contact_of(chat_id)) == contact)
     }
 
-    async fn play(self, contact: &str) -> Response {
+    async fn play(self, contact: &str, pictures: &Pictures) -> Response {
         tokio::time::sleep(Duration::from_millis(self.delay_ms)).await;
         if self.hang {
             std::future::pending::<()>().await;
@@ -143,7 +150,7 @@ impl Script {
         let reason = self.status.canonical_reason().unwrap_or("Unknown Error");
         let mut answer = match (self.body, self.status) {
             (Some(body), status) => reply::json(status, body),
-            (None, StatusCode::OK) => reply::picture(contact, reply::LINK_LIFE_SECONDS),
+            (None, StatusCode::OK) => pictures.usual(contact, LINK_LIFE_SECONDS),
             (None, status) => reply::message(status, reason),
         };
         answer.headers_mut().extend(self.headers);
@@ -167,7 +174,7 @@ async fn put_contact(
         Ok(contact) => contact,
         Err(error) => return refusal(&error.to_string()),
     };
-    let mut wishes = control.0.lock();
+    let mut wishes = control.wishes.lock();
     let key = contact_of(&chat_id);
     if wishes.contacts.len() >= CONTACTS_MAX && !wishes.contacts.contains_key(key) {
         return refusal(&format!("there are {CONTACTS_MAX} contacts already"));
@@ -181,7 +188,7 @@ async fn add_script(State(control): State<Arc<Control>>, body: Bytes) -> Respons
         Ok(script) => script,
         Err(error) => return refusal(&error.to_string()),
     };
-    let mut wishes = control.0.lock();
+    let mut wishes = control.wishes.lock();
     if wishes.scripts.len() >= SCRIPTS_MAX {
         return refusal(&format!("there are {SCRIPTS_MAX} scripts already"));
     }
@@ -190,7 +197,7 @@ async fn add_script(State(control): State<Arc<Control>>, body: Bytes) -> Respons
 }
 
 async fn forget(State(control): State<Arc<Control>>) -> StatusCode {
-    *control.0.lock() = Wishes::default();
+    *control.wishes.lock() = Wishes::default();
     StatusCode::NO_CONTENT
 }
 
@@ -275,7 +282,7 @@ mod tests {
         let first = file(&sandbox, "15551230004").await;
         steer(&sandbox, "PUT contacts/15551230004", r#"{"picture":"b"}"#).await;
         let second = file(&sandbox, "15551230004@lid").await;
-        assert!(usual.contains("null") && first.contains("pps.whatsapp.net"));
+        assert!(usual.contains("null") && first.contains("/v/t61.24694-24/"));
         assert_ne!(first, second);
         steer(&sandbox, "PUT contacts/15551230004", r#"{"picture":null}"#).await;
         assert_eq!(file(&sandbox, "15551230004").await, usual);

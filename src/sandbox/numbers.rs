@@ -3,12 +3,14 @@
 //!
 //! Deliberately not here: answers that a test chooses while it runs, which are in `control`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::pictures::{LINK_LIFE_SECONDS, Pictures};
 use super::{Sandbox, reply};
 use Behaviour::{Body, FailsOnce, Hangs, Html, Link, Picture, RateLimited, Slow};
 
@@ -25,7 +27,7 @@ enum Behaviour {
     Hangs,
 }
 
-const USUAL: Behaviour = Picture(reply::LINK_LIFE_SECONDS);
+const USUAL: Behaviour = Picture(LINK_LIFE_SECONDS);
 
 #[rustfmt::skip] // A table is read by its columns.
 const TABLE: [(&str, &str, Behaviour); 15] = [
@@ -61,17 +63,21 @@ pub(super) const NO_PICTURE: &str =
     r#"{"message":"Profile picture not available.","data":{"profilePictureURL":null}}"#;
 
 /// Answers as the table says, and holds the state of one run.
-#[derive(Default)]
 pub(super) struct Numbers {
     failed_once: AtomicBool,
+    pictures: Arc<Pictures>,
 }
 
 impl Numbers {
+    pub(super) fn new(pictures: Arc<Pictures>) -> Self {
+        Self { failed_once: AtomicBool::new(false), pictures }
+    }
+
     /// The answer for a contact. One that is not in the table has a picture.
     pub(super) async fn answer(&self, contact: &str) -> Response {
         let row = TABLE.iter().find(|(number, ..)| *number == contact);
         match row.map_or(USUAL, |(.., behaviour)| *behaviour) {
-            Picture(life_seconds) => return reply::picture(contact, life_seconds),
+            Picture(life_seconds) => return self.pictures.usual(contact, life_seconds),
             Link(link) => return reply::with_link(link),
             Body(status, body) => return reply::json(status, body),
             Html => return reply::html(StatusCode::OK),
@@ -83,7 +89,7 @@ impl Numbers {
             Slow => tokio::time::sleep(Duration::from_secs(3)).await,
             Hangs => std::future::pending().await,
         }
-        reply::picture(contact, reply::LINK_LIFE_SECONDS)
+        self.pictures.usual(contact, LINK_LIFE_SECONDS)
     }
 }
 
@@ -112,8 +118,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_number_answers_as_the_table_says() {
-        check("15551230001", 200, "://pps.whatsapp.net/v/t61.24694-24/").await;
-        check("15551230002@c.us", 200, "://pps.whatsapp.net/").await;
+        check("15551230001", 200, "http://127.0.0.1:").await;
+        check("15551230002@c.us", 200, "/v/t61.24694-24/").await;
         check("15551230003", 200, "&oe=6970FAAA&").await;
         check("15551230004@lid", 200, r#"{"profilePictureURL":null}}"#).await;
         check("15551230005", 200, "://cdn.example.com/").await;
@@ -123,7 +129,7 @@ mod tests {
         check("15551230013", 200, "<!DOCTYPE html>").await;
         check("15551230014", 202, r#"{"queued":true,"#).await;
         check("15551230015", 422, r#""status":"SCAN_QR_CODE""#).await;
-        check("4917012345678", 200, "://pps.whatsapp.net/").await;
+        check("4917012345678", 200, "/v/t61.24694-24/").await;
     }
 
     #[tokio::test]
@@ -144,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_slow_number_takes_its_time_and_the_hanging_one_all_of_it() {
-        let numbers = Numbers::default();
+        let numbers = Numbers::new(Arc::new(Pictures::new("http://127.0.0.1:9".to_owned())));
         let start = tokio::time::Instant::now();
         numbers.answer("15551230011").await;
         assert_eq!(start.elapsed().as_secs(), 3);

@@ -8,11 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 use tracing::{info, warn};
 
-use super::ask::{Ask, LookupService};
-use crate::domain::{Answer, Lookup, LookupError, Signal};
+use super::ask::Ask;
+use crate::domain::{Answer, AttemptError, Lookup, LookupError, Signal};
 
 /// The first pause. Each further one is twice as long as the one before ...
 const TIME_MIN: Duration = Duration::from_secs(30);
@@ -95,7 +95,10 @@ impl State {
     /// not each wait for a time-out.
     fn go_on(&mut self, asked: Duration, now: Instant) {
         let wait = self.pause(self.time.unwrap_or(TIME_MIN), asked, now);
-        info!(?wait, "upstream did not answer a probe, so the block goes on; all requests to upstream pause");
+        info!(
+            ?wait,
+            "a probe got no answer of the API, so the block goes on; all requests to upstream pause"
+        );
     }
 
     fn pause(&mut self, time: Duration, asked: Duration, now: Instant) -> Duration {
@@ -113,10 +116,11 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn end(mut self, result: Result<Answer, LookupError>, now: Instant) -> Result<Answer, LookupError> {
+    fn end(mut self, result: Result<Answer, AttemptError>, now: Instant) -> Result<Answer, LookupError> {
         let mut state = self.block.0.lock();
         let probe = std::mem::take(&mut self.probe);
-        let signal = result.as_ref().map_or_else(|error| error.handling().signal, |_| Signal::Success);
+        let signal = result.as_ref().map_or_else(AttemptError::signal, |_| Signal::Success);
+        let result = result.map_err(|failure| failure.error);
         match (&result, signal) {
             (Err(LookupError::Blocked { .. }), _) if !probe && state.phase == Phase::Probing => {
                 // This request was sent before the block began. Only the probe may lengthen the block.
@@ -129,8 +133,8 @@ impl Pass<'_> {
                 *state = State::new();
                 info!("upstream accepts requests from this machine's address again");
             }
-            // No answer says nothing about the block. A 5xx except 501 counts as none, because it may come
-            // from the network in front.
+            // No answer of the API says nothing about the block. A 5xx except 501 counts as none, because it
+            // may come from the network in front, and so does everything that is not JSON.
             (Ok(_) | Err(_), Signal::Failure | Signal::None) if probe => {
                 let asked = result.as_ref().err().and_then(LookupError::retry_after);
                 state.go_on(asked.unwrap_or_default(), now);
@@ -149,6 +153,21 @@ impl Drop for Pass<'_> {
     }
 }
 
+/// A tower service that makes one attempt for each look-up: the part below all layers.
+pub trait AttemptService:
+    Service<Lookup, Response = Answer, Error: Into<AttemptError>, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> AttemptService for S where
+    S: Service<Lookup, Response = Answer, Error: Into<AttemptError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The layer that lets no request pass during a block.
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
@@ -163,10 +182,10 @@ impl<S> Gate<S> {
     }
 }
 
-impl<S: LookupService> Ask for Gate<S> {
+impl<S: AttemptService> Ask for Gate<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let pass = self.block.admit(Instant::now())?;
-        let result = self.inner.oneshot(lookup).await;
+        let result = self.inner.oneshot(lookup).await.map_err(Into::into);
         pass.end(result, Instant::now())
     }
 }

@@ -45,31 +45,51 @@ const OPEN_MAX: Duration = Duration::from_secs(60);
 /// The wait that callers get while a probe is on its way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
+/// The breakers of all instances. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Circuits(Arc<Keyed<Instance, Circuit>>);
+
+impl Circuits {
+    /// Breakers that are all closed.
+    pub fn new() -> Self {
+        Self(Arc::new(Keyed::new()))
+    }
+
+    /// Until when the breaker of `instance` lets no call pass, as far as it is known at `now`; `None` when
+    /// the next call may pass, as a probe or otherwise.
+    pub fn open_until(&self, instance: &Instance, now: Instant) -> Option<Instant> {
+        let circuit = self.0.get(instance)?;
+        let refusal = circuit.state.lock().phase.refusal(now);
+        refusal.map(|wait| now + wait)
+    }
+}
+
 /// The layer with a breaker for each instance.
 #[derive(Clone, Debug)]
 pub struct Breaker<S> {
-    instances: Arc<Keyed<Instance, Circuit>>,
+    circuits: Circuits,
     settings: Settings,
     metrics: Arc<Metrics>,
     inner: S,
 }
 
 impl<S> Breaker<S> {
-    /// Puts a breaker for each instance in front of `inner`.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, inner: S) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings, metrics, inner }
+    /// Puts the breaker of each instance in front of `inner`.
+    pub fn new(circuits: Circuits, settings: Settings, metrics: Arc<Metrics>, inner: S) -> Self {
+        Self { circuits, settings, metrics, inner }
     }
 }
 
 impl<S: LookupService> Ask for Breaker<S> {
-    async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
+    async fn ask(self, mut lookup: Lookup) -> Result<Answer, LookupError> {
         if self.settings.failures == 0 {
             return self.inner.oneshot(lookup).await;
         }
         let instance = lookup.key.scope.instance.clone();
-        let circuit = self.instances.of(&instance, || Circuit::new(self.metrics.clone()))?;
+        let circuit = self.circuits.0.of(&instance, || Circuit::new(self.metrics.clone()))?;
         let admitted = circuit.admit(instance, Instant::now());
         let mut pass = admitted.map_err(|wait| LookupError::CircuitOpen { wait })?;
+        lookup.is_probe = pass.probe;
         let result = self.inner.oneshot(lookup).await;
         pass.signal = result.as_ref().map_or_else(|error| error.handling().signal, |_| Signal::Success);
         pass.asked = result.as_ref().err().and_then(LookupError::retry_after).unwrap_or_default();
@@ -100,6 +120,17 @@ enum Phase {
     Closed,
     Open { until: Instant },
     Probing,
+}
+
+impl Phase {
+    /// How long calls are refused from `now` on; `None` when the next one passes.
+    fn refusal(self, now: Instant) -> Option<Duration> {
+        match self {
+            Self::Open { until } if until > now => Some(until - now),
+            Self::Probing => Some(PROBE_WAIT),
+            Self::Closed | Self::Open { .. } => None,
+        }
+    }
 }
 
 impl Default for State {
@@ -136,11 +167,10 @@ impl Circuit {
 
     /// Lets a call pass, or returns the time until the next one passes.
     fn admit(self: Arc<Self>, instance: Instance, now: Instant) -> Result<Pass, Duration> {
-        let probe = self.change(|state| match state.phase {
-            Phase::Closed => Ok(false),
-            Phase::Open { until } if until > now => Err(until - now),
-            Phase::Probing => Err(PROBE_WAIT),
-            Phase::Open { .. } => {
+        let probe = self.change(|state| match (state.phase.refusal(now), state.phase) {
+            (Some(wait), _) => Err(wait),
+            (None, Phase::Closed) => Ok(false),
+            (None, Phase::Open { .. } | Phase::Probing) => {
                 state.phase = Phase::Probing;
                 Ok(true)
             }

@@ -28,7 +28,11 @@ use dashmap::{DashMap, Entry as MapEntry};
 use parking_lot::Mutex;
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
-pub use self::{cooldown::CoolDowns, fill::Fill, serve::Serve};
+pub use self::{
+    cooldown::CoolDowns,
+    fill::Fill,
+    serve::{Serve, ServeFuture},
+};
 use self::{
     eviction::{Digest, Sieve},
     freshness::{Entry, Since},

@@ -16,13 +16,20 @@ use super::{
     ask::{Ask, LookupService},
     keyed::{Idle, Keyed},
 };
-use crate::domain::{Answer, Instance, Lookup, LookupError, Purpose};
+use crate::domain::{Answer, Instance, Lookup, LookupError};
 
 /// How many attempts may be on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The number in all, at least 1. One instance gets half of it, and never less than 1.
     pub attempts: usize,
+}
+
+impl Settings {
+    /// The number for one instance.
+    pub(super) fn attempts_of_instance(self) -> usize {
+        (self.attempts / 2).max(1)
+    }
 }
 
 impl Default for Settings {
@@ -62,10 +69,10 @@ impl<S> ConcurrencyLimit<S> {
     /// Takes a permit of the instance first, so that a call which waits for it does not hold one of the
     /// shared permits.
     async fn permits(&self, lookup: &Lookup) -> Result<[OwnedSemaphorePermit; 2], LookupError> {
-        let half = (self.settings.attempts / 2).max(1);
+        let half = self.settings.attempts_of_instance();
         let new = || Permits { free: Arc::new(Semaphore::new(half)), all: half };
         let own = self.instances.of(&lookup.key.scope.instance, new)?;
-        if lookup.purpose == Purpose::Refresh {
+        if lookup.purpose().is_refresh() {
             let permit = |permits: &Arc<Semaphore>| permits.clone().try_acquire_owned();
             return match (permit(&own.free), permit(&self.all)) {
                 (Ok(own), Ok(one)) => Ok([own, one]),

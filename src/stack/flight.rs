@@ -92,12 +92,16 @@ impl<S: LookupService> Flight<S> {
         let entry = match self.flights.by_key.entry(lookup.key.clone()) {
             // The flight in progress renews the entry as well. A refresh that joined would keep it going
             // after all callers had left.
-            Entry::Occupied(_) if lookup.purpose == Purpose::Refresh => return Err(LookupError::Overloaded),
+            Entry::Occupied(_) if lookup.own_purpose.is_refresh() => return Err(LookupError::Overloaded),
             Entry::Occupied(entry) => {
+                // It needs no turn of its own.
+                if let Some(place) = &lookup.place {
+                    place.leave();
+                }
                 let Joined { outcome, deadline, starter } = entry.get().clone();
                 self.flights.metrics.collapsed();
                 starter.follow();
-                return Ok((outcome, deadline.wait_until(until), true));
+                return Ok((outcome, deadline.wait_until(until, lookup.own_purpose), true));
             }
             Entry::Vacant(entry) => entry,
         };
@@ -107,21 +111,28 @@ impl<S: LookupService> Flight<S> {
         }
         self.flights.metrics.took_off();
         let (sender, outcome) = watch::channel(None);
-        let deadline = Deadline::shared(Instant::now() + LIFE_MAX);
+        let limit = Instant::now() + LIFE_MAX;
+        let deadline = Deadline::shared(limit);
         let landing = Landing { flights: self.flights.clone(), key: lookup.key.clone(), sender };
         let starter = CallLink::here();
         entry.insert(Joined { outcome: outcome.clone(), deadline: deadline.clone(), starter });
-        let waiting = deadline.wait_until(until);
-        tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, landing)));
+        let waiting = deadline.wait_until(until, lookup.own_purpose);
+        tokio::spawn(in_this_call(run(self.fetch.clone(), lookup, deadline, limit, landing)));
         Ok((outcome, waiting, false))
     }
 }
 
-/// Runs the fetch for at most the life of a flight. A panic in it becomes an outcome.
-async fn run(fetch: impl LookupService, lookup: Lookup, deadline: Deadline, landing: Landing) {
-    let limit = Instant::now() + LIFE_MAX;
+/// Runs the fetch until the limit at the latest. A panic in it becomes an outcome.
+async fn run(
+    fetch: impl LookupService,
+    lookup: Lookup,
+    deadline: Deadline,
+    limit: Instant,
+    landing: Landing,
+) {
     // A refresh has no caller that would keep its flight going, so it registers itself as a waiter.
-    let _refresh = (lookup.purpose == Purpose::Refresh).then(|| deadline.wait_until(limit));
+    let own_purpose = lookup.own_purpose;
+    let _refresh = own_purpose.is_refresh().then(|| deadline.wait_until(limit, own_purpose));
     let name = KeyName::from(&lookup.key);
     let work = fetch.oneshot(Lookup { deadline, ..lookup });
     let outcome = match timeout_at(limit, AssertUnwindSafe(work).catch_unwind()).await {
@@ -181,9 +192,28 @@ impl Drop for Landing {
 
 impl<S: LookupService> Ask for Flight<S> {
     async fn ask(self, lookup: Lookup) -> Outcome {
-        match self.clone().join(lookup.clone()).await {
-            (Err(error), true) if gave_up_too_early(&error, &lookup) => self.join(lookup).await.0,
-            (outcome, _) => outcome,
+        let mut restarted = false;
+        loop {
+            let (outcome, collapsed) = self.clone().join(lookup.clone()).await;
+            let Err(error) = &outcome else {
+                return outcome;
+            };
+            let no_turn_yet = matches!(error, LookupError::NoTurnYet { .. });
+            let waits_outside = match lookup.own_purpose {
+                Purpose::Batch | Purpose::Stream => no_turn_yet,
+                Purpose::Caller | Purpose::Refresh | Purpose::SpareRefresh => false,
+            };
+            if !collapsed || waits_outside {
+                return outcome;
+            }
+            if !gave_up_too_early(error, &lookup) {
+                return if no_turn_yet { Err(LookupError::DeadlineExceeded) } else { outcome };
+            }
+            // The flight of a batch or a stream that had decided before this caller joined does not count as
+            // the restart.
+            if !no_turn_yet && std::mem::replace(&mut restarted, true) {
+                return outcome;
+            }
         }
     }
 }

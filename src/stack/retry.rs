@@ -15,7 +15,7 @@ use tracing::debug;
 use self::budget::RetryBudget;
 use super::clock::Clock;
 use crate::{
-    domain::{Again, Answer, Finding, Lookup, LookupError, Purpose},
+    domain::{Again, Answer, Finding, Lookup, LookupError},
     telemetry::{KeyName, LookupMetrics as Metrics},
 };
 
@@ -82,7 +82,7 @@ impl Policy {
             Again::Once => !std::mem::replace(&mut self.tried_once, true),
             Again::Yes => true,
         };
-        if !worth || self.tried >= self.attempts || lookup.purpose == Purpose::Refresh {
+        if !worth || self.tried >= self.attempts || lookup.purpose().is_refresh() {
             return None;
         }
         let asked_for = match result {

@@ -33,7 +33,7 @@ use self::{
 pub use self::{hosts::LinkHosts, pool::Unusable, proxy::Proxy};
 use super::clock::Clock;
 use crate::{
-    domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
+    domain::{Absence, Answer, AttemptError, CacheInfo, Finding, Lookup, LookupError},
     telemetry::{AttemptSpan, KeyName, LookupMetrics as Metrics, chain},
 };
 
@@ -92,7 +92,7 @@ impl Upstream {
         Ok(Self { pool, base_url, settings: Arc::new(settings), clock, metrics })
     }
 
-    async fn attempt(self, lookup: Lookup) -> Result<Answer, LookupError> {
+    async fn attempt(self, lookup: Lookup) -> Result<Answer, AttemptError> {
         let (start, counted) = (Instant::now(), self.metrics.attempt());
         let mut span = AttemptSpan::begin(&self.base_url, &lookup);
         let lease = self.pool.lease();
@@ -101,16 +101,16 @@ impl Upstream {
         let result = asked.unwrap_or_else(|_| {
             let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
             warn!(%key, instance, proxy = self.pool.proxy(), "upstream did not answer in time");
-            Err(LookupError::TimedOut { retry_after: None })
+            Err(LookupError::TimedOut { retry_after: None }.into())
         });
+        let is_from_api = result.as_ref().err().is_some_and(|failure| failure.is_from_api);
+        let result = result.map_err(|failure| failure.error);
         span.end(&result);
         counted.end(&result);
-        result.map(|finding| Answer {
-            finding,
-            fetched: self.clock.now(),
-            took: start.elapsed(),
-            cache: CacheInfo::FETCHED,
-        })
+        let (fetched, took, cache) = (self.clock.now(), start.elapsed(), CacheInfo::FETCHED);
+        result
+            .map(|finding| Answer { finding, fetched, took, cache })
+            .map_err(|error| AttemptError { error, is_from_api })
     }
 
     async fn ask(
@@ -118,7 +118,7 @@ impl Upstream {
         lookup: &Lookup,
         lease: &Lease<'_>,
         span: &mut AttemptSpan,
-    ) -> Result<Finding, LookupError> {
+    ) -> Result<Finding, AttemptError> {
         let (key, instance) = (KeyName::from(&lookup.key), lookup.key.scope.instance.as_str());
         let read = async {
             let response = self.send(lookup, lease).await?;
@@ -139,12 +139,12 @@ impl Upstream {
         let read = wire::read(&reply, owner, now, self.settings.retry_after_max);
         match read {
             // The pause that follows is logged once, for all requests that are blocked together.
-            Err(failure @ LookupError::Blocked { .. }) => {
+            Err(failure @ AttemptError { error: LookupError::Blocked { .. }, .. }) => {
                 debug!(%key, instance, status, request, "a CDN blocks this machine's address");
                 Err(failure)
             }
             Err(failure) => {
-                warn!(%key, instance, status, request, reason = %failure, "upstream gave no answer");
+                warn!(%key, instance, status, request, reason = %failure.error, "upstream gave no answer");
                 Err(failure)
             }
             Ok(Finding::Picture(link)) if !self.settings.link_hosts.allow(&link) => {
@@ -232,10 +232,10 @@ async fn read_at_most(mut response: Response, limit: usize) -> Result<Option<Vec
 
 impl Service<Lookup> for Upstream {
     type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
+    type Error = AttemptError;
+    type Future = BoxFuture<'static, Result<Answer, AttemptError>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
         Poll::Ready(Ok(()))
     }
 

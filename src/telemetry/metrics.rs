@@ -6,6 +6,7 @@
 
 mod calls;
 mod lookups;
+mod many;
 
 use std::sync::Arc;
 
@@ -16,8 +17,9 @@ use prometheus_client::{
 };
 
 pub use self::{
-    calls::{Call, Calls, Kind, Method},
+    calls::{Call, Calls, Kind, Method, Received},
     lookups::{Attempt, Lookups, Phase},
+    many::{Many, ManyMethod, ResultKind},
 };
 
 /// All metrics of the process.
@@ -26,6 +28,8 @@ pub struct Metrics {
     registry: Registry,
     /// The metrics of the layers between a caller and Hypersender.
     pub lookups: Arc<Lookups>,
+    /// The metrics of batches and streams.
+    pub many: Arc<Many>,
     /// The metrics of the gRPC server.
     pub calls: Arc<Calls>,
 }
@@ -66,7 +70,8 @@ impl Metrics {
         registry.register("build_info", "Always 1; the label tells the version of hypersender-grpc", version);
         let calls = Arc::new(Calls::new(methods, &mut registry));
         let lookups = Arc::new(Lookups::new(&mut registry));
-        Self { registry, lookups, calls }
+        let many = Arc::new(Many::new(&mut registry));
+        Self { registry, lookups, many, calls }
     }
 
     /// The text with the current values.

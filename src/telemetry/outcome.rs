@@ -77,6 +77,7 @@ impl Outcome {
             Err(
                 E::NotCached
                 | E::RateLimited { .. }
+                | E::NoTurnYet { .. }
                 | E::Overloaded
                 | E::CircuitOpen { .. }
                 | E::DeadlineExceeded

@@ -18,7 +18,7 @@ mod ask;
 #[path = "../../src/stack/flight.rs"]
 mod flight;
 
-use std::{cell::RefCell, future::Future, io::Write};
+use std::{cell::RefCell, future::Future, io::Write, time::Duration};
 
 use hypersender_grpc::{domain, telemetry};
 use shuttle::{
@@ -31,7 +31,7 @@ pub use shuttle_tokio::{sync, time};
 use tower::ServiceExt;
 
 use self::{
-    domain::LookupError,
+    domain::{Lookup, LookupError, Purpose},
     world::{Fetches, Outcome, Plan, World},
 };
 
@@ -128,6 +128,12 @@ async fn call(flight: Fetches, world: World, chat: usize, renew: bool) -> Outcom
         assert!(world.stored(chat) >= told, "told an answer that is not stored");
     }
     outcome
+}
+
+/// The look-ups of this number of streams, which have seen nothing yet.
+fn streams(flight: &Fetches, world: &World, count: usize) -> Vec<JoinHandle<Outcome>> {
+    let stream = |_| Lookup { own_purpose: Purpose::Stream, ..world.lookup(0, None) };
+    (0..count).map(stream).map(|lookup| shuttle::future::spawn(flight.clone().oneshot(lookup))).collect()
 }
 
 fn callers(flight: &Fetches, world: &World, chats: &[usize], renew: bool) -> Vec<JoinHandle<Outcome>> {
@@ -241,5 +247,30 @@ fn who_joined_a_flight_that_was_refused_starts_another() {
         let outcomes = outcomes(callers(&flight, &world, &[0, 0, 0], true)).await;
         // The caller that started the flight gets the refusal, since no other caller has more time.
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1);
+    });
+}
+
+#[test]
+fn a_caller_is_never_held_to_the_terms_of_a_stream() {
+    explore("a caller beside streams", 3, Plan::RefuseStreams, |flight, world| async move {
+        let mut before = streams(&flight, &world, 2);
+        pause().await;
+        let callers = callers(&flight, &world, &[0, 0], false);
+        before.extend(streams(&flight, &world, 2));
+        assert!(outcomes(callers).await.iter().all(Result::is_ok));
+        for outcome in outcomes(before).await {
+            assert!(matches!(outcome, Ok(_) | Err(LookupError::NoTurnYet { .. })), "{outcome:?}");
+        }
+        assert_eq!(world.asked(), 1);
+    });
+}
+
+#[test]
+fn streams_alone_wait_outside_the_flight() {
+    explore("streams alone", 2, Plan::RefuseStreams, |flight, world| async move {
+        for outcome in outcomes(streams(&flight, &world, 3)).await {
+            assert_eq!(outcome.err(), Some(LookupError::NoTurnYet { wait: Duration::ZERO }));
+        }
+        assert_eq!(world.asked(), 0);
     });
 }

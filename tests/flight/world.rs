@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use hypersender_grpc::domain::{
     Absence, Answer, CacheControl, CacheInfo, ChatId, Credential, Deadline, Finding, Instance, Lookup,
-    LookupError, Now,
+    LookupError, Now, Purpose,
 };
 use shuttle::future::yield_now;
 use shuttle_tokio::time::Instant;
@@ -31,6 +31,8 @@ pub enum Plan {
     Answer,
     PanicAtFirst,
     RefuseAtFirst,
+    /// A flight with streams alone finds no spare turn. Its terms are read in the middle of the fetch.
+    RefuseStreams,
 }
 
 /// The state that callers and fetches share.
@@ -160,7 +162,14 @@ impl World {
         Running { world: self.clone(), chat }
     }
 
-    async fn ask(&self, chat: usize) -> Outcome {
+    async fn ask(&self, chat: usize, lookup: &Lookup) -> Outcome {
+        if self.state().plan == Plan::RefuseStreams {
+            yield_now().await;
+            if lookup.purpose() == Purpose::Stream {
+                yield_now().await;
+                return Err(LookupError::NoTurnYet { wait: Duration::ZERO });
+            }
+        }
         let (number, plan) = {
             let mut state = self.state();
             state.asked += 1;
@@ -223,7 +232,7 @@ impl Service<Lookup> for Fetch {
             let stored = world.stored(chat);
             match stored.filter(|number| Some(world.told_at(*number)) > lookup.seen) {
                 Some(number) => Ok(world.answer(number)),
-                None => world.ask(chat).await,
+                None => world.ask(chat, &lookup).await,
             }
         })
     }

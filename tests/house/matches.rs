@@ -4,7 +4,7 @@ use super::source::{Source, words};
 
 /// The enums of errors. A match over one of them names every variant, so that a new variant must be decided
 /// everywhere.
-const ERRORS: [&str; 2] = ["LookupError", "Refusal"];
+const ERRORS: [&str; 3] = ["LookupError", "Refusal", "FetchError"];
 
 /// The matches of a source that name a variant of an error and have a wildcard for the others.
 pub fn wildcards(source: &Source) -> Vec<String> {

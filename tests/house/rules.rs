@@ -14,15 +14,16 @@ pub type Rule = fn(&Source) -> Vec<String>;
 pub const EACH: [Rule; 9] = [rooms, length, unwraps, chains, process, upstream, codes, builders, variants];
 
 /// The rooms that each room may import.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("telemetry", &["domain"]),
     ("stack", &["domain", "telemetry"]),
     ("grpc", &["domain", "telemetry", "stack"]),
     ("server", &["domain", "telemetry", "stack", "grpc"]),
+    ("avatars", &["domain", "telemetry", "stack", "grpc", "server"]),
     // The help text contains the sandbox's numbers.
-    ("config", &["domain", "telemetry", "stack", "grpc", "server", "sandbox"]),
-    ("commands", &["domain", "telemetry", "stack", "grpc", "server", "config", "sandbox"]),
+    ("config", &["domain", "telemetry", "stack", "grpc", "server", "avatars", "sandbox"]),
+    ("commands", &["domain", "telemetry", "stack", "grpc", "server", "avatars", "config", "sandbox"]),
     ("main", &["domain", "telemetry", "stack", "grpc", "server", "config", "commands"]),
     ("sandbox", &["telemetry"]),
 ];
@@ -83,15 +84,17 @@ fn process(source: &Source) -> Vec<String> {
 }
 
 fn upstream(source: &Source) -> Vec<String> {
-    // The exporter of traces needs an HTTP client, too.
-    let places = ["stack/upstream", "telemetry/traces/http"];
+    // The exporter of traces and the download of images need an HTTP client, too.
+    let places = ["stack/upstream", "telemetry/traces/http", "avatars/fetch"];
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 
-/// Telemetry may name codes but not choose them. `Status::not_found("...")` chooses a code, too.
+/// Telemetry may name codes but not choose them, and a client reads the codes of a service.
+/// `Status::not_found("...")` chooses a code, too.
 fn codes(source: &Source) -> Vec<String> {
     let why = "only grpc/status chooses codes";
-    let mut faults = only_in(source, &["grpc/status", "telemetry/codes"], &["Code::"], why);
+    let places = ["grpc/status", "telemetry/codes", "commands/look_ups"];
+    let mut faults = only_in(source, &places, &["Code::"], why);
     let made = words(&source.code, "Status::").any(|at| {
         let next = source.code[at + "Status::".len()..].chars().next();
         next.is_some_and(char::is_lowercase)
@@ -200,6 +203,9 @@ mod tests {
         check(rooms, "domain/link.rs", "fn f() { crate::telemetry::start() }", true);
         check(rooms, "domain.rs", "use crate::sandbox::Sandbox;", true);
         check(rooms, "config/flags.rs", "use crate::sandbox;", false);
+        check(rooms, "commands/sync.rs", "use crate::avatars::Fetcher;", false);
+        check(rooms, "server/calls.rs", "use crate::avatars::Fetcher;", true);
+        check(rooms, "avatars/fetch.rs", "use crate::config::Settings;", true);
         check(rooms, "commands/serve.rs", "use crate::sandbox::Sandbox;", false);
         check(rooms, "commands.rs", "use crate::main::x;", true);
         check(rooms, "sandbox/reply.rs", "use crate::telemetry;", false);
@@ -249,6 +255,8 @@ mod tests {
         check(upstream, "stack/retry.rs", "use reqwest::Client;", true);
         check(upstream, "stack/retry.rs", "// reqwest\nlet x = \"reqwest\";", false);
         check(upstream, "telemetry/traces/http.rs", "use reqwest::Client;", false);
+        check(upstream, "avatars/fetch.rs", "use reqwest::Client;", false);
+        check(upstream, "avatars.rs", "use reqwest::Client;", true);
         check(upstream, "stack/upstream.rs", "use reqwest::Client;", false);
         check(upstream, "stack/upstream/wire.rs", "use reqwest::Client;", false);
         check(upstream, "sandbox.rs", "#[cfg(test)]\nmod tests { use reqwest::Client; }", false);
@@ -261,6 +269,8 @@ mod tests {
         check(codes, "grpc/service.rs", "Status::internal(x)", true);
         check(codes, "grpc/service.rs", "StatusCode::OK; ExitCode::SUCCESS; x: Status", false);
         check(codes, "grpc/service.rs", "ServingStatus::Serving", false);
+        check(codes, "commands/look_ups.rs", "Code::Unavailable => true", false);
+        check(codes, "commands/look_ups.rs", "Status::internal(x)", true);
         check(codes, "grpc/status.rs", "Status::new(Code::Internal, x)", false);
     }
 

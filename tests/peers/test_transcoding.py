@@ -4,13 +4,13 @@ import json
 import urllib.error
 import urllib.request
 
-from support import METHOD, PATIENCE
+from support import METHOD, PATIENCE, SERVICE
 from support.envoy import Envoy
 
 
-def post(envoy, body):
+def post(envoy, body, method=METHOD):
     request = urllib.request.Request(
-        f"http://{envoy.address}/{METHOD}",
+        f"http://{envoy.address}/{method}",
         data=json.dumps(body).encode(),
         headers={"content-type": "application/json"},
     )
@@ -33,3 +33,16 @@ def test_json_in_and_out(server, started, tmp_path):
         assert got == code
         reasons = [detail["reason"] for detail in answer["details"] if "reason" in detail]
         assert reasons == [reason], answer
+
+
+def test_a_batch_and_a_stream(server, started, tmp_path):
+    envoy = started(Envoy(tmp_path / "envoy", [server]))
+    asked = {"chatIds": ["15551230001", "abc", "15551230004"]}
+    code, batch = post(envoy, asked, f"{SERVICE}/BatchGetProfilePictures")
+    assert (code, len(batch["results"]), batch["failedCount"]) == (200, 3, 1)
+    # A stream is an array of its messages.
+    code, messages = post(envoy, asked, f"{SERVICE}/StreamProfilePictures")
+    assert code == 200
+    *results, last = messages
+    assert sorted(message["result"].get("index", 0) for message in results) == [0, 1, 2]
+    assert last == {"progress": {"done": 3, "failed": 1, "total": 3}}

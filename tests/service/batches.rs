@@ -187,7 +187,8 @@ async fn a_panic_ends_one_call_alone() {
         ("panic/call", Ok(Code::Internal)),
         ("panic/first", Ok(Code::Internal)),
         ("panic/later", Ok(Code::Internal)),
-        // After the beginning of an answer, no status can report the panic.
+        // The trailers of a stream report the panic. Other bodies have no code of their own that could panic.
+        ("panic/stream", Ok(Code::Internal)),
         ("panic/body", Err(Reason::CANCEL)),
         ("panic/body-later", Err(Reason::CANCEL)),
     ] {
@@ -201,6 +202,22 @@ async fn a_panic_ends_one_call_alone() {
         assert_answered(before, 0).await;
         assert_answered(after, 6).await;
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_is_reset_alone() {
+    let server = Scripted::start().await;
+    // The window of one stream, far smaller than that of the connection.
+    let mut peer = Peer::with_window(server.address, 1_000).await;
+    let unread = call(&mut peer, "stream", 1).await.begun().await.unwrap();
+    server.waiting(1).await;
+    let before = begin(&mut peer, "now", 0, 5).await;
+    assert_answered(before, 0).await;
+    server.release();
+    server.waiting(0).await;
+    let after = begin(&mut peer, "now", 6, 5).await;
+    assert_answered(after, 6).await;
+    assert_eq!(read(unread).await.unwrap_err().reason(), Some(Reason::CANCEL));
 }
 
 #[tokio::test]

@@ -1,18 +1,13 @@
 //! The subcommands as a person at a terminal uses them.
 
 use serde_json::Value;
-use tokio::net::TcpListener;
 
-use crate::support::{Launch, Reply, Service, Upstream, link};
+use crate::support::{Files, Launch, Reply, Service, Upstream, closed_address, link};
 
 /// Runs the binary to its end and returns the exit code, standard output and standard error.
 async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
     let ended = Launch::of(arguments).variables(variables).run().await;
     (ended.code, ended.stdout, ended.stderr)
-}
-
-async fn closed_address() -> String {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
 #[tokio::test]
@@ -44,16 +39,41 @@ async fn get_tells_an_error_on_standard_error() {
     let service = Service::asking(&upstream).start().await;
     let address = service.address().to_string();
     let closed = closed_address().await;
-    for (arguments, words) in [
-        (["get", "somebody", "--address", &address], &["InvalidArgument", "CHAT_ID_INVALID"][..]),
-        (["get", "15551230001", "--address", &address], &["ResourceExhausted", "ask again in "]),
-        (["get", "15551230001", "--address", &closed], &["cannot connect", "refused"]),
+    for (arguments, expected, words) in [
+        (["get", "somebody", "--address", &address], 1, &["InvalidArgument", "CHAT_ID_INVALID"][..]),
+        (["get", "15551230001", "--address", &address], 1, &["ResourceExhausted", "ask again in "]),
+        (["get", "15551230001", "--address", &closed], 2, &["cannot connect", "refused"]),
     ] {
         let (code, stdout, stderr) = run(&arguments, &[]).await;
-        assert_eq!((code, stdout.as_str()), (1, ""), "{arguments:?}");
+        assert_eq!((code, stdout.as_str()), (expected, ""), "{arguments:?}");
         assert!(stderr.starts_with("error: "), "{stderr}");
         for word in words {
             assert!(stderr.contains(word), "{word:?} is not in {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn get_exits_alike_for_one_contact_and_for_several() {
+    let files = Files::new();
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let callers = format!("[callers.crm]\ntoken_sha256 = \"{hash}\"\ninstances = [\"*\"]\n");
+    let callers = files.write("callers.toml", &callers);
+    let (open, closed) = (Service::start(&[]).await, Service::start(&["--callers-file", &callers]).await);
+    let [open, closed] = [&open, &closed].map(|service| service.address().to_string());
+    for (address, contact, instance, expected, reason) in [
+        (&open, "15551230001", "", 0, ""),
+        (&open, "15551230006", "", 1, "NOT_ON_WHATSAPP"),
+        (&open, "somebody", "", 1, "CHAT_ID_INVALID"),
+        (&open, "15551230001", "not an instance", 2, "INSTANCE_INVALID"),
+        (&open, "15551230007", "", 2, "UPSTREAM_CREDENTIALS_REJECTED"),
+        (&closed, "15551230001", "", 2, "CALLER_UNKNOWN"),
+    ] {
+        for contacts in [&[contact][..], &[contact, contact]] {
+            let command = [&["get", "--address", address, "--instance", instance], contacts].concat();
+            let (code, stdout, stderr) = run(&command, &[]).await;
+            assert_eq!(code, expected, "{contacts:?}: {stderr}");
+            assert!((stdout + &stderr).contains(reason), "{contacts:?}: {stderr}");
         }
     }
 }
@@ -92,7 +112,7 @@ async fn the_sandbox_prints_variables_that_a_service_can_use() {
     let service = launch.start().await;
     let address = service.address().to_string();
     let (code, stdout, stderr) = run(&["get", "15551230001", "--address", &address], &[]).await;
-    assert!(code == 0 && stdout.contains("https://pps.whatsapp.net/"), "{stdout}{stderr}");
+    assert!(code == 0 && stdout.contains("/v/t61.24694-24/"), "{stdout}{stderr}");
     let (code, _, stderr) = run(&["get", "15551230006", "--address", &address], &[]).await;
     assert!(code == 1 && stderr.contains("NOT_ON_WHATSAPP"), "{stderr}");
     sandbox.signal("INT").await;
@@ -116,6 +136,6 @@ async fn a_service_with_its_sandbox_says_what_to_try() {
         let call = format!("{address} hypersender.contact.v1.ContactService/GetProfilePicture");
         assert!(line.contains("15551230001") && line.ends_with(&call), "{line}");
         let (code, stdout, stderr) = run(&["get", "15551230001", "--address", &address], &[]).await;
-        assert!(code == 0 && stdout.contains("https://pps.whatsapp.net/"), "{stdout}{stderr}");
+        assert!(code == 0 && stdout.contains("/v/t61.24694-24/"), "{stdout}{stderr}");
     }
 }

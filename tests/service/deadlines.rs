@@ -20,9 +20,9 @@ use hyper::body::Frame;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use hypersender_grpc::{
     domain::{Again, Answer, Credential, Instance, Lookup, LookupError},
-    grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health},
+    grpc::{Contacts, Credentials, GET_PROFILE_PICTURE, Health, StreamSettings, Streams},
     server::{self, Leaving},
-    stack::{Clock, Settings, stack},
+    stack::{Clock, LookupService, Settings, stack},
     telemetry::Metrics,
 };
 use prost::Message;
@@ -86,14 +86,12 @@ fn told(headers: &HeaderMap) -> (Code, String) {
 
 /// Calls a service in this process that takes `calls` at a time. Returns the failure and the time of the
 /// call.
-async fn failing<S>(lookup: S, calls: usize, stated: Option<&str>, body: Body) -> (Fault, Duration)
-where
-    S: tower::Service<Lookup, Response = Answer, Error = LookupError, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-{
+async fn failing(
+    upstream: impl LookupService,
+    calls: usize,
+    stated: Option<&str>,
+    body: Body,
+) -> (Fault, Duration) {
     let credentials = Credentials {
         any: Some(Credential::new(TOKEN.into(), &RandomState::new())),
         default_instance: Some(Instance::parse(INSTANCE).unwrap()),
@@ -101,7 +99,10 @@ where
     };
     let settings = server::Settings { deadline: UNSTATED, in_flight: calls, ..server::Settings::default() };
     let (health, metrics) = (Health::serving().await, Metrics::new(&[]).calls.clone());
-    let contacts = Contacts::new(lookup, credentials);
+    let clock = Clock::following_tokio(SystemTime::now());
+    let (_, stack) = stack(Settings { flights: 16, ..Settings::default() }, clock, &Arc::default(), upstream);
+    let streams = Streams::new(StreamSettings::default(), Arc::default());
+    let contacts = Contacts::new(stack, credentials, streams, Arc::default());
     let service = server::calls(contacts, &settings, &health, metrics, None, &Leaving::new());
     let start = Instant::now();
     let response = service.oneshot(call(GET_PROFILE_PICTURE, stated, body)).await.unwrap();
@@ -109,15 +110,8 @@ where
 }
 
 /// The same for a service that takes one call at a time. Returns the code, the reason and the time.
-async fn ask<S>(lookup: S, stated: Option<&str>, body: Body) -> (Code, String, Duration)
-where
-    S: tower::Service<Lookup, Response = Answer, Error = LookupError, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-{
-    let (fault, time) = failing(lookup, 1, stated, body).await;
+async fn ask(upstream: impl LookupService, stated: Option<&str>, body: Body) -> (Code, String, Duration) {
+    let (fault, time) = failing(upstream, 1, stated, body).await;
     (fault.code, fault.reason, time)
 }
 
@@ -140,24 +134,12 @@ async fn a_call_whose_message_never_comes_ends_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_up_that_forgets_its_deadline_is_ended_too() {
-    for (stated, most) in STATED {
-        let lookup = service_fn(|_: Lookup| pending());
-        let body = Body::new(Full::new(message()));
-        assert_deadline(&ask(lookup, stated, body).await, most, &format!("{stated:?}"));
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn with_a_hanging_upstream_the_shorter_one_of_deadline_and_fetch_ends_a_call() {
     /// The longest time of a fetch, for every deadline.
     const FETCH_MAX: u64 = 15_000;
     for (stated, most) in STATED {
-        let settings = Settings { flights: 16, ..Settings::default() };
         let hanging = service_fn(|_: Lookup| pending::<Result<Answer, LookupError>>());
-        let clock = Clock::following_tokio(SystemTime::now());
-        let (_, lookup) = stack(settings, clock, &Arc::default(), hanging);
-        let answer = ask(lookup, stated, Body::new(Full::new(message()))).await;
+        let answer = ask(hanging, stated, Body::new(Full::new(message()))).await;
         if most <= FETCH_MAX {
             assert_deadline(&answer, most, &format!("{stated:?}"));
         } else {

@@ -1,11 +1,12 @@
 //! The message of a call: it may arrive in pieces, late or never, and it must be valid.
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use hypersender_grpc::grpc::GET_PROFILE_PICTURE as PATH;
 use tokio::task::yield_now;
 use tonic::Code;
 
-use crate::support::{CONTACTS, Peer, Service, calls, framed, question};
+use crate::support::{CONTACTS, Call, Peer, Service, calls as calls_of, framed, question};
 
 #[tokio::test]
 async fn a_message_may_come_in_pieces() {
@@ -49,6 +50,43 @@ async fn calls_that_are_only_announced_take_no_place() {
 }
 
 #[tokio::test]
+async fn announcements_of_large_messages_displace_no_other_call() {
+    const CALLS: u16 = 1_000;
+    /// The most calls in progress on one connection.
+    const ON_ONE_CONNECTION: u16 = 250;
+    const LARGE: &str = "/hypersender.contact.v1.ContactService/StreamProfilePictures";
+    let service = Service::start(&[]).await;
+    let mut calls = Vec::new();
+    while calls.len() < usize::from(CALLS) {
+        let mut peer = Peer::connect(service.address()).await;
+        for _ in 0..ON_ONE_CONNECTION {
+            let mut call = peer.announce(PATH, &[("grpc-timeout", "25S")]).await;
+            // The calls wait for the rest of their messages.
+            call.request.send_data(question().slice(..5), false).unwrap();
+            calls.push(call);
+        }
+    }
+    let started = |kind, method| calls_of("grpc_server_started_total", kind, CONTACTS, method, None);
+    service.counted(&started("unary", "GetProfilePicture"), f64::from(CALLS)).await;
+    let mut announced = Vec::new();
+    for _ in 0..30 {
+        let mut peer = Peer::connect(service.address()).await;
+        let mut call = peer.announce(LARGE, &[]).await;
+        // The prefix of a message of 2 MiB.
+        call.request.send_data(Bytes::from_static(&[0, 0, 0x20, 0, 0]), false).unwrap();
+        announced.push((peer, call));
+    }
+    service.counted(&started("server_stream", "StreamProfilePictures"), 30.0).await;
+    for call in &mut calls {
+        call.request.send_data(question().slice(5..), true).unwrap();
+    }
+    // All are read at the same time, because they share the windows of their connections.
+    let answers = join_all(calls.into_iter().map(Call::answered)).await;
+    let refused = answers.iter().filter(|answer| answer.code() != Code::Ok).count();
+    assert_eq!(refused, 0, "of {CALLS}");
+}
+
+#[tokio::test]
 async fn what_is_no_message_is_told_so() {
     let service = Service::start(&[]).await;
     let mut peer = Peer::connect(service.address()).await;
@@ -80,9 +118,9 @@ async fn what_is_no_message_is_told_so() {
 #[tokio::test]
 async fn a_caller_that_leaves_before_its_message_is_there_has_canceled() {
     let service = Service::start(&[]).await;
-    let calls_of = |metric, code| calls(metric, "unary", CONTACTS, "GetProfilePicture", code);
-    let started = calls_of("grpc_server_started_total", None);
-    let canceled = calls_of("grpc_server_handled_total", Some("Canceled"));
+    let unary = |metric, code| calls_of(metric, "unary", CONTACTS, "GetProfilePicture", code);
+    let started = unary("grpc_server_started_total", None);
+    let canceled = unary("grpc_server_handled_total", Some("Canceled"));
     let mut peer = Peer::connect(service.address()).await;
     for (number, piece) in [(1.0, 0), (2.0, 3)] {
         let mut call = peer.announce(PATH, &[]).await;

@@ -39,7 +39,12 @@ async fn calls_of_every_service_are_counted_by_code() {
     assert_values(&samples, &[(&handled("unary", health, "Check", "OK"), 1.0)]);
     let times = calls("grpc_server_handling_seconds_count", "unary", CONTACTS, "GetProfilePicture", None);
     let started = calls("grpc_server_started_total", "unary", CONTACTS, "GetProfilePicture", None);
-    assert_values(&samples, &[(&times, 3.0), (&started, 3.0)]);
+    // An error has no message.
+    let received = calls("grpc_server_msg_received_total", "unary", CONTACTS, "GetProfilePicture", None);
+    let sent = calls("grpc_server_msg_sent_total", "unary", CONTACTS, "GetProfilePicture", None);
+    let watched = calls("grpc_server_msg_sent_total", "server_stream", health, "Watch", None);
+    let expected = [(&*times, 3.0), (&started, 3.0), (&received, 3.0), (&sent, 1.0), (&watched, 1.0)];
+    assert_values(&samples, &expected);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// file.
 const WITHOUT_FLAG: [&str; 3] = [KEY, "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH", "HYPERSENDER_GRPC_TOKEN"];
 const OPERATING: &str = include_str!("../../docs/operating.md");
+const SYNC: &str = include_str!("../../docs/sync.md");
 /// A token that occurs nowhere else, so that it is found wherever it leaks.
 const MARKED: &str = "7|Zq9mark-token";
 
@@ -205,9 +206,10 @@ fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
     assert!(settings.traces.is_none(), "{:?}", settings.traces);
 }
 
-/// The rows of settings in `docs/operating.md`: flag, variable and default, as they are written there.
+/// The rows of settings in `docs/operating.md` and `docs/sync.md`: flag, variable and default, as they are
+/// written there.
 fn documented_settings() -> Vec<(&'static str, &'static str, &'static str)> {
-    let lines = OPERATING.lines().filter(|line| line.starts_with("| `--"));
+    let lines = OPERATING.lines().chain(SYNC.lines()).filter(|line| line.starts_with("| `--"));
     let rows = lines.map(|line| {
         let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         let name = |cell: &'static str| cell.split('`').nth(1).unwrap_or(cell);
@@ -220,7 +222,7 @@ fn documented_settings() -> Vec<(&'static str, &'static str, &'static str)> {
 fn the_documentation_has_flag_variable_and_default_of_every_setting_and_no_other() {
     let documented = documented_settings();
     let command = Cli::command();
-    let settings: Vec<_> = ["serve", "get", "health"]
+    let settings: Vec<_> = ["serve", "get", "sync", "health"]
         .into_iter()
         .flat_map(|name| command.find_subcommand(name).unwrap().get_arguments())
         .filter_map(|setting| Some((format!("--{}", setting.get_long()?), setting)))
@@ -258,6 +260,7 @@ fn the_documentation_has_every_variable_without_a_flag_and_names_no_variable_tha
         ("clients/README.md", include_str!("../../clients/README.md")),
         ("docs/cache.md", include_str!("../../docs/cache.md")),
         ("docs/errors.md", include_str!("../../docs/errors.md")),
+        ("docs/sync.md", SYNC),
         ("docs/operating.md", OPERATING),
         ("docs/rules.md", include_str!("../../docs/rules.md")),
     ] {

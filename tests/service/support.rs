@@ -11,7 +11,9 @@ mod peer;
 mod process;
 mod proxy;
 mod relay;
+mod results;
 mod samples;
+mod scripted_streams;
 mod service;
 mod tls;
 mod upstream;
@@ -21,6 +23,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hypersender_grpc::grpc::contact::{GetProfilePictureRequest, GetProfilePictureResponse, ProfilePicture};
 use prost::Message;
+use tokio::net::TcpListener;
 
 pub use self::{
     collector::{Collector, attribute, attributes, is_error, is_server},
@@ -29,10 +32,12 @@ pub use self::{
     http2::{Habit, Http2, https},
     listener::Listener,
     peer::{Call, Peer, framed, read},
-    process::{Launch, PATIENCE, Sink, marks, patiently},
+    process::{Ended, Launch, PATIENCE, Sink, marks, patiently},
     proxy::{Proxy, Speech},
     relay::{Death, Relay},
+    results::summary,
     samples::{Samples, calls},
+    scripted_streams::{End, ScriptedStreams},
     service::{Client, Service},
     tls::{Authority, Identity, connect},
     upstream::{Reply, Upstream},
@@ -52,6 +57,11 @@ pub const DOCUMENTED_PICTURE: &str = r#"{"message":"Profile picture retrieved su
 /// The vendor's documented answer without a picture, to the byte.
 pub const DOCUMENTED_ABSENCE: &str =
     r#"{"message":"Profile picture not available.","data":{"profilePictureURL":null}}"#;
+
+/// An address of this machine on which no program listens.
+pub async fn closed_address() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
 
 /// A request for the picture of `chat_id`, addressed to the default instance.
 pub fn about(chat_id: &str) -> GetProfilePictureRequest {

@@ -62,6 +62,7 @@ async fn a_value_that_is_no_text_is_a_fault_by_name_in_every_subcommand() {
         let (arguments, others) = match subcommand.get_name() {
             "serve" => (&["serve"][..], [&tokens[..], &collector].concat()),
             "get" => (&["get", CHAT][..], caller.to_vec()),
+            "sync" => (&["sync", "contacts.csv"][..], caller.to_vec()),
             name => (&[name][..], Vec::new()),
         };
         for variable in variables.chain(others) {

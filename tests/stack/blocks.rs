@@ -182,3 +182,23 @@ async fn what_is_stored_answers_meanwhile() {
     assert_eq!(told(&front.ask(contact(1).stale_if_error(Duration::ZERO)).await), blocked(60 * SECOND));
     assert_eq!(front.calls(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_the_network_in_front_does_not_end_it() {
+    let half_a_minute = Some(30 * SECOND);
+    check_probe(|_| Reply::fails_in_front(LookupError::ResponseInvalid), half_a_minute).await;
+    check_probe(|_| Reply::fails_in_front(LookupError::RequestRejected), half_a_minute).await;
+    check_probe(|_| Reply::fails_in_front(LookupError::CredentialsRejected(Rejected::Own)), half_a_minute)
+        .await;
+    check_probe(
+        |_| Reply::fails_in_front(LookupError::UpstreamRateLimited { retry_after: None }),
+        half_a_minute,
+    )
+    .await;
+    check_probe(
+        |_| Reply::fails_in_front(LookupError::UpstreamRateLimited { retry_after: Some(90 * SECOND) }),
+        Some(90 * SECOND),
+    )
+    .await;
+    check_probe(|_| block_page(), Some(60 * SECOND)).await;
+}

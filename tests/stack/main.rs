@@ -14,4 +14,6 @@ mod idle;
 mod outage;
 mod rate;
 mod retries;
+mod streams;
 mod support;
+mod turns;

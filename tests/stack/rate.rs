@@ -148,3 +148,24 @@ async fn a_turn_that_is_now_goes_at_once() {
         assert_eq!((front.upstream.attempts()[chat].at, front.time()), (asked, asked));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_leave_give_their_turns_back() {
+    let front = Front::new(limited(5.0, 5), |_| Reply::picture());
+    front.ask_all((0..5).map(contact)).await;
+    let leaving: Vec<_> = (10..50).map(|chat| front.spawn(contact(chat))).collect();
+    let staying = front.spawn(contact(100));
+    let batches: Vec<_> =
+        (0..4).map(|batch| front.batch((0..40).map(|chat| contact(1_000 * (batch + 1) + chat)))).collect();
+    settle().await;
+    sleep(millis(100)).await;
+    leaving.iter().for_each(tokio::task::JoinHandle::abort);
+    batches.iter().for_each(tokio::task::JoinHandle::abort);
+    settle().await;
+    // The turns of those who have left are free, and the one of the caller who stays is still reserved.
+    let before = front.time();
+    front.ask(contact(200)).await.unwrap();
+    assert!(front.time() - before <= millis(200), "waited {:?}", front.time() - before);
+    staying.await.unwrap().unwrap();
+    assert_eq!(front.calls(), 5 + 2);
+}

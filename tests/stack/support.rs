@@ -1,5 +1,6 @@
 //! [`Front`]: the stack under test, with a clock that a test can stop. [`Ask`]: a look-up.
 
+mod stream;
 mod upstream;
 
 use std::{
@@ -8,26 +9,33 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use hypersender_grpc::{
     domain::{
-        Again, Answer, CacheControl, CacheStatus, ChatId, Credential, Deadline, Finding, Instance, Lookup,
-        LookupError, PictureLink,
+        Again, Answer, BatchTurns, CacheControl, CacheStatus, ChatId, Credential, Deadline, Finding,
+        Instance, Lookup, LookupError, PictureLink, Purpose, QueuePlace,
     },
     stack::{
-        BreakerSettings, Clock, ConcurrencySettings, PictureCache, RateSettings, RetrySettings, Settings,
-        stack,
+        BreakerSettings, Clock, ConcurrencySettings, Contacts, PictureCache, RateSettings, RetrySettings,
+        Settings, stack,
     },
     telemetry::{Metrics, MetricsForm},
 };
 use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
 
-pub use self::upstream::{Attempt, Reply, Upstream};
+pub use self::{
+    stream::{Streaming, contacts},
+    upstream::{Attempt, Reply, Upstream},
+};
 
 pub type Outcome = Result<Answer, LookupError>;
 
 pub const SECOND: Duration = Duration::from_secs(1);
+pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3_600);
 pub const DAY: Duration = Duration::from_secs(86_400);
 
@@ -79,11 +87,22 @@ pub struct Ask {
     token: &'static str,
     control: CacheControl,
     within: Duration,
+    purpose: Purpose,
+    batch: Option<BatchTurns>,
+    place: Option<QueuePlace>,
 }
 
 pub fn contact(chat: usize) -> Ask {
-    let control = CacheControl::default();
-    Ask { instance: "shop".into(), chat, token: "token", control, within: 10 * SECOND }
+    Ask {
+        instance: "shop".into(),
+        chat,
+        token: "token",
+        control: CacheControl::default(),
+        within: 10 * SECOND,
+        purpose: Purpose::Caller,
+        batch: None,
+        place: None,
+    }
 }
 
 impl Ask {
@@ -97,6 +116,18 @@ impl Ask {
 
     pub fn within(self, within: Duration) -> Self {
         Self { within, ..self }
+    }
+
+    pub fn in_stream(self) -> Self {
+        Self { purpose: Purpose::Stream, ..self }
+    }
+
+    pub fn at_place(self, place: &QueuePlace) -> Self {
+        Self { place: Some(place.clone()), ..self.in_stream() }
+    }
+
+    pub fn in_batch(self, batch: &BatchTurns) -> Self {
+        Self { purpose: Purpose::Batch, batch: Some(batch.clone()), ..self }
     }
 
     /// Accepts no answer from the cache, except within the refresh floor.
@@ -122,6 +153,8 @@ pub struct Front {
     pub upstream: Upstream,
     pub cache: Arc<PictureCache>,
     service: BoxCloneSyncService<Lookup, Answer, LookupError>,
+    streams: Arc<dyn Fn(Contacts) -> Box<dyn Streaming> + Send + Sync>,
+    batches: Arc<dyn Fn(Vec<Lookup>) -> BoxFuture<'static, Vec<Outcome>> + Send + Sync>,
     hasher: RandomState,
     metrics: Arc<Metrics>,
     start: Instant,
@@ -133,13 +166,37 @@ impl Front {
         let upstream = Upstream::new(clock, script);
         let metrics = Arc::new(Metrics::new(&[]));
         let (cache, service) = stack(settings, clock, &metrics.lookups, upstream.clone());
+        let streaming = service.clone();
+        let streams = Arc::new(move |contacts| Box::new(streaming.stream(contacts)) as Box<dyn Streaming>);
+        let batching = service.clone();
+        let batches = Arc::new(move |lookups: Vec<Lookup>| {
+            batching.batch(lookups.into_iter()).finish().boxed() as BoxFuture<_>
+        });
         let service = BoxCloneSyncService::new(service);
-        Self { upstream, cache, service, hasher: RandomState::new(), metrics, start: Instant::now() }
+        Self {
+            upstream,
+            cache,
+            service,
+            streams,
+            batches,
+            hasher: RandomState::new(),
+            metrics,
+            start: Instant::now(),
+        }
     }
 
     /// Calls the stack at once. The future may be polled later, in another runtime, or never.
     pub fn ask(&self, ask: Ask) -> impl Future<Output = Outcome> + Send + use<> {
-        let Ask { instance, chat, token, control, within } = ask;
+        self.service.clone().call(self.lookup(ask))
+    }
+
+    /// Asks for all of them as a batch, in a new task.
+    pub fn batch(&self, asks: impl IntoIterator<Item = Ask>) -> JoinHandle<Vec<Outcome>> {
+        tokio::spawn((self.batches)(asks.into_iter().map(|ask| self.lookup(ask)).collect()))
+    }
+
+    fn lookup(&self, ask: Ask) -> Lookup {
+        let Ask { instance, chat, token, control, within, purpose, batch, place } = ask;
         let lookup = Lookup::new(
             Instance::parse(&instance).unwrap(),
             Credential::new(token.into(), &self.hasher),
@@ -147,7 +204,7 @@ impl Front {
             control,
             Deadline::at(Instant::now() + within),
         );
-        self.service.clone().call(lookup)
+        Lookup { own_purpose: purpose, batch, place, ..lookup }
     }
 
     /// Asks in a new task.
@@ -167,6 +224,13 @@ impl Front {
 
     pub fn calls(&self) -> usize {
         self.upstream.attempts().len()
+    }
+
+    /// The value of one series of the metrics.
+    pub fn metric(&self, series: &str) -> usize {
+        let text = self.metrics.text(MetricsForm::accepted(""));
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.expect("there is such a series").parse().unwrap()
     }
 
     /// The number of instances whose state the breaker keeps, in any phase.

@@ -8,7 +8,7 @@ use std::{
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 
-use crate::frames::{self, HEAD_BYTES, RequestHeaders, flag, frame, kind};
+use crate::frames::{self, HEAD_BYTES, RequestHeaders, WINDOW_MAX, flag, frame, kind};
 
 /// A connection with calls in flight.
 pub struct Connection {
@@ -25,6 +25,8 @@ pub struct Connection {
     pub empty: u64,
     /// The number of bytes of DATA that were received.
     pub bytes: u64,
+    /// The bytes of DATA that the connection window does not have back yet.
+    unreturned: u32,
 }
 
 struct Call {
@@ -37,6 +39,7 @@ impl Connection {
     /// Connects and writes nothing yet.
     pub fn open(
         address: SocketAddr,
+        method: &str,
         token: Option<&str>,
         registry: &Registry,
         index: usize,
@@ -49,13 +52,14 @@ impl Connection {
         registry.register(&mut stream, Token(index), Interest::READABLE)?;
         Ok(Self {
             stream,
-            headers: RequestHeaders::new(&address.to_string(), token),
+            headers: RequestHeaders::new(&address.to_string(), method, token),
             out: frames::opening(),
             unread: Vec::new(),
             calls: Vec::new(),
             ended: 0,
             empty: 0,
             bytes: 0,
+            unreturned: 0,
         })
     }
 
@@ -64,13 +68,13 @@ impl Connection {
         self.calls.len() - self.ended
     }
 
-    /// Begins a call, which the next `write` sends. `now` is the time at which it was due.
-    pub fn begin(&mut self, contact: u64, now: Duration) {
+    /// Begins a call for some contacts, which the next `write` sends. `now` is the time at which it was due.
+    pub fn begin(&mut self, contacts: impl Iterator<Item = u64>, now: Duration) {
         let stream = 2 * u32::try_from(self.calls.len()).expect("a run has fewer calls") + 1;
         let headers = if self.calls.is_empty() { &self.headers.first } else { &self.headers.further };
         frame(&mut self.out, kind::HEADERS, flag::END_HEADERS, stream, headers);
         let mut message = Vec::with_capacity(32);
-        frames::request(&mut message, contact);
+        frames::request(&mut message, contacts);
         frame(&mut self.out, kind::DATA, flag::END_STREAM, stream, &message);
         self.calls.push(Call { begun: now, bytes: 0, ended: false });
     }
@@ -122,6 +126,7 @@ impl Connection {
                     if kind == kind::DATA {
                         call.bytes += length;
                         self.bytes += length as u64;
+                        self.unreturned += u32::try_from(length).expect("a frame has at most 16 KiB");
                     }
                     if flags & flag::END_STREAM != 0 {
                         call.ended = true;
@@ -135,6 +140,17 @@ impl Connection {
             }
         }
         self.unread = rest.to_vec();
+        // The windows of streams are larger than an answer. The one of the connection is returned in large
+        // parts, so that the server pays for hardly any of them.
+        if self.unreturned > WINDOW_MAX / 2 {
+            frame(
+                &mut self.out,
+                kind::WINDOW_UPDATE,
+                0,
+                0,
+                &std::mem::take(&mut self.unreturned).to_be_bytes(),
+            );
+        }
         Ok(())
     }
 }

@@ -1,11 +1,15 @@
 //! The parts of HTTP/2 that a client with equal requests needs (RFC 9113, RFC 7541).
 
-/// The first bytes of a client: the preface, settings with a stream window that no answer fills, and a
-/// connection window that no run fills.
+/// The largest window (RFC 9113, 6.9.1).
+pub const WINDOW_MAX: u32 = (1 << 31) - 1;
+/// The window of a stream or a connection before any settings.
+pub const WINDOW_AT_FIRST: u32 = (1 << 16) - 1;
+/// The setting for the first window of each stream.
+pub const INITIAL_WINDOW_SIZE: u16 = 4;
+
+/// The first bytes of a client: the preface, settings with a stream window that no answer fills, and the
+/// largest connection window.
 pub fn opening() -> Vec<u8> {
-    const INITIAL_WINDOW_SIZE: u16 = 4;
-    const WINDOW_MAX: u32 = (1 << 31) - 1;
-    const WINDOW_AT_FIRST: u32 = (1 << 16) - 1;
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     let mut setting = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
     setting.extend((1_u32 << 20).to_be_bytes());
@@ -61,14 +65,15 @@ pub struct RequestHeaders {
 }
 
 impl RequestHeaders {
-    pub fn new(authority: &str, token: Option<&str>) -> Self {
+    pub fn new(authority: &str, method: &str, token: Option<&str>) -> Self {
         /// The entries `:method POST` and `:scheme http` of the static table.
         const POST_OVER_HTTP: [u8; 2] = [0x80 | 3, 0x80 | 6];
         /// The entry that was added last. The earlier ones follow it.
         const DYNAMIC_FIRST: usize = 62;
+        let path = format!("/hypersender.contact.v1.ContactService/{method}");
         let bearer = token.map(|token| format!("Bearer {token}"));
         let mut fields = vec![
-            (":path", "/hypersender.contact.v1.ContactService/GetProfilePicture"),
+            (":path", path.as_str()),
             (":authority", authority),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
@@ -94,14 +99,22 @@ fn string(out: &mut Vec<u8>, text: &str) {
     out.extend(text.bytes());
 }
 
-/// A request message with its gRPC prefix.
-pub fn request(out: &mut Vec<u8>, contact: u64) {
-    /// The tag of field 2, `chat_id`, with the wire type for a length.
+/// A request message with its gRPC prefix. The field of the contacts has the same number in the requests of
+/// both methods.
+pub fn request(out: &mut Vec<u8>, contacts: impl Iterator<Item = u64>) {
+    /// The tag of field 2, `chat_id` or `chat_ids`, with the wire type for a length.
     const CHAT_ID: u8 = 2 << 3 | 2;
-    let digits = contact.to_string();
-    let length = u8::try_from(digits.len()).expect("a number has at most 20 digits");
-    out.extend([0, 0, 0, 0, length + 2, CHAT_ID, length]);
-    out.extend(digits.bytes());
+    const PREFIX_BYTES: usize = 5;
+    let start = out.len();
+    out.extend([0; PREFIX_BYTES]);
+    for contact in contacts {
+        let digits = contact.to_string();
+        let length = u8::try_from(digits.len()).expect("a number has at most 20 digits");
+        out.extend([CHAT_ID, length]);
+        out.extend(digits.bytes());
+    }
+    let length = u32::try_from(out.len() - start - PREFIX_BYTES).expect("messages made here are short");
+    out[start + 1..start + PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
 /// The phone numbers to ask for.
@@ -118,7 +131,7 @@ impl Contacts {
         Self { first, count }
     }
 
-    /// The contact of the call with this number.
+    /// The contact with this number, in the order of the load.
     pub fn at(&self, number: u64) -> u64 {
         self.first + number * Self::STRIDE % self.count
     }

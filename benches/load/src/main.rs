@@ -1,4 +1,5 @@
-//! Calls GetProfilePicture of one server from one thread, and prints the result as one line of JSON.
+//! Calls one server from one thread, and prints the result as one line of JSON: GetProfilePicture and
+//! BatchGetProfilePictures many times, or StreamProfilePictures.
 //!
 //! h2load always sends the same body, keeps a rate by bursts, and ignores the answers. Here calls are for
 //! many contacts, begin when they are due, and must get a message. The thread never sleeps, so that the
@@ -9,6 +10,7 @@
 mod connection;
 mod frames;
 mod pace;
+mod stream;
 
 use std::{
     io,
@@ -23,6 +25,7 @@ use mio::{Events, Poll};
 use connection::Connection;
 use frames::Contacts;
 use pace::Pace;
+use stream::Stream;
 
 /// Calls GetProfilePicture and prints the result as one line of JSON.
 #[derive(Debug, Parser)]
@@ -44,6 +47,16 @@ struct Flags {
     /// Number of contacts, in a mixed order; each one once in a round
     #[arg(long, default_value_t = 1)]
     contacts: u64,
+    /// Call BatchGetProfilePictures, with this number of contacts in each call
+    #[arg(long)]
+    batch: Option<u64>,
+    /// Call StreamProfilePictures for all contacts, once on each connection, and measure the time until this
+    /// number of results have arrived
+    #[arg(long, value_name = "RESULTS", conflicts_with_all = ["batch", "in_flight", "together", "rate"])]
+    stream: Option<u64>,
+    /// Print the result of --stream first, and keep the streams open until the end of standard input
+    #[arg(long, requires = "stream")]
+    hold: bool,
     /// Phone number of the first contact
     #[arg(long, default_value_t = 15_560_000_000)]
     first: u64,
@@ -70,9 +83,15 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> io::Result<String> {
     let contacts = Contacts::new(flags.first, flags.contacts);
+    if let Some(results) = flags.stream {
+        return stream(flags, &contacts, results);
+    }
+    let method = flags.batch.map_or("GetProfilePicture", |_| "BatchGetProfilePictures");
+    let each = flags.batch.unwrap_or(1);
+    let of = |call: u64| (call * each..(call + 1) * each).map(|number| contacts.at(number));
     let mut poll = Poll::new()?;
     let mut connections = (0..flags.connections)
-        .map(|index| Connection::open(flags.address, flags.token.as_deref(), poll.registry(), index))
+        .map(|index| Connection::open(flags.address, method, flags.token.as_deref(), poll.registry(), index))
         .collect::<io::Result<Vec<_>>>()?;
     let mut events = Events::with_capacity(flags.connections);
     let mut buffer = vec![0; READ_BYTES_MAX];
@@ -84,7 +103,7 @@ fn run(flags: &Flags) -> io::Result<String> {
         let open = now.as_secs_f64() < flags.seconds && begun < flags.calls;
         if open {
             let most = flags.calls - begun;
-            begun += flags.pace.begin(&mut connections, begun, most, now, |number| contacts.at(number));
+            begun += flags.pace.begin(&mut connections, begun, most, now, of);
         }
         for connection in &mut connections {
             connection.write()?;
@@ -98,6 +117,25 @@ fn run(flags: &Flags) -> io::Result<String> {
             return Ok(tell(start.elapsed().as_secs_f64(), &mut latencies, &connections));
         }
     }
+}
+
+/// Reads one stream after the other until this number of its results have arrived, and returns the time of
+/// all of them. They are open until the end of standard input.
+fn stream(flags: &Flags, contacts: &Contacts, results: u64) -> io::Result<String> {
+    let start = Instant::now();
+    let mut open = Vec::new();
+    for _ in 0..flags.connections {
+        let all = (0..flags.contacts).map(|number| contacts.at(number));
+        let mut stream = Stream::open(flags.address, flags.token.as_deref(), all)?;
+        stream.read(results)?;
+        open.push(stream);
+    }
+    let told = format!("{{\"seconds\": {:.6}}}", start.elapsed().as_secs_f64());
+    if flags.hold {
+        println!("{told}");
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+    }
+    Ok(told)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a run has far fewer calls and bytes")]

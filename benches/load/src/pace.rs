@@ -31,13 +31,13 @@ const STREAMS_MAX: usize = 100;
 impl Pace {
     /// Begins the calls that are due, at most `most`, and returns their number. `begun` is the number of
     /// earlier calls.
-    pub fn begin(
+    pub fn begin<C: Iterator<Item = u64>>(
         &self,
         connections: &mut [Connection],
         begun: u64,
         most: u64,
         now: Duration,
-        contact: impl Fn(u64) -> u64,
+        contacts: impl Fn(u64) -> C,
     ) -> u64 {
         let mut count = 0;
         if let Some(rate) = self.rate {
@@ -50,7 +50,7 @@ impl Pace {
                 if due > now || connection.in_flight() >= STREAMS_MAX {
                     break;
                 }
-                connection.begin(contact(begun + count), due);
+                connection.begin(contacts(begun + count), due);
                 count += 1;
             }
             return count;
@@ -60,7 +60,7 @@ impl Pace {
                 continue;
             }
             while connection.in_flight() < self.in_flight && count < most {
-                connection.begin(contact(begun + count), now);
+                connection.begin(contacts(begun + count), now);
                 count += 1;
             }
         }

@@ -1,13 +1,6 @@
 """The generated client and the example, against the server with its stand-in for the REST API."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import pytest
@@ -15,60 +8,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from hypersender.contact.v1 import contact_service_pb2 as contact
-from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "get_profile_picture.py"
 
 # Seconds; far above what a start, a call or a stop takes, so that only a server that hangs reaches it.
 PATIENCE = 30
-
-
-@pytest.fixture
-def address(tmp_path):
-    """Start the server, hand out its address, stop it after the test."""
-    binary = os.environ.get("HYPERSENDER_GRPC_BIN", "")
-    if not (os.path.isabs(binary) and os.path.isfile(binary)):
-        pytest.fail(
-            f"HYPERSENDER_GRPC_BIN must be the absolute path of the built server, is {binary!r}: see `make test-python`"
-        )
-    log = tmp_path / "log"
-    with log.open("wb") as stderr:
-        server = subprocess.Popen(
-            [binary, "serve", "--sandbox", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--log-format", "json"],
-            stderr=stderr,
-            # The settings of whoever runs the test must not reach the server.
-            env={},
-        )
-    try:
-        yield wait_until_listening(server, log)
-        server.send_signal(signal.SIGINT)
-        assert server.wait(PATIENCE) == 0
-    finally:
-        server.kill()
-        server.wait()
-        # pytest shows it when the test fails.
-        print(log.read_text())
-
-
-def wait_until_listening(server, log):
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        for line in log.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if entry.get("message") == "listening":
-                return entry["address"]
-        assert server.poll() is None, "the server ended before it listened"
-        time.sleep(0.02)
-    raise AssertionError("the server does not say that it listens")
-
-
-@pytest.fixture
-def client(address):
-    with grpc.insecure_channel(address) as channel:
-        yield ContactServiceStub(channel)
 
 
 def test_answers(client):
@@ -133,14 +75,9 @@ def test_cache_control(client):
     assert response.cache_info.status == contact.CACHE_STATUS_HIT
 
 
-def test_example(address):
+def test_example(address, run_example):
     chat_ids = ["15551230001", "15551230004", "abc", "15551230008"]
-    run = subprocess.run(
-        [sys.executable, EXAMPLE, "--address", address, "--timeout", str(PATIENCE), *chat_ids],
-        capture_output=True,
-        text=True,
-        timeout=2 * PATIENCE,
-    )
+    run = run_example("get_profile_picture.py", "--address", address, "--timeout", str(PATIENCE), *chat_ids)
     assert run.returncode == 1, "calls that fail must end in exit code 1"
     assert "15551230001: picture http" in run.stdout
     assert "15551230004: no picture\n" in run.stdout

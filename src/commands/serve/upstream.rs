@@ -29,7 +29,7 @@ pub async fn start(upstream: Upstream) -> io::Result<(Url, Credentials, Option<S
             Ok((base_url, credentials, None))
         }
         Upstream::Sandbox => {
-            let sandbox = Sandbox::start((Ipv4Addr::LOCALHOST, 0).into()).await?;
+            let sandbox = sandbox().await?;
             let base_url = Url::parse(&sandbox.base_url()).expect("the sandbox knows its own address");
             let instance = Instance::parse(Sandbox::INSTANCE).expect("it is a UUID");
             let credentials = Credentials {
@@ -39,5 +39,17 @@ pub async fn start(upstream: Upstream) -> io::Result<(Url, Credentials, Option<S
             };
             Ok((base_url, credentials, Some(sandbox)))
         }
+    }
+}
+
+/// A sandbox on its usual port, so that the fingerprints of its pictures stay the same when the service is
+/// restarted. Where another program uses that port, a free one is taken.
+async fn sandbox() -> io::Result<Sandbox> {
+    let usual = Sandbox::start((Ipv4Addr::LOCALHOST, Sandbox::PORT).into()).await;
+    match usual {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Sandbox::start((Ipv4Addr::LOCALHOST, 0).into()).await
+        }
+        started => started,
     }
 }

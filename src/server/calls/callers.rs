@@ -3,33 +3,34 @@
 //! A caller is known by a bearer token or by a name in its client certificate. Both can be replaced while the
 //! server runs, and each call is checked against the callers that are known at its time. Where callers send
 //! Hypersender's token themselves, it is taken out of the call here. Authorization is not here: the service
-//! checks which instances a caller may ask, because it knows the instance.
+//! checks which instances a caller may ask, because it knows the instance. A stream takes long enough for the
+//! callers to be replaced meanwhile, so that its request carries a [`Recheck`](crate::domain::Recheck).
 
 mod bearer;
 mod known;
+mod rules;
 
 use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
     hash::RandomState,
-    ptr,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::future::Either;
-use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{Request, Response, header::AUTHORIZATION};
 use parking_lot::RwLock;
-use subtle::ConstantTimeEq;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::debug;
 
-use self::bearer::{bearer, only_entry};
 pub use self::known::{Known, TokenHash};
+use self::rules::{Proof, Rules};
+use super::route::Routed;
 use crate::{
-    domain::{Caller, Credential, PeerNames, Refusal, TokenOwner, Unknown},
+    domain::{Refusal, TokenOwner},
     grpc::{Answered, call_end, status},
 };
 
@@ -83,94 +84,16 @@ impl fmt::Debug for Callers {
     }
 }
 
-/// Puts the [`Caller`] of each call into the extensions of its request; with [`TokenOwner::Caller`] also the
-/// [`Credential`] that the call carries. A call without either is refused.
+/// Puts the caller of each call into the extensions of its request; with [`TokenOwner::Caller`] also the
+/// credential that the call carries. A call without either is refused.
 #[derive(Clone, Debug)]
 pub struct CallersLayer(Arc<Rules>);
-
-#[derive(Debug)]
-struct Rules {
-    callers: Option<Callers>,
-    owner: TokenOwner,
-    hasher: RandomState,
-}
 
 impl CallersLayer {
     /// Accepts calls of `callers`, or of every client when that is `None`. `owner` says whose token requests
     /// to Hypersender carry.
     pub fn new(callers: Option<Callers>, owner: TokenOwner) -> Self {
         Self(Arc::new(Rules { callers, owner, hasher: RandomState::new() }))
-    }
-}
-
-impl Rules {
-    /// The caller, and the token for Hypersender that the call carries. `last` is the last proof of the
-    /// connection.
-    fn judge(
-        &self,
-        headers: &HeaderMap,
-        names: Option<&PeerNames>,
-        last: &mut Option<Proof>,
-    ) -> Result<(Caller, Option<Credential>), Unknown> {
-        let credential = match self.owner {
-            TokenOwner::Server => None,
-            TokenOwner::Caller => {
-                let token = bearer(only_entry(headers)?.ok_or(Unknown::NoToken)?)?;
-                Some(Credential::of_caller(token.into(), &self.hasher))
-            }
-        };
-        let caller = match (&self.callers, self.owner) {
-            (None, _) => Caller::ANYONE,
-            (Some(callers), TokenOwner::Server) => find(&callers.known(), headers, names, last)?,
-            (Some(callers), TokenOwner::Caller) => {
-                callers.known().by_certificate(names.ok_or(Unknown::NoProof)?)?.clone()
-            }
-        };
-        Ok((caller, credential))
-    }
-}
-
-/// The last token of a connection that belonged to a caller. Clients usually repeat their token with every
-/// call; a repeated token needs no search.
-#[derive(Clone)]
-struct Proof {
-    entry: HeaderValue,
-    known: Weak<Known>,
-    caller: Caller,
-}
-
-impl Proof {
-    /// Whether `entry` equals the last one, and the known callers have not been replaced since. The
-    /// comparison takes constant time and reveals only the length, because a proxy may send the calls of
-    /// several callers over one connection, and one of them could guess the token of another by its timing.
-    fn is_repeated(&self, entry: &HeaderValue, known: &Arc<Known>) -> bool {
-        ptr::eq(self.known.as_ptr(), Arc::as_ptr(known))
-            && bool::from(self.entry.as_bytes().ct_eq(entry.as_bytes()))
-    }
-}
-
-/// A token, if there is one, decides alone: a known certificate does not help a call whose token is unknown.
-fn find(
-    known: &Arc<Known>,
-    headers: &HeaderMap,
-    names: Option<&PeerNames>,
-    last: &mut Option<Proof>,
-) -> Result<Caller, Unknown> {
-    let entry = only_entry(headers)?;
-    if let (Some(entry), Some(last)) = (entry, &last)
-        && last.is_repeated(entry, known)
-    {
-        return Ok(last.caller.clone());
-    }
-    match (entry, names) {
-        (Some(entry), _) => {
-            let caller = known.by_token(bearer(entry)?)?;
-            *last =
-                Some(Proof { entry: entry.clone(), known: Arc::downgrade(known), caller: caller.clone() });
-            Ok(caller.clone())
-        }
-        (None, Some(names)) => known.by_certificate(names).cloned(),
-        (None, None) => Err(Unknown::NoProof),
     }
 }
 
@@ -190,9 +113,9 @@ pub struct KnownCallers<S> {
     last: Option<Proof>,
 }
 
-impl<S, B> Service<Request<B>> for KnownCallers<S>
+impl<S, B> Service<Request<Routed<B>>> for KnownCallers<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Routed<B>>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -202,11 +125,16 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Routed<B>>) -> Self::Future {
         match self.rules.judge(request.headers(), request.extensions().get(), &mut self.last) {
             Ok((caller, credential)) => {
                 // The token must not reach anything behind this layer.
-                request.headers_mut().remove(AUTHORIZATION);
+                let entry = request.headers_mut().remove(AUTHORIZATION);
+                if request.body().method.is_stream()
+                    && let Some(recheck) = self.rules.recheck(entry, request.extensions().get())
+                {
+                    request.extensions_mut().insert(recheck);
+                }
                 request.extensions_mut().insert(caller);
                 if let Some(credential) = credential {
                     request.extensions_mut().insert(credential);
@@ -224,13 +152,19 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use http::HeaderValue;
+    use parking_lot::Mutex;
 
     use tonic::{Code, Status};
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::domain::Allowed;
+    use crate::{
+        domain::{Allowed, Caller, Credential, PeerNames, Unknown},
+        grpc::ContactMethod,
+    };
+
+    const UNARY: Routed<()> = Routed { method: ContactMethod::GetProfilePicture, body: () };
 
     /// Knows `crm` by the token "secret" and `shop` by a certificate.
     fn callers() -> Callers {
@@ -247,7 +181,7 @@ mod tests {
     /// The caller and the token that the service behind the layer gets, as `name/token`, or the status of a
     /// refusal.
     async fn call(layer: CallersLayer, entries: &[&'static str], names: &[&str]) -> Result<String, Status> {
-        let service = layer.layer(service_fn(|request: Request<()>| async move {
+        let service = layer.layer(service_fn(|request: Request<Routed<()>>| async move {
             assert!(!request.headers().contains_key(AUTHORIZATION));
             let caller: &Caller = request.extensions().get().unwrap();
             let token = request.extensions().get().map_or("", Credential::expose_token);
@@ -256,7 +190,7 @@ mod tests {
             response.headers_mut().insert("seen", HeaderValue::try_from(seen).unwrap());
             Ok::<_, Infallible>(response)
         }));
-        let mut request = Request::new(());
+        let mut request = Request::new(UNARY);
         for entry in entries {
             request.headers_mut().append(AUTHORIZATION, HeaderValue::from_static(entry));
         }
@@ -277,17 +211,18 @@ mod tests {
         let source = known.clone();
         let callers = Callers::new(move || {
             let mut known = Known::default();
-            for token in source.lock().unwrap().iter() {
+            for token in source.lock().iter() {
                 known.add_token(TokenHash::of(token), Caller::new(token, Allowed::All)).unwrap();
             }
             Ok(known)
         })
         .unwrap();
         let layer = CallersLayer::new(Some(callers.clone()), TokenOwner::Server);
-        let mut service = layer.layer(service_fn(|_: Request<()>| ready(Ok(Response::new(Body::empty())))));
+        let mut service =
+            layer.layer(service_fn(|_: Request<Routed<()>>| ready(Ok(Response::new(Body::empty())))));
         let mut code = async |token: &str| {
             let request = Request::builder().header(AUTHORIZATION, format!("Bearer {token}"));
-            let response = service.call(request.body(()).unwrap()).await.unwrap();
+            let response = service.call(request.body(UNARY).unwrap()).await.unwrap();
             Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
         };
         for (token, expected) in [
@@ -298,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(code(token).await, expected);
         }
-        *known.lock().unwrap() = vec!["other"];
+        *known.lock() = vec!["other"];
         callers.reload().unwrap();
         assert_eq!(code("secret").await, Code::Unauthenticated);
         assert_eq!(code("other").await, Code::Ok);

@@ -17,26 +17,27 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::route::Routed;
 use crate::{
     domain::{CallEnd, CallTime, Deadline, Refusal},
     grpc::{Answered, grpc_timeout, status},
 };
 
-/// Maximum duration of a unary call, even if its `grpc-timeout` is longer.
-const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 /// How long before the caller's own deadline the look-up ends: a tenth of the time-out, within these bounds.
 /// It must cover a round trip to the caller and the resolution of a timer.
 const AHEAD_MIN: Duration = Duration::from_millis(2);
 const AHEAD_MAX: Duration = Duration::from_millis(20);
 
-/// Gives each call its [`CallTime`], as an extension of the request, and ends the call at its deadline.
+/// Gives each call its [`CallTime`], as an extension of the request, and ends the call at its deadline. The
+/// method states the longest time, and may state the time of a call that states none. A stream ends itself
+/// once its response has begun: its status is in the trailers.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     unstated: Duration,
 }
 
 impl DeadlineLayer {
-    /// A call without `grpc-timeout` gets `unstated`.
+    /// A call without `grpc-timeout` gets `unstated`, unless its method states another time.
     pub fn new(unstated: Duration) -> Self {
         Self { unstated }
     }
@@ -50,16 +51,16 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-/// A service of unary calls, each with a deadline.
+/// A service whose calls each have a deadline.
 #[derive(Clone, Debug)]
 pub struct Deadlines<S> {
     inner: S,
     unstated: Duration,
 }
 
-impl<S, B> Service<Request<B>> for Deadlines<S>
+impl<S, B> Service<Request<Routed<B>>> for Deadlines<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Routed<B>>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -69,9 +70,11 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Routed<B>>) -> Self::Future {
+        let method = request.body().method;
         let stated = grpc_timeout(request.headers());
-        let time = stated.unwrap_or(self.unstated).min(TIMEOUT_MAX);
+        let unstated = || method.time_unstated().unwrap_or(self.unstated);
+        let time = stated.unwrap_or_else(unstated).min(method.time_max());
         let ahead = (time / 10).clamp(AHEAD_MIN, AHEAD_MAX);
         let start = Instant::now();
         let end = start + time.saturating_sub(ahead);
@@ -85,7 +88,7 @@ where
 }
 
 pin_project! {
-    /// A call that ends at `end`.
+    /// A call whose response begins before `end`. The response of a unary call is complete at that time.
     #[derive(Debug)]
     pub struct Timed<F> {
         #[pin]
@@ -108,5 +111,64 @@ impl<F: Future<Output = Answered>> Future for Timed<F> {
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.end)));
         let exceeded = |()| Ok(status(&Refusal::DeadlineExceeded, *this.stated).into_http());
         timer.as_mut().poll(context).map(exceeded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Mutex};
+
+    use tonic::{Code, Status};
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+    use crate::grpc::ContactMethod;
+
+    const UNSTATED: Duration = Duration::from_secs(3);
+
+    /// The code of a call that is never answered, the time after which it ends, and the time until the
+    /// deadline in its request.
+    async fn ended(method: ContactMethod, stated: Option<&str>) -> (Code, Duration, Duration) {
+        let start = Instant::now();
+        let deadline = Mutex::new(None);
+        let service = DeadlineLayer::new(UNSTATED).layer(service_fn(|request: Request<Routed<()>>| {
+            let time: &CallTime = request.extensions().get().unwrap();
+            *deadline.lock().unwrap() = Some(time.deadline.latest().unwrap() - start);
+            pending()
+        }));
+        let mut request = Request::builder();
+        if let Some(stated) = stated {
+            request = request.header("grpc-timeout", stated);
+        }
+        let call = service.oneshot(request.body(Routed { method, body: () }).unwrap());
+        let Ok(response) = call.await;
+        let code = Status::from_header_map(response.headers()).unwrap().code();
+        let deadline = deadline.lock().unwrap().unwrap();
+        (code, start.elapsed(), deadline)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_method_has_a_longest_and_a_default_time() {
+        use ContactMethod::{BatchGetProfilePictures, GetProfilePicture, StreamProfilePictures};
+        const HOUR: u64 = 60 * 60;
+        for (method, stated, seconds) in [
+            (GetProfilePicture, None, 3),
+            (GetProfilePicture, Some("20S"), 20),
+            (GetProfilePicture, Some("1H"), 30),
+            (BatchGetProfilePictures, None, 30),
+            (BatchGetProfilePictures, Some("1S"), 1),
+            (BatchGetProfilePictures, Some("1H"), 30),
+            (StreamProfilePictures, None, 2 * HOUR),
+            (StreamProfilePictures, Some("1S"), 1),
+            (StreamProfilePictures, Some("1H"), HOUR),
+            (StreamProfilePictures, Some("9H"), 2 * HOUR),
+        ] {
+            let (code, ended, deadline) = ended(method, stated).await;
+            assert_eq!(code, Code::DeadlineExceeded);
+            let end = Duration::from_secs(seconds);
+            // Both are shortly before the end of the call, the deadline of the look-up first.
+            assert!(deadline < ended && ended < end, "{method:?} {stated:?}: {deadline:?} {ended:?}");
+            assert!(end <= deadline + AHEAD_MAX, "{method:?} {stated:?}: {deadline:?}");
+        }
     }
 }

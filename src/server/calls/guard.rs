@@ -1,5 +1,6 @@
 //! [`Guard`]: the checks for every request, whatever its path: it is a gRPC call, and its metadata has a
-//! bounded size. A panic in a layer behind the guard ends only its own call.
+//! bounded size. A panic in a layer behind the guard, or in the body of a stream, ends only its own call,
+//! with a status.
 //!
 //! tower-http's `CatchPanicLayer` is not used: it boxes the body of each response, which is an allocation for
 //! each hit.
@@ -8,24 +9,27 @@ use std::{
     any::Any,
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::{
     FutureExt,
     future::{CatchUnwind, Either, Map, Ready, ready},
 };
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
 };
-use tonic::body::Body;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::error;
 
 use crate::{
     domain::{CallEnd, Refusal},
-    grpc::{Answered, status},
+    grpc::{Answered, OwnPace, status},
 };
 
 /// Maximum size of all metadata of a call, counted as in RFC 9113, section 6.5.2. A call with more is
@@ -75,13 +79,50 @@ where
 }
 
 fn answered(outcome: Outcome) -> Answered {
-    outcome.unwrap_or_else(|_| {
-        // The panic hook has logged where it happened.
-        error!("a call panicked");
-        // The panic has dropped the request and its time-out. The status does not need the time-out, because
-        // it carries no wait.
-        Ok(status(&Refusal::Internal, CallEnd::UNSTATED).into_http())
+    outcome.unwrap_or_else(|_| Ok(panicked().into_http())).map(|response| {
+        // Streams are marked. The body of another response only holds bytes, and would pay for the guard.
+        let is_stream = response.extensions().get::<OwnPace>().is_some();
+        if is_stream { response.map(|body| Body::new(GuardedBody(Some(body)))) } else { response }
     })
+}
+
+/// The status of a call that panicked.
+fn panicked() -> Status {
+    // The panic hook has logged where it happened.
+    error!("a call panicked");
+    // The panic has dropped the request and its time-out. The status does not need the time-out, because it
+    // carries no wait.
+    status(&Refusal::Internal, CallEnd::UNSTATED)
+}
+
+/// The body of a stream; `None` once it has panicked.
+struct GuardedBody(Option<Body>);
+
+impl HttpBody for GuardedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let body = &mut self.get_mut().0;
+        let Some(running) = body else { return Poll::Ready(None) };
+        catch_unwind(AssertUnwindSafe(|| Pin::new(running).poll_frame(context))).unwrap_or_else(|_| {
+            *body = None;
+            let mut trailers = HeaderMap::new();
+            let written = panicked().add_header(&mut trailers);
+            Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
 }
 
 /// The response to a request that is refused here; `None` for any other. A request that is not a gRPC call
@@ -126,7 +167,9 @@ fn speaks_grpc<B>(request: &Request<B>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tonic::{Code, Status};
+    use futures_util::{StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+    use tonic::Code;
     use tower::{ServiceExt, service_fn};
 
     use super::*;
@@ -191,5 +234,24 @@ mod tests {
         let before_the_future: fn() -> Ready<Response<Body>> = || panic!("on purpose");
         let (_, code) = status_of("application/grpc", before_the_future).await;
         assert_eq!(code, Some(Code::Internal));
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_body_of_a_stream_is_in_its_trailers() {
+        let guard = Guard::new(service_fn(|_: Request<Body>| async {
+            let frames = stream::iter(["1", "2"]).map(|text| {
+                assert_ne!(text, "2", "on purpose");
+                Ok::<_, Status>(Frame::data(Bytes::from_static(text.as_bytes())))
+            });
+            let mut response = Response::new(Body::new(StreamBody::new(frames)));
+            response.extensions_mut().insert(OwnPace::default());
+            Ok(response)
+        }));
+        let request = Request::post("/").header(CONTENT_TYPE, "application/grpc").body(Body::empty());
+        let Ok(response) = guard.oneshot(request.unwrap()).await;
+        let body = response.into_body().collect().await.unwrap();
+        let status = Status::from_header_map(body.trailers().unwrap()).unwrap();
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(body.to_bytes(), "1");
     }
 }

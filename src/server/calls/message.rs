@@ -4,6 +4,9 @@
 //! against a budget. When the budget is exceeded, the call that has waited longest is refused: calls of
 //! clients that send their messages promptly wait for milliseconds only. A message that is too large is
 //! refused as soon as its length prefix has arrived.
+//!
+//! Methods with large messages have a budget of their own, so that they cannot displace the others. A large
+//! message is charged as it arrives, not as it is announced: an announcement costs its client nothing.
 
 use std::{
     convert::Infallible,
@@ -22,25 +25,49 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{
-    memory::{CALL_BYTES, MemoryBudget},
+    memory::{CALL_BYTES, MemoryBudget, Reservation},
     route::Routed,
 };
 use crate::{
     domain::Refusal,
-    grpc::{Answered, PREFIX_BYTES, RequestMessage, call_end, status},
+    grpc::{Answered, ContactMethod, MESSAGE_BYTES_MAX, PREFIX_BYTES, RequestMessage, call_end, status},
 };
+
+/// Memory of calls that wait for a message of at most [`MESSAGE_BYTES_MAX`], over all connections: enough for
+/// 11,000 calls whose messages have not begun to arrive.
+const SMALL_BYTES_MAX: usize = 11_000 * CALL_BYTES;
+/// Memory of calls that wait for a larger message, over all connections: enough for 30 of the largest ones.
+const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A layer for services whose methods take exactly one request message (no client streaming).
 #[derive(Clone, Debug)]
-pub struct MessageLayer(Arc<MemoryBudget>);
+pub struct MessageLayer(Budgets);
 
-/// Memory of calls that wait, over all connections: enough for 11,000 calls whose messages have not begun to
-/// arrive.
-const WAITING_BYTES_MAX: usize = 11_000 * CALL_BYTES;
+/// The memory of calls that wait. Clones share it.
+#[derive(Clone, Debug)]
+struct Budgets {
+    small: Arc<MemoryBudget>,
+    large: Arc<MemoryBudget>,
+}
+
+impl Budgets {
+    fn of(small: usize, large: usize) -> Self {
+        Self { small: Arc::new(MemoryBudget::of(small)), large: Arc::new(MemoryBudget::of(large)) }
+    }
+
+    fn reserve(&self, method: ContactMethod) -> Reservation {
+        if is_large(method) { self.large.reserve() } else { self.small.reserve() }
+    }
+}
+
+/// Whether messages of `method` may be large.
+fn is_large(method: ContactMethod) -> bool {
+    method.request_bytes_max() > MESSAGE_BYTES_MAX
+}
 
 impl Default for MessageLayer {
     fn default() -> Self {
-        Self(Arc::new(MemoryBudget::of(WAITING_BYTES_MAX)))
+        Self(Budgets::of(SMALL_BYTES_MAX, LARGE_BYTES_MAX))
     }
 }
 
@@ -48,7 +75,7 @@ impl<S> Layer<S> for MessageLayer {
     type Service = Messages<S>;
 
     fn layer(&self, inner: S) -> Messages<S> {
-        Messages { inner, budget: self.0.clone() }
+        Messages { inner, budgets: self.0.clone() }
     }
 }
 
@@ -56,7 +83,7 @@ impl<S> Layer<S> for MessageLayer {
 #[derive(Clone, Debug)]
 pub struct Messages<S> {
     inner: S,
-    budget: Arc<MemoryBudget>,
+    budgets: Budgets,
 }
 
 impl<S, B> Service<Request<Routed<B>>> for Messages<S>
@@ -79,8 +106,7 @@ where
 
     fn call(&mut self, request: Request<Routed<B>>) -> Self::Future {
         let (parts, Routed { method, body }) = request.into_parts();
-        let bytes_max = method.request_bytes_max();
-        let mut message = Arriving { body, bytes_max, read: Vec::new(), has_broken_off: false };
+        let mut message = Arriving::new(method, body);
         // Without a waker: a message that has not arrived is polled again by the future below.
         if let Poll::Ready(Ok(bytes)) = message.poll(&mut Context::from_waker(Waker::noop())) {
             return Either::Left(
@@ -88,7 +114,7 @@ where
             );
         }
         let end = call_end(&parts.headers, &parts.extensions);
-        let (mut inner, mut reservation) = (self.inner.clone(), self.budget.reserve());
+        let (mut inner, mut reservation) = (self.inner.clone(), self.budgets.reserve(method));
         Either::Right(Box::pin(async move {
             let message = poll_fn(|context| {
                 let arrived = message.poll(context);
@@ -114,10 +140,43 @@ struct Arriving<B> {
     body: B,
     /// The largest message, without its prefix.
     bytes_max: usize,
+    /// Whether memory for the whole message is allocated once its length is known.
+    is_allocated_ahead: bool,
     /// A copy of the part that has arrived. A slice of a frame would keep the whole frame in memory.
     read: Vec<u8>,
     /// Whether the peer left before the end of the message.
     has_broken_off: bool,
+}
+
+impl<B> Arriving<B> {
+    fn new(method: ContactMethod, body: B) -> Self {
+        let (bytes_max, is_allocated_ahead) = (method.request_bytes_max(), !is_large(method));
+        Self { body, bytes_max, is_allocated_ahead, read: Vec::new(), has_broken_off: false }
+    }
+
+    /// Adds a part of the message. The memory of a large message grows to twice its bytes at most, and never
+    /// above the length of the whole message.
+    fn take(&mut self, part: &[u8]) {
+        let needed = self.read.len() + part.len();
+        if !self.is_allocated_ahead && needed > self.read.capacity() {
+            let capacity = (2 * self.read.len()).min(self.whole()).max(needed);
+            self.read.reserve_exact(capacity - self.read.len());
+        }
+        self.read.extend_from_slice(part);
+        if self.is_allocated_ahead {
+            self.read.reserve_exact(self.whole().saturating_sub(self.read.len()));
+        }
+    }
+
+    /// The length of the whole message with its prefix, as far as it is known.
+    fn whole(&self) -> usize {
+        PREFIX_BYTES + announced(&self.read).min(self.bytes_max)
+    }
+
+    /// Whether `read` is longer than the largest message, or its prefix announces a longer one.
+    fn is_too_large(&self, read: &[u8]) -> bool {
+        announced(read) > self.bytes_max || read.len() > PREFIX_BYTES + self.bytes_max
+    }
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
@@ -129,7 +188,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
                 return Poll::Pending;
             }
             if self.is_too_large(&self.read) {
-                return Poll::Ready(Err(Refusal::MessageTooLarge));
+                return Poll::Ready(Err(Refusal::MessageTooLarge { bytes_max: self.bytes_max }));
             }
             if self.body.is_end_stream() {
                 return Poll::Ready(Ok(mem::take(&mut self.read).into()));
@@ -154,17 +213,6 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Arriving<B> {
             }
         }
     }
-
-    fn take(&mut self, part: &[u8]) {
-        self.read.extend_from_slice(part);
-        let whole = PREFIX_BYTES + announced(&self.read).min(self.bytes_max);
-        self.read.reserve_exact(whole.saturating_sub(self.read.len()));
-    }
-
-    /// Whether `read` is longer than the largest message, or its prefix announces a longer one.
-    fn is_too_large(&self, read: &[u8]) -> bool {
-        announced(read) > self.bytes_max || read.len() > PREFIX_BYTES + self.bytes_max
-    }
 }
 
 /// The length of the message that the prefix announces; 0 while the prefix has not arrived.
@@ -179,16 +227,38 @@ mod tests {
 
     use futures_util::stream;
     use http_body::Frame;
-    use http_body_util::{BodyExt, Full, StreamBody, channel::Channel};
+    use http_body_util::{
+        BodyExt, Full, StreamBody,
+        channel::{Channel, Sender},
+    };
     use tokio::{task::yield_now, time::timeout};
     use tonic::{Code, Status};
     use tower::{ServiceExt, service_fn};
 
     use super::*;
-    use crate::grpc::{ContactMethod, MESSAGE_BYTES_MAX};
 
     fn routed<B>(body: B) -> Routed<B> {
         Routed { method: ContactMethod::GetProfilePicture, body }
+    }
+
+    /// A call of `method` whose message is sent through the sender.
+    fn announce(
+        layer: &MessageLayer,
+        method: ContactMethod,
+    ) -> (Sender<Bytes>, impl Future<Output = Answered> + use<>) {
+        let (sender, body) = Channel::<Bytes>::new(1);
+        let mut service =
+            layer.layer(service_fn(|_: Request<RequestMessage>| async { Ok(Response::new(Body::empty())) }));
+        let request = Request::builder().header("grpc-timeout", "500m").body(Routed { method, body });
+        (sender, service.call(request.unwrap()))
+    }
+
+    /// The code of a call that fails. The call has less time left than the wait in the refusal.
+    async fn code(call: impl Future<Output = Answered>) -> Option<Code> {
+        let Ok(response) = call.await;
+        let status = Status::from_header_map(response.headers())?;
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+        Some(status.code())
     }
 
     /// The message that the service behind the layer gets when `frames` arrive one by one, or the code of a
@@ -233,23 +303,8 @@ mod tests {
 
     #[tokio::test]
     async fn of_too_many_calls_that_wait_the_one_that_waited_longest_is_refused() {
-        /// The code of a call that fails. The call has less time left than the wait in the refusal.
-        async fn code(call: impl Future<Output = Answered>) -> Option<Code> {
-            let Ok(response) = call.await;
-            let status = Status::from_header_map(response.headers())?;
-            assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
-            Some(status.code())
-        }
-        let layer = MessageLayer(Arc::new(MemoryBudget::of(2 * CALL_BYTES)));
-        let mut service =
-            layer.layer(service_fn(|_: Request<RequestMessage>| async { Ok(Response::new(Body::empty())) }));
-        let mut announce = || {
-            let (sender, body) = Channel::<Bytes>::new(1);
-            (
-                sender,
-                service.call(Request::builder().header("grpc-timeout", "500m").body(routed(body)).unwrap()),
-            )
-        };
+        let layer = MessageLayer(Budgets::of(2 * CALL_BYTES, 0));
+        let announce = || announce(&layer, ContactMethod::GetProfilePicture);
         let [(_first, first), (second_ends, second), (third_ends, third)] =
             [announce(), announce(), announce()];
         assert_eq!(code(first).await, Some(Code::Unavailable));
@@ -266,7 +321,54 @@ mod tests {
         assert_eq!(code(fourth).await, Some(Code::Unavailable));
         fifth.abort();
         let _ = fifth.await;
-        assert!(layer.0.is_empty());
+        assert!(layer.0.small.is_empty());
+    }
+
+    #[tokio::test]
+    async fn announcements_of_large_messages_displace_no_other_call() {
+        let layer = MessageLayer(Budgets::of(2 * CALL_BYTES, 3 * CALL_BYTES + 64));
+        let (small_ends, small) = announce(&layer, ContactMethod::GetProfilePicture);
+        let mut large: Vec<_> = (0..4)
+            .map(|_| announce(&layer, ContactMethod::StreamProfilePictures))
+            .map(|(sender, call)| (sender, tokio::spawn(code(call))))
+            .collect();
+        for (sender, _) in &mut large {
+            // The prefix of a message of 2 MiB. The first call was refused for the fourth.
+            let _ = sender.send_data(Bytes::from_static(&[0, 0, 0x20, 0, 0])).await;
+            yield_now().await;
+        }
+        let mut large = large.into_iter();
+        let (_sender, first) = large.next().unwrap();
+        assert_eq!(first.await.unwrap(), Some(Code::Unavailable));
+        // A message is charged as it arrives: the others have room for the prefixes, not for the messages.
+        let (mut sender, second) = large.next().unwrap();
+        assert!(!second.is_finished(), "a message was charged as it was announced");
+        sender.send_data(vec![0; CALL_BYTES].into()).await.unwrap();
+        assert_eq!(second.await.unwrap(), Some(Code::Unavailable));
+        drop(small_ends);
+        assert_eq!(code(small).await, None);
+        for (sender, call) in large {
+            drop(sender);
+            assert_eq!(call.await.unwrap(), None);
+        }
+        assert!(layer.0.small.is_empty() && layer.0.large.is_empty());
+    }
+
+    #[test]
+    fn the_memory_of_a_large_message_grows_with_its_bytes() {
+        let bytes_max = ContactMethod::StreamProfilePictures.request_bytes_max();
+        let length = u32::try_from(bytes_max).unwrap().to_be_bytes();
+        let mut whole = [&[0][..], &length].concat();
+        whole.resize(PREFIX_BYTES + bytes_max, b'1');
+        for size in [1_000, 16_384, 1 << 20, whole.len()] {
+            let mut message = Arriving::new(ContactMethod::StreamProfilePictures, ());
+            for part in whole.chunks(size) {
+                message.take(part);
+                let (read, capacity) = (message.read.len(), message.read.capacity());
+                assert!(capacity <= (2 * read).min(whole.len()), "{capacity} bytes for {read}");
+            }
+            assert_eq!(message.read, whole, "parts of {size}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,10 @@
 //! [`ObserveLayer`]: counts every call of every service by method and code, and traces it where traces are
 //! exported.
 //!
-//! A call ends with its response body, because the code of a streamed response is in its trailers.
+//! A call ends with its response body, because the code of a streamed response is in its trailers. Messages
+//! are counted as their last byte passes, in both directions.
+
+mod messages;
 
 use std::{
     convert::Infallible,
@@ -12,14 +15,15 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
+use self::messages::Messages;
 use crate::{
     grpc::Answered,
-    telemetry::{CallInProgress, CallMetrics, CallSpan, Traces, code_of},
+    telemetry::{CallInProgress, CallMetrics, CallSpan, ReceivedMessages, Traces, code_of},
 };
 
 /// Counts and traces calls.
@@ -77,7 +81,7 @@ fn part_of<T>(call: Option<&Observation>, work: impl FnOnce() -> T) -> T {
 
 impl<S, B> Service<Request<B>> for Observed<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<ObservedRequest<B>>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<ObservedBody>;
     type Error = Infallible;
@@ -90,8 +94,46 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let path = request.uri().path();
         let span = self.by.traces.as_ref().and_then(|traces| traces.call(path, request.headers()));
-        let call = Some(Observation { count: self.by.calls.begin(path), span });
+        let count = self.by.calls.begin(path);
+        let received = count.received();
+        let request = request.map(|body| ObservedRequest { body, messages: Messages::default(), received });
+        let call = Some(Observation { count, span });
         ObservedCall { response: part_of(call.as_ref(), || self.inner.call(request)), call }
+    }
+}
+
+/// A request body whose messages are counted.
+#[derive(Debug)]
+pub struct ObservedRequest<B> {
+    body: B,
+    messages: Messages,
+    received: ReceivedMessages,
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for ObservedRequest<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.received.count(this.messages.pass(data));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -115,7 +157,7 @@ where
         let this = self.project();
         let Ok(response) = ready!(part_of(this.call.as_ref(), || this.response.poll(context)));
         let call = this.call.take();
-        let mut response = response.map(|body| ObservedBody { body, call });
+        let mut response = response.map(|body| ObservedBody { body, messages: Messages::default(), call });
         // A response without a body has its status in the headers.
         if response.body().is_end_stream() {
             let code = code_of(response.headers());
@@ -129,6 +171,7 @@ where
 #[derive(Debug)]
 pub struct ObservedBody {
     body: Body,
+    messages: Messages,
     call: Option<Observation>,
 }
 
@@ -140,7 +183,7 @@ impl ObservedBody {
     }
 }
 
-impl http_body::Body for ObservedBody {
+impl HttpBody for ObservedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -153,7 +196,11 @@ impl http_body::Body for ObservedBody {
         let frame = ready!(part_of(this.call.as_ref(), || Pin::new(&mut this.body).poll_frame(context)));
         match &frame {
             Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(data) = frame.data_ref()
+                    && let Some(call) = &this.call
+                {
+                    call.count.sent(this.messages.pass(data));
+                } else if let Some(trailers) = frame.trailers_ref() {
                     self.end(code_of(trailers));
                 }
             }
@@ -177,6 +224,7 @@ mod tests {
     use std::future::ready;
 
     use http::HeaderMap;
+    use http_body_util::{BodyExt, Full};
     use tower::{ServiceExt, service_fn};
 
     use super::*;
@@ -205,9 +253,10 @@ mod tests {
     /// The observed body of `response`, for a call of `path`.
     async fn call(metrics: &Metrics, path: &'static str, response: Response<Body>) -> ObservedBody {
         let mut response = Some(response);
-        let service = service_fn(move |_: Request<()>| ready(Ok(response.take().unwrap())));
+        let service =
+            service_fn(move |_: Request<ObservedRequest<Body>>| ready(Ok(response.take().unwrap())));
         let service = ObserveLayer::new(metrics.calls.clone(), None).layer(service);
-        let request = Request::builder().uri(path).body(()).unwrap();
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         service.oneshot(request).await.unwrap().into_body()
     }
 
@@ -217,7 +266,7 @@ mod tests {
 
     struct Frames(Vec<Frame<Bytes>>);
 
-    impl http_body::Body for Frames {
+    impl HttpBody for Frames {
         type Data = Bytes;
         type Error = Status;
 
@@ -270,9 +319,9 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_leaves_before_the_answer_has_canceled() {
         let metrics = metrics();
-        let service = service_fn(|_: Request<()>| std::future::pending());
+        let service = service_fn(|_: Request<ObservedRequest<Body>>| std::future::pending());
         let mut service = ObserveLayer::new(metrics.calls.clone(), None).layer(service);
-        drop(service.call(Request::builder().uri(PATH).body(()).unwrap()));
+        drop(service.call(Request::builder().uri(PATH).body(Body::empty()).unwrap()));
         assert_counted(&metrics, &labels("Do", "test.Service"), "Canceled");
     }
 
@@ -284,5 +333,25 @@ mod tests {
         drop(call(&metrics, "/made.Up/Path", response).await);
         assert_counted(&metrics, &labels("unknown", "unknown"), "Unimplemented");
         assert!(!metrics.text(MetricsForm::Prometheus).contains("made"));
+    }
+
+    #[tokio::test]
+    async fn messages_are_counted_and_not_frames() {
+        let metrics = metrics();
+        let service = service_fn(|request: Request<ObservedRequest<Body>>| async {
+            let received = request.into_body().collect().await.unwrap().to_bytes();
+            let [first, second] = [&received[..3], &received[3..]].map(Bytes::copy_from_slice);
+            let trailers = Frame::trailers(status("0"));
+            Ok(Response::new(Body::new(Frames(vec![trailers, Frame::data(second), Frame::data(first)]))))
+        });
+        let service = ObserveLayer::new(metrics.calls.clone(), None).layer(service);
+        // Two messages in one frame, and a half that has no end.
+        let request = Body::new(Full::from("\0\0\0\0\x01a\0\0\0\0\0\0\0"));
+        let Ok(response) = service.oneshot(Request::builder().uri(PATH).body(request).unwrap()).await;
+        read(response.into_body()).await;
+        let (text, labels) = (metrics.text(MetricsForm::Prometheus), labels("Do", "test.Service"));
+        for name in ["grpc_server_msg_received_total", "grpc_server_msg_sent_total"] {
+            assert!(text.contains(&format!("{name}{{{labels}}} 2\n")), "no {name} in {text}");
+        }
     }
 }

@@ -17,6 +17,8 @@ use std::{
 use hyper::rt::Executor;
 use parking_lot::Mutex;
 
+use super::own_pace::until_reset;
+
 /// Maximum number of calls between two writes. With more, the peer would wait for responses that are complete
 /// already.
 const CALLS_MAX: usize = 32;
@@ -80,7 +82,7 @@ fn begin(mut call: Call) {
     let mut context = Context::from_waker(Waker::noop());
     // A panic ends this call alone: hyper then resets its stream. The panic hook has logged it.
     if let Ok(Poll::Pending) = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut context))) {
-        tokio::spawn(call);
+        tokio::spawn(until_reset(call));
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`SlowReader`]: detects that the peer of a connection does not read its responses.
 //!
 //! A peer that opens no window keeps the responses to its calls in the memory of this server. Neither HTTP/2
-//! nor hyper limits how long.
+//! nor hyper limits how long. A response that is sent at its own pace is not counted: see `own_pace`.
 
 use std::{
     convert::Infallible,
@@ -22,6 +22,9 @@ use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
 use tower::Service;
+
+use super::own_pace::{OwnReader, UnwrittenChunk, let_reset};
+use crate::grpc::OwnPace;
 
 /// When a chunk has waited for this time, or for up to twice this time, its peer counts as a slow reader: no
 /// caller waits that long, and a network that needs that long is broken.
@@ -79,38 +82,60 @@ pub struct Watched<S> {
 impl<S, B> hyper::service::Service<Request<Incoming>> for Watched<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
 {
     type Response = Response<WatchedBody<B>>;
     type Error = Infallible;
-    type Future = WatchedCall<S::Future>;
+    type Future = WatchedCall<S::Future, B>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // All services and layers here are always ready: an excess of calls is refused, not delayed.
         let call = self.service.lock().call(request);
-        WatchedCall { call, reader: self.reader.clone() }
+        WatchedCall { call, marked: None, reader: self.reader.clone() }
     }
 }
 
 pin_project! {
     /// A call that has no response yet.
     #[derive(Debug)]
-    pub struct WatchedCall<F> {
+    pub struct WatchedCall<F, B> {
         #[pin]
         call: F,
+        // The response of a stream, until the call has a task of its own.
+        marked: Option<Box<Response<B>>>,
         reader: SlowReader,
     }
 }
 
-impl<F, B> Future for WatchedCall<F>
+impl<F, B> Future for WatchedCall<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body,
 {
     type Output = Result<Response<WatchedBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(response) = ready!(this.call.poll(context));
-        Poll::Ready(Ok(response.map(|body| WatchedBody { body, reader: this.reader.clone() })))
+        let is_first = this.marked.is_none();
+        let response = if let Some(response) = this.marked.take() {
+            *response
+        } else {
+            let Ok(response) = ready!(this.call.poll(context));
+            response
+        };
+        let mut own = None;
+        if let Some(pace) = response.extensions().get::<OwnPace>()
+            && !response.body().is_end_stream()
+        {
+            if !let_reset(pace) && is_first {
+                *this.marked = Some(Box::new(response));
+                // The next poll is in a task of its own.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            own = Some(Box::<OwnReader>::default());
+        }
+        Poll::Ready(Ok(response.map(|body| WatchedBody { body, own, reader: this.reader.clone() })))
     }
 }
 
@@ -118,6 +143,8 @@ where
 #[derive(Debug)]
 pub struct WatchedBody<B> {
     body: B,
+    /// Set when the response is sent at its own pace.
+    own: Option<Box<OwnReader>>,
     reader: SlowReader,
 }
 
@@ -130,12 +157,17 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, B::Error>>> {
         let this = self.get_mut();
+        if let Some(own) = &mut this.own {
+            let frame = ready!(own.poll_frame(&mut this.body, context));
+            let counted = |(data, chunk)| Chunk { data, _count: Count::OfStream(chunk) };
+            return Poll::Ready(frame.map(|frame| Ok(frame?.map_data(counted))));
+        }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|data| Chunk::begin(data, this.reader.clone())))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.own.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -149,6 +181,19 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
 #[derive(Debug)]
 pub struct Chunk {
     data: Bytes,
+    _count: Count,
+}
+
+/// Where a chunk is counted while it waits.
+#[derive(Debug)]
+enum Count {
+    OfConnection(#[expect(dead_code, reason = "held until it is dropped")] Waiting),
+    OfStream(#[expect(dead_code, reason = "held until it is dropped")] UnwrittenChunk),
+}
+
+/// A chunk that is counted with those of its connection.
+#[derive(Debug)]
+struct Waiting {
     reader: SlowReader,
     /// The index of the period in which it began to wait.
     since: usize,
@@ -158,11 +203,11 @@ impl Chunk {
     fn begin(data: Bytes, reader: SlowReader) -> Self {
         let since = reader.0.current.load(Relaxed);
         reader.0.waiting[since].fetch_add(1, Relaxed);
-        Self { data, reader, since }
+        Self { data, _count: Count::OfConnection(Waiting { reader, since }) }
     }
 }
 
-impl Drop for Chunk {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.reader.0.waiting[self.since].fetch_sub(1, Relaxed);
     }
@@ -191,7 +236,7 @@ mod tests {
 
     fn watched(reader: &SlowReader) -> (http_body_util::channel::Sender<Bytes>, WatchedBody<Channel<Bytes>>) {
         let (sender, body) = Channel::new(8);
-        (sender, WatchedBody { body, reader: reader.clone() })
+        (sender, WatchedBody { body, own: None, reader: reader.clone() })
     }
 
     async fn is_detected(reader: &SlowReader) -> bool {

@@ -48,11 +48,18 @@ impl CoolDowns {
     /// The failure that takes the place of an answer at `now`, with the remaining wait; `None` when
     /// Hypersender may be asked.
     pub fn failure(&self, key: &Key, now: Instant) -> Option<LookupError> {
-        let scope = || self.scopes.get(&key.scope).and_then(|state| state.failure(now));
-        self.block
-            .failure(now)
-            .or_else(scope)
-            .or_else(|| self.keys.get(key).and_then(|state| state.failure(now)))
+        let scope = || self.of_scope(&key.scope, now).map(|(error, _)| error);
+        self.block.failure(now).or_else(scope).or_else(|| self.of_key(key, now).map(|(error, _)| error))
+    }
+
+    /// The failure for which all contacts of `scope` cool down at `now`, and the end of the cool-down.
+    pub fn of_scope(&self, scope: &Scope, now: Instant) -> Option<(LookupError, Instant)> {
+        self.scopes.get(scope)?.failure(now)
+    }
+
+    /// The failure for which this one contact cools down at `now`, and the end of the cool-down.
+    pub fn of_key(&self, key: &Key, now: Instant) -> Option<(LookupError, Instant)> {
+        self.keys.get(key)?.failure(now)
     }
 
     /// Begins a cool-down if `error` calls for one. Returns the error with the time to wait.
@@ -76,9 +83,9 @@ impl CoolDowns {
 }
 
 impl CoolDown {
-    fn failure(&self, now: Instant) -> Option<LookupError> {
+    fn failure(&self, now: Instant) -> Option<(LookupError, Instant)> {
         let failure = self.0.lock().clone().filter(|failure| now < failure.until)?;
-        Some(failure.error.with_retry_after(failure.until - now))
+        Some((failure.error.with_retry_after(failure.until - now), failure.until))
     }
 
     fn begin(&self, error: LookupError, now: Instant) -> LookupError {

@@ -18,8 +18,8 @@ use super::{
     freshness::{Decision, Entry, after_fetch, decide},
 };
 use crate::{
-    domain::{Answer, CacheStatus, Deadline, Lookup, LookupError, Purpose},
-    stack::{ask::LookupService, clock::Clock, flight::LIFE_MAX},
+    domain::{Answer, CacheControl, CacheStatus, Deadline, Key, Lookup, LookupError, Purpose},
+    stack::{ask::LookupService, clock::Clock, flight::LIFE_MAX, rate::Rates},
     telemetry::in_this_call,
 };
 
@@ -32,6 +32,7 @@ pub struct Serve<S>(Arc<Parts<S>>);
 struct Parts<S> {
     cache: Arc<PictureCache>,
     cooling: Arc<CoolDowns>,
+    rates: Rates,
     clock: Clock,
     fetch: S,
 }
@@ -47,9 +48,16 @@ pub type ServeFuture =
     Either<Ready<Result<Answer, LookupError>>, BoxFuture<'static, Result<Answer, LookupError>>>;
 
 impl<S> Serve<S> {
-    /// Answers from `cache`, or through `fetch` if it must.
-    pub fn new(cache: Arc<PictureCache>, cooling: Arc<CoolDowns>, clock: Clock, fetch: S) -> Self {
-        Self(Arc::new(Parts { cache, cooling, clock, fetch }))
+    /// Answers from `cache`, or through `fetch` if it must. `rates` says whether there is a turn to spare for
+    /// a refresh.
+    pub fn new(
+        cache: Arc<PictureCache>,
+        cooling: Arc<CoolDowns>,
+        rates: Rates,
+        clock: Clock,
+        fetch: S,
+    ) -> Self {
+        Self(Arc::new(Parts { cache, cooling, rates, clock, fetch }))
     }
 }
 
@@ -62,7 +70,18 @@ impl<S: LookupService> Service<Lookup> for Serve<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut lookup: Lookup) -> ServeFuture {
+    fn call(&mut self, lookup: Lookup) -> ServeFuture {
+        match self.recall(lookup) {
+            Either::Left(result) => Either::Left(ready(result)),
+            Either::Right((lookup, status)) => Either::Right(Box::pin(self.clone().fetch(lookup, status))),
+        }
+    }
+}
+
+impl<S: LookupService> Serve<S> {
+    /// The result that memory has. When the contact must be fetched, the look-up comes back, with the status
+    /// of the answer after the fetch.
+    pub fn recall(&self, mut lookup: Lookup) -> Either<Result<Answer, LookupError>, (Lookup, CacheStatus)> {
         let Parts { cache, cooling, clock, .. } = &*self.0;
         let now = clock.now();
         let stored = cache.get(&lookup.key);
@@ -70,7 +89,7 @@ impl<S: LookupService> Service<Lookup> for Serve<S> {
         lookup.seen = stored.as_ref().map(Entry::asked_at);
         let turned_round = |result| {
             cache.metrics.answered(&result);
-            Either::Left(ready(result))
+            Either::Left(result)
         };
         match (decision, stored) {
             (Decision::Serve(status), Some(entry)) => turned_round(Ok(entry.answer(status, now))),
@@ -81,17 +100,15 @@ impl<S: LookupService> Service<Lookup> for Serve<S> {
                 }
                 turned_round(Ok(entry.answer(CacheStatus::Stale, now)))
             }
-            (Decision::Fetch(status), _) => Either::Right(Box::pin(self.clone().fetch(lookup, status))),
+            (Decision::Fetch(status), _) => Either::Right((lookup, status)),
             (Decision::NotCached | Decision::Serve(_) | Decision::ServeAndRefresh, _) => {
                 turned_round(Err(LookupError::NotCached))
             }
         }
     }
-}
 
-impl<S: LookupService> Serve<S> {
     async fn fetch(self, lookup: Lookup, status: CacheStatus) -> Result<Answer, LookupError> {
-        let Parts { cache, clock, fetch, .. } = &*self.0;
+        let Parts { cache, fetch, .. } = &*self.0;
         let (key, control) = (lookup.key.clone(), lookup.control);
         let deadline = lookup.deadline.latest();
         let fetched = match deadline {
@@ -104,15 +121,61 @@ impl<S: LookupService> Serve<S> {
             answer.cache.status = status;
             answer
         });
-        let stored = cache.get(&key);
-        let result = after_fetch(fetched, stored, clock.now(), &control, &cache.settings);
+        let result = self.after(fetched, &key, &control);
         cache.metrics.answered(&result);
         result
     }
 
+    /// The stored answer that a caller gets in place of `error`, as if a fetch had ended with it.
+    ///
+    /// # Errors
+    ///
+    /// `error`, when no stored answer may take its place.
+    pub fn in_place_of(
+        &self,
+        error: LookupError,
+        key: &Key,
+        control: &CacheControl,
+    ) -> Result<Answer, LookupError> {
+        let result = self.after(Err(error), key, control);
+        if result.is_ok() {
+            self.0.cache.metrics.answered(&result);
+        }
+        result
+    }
+
+    /// The result of a look-up that never began, because of `error`.
+    pub fn give_up(&self, error: LookupError, lookup: &Lookup) -> Result<Answer, LookupError> {
+        let result = self.after(Err(error), &lookup.key, &lookup.control);
+        self.0.cache.metrics.answered(&result);
+        result
+    }
+
+    fn after(
+        &self,
+        fetched: Result<Answer, LookupError>,
+        key: &Key,
+        control: &CacheControl,
+    ) -> Result<Answer, LookupError> {
+        let Parts { cache, clock, .. } = &*self.0;
+        after_fetch(fetched, cache.get(key), clock.now(), control, &cache.settings)
+    }
+
     /// Starts a fetch in the background. No caller waits for it, so its deadline is that of the flight.
+    ///
+    /// For a batch or a stream it starts only when there is a turn to spare now. They may find very many
+    /// stale answers at once, whose refreshes would only fill the flights and be refused.
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
-        lookup.purpose = Purpose::Refresh;
+        (lookup.own_purpose, lookup.place) = match lookup.own_purpose {
+            Purpose::Caller | Purpose::Refresh => (Purpose::Refresh, None),
+            Purpose::Batch | Purpose::Stream | Purpose::SpareRefresh => {
+                match self.0.rates.place_of_refresh(&lookup.key.scope.instance, now) {
+                    Some(place) => (Purpose::SpareRefresh, Some(place)),
+                    None => return,
+                }
+            }
+        };
+        lookup.batch = None;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.0.fetch.clone();
         tokio::spawn(in_this_call(async move {

@@ -4,11 +4,11 @@ use std::str::FromStr;
 
 use url::Url;
 
-use crate::domain::PictureLink;
+use crate::domain::{Hosts, PictureLink};
 
 /// Hosts that links may lead to: any, or those on a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LinkHosts(Option<Vec<String>>);
+pub struct LinkHosts(Option<Hosts>);
 
 impl LinkHosts {
     /// The form of the setting, for error texts.
@@ -17,22 +17,8 @@ impl LinkHosts {
 
     /// Whether `link` may be served.
     pub fn allow(&self, link: &PictureLink) -> bool {
-        let Some(patterns) = &self.0 else { return true };
-        // Parsed by the library, because a hostile link can look as if it led to a different host.
-        let url = Url::parse(link.url()).ok();
-        let host = url.as_ref().and_then(Url::host_str);
-        host.is_some_and(|host| patterns.iter().any(|pattern| matches(pattern, host)))
-    }
-}
-
-/// The pattern `*.` stands for one or more labels.
-fn matches(pattern: &str, host: &str) -> bool {
-    match pattern.strip_prefix("*.") {
-        Some(domain) => {
-            let below = host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
-            below.is_some_and(|labels| !labels.is_empty())
-        }
-        None => pattern == host,
+        let Some(hosts) = &self.0 else { return true };
+        Url::parse(link.url()).is_ok_and(|url| hosts.has_host_of(&url))
     }
 }
 
@@ -43,15 +29,7 @@ impl FromStr for LinkHosts {
         if text.eq_ignore_ascii_case("any") {
             return Ok(Self(None));
         }
-        let patterns = text.split(',').map(|pattern| {
-            let pattern = pattern.trim().to_ascii_lowercase();
-            let host = pattern.strip_prefix("*.").unwrap_or(&pattern);
-            let label = |label: &str| {
-                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            };
-            if host.split('.').all(label) { Ok(pattern) } else { Err(Self::FORM) }
-        });
-        patterns.collect::<Result<_, _>>().map(|patterns| Self(Some(patterns)))
+        text.parse().map(|hosts| Self(Some(hosts))).map_err(|_| Self::FORM)
     }
 }
 

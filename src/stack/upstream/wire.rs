@@ -12,7 +12,9 @@ use reqwest::{
 };
 use serde_json::{Map, Value};
 
-use crate::domain::{Absence, Again, Finding, LookupError, NotFound, PictureLink, Rejected, TokenOwner};
+use crate::domain::{
+    Absence, Again, AttemptError, Finding, LookupError, NotFound, PictureLink, Rejected, TokenOwner,
+};
 
 /// A complete answer that is not interpreted yet.
 #[derive(Debug)]
@@ -44,8 +46,20 @@ pub fn read(
     owner: TokenOwner,
     now: SystemTime,
     hint_max: Duration,
-) -> Result<Finding, LookupError> {
+) -> Result<Finding, AttemptError> {
     let json: Option<Object> = reply.body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
+    // Hypersender itself answers in JSON. An HTML page comes from a CDN in front of it.
+    let is_from_api = json.is_some();
+    meaning(reply, json, owner, now, hint_max).map_err(|error| AttemptError { error, is_from_api })
+}
+
+fn meaning(
+    reply: &Reply,
+    json: Option<Object>,
+    owner: TokenOwner,
+    now: SystemTime,
+    hint_max: Duration,
+) -> Result<Finding, LookupError> {
     // A hint is cut before any arithmetic with clocks. A wait of zero counts as no hint.
     let hint = |wait: Option<Duration>| wait.map(|wait| wait.min(hint_max)).filter(|wait| !wait.is_zero());
     if is_challenge(&reply.headers) {
@@ -58,7 +72,6 @@ pub fn read(
         (401, _) | (403, Some(_)) if owner == TokenOwner::Server => Err(rejected(Rejected::Own)),
         (401, _) => Err(rejected(Rejected::Unknown)),
         (403, Some(_)) => Err(rejected(Rejected::Forbidden)),
-        // Hypersender itself answers in JSON. An HTML page comes from a CDN in front of it.
         (403, None) => {
             Err(LookupError::Blocked { wait: hint(retry_after(&reply.headers, now)).unwrap_or_default() })
         }
@@ -155,4 +168,33 @@ fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 fn seconds(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error of an answer, and whether it is that of the API.
+    fn check(status: u16, body: &str) -> (LookupError, bool) {
+        let (status, body) = (StatusCode::from_u16(status).unwrap(), Some(body.into()));
+        let reply = Reply { status, headers: HeaderMap::new(), body };
+        let AttemptError { error, is_from_api } =
+            read(&reply, TokenOwner::Server, SystemTime::UNIX_EPOCH, Duration::MAX).unwrap_err();
+        (error, is_from_api)
+    }
+
+    #[test]
+    fn an_answer_without_json_is_not_one_of_the_api() {
+        for status in [200, 204, 302, 400, 401, 404, 405, 422, 429, 500, 501, 503] {
+            for page in ["<!doctype html><h1>Error 1015</h1>", "", "null", "{"] {
+                assert!(!check(status, page).1, "{status} {page}");
+            }
+        }
+        for status in [200, 302, 400, 401, 405, 422, 429, 500, 501, 503] {
+            assert!(check(status, r#"{"message":"no"}"#).1, "{status}");
+        }
+        let limited = LookupError::UpstreamRateLimited { retry_after: None };
+        assert_eq!(check(429, "<html>"), (limited.clone(), false), "the meaning is the same");
+        assert_eq!(check(429, "{}"), (limited, true));
+    }
 }

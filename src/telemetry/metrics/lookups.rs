@@ -25,6 +25,7 @@ pub struct Lookups {
     collapsed: Counter,
     retries: Counter,
     refused_caller: Counter,
+    refused_batch: Counter,
     refused_refresh: Counter,
     breakers: [Gauge; Phase::ALL.len()],
     outcomes: [Counter; Outcome::ALL.len()],
@@ -82,9 +83,11 @@ impl Lookups {
         let [hit, miss, expired, refreshed, stale, failed] = counters(registry, lookups, "status", statuses);
         let limited = (
             "hypersender_rate_limited",
-            "Attempts refused by this process's own rate limit, for a caller or a background refresh",
+            "Attempts refused by this process's own rate limit, for a caller, a batch or a background refresh",
         );
-        let [refused_caller, refused_refresh] = counters(registry, limited, "purpose", ["caller", "refresh"]);
+        let purposes = ["caller", "batch", "refresh"];
+        let [refused_caller, refused_batch, refused_refresh] =
+            counters(registry, limited, "purpose", purposes);
         let attempts = ("hypersender_upstream_attempts", "Requests to Hypersender, by what they brought");
         let absent = (
             "hypersender_pictures_absent",
@@ -104,6 +107,7 @@ impl Lookups {
             ),
             retries: counter(registry, "hypersender_upstream_retries", "Attempts after the first of a fetch"),
             refused_caller,
+            refused_batch,
             refused_refresh,
             breakers: breakers(registry),
             outcomes: counters(registry, attempts, "outcome", Outcome::ALL.map(Outcome::label)),
@@ -118,8 +122,12 @@ impl Lookups {
         }
     }
 
-    /// Counts a look-up that has ended, by the status of the cache.
+    /// Counts a look-up that has ended, by the status of the cache. One of a batch or a stream that found no
+    /// turn has not ended: it starts again.
     pub fn answered(&self, result: &Result<Answer, LookupError>) {
+        if matches!(result, Err(LookupError::NoTurnYet { .. })) {
+            return;
+        }
         let counter = match result.as_ref().map(|answer| answer.cache.status) {
             Ok(CacheStatus::Hit) => &self.statuses.hit,
             Ok(CacheStatus::Miss) => &self.statuses.miss,
@@ -157,13 +165,15 @@ impl Lookups {
         self.retries.inc();
     }
 
-    /// Counts an attempt that the server's own rate limit refused.
+    /// Counts an attempt that the server's own rate limit refused. A stream is never refused: it waits for
+    /// spare turns.
     pub fn refused(&self, purpose: Purpose) {
-        let counter = match purpose {
-            Purpose::Caller => &self.refused_caller,
-            Purpose::Refresh => &self.refused_refresh,
+        match purpose {
+            Purpose::Caller => self.refused_caller.inc(),
+            Purpose::Batch => self.refused_batch.inc(),
+            Purpose::Refresh | Purpose::SpareRefresh => self.refused_refresh.inc(),
+            Purpose::Stream => 0,
         };
-        counter.inc();
     }
 
     /// Moves the breaker of an instance from one phase to another; `None` stands for a breaker that does not

@@ -76,9 +76,11 @@ impl Drop for Attempt {
 }
 
 fn request(base_url: &Url, lookup: &Lookup) -> Vec<KeyValue> {
-    let purpose = match lookup.purpose {
+    let purpose = match lookup.purpose() {
         Purpose::Caller => "caller",
-        Purpose::Refresh => "refresh",
+        Purpose::Batch => "batch",
+        Purpose::Stream => "stream",
+        Purpose::Refresh | Purpose::SpareRefresh => "refresh",
     };
     let mut attributes = vec![
         KeyValue::new("http.request.method", "GET"),

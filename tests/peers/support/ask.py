@@ -71,23 +71,24 @@ def ask(client, address, directory, **asked):
     patience = PATIENCE + asked.calls * asked.deadline / asked.at_a_time
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience, env={}, check=False)
     assert done.returncode == 0, done.stderr
-    return [_answer(**json.loads(line)) for line in done.stdout.splitlines()]
+    return [answer(**json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def _answer(code, message, seconds, status=None, details=None, pushback=None):
+def answer(code, message, seconds=0.0, status=None, details=None, pushback=None):
+    """The answer whose parts a client printed. The status and the values of its details are in Base64."""
     if details is None:
         told = status_pb2.Status.FromString(base64.b64decode(status or ""))
         details = [(detail.TypeName(), detail.value) for detail in told.details]
     else:
         details = [(name, base64.b64decode(value)) for name, value in details]
     codes = {code.value[0]: code for code in grpc.StatusCode}
-    answer = Answer(codes[code], message, seconds, pushback=None if pushback is None else int(pushback))
+    found = Answer(codes[code], message, seconds, pushback=None if pushback is None else int(pushback))
     for name, value in details:
         if name == error_details_pb2.ErrorInfo.DESCRIPTOR.full_name:
-            answer.reason = error_details_pb2.ErrorInfo.FromString(value).reason
+            found.reason = error_details_pb2.ErrorInfo.FromString(value).reason
         elif name == error_details_pb2.RetryInfo.DESCRIPTOR.full_name:
-            answer.retry_delay = error_details_pb2.RetryInfo.FromString(value).retry_delay.ToMicroseconds() / 1e6
-    return answer
+            found.retry_delay = error_details_pb2.RetryInfo.FromString(value).retry_delay.ToMicroseconds() / 1e6
+    return found
 
 
 def _grpcio(address, asked):
@@ -108,7 +109,7 @@ def _grpcio(address, asked):
             except grpc.RpcError as error:
                 status = rpc_status.from_call(error)
                 answers.append(
-                    _answer(
+                    answer(
                         error.code().value[0],
                         error.details(),
                         time.monotonic() - begin,

@@ -82,10 +82,10 @@ http {{
 
 
 class NginxOfReplicas(Nginx):
-    """gRPC without TLS on both sides, like an ingress."""
+    """gRPC without TLS on both sides, like an ingress. A call that is silent for `idle` seconds is ended."""
 
-    def __init__(self, directory, servers):
-        self.replicas = servers
+    def __init__(self, directory, servers, idle=60):
+        self.replicas, self.idle = servers, idle
         super().__init__(directory)
 
     def servers(self):
@@ -100,6 +100,8 @@ class NginxOfReplicas(Nginx):
     server {{
         listen {self.address} http2;
         keepalive_requests 1000000;
+        client_max_body_size 3m;
+        grpc_read_timeout {self.idle}s;
         location / {{ grpc_pass grpc://replicas; }}
     }}
 """
@@ -125,12 +127,15 @@ class NginxOfApi(Nginx):
 
 
 class HaproxyOfReplicas(Proxy):
-    """gRPC without TLS on both sides. The health checks use the admin ports."""
+    """gRPC without TLS on both sides. The health checks use the admin ports.
+
+    Calls without a message for `idle` seconds are ended.
+    """
 
     name = "haproxy"
 
-    def __init__(self, directory, servers):
-        self.replicas = servers
+    def __init__(self, directory, servers, idle=60):
+        self.replicas, self.idle = servers, idle
         super().__init__(directory)
 
     def flags(self, config):
@@ -145,8 +150,8 @@ class HaproxyOfReplicas(Proxy):
 defaults
     mode http
     timeout connect 5s
-    timeout client 60s
-    timeout server 60s
+    timeout client {self.idle}s
+    timeout server {self.idle}s
 frontend front
     bind {self.address} proto h2
     default_backend replicas

@@ -49,10 +49,13 @@ class Process:
 
 
 class Envoy(Process):
-    """A proxy with a health-checked cluster that accepts gRPC and JSON on one port. It retries nothing."""
+    """A proxy with a health-checked cluster that accepts gRPC and JSON on one port. It retries nothing.
 
-    def __init__(self, directory, servers):
-        super().__init__(directory, configuration(servers))
+    Streams without a message for `idle` seconds are ended.
+    """
+
+    def __init__(self, directory, servers, idle=300):
+        super().__init__(directory, configuration(servers, idle))
         wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
 
     def healthy(self):
@@ -99,7 +102,7 @@ class EnvoyOfApi(Process):
         super().__init__(directory, bootstrap([chain], cluster))
 
 
-def configuration(servers):
+def configuration(servers, idle):
     transcoder = {
         "@type": f"{TYPE}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         "proto_descriptor_bin": base64.b64encode(descriptors()).decode(),
@@ -111,6 +114,7 @@ def configuration(servers):
     manager = {
         "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "peers",
+        "stream_idle_timeout": f"{idle}s",
         "route_config": routes("replicas"),
         "http_filters": [{"name": "json", "typed_config": transcoder}, ROUTER],
     }

@@ -18,6 +18,10 @@ class Steered:
         """Script the answers; see `hypersender-grpc sandbox --help`."""
         self._order("POST", "script", json.dumps(script).encode())
 
+    def unscript(self):
+        """Remove all scripts."""
+        self._order("DELETE", "script")
+
     def _order(self, method, what, body=None):
         order = urllib.request.Request(f"{self.sandbox}/_sandbox/{what}", method=method, data=body)
         with urllib.request.urlopen(order, timeout=PATIENCE) as answer:

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hypersender_grpc::{
-    grpc::{Health, RequestMessage},
-    server::{self, Settings, Stop},
+    grpc::{Health, OwnPace, RequestMessage, StreamSettings, Streams},
+    server::{self, LongCalls, Settings, Stop},
     telemetry::Metrics,
 };
 use tokio::{
@@ -34,6 +34,8 @@ pub const SCRIPT: &str = "script";
 ///
 /// - for the script `now` in the first poll, for `soon` in a later one, for `late` after some milliseconds;
 /// - for `wait` once it is released;
+/// - for `stream` with a stream without an end, which watches its own reader and is reset once it is
+///   released;
 /// - and panics for each script that begins with `panic`.
 pub struct Scripted {
     pub address: SocketAddr,
@@ -65,7 +67,8 @@ impl Scripted {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let health = Health::serving().await;
+        let streams = Streams::new(StreamSettings::default(), Arc::default());
+        let long_calls = LongCalls { health: Health::serving().await, streams };
         let metrics = Metrics::new(&[]).calls.clone();
         let (stop, stopped) = oneshot::channel();
         // A test that fails drops the sender.
@@ -77,7 +80,7 @@ impl Scripted {
             drain_timeout: PATIENCE,
             ..Settings::default()
         };
-        let served = server::serve(listener, contacts, settings, health, metrics, None, stopped);
+        let served = server::serve(listener, contacts, settings, long_calls, metrics, None, stopped);
         Self { address, script, stop, task: tokio::spawn(served) }
     }
 
@@ -161,6 +164,24 @@ async fn answer(script: Arc<Script>, request: Request<RequestMessage>) -> Result
             yield_now().await;
             panic!("on purpose")
         }
+        "stream" => {
+            let (pace, mut released) = (OwnPace::default(), script.released.subscribe());
+            let reset = pace.reset.clone();
+            tokio::spawn(async move {
+                let _ = released.wait_for(|released| *released).await;
+                reset.notify_one();
+            });
+            let waiting = Waiting::begin(script);
+            let frames = stream::repeat(message).map(move |message| {
+                let _held = &waiting;
+                Ok::<_, Infallible>(Frame::data(message))
+            });
+            marked(pace, Response::new(Body::new(StreamBody::new(frames))))
+        }
+        "panic/stream" => {
+            let first = stream::iter([Ok(Frame::data(message))]).chain(panic_at_once());
+            marked(OwnPace::default(), Response::new(Body::new(StreamBody::new(first))))
+        }
         "panic/body" => Response::new(Body::new(StreamBody::new(panic_at_once()))),
         "panic/body-later" => {
             let first = stream::iter([Ok(Frame::data(message))]);
@@ -173,6 +194,12 @@ async fn answer(script: Arc<Script>, request: Request<RequestMessage>) -> Result
 
 fn panic_at_once() -> impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> {
     stream::once(poll_fn(|_| -> Poll<_> { panic!("on purpose") }))
+}
+
+/// Marks the response as one whose stream watches its own reader.
+fn marked(pace: OwnPace, mut response: Response<Body>) -> Response<Body> {
+    response.extensions_mut().insert(pace);
+    response
 }
 
 fn reply(message: Bytes) -> Response<Body> {

@@ -125,6 +125,12 @@ impl Launch {
         self
     }
 
+    /// Reads standard input from a file.
+    pub fn stdin_from(mut self, path: &str) -> Self {
+        self.0.stdin(File::open(path).unwrap());
+        self
+    }
+
     /// Redirects standard output.
     pub fn stdout_to(mut self, sink: Sink) -> Self {
         self.0.stdout(sink.open());
@@ -214,6 +220,13 @@ impl Process {
         patiently("the end of the logs", self.logs.ended()).await;
         patiently("the end of the output", self.stdout.ended()).await;
         self.child.wait().unwrap().code().expect("the process was not killed")
+    }
+
+    /// The memory that it has now, from the operating system.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line for VmRSS");
+        1_024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     }
 
     /// The logs so far.

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use hypersender_grpc::{
-    domain::{Absence, Answer, CacheInfo, Finding, Lookup, LookupError},
+    domain::{Absence, Answer, AttemptError, CacheInfo, Finding, Lookup, LookupError},
     stack::Clock,
 };
 use tokio::time::{Instant, sleep};
@@ -33,12 +33,12 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 pub struct Reply {
     after: Duration,
-    outcome: Option<Result<Finding, LookupError>>,
+    outcome: Option<Result<Finding, AttemptError>>,
 }
 
 impl Reply {
     pub fn says(outcome: Result<Finding, LookupError>) -> Self {
-        Self { after: Duration::ZERO, outcome: Some(outcome) }
+        Self { after: Duration::ZERO, outcome: Some(outcome.map_err(Into::into)) }
     }
 
     /// A link that expires in ten days.
@@ -52,6 +52,12 @@ impl Reply {
 
     pub fn fails(error: LookupError) -> Self {
         Self::says(Err(error))
+    }
+
+    /// The network in front of the API gives an answer that has the meaning of this error.
+    pub fn fails_in_front(error: LookupError) -> Self {
+        let outcome = Some(Err(AttemptError { error, is_from_api: false }));
+        Self { after: Duration::ZERO, outcome }
     }
 
     pub fn panics() -> Self {
@@ -147,7 +153,7 @@ impl Upstream {
         attempt
     }
 
-    async fn answer(self, lookup: Lookup) -> Result<Answer, LookupError> {
+    async fn answer(self, lookup: Lookup) -> Result<Answer, AttemptError> {
         let attempt = self.note(&lookup);
         let _on_wire = OnWire { upstream: self.clone(), instance: attempt.instance.clone() };
         let reply = (self.shared.script)(&attempt);
@@ -177,10 +183,10 @@ impl Drop for OnWire {
 
 impl Service<Lookup> for Upstream {
     type Response = Answer;
-    type Error = LookupError;
-    type Future = BoxFuture<'static, Result<Answer, LookupError>>;
+    type Error = AttemptError;
+    type Future = BoxFuture<'static, Result<Answer, AttemptError>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
         Poll::Ready(Ok(()))
     }
 

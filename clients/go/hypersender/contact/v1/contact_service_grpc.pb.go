@@ -84,13 +84,14 @@ type ContactServiceClient interface {
 	// result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
 	// worth having.
 	//
-	// The call itself fails for the instance, the caller and cache_control, with the reasons of
-	// GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
-	// known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
-	// than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
-	//
 	// A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
-	// DEADLINE_EXCEEDED.
+	// DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
+	//
+	// The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
+	// GetProfilePicture, and for one more. The message may have 512 KiB.
+	//
+	// INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
+	// known_fingerprints; google.rpc.BadRequest names the field).
 	BatchGetProfilePictures(ctx context.Context, in *BatchGetProfilePicturesRequest, opts ...grpc.CallOption) (*BatchGetProfilePicturesResponse, error)
 	// Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
 	//
@@ -99,11 +100,15 @@ type ContactServiceClient interface {
 	// Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
 	// before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
 	//
-	// The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
-	// 2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
-	// many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
-	// further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
-	// DEADLINE_EXCEEDED after 2 hours at the latest.
+	// The call itself fails as BatchGetProfilePictures does, with 10000 in place of 100; with
+	// UPSTREAM_CREDENTIALS_REJECTED and INSTANCE_NOT_CONNECTED, because no further contact could be looked up;
+	// with DEADLINE_EXCEEDED after 2 hours at the latest; and with the reasons below. The message may have
+	// 2 MiB.
+	//
+	// RESOURCE_EXHAUSTED: TOO_MANY_STREAMS (the server, the instance or the caller has as many streams in
+	// progress as it may have).
+	//
+	// UNAVAILABLE: SERVER_STOPPING (the server stops before it has sent every result).
 	StreamProfilePictures(ctx context.Context, in *StreamProfilePicturesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamProfilePicturesResponse], error)
 }
 
@@ -212,13 +217,14 @@ type ContactServiceServer interface {
 	// result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
 	// worth having.
 	//
-	// The call itself fails for the instance, the caller and cache_control, with the reasons of
-	// GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
-	// known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
-	// than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
-	//
 	// A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
-	// DEADLINE_EXCEEDED.
+	// DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
+	//
+	// The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
+	// GetProfilePicture, and for one more. The message may have 512 KiB.
+	//
+	// INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
+	// known_fingerprints; google.rpc.BadRequest names the field).
 	BatchGetProfilePictures(context.Context, *BatchGetProfilePicturesRequest) (*BatchGetProfilePicturesResponse, error)
 	// Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
 	//
@@ -227,11 +233,15 @@ type ContactServiceServer interface {
 	// Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
 	// before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
 	//
-	// The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
-	// 2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
-	// many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
-	// further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
-	// DEADLINE_EXCEEDED after 2 hours at the latest.
+	// The call itself fails as BatchGetProfilePictures does, with 10000 in place of 100; with
+	// UPSTREAM_CREDENTIALS_REJECTED and INSTANCE_NOT_CONNECTED, because no further contact could be looked up;
+	// with DEADLINE_EXCEEDED after 2 hours at the latest; and with the reasons below. The message may have
+	// 2 MiB.
+	//
+	// RESOURCE_EXHAUSTED: TOO_MANY_STREAMS (the server, the instance or the caller has as many streams in
+	// progress as it may have).
+	//
+	// UNAVAILABLE: SERVER_STOPPING (the server stops before it has sent every result).
 	StreamProfilePictures(*StreamProfilePicturesRequest, grpc.ServerStreamingServer[StreamProfilePicturesResponse]) error
 	mustEmbedUnimplementedContactServiceServer()
 }

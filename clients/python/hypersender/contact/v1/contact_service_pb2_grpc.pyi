@@ -88,13 +88,14 @@ class ContactServiceStub:
     result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
     worth having.
 
-    The call itself fails for the instance, the caller and cache_control, with the reasons of
-    GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
-    known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
-    than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
-
     A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
-    DEADLINE_EXCEEDED.
+    DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
+
+    The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
+    GetProfilePicture, and for one more. The message may have 512 KiB.
+
+    INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
+    known_fingerprints; google.rpc.BadRequest names the field).
     """
     StreamProfilePictures: _grpc.UnaryStreamMultiCallable[_contact_service_pb2.StreamProfilePicturesRequest, _contact_service_pb2.StreamProfilePicturesResponse]
     """Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
@@ -104,11 +105,15 @@ class ContactServiceStub:
     Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
     before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
 
-    The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
-    2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
-    many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
-    further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
-    DEADLINE_EXCEEDED after 2 hours at the latest.
+    The call itself fails as BatchGetProfilePictures does, with 10000 in place of 100; with
+    UPSTREAM_CREDENTIALS_REJECTED and INSTANCE_NOT_CONNECTED, because no further contact could be looked up;
+    with DEADLINE_EXCEEDED after 2 hours at the latest; and with the reasons below. The message may have
+    2 MiB.
+
+    RESOURCE_EXHAUSTED: TOO_MANY_STREAMS (the server, the instance or the caller has as many streams in
+    progress as it may have).
+
+    UNAVAILABLE: SERVER_STOPPING (the server stops before it has sent every result).
     """
 
 @_typing.type_check_only
@@ -171,13 +176,14 @@ class ContactServiceAsyncStub(ContactServiceStub):
     result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
     worth having.
 
-    The call itself fails for the instance, the caller and cache_control, with the reasons of
-    GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
-    known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
-    than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
-
     A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
-    DEADLINE_EXCEEDED.
+    DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
+
+    The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
+    GetProfilePicture, and for one more. The message may have 512 KiB.
+
+    INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
+    known_fingerprints; google.rpc.BadRequest names the field).
     """
     StreamProfilePictures: _aio.UnaryStreamMultiCallable[_contact_service_pb2.StreamProfilePicturesRequest, _contact_service_pb2.StreamProfilePicturesResponse]  # type: ignore[assignment]
     """Looks up 1 to 10000 contacts of one instance, and sends each result as soon as it is known.
@@ -187,11 +193,15 @@ class ContactServiceAsyncStub(ContactServiceStub):
     Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
     before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
 
-    The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
-    2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
-    many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
-    further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
-    DEADLINE_EXCEEDED after 2 hours at the latest.
+    The call itself fails as BatchGetProfilePictures does, with 10000 in place of 100; with
+    UPSTREAM_CREDENTIALS_REJECTED and INSTANCE_NOT_CONNECTED, because no further contact could be looked up;
+    with DEADLINE_EXCEEDED after 2 hours at the latest; and with the reasons below. The message may have
+    2 MiB.
+
+    RESOURCE_EXHAUSTED: TOO_MANY_STREAMS (the server, the instance or the caller has as many streams in
+    progress as it may have).
+
+    UNAVAILABLE: SERVER_STOPPING (the server stops before it has sent every result).
     """
 
 class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -263,13 +273,14 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         result. Unlike a batch method of AIP-231, this one is not atomic, because a part of a contact list is
         worth having.
 
-        The call itself fails for the instance, the caller and cache_control, with the reasons of
-        GetProfilePicture; with BATCH_SIZE_INVALID (INVALID_ARGUMENT; BadRequest names chat_ids or
-        known_fingerprints) for no chat ids or more than 100; and with MESSAGE_TOO_LARGE for a request of more
-        than 512 KiB. It takes 30 s at most, which is also its time-out if the call has no deadline.
-
         A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
-        DEADLINE_EXCEEDED.
+        DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
+
+        The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
+        GetProfilePicture, and for one more. The message may have 512 KiB.
+
+        INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
+        known_fingerprints; google.rpc.BadRequest names the field).
         """
 
     @_abc_1.abstractmethod
@@ -285,11 +296,15 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         Hypersender limits or fails. The stream ends with OK after the last result. The results that were sent
         before an error stay valid: call again for the missing ones. The answers that were fetched are cached.
 
-        The call itself fails as BatchGetProfilePictures does (more than 10000 chat ids, a request of more than
-        2 MiB); with RESOURCE_EXHAUSTED and TOO_MANY_STREAMS if the server, the instance or the caller has too
-        many streams in progress; with UPSTREAM_CREDENTIALS_REJECTED or INSTANCE_NOT_CONNECTED, because no
-        further contact could be looked up; with UNAVAILABLE and SERVER_STOPPING when the server stops; and with
-        DEADLINE_EXCEEDED after 2 hours at the latest.
+        The call itself fails as BatchGetProfilePictures does, with 10000 in place of 100; with
+        UPSTREAM_CREDENTIALS_REJECTED and INSTANCE_NOT_CONNECTED, because no further contact could be looked up;
+        with DEADLINE_EXCEEDED after 2 hours at the latest; and with the reasons below. The message may have
+        2 MiB.
+
+        RESOURCE_EXHAUSTED: TOO_MANY_STREAMS (the server, the instance or the caller has as many streams in
+        progress as it may have).
+
+        UNAVAILABLE: SERVER_STOPPING (the server stops before it has sent every result).
         """
 
 def add_ContactServiceServicer_to_server(servicer: ContactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

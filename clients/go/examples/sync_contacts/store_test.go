@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestOnlyAnUnfinishedLineOfItsOwnIsRemoved(t *testing.T) {
+	long := strings.Repeat("x{", 40_000)
+	for _, row := range []struct{ before, after string }{
+		{"", ""},
+		{"{\"a\":1}\n", "{\"a\":1}\n"},
+		{"{\"a\":1}\n{\"b\"", "{\"a\":1}\n"},
+		{"{\"b\"", ""},
+		{"a note", "a note\n"},
+		{"{\"a\":1}\na note", "{\"a\":1}\na note\n"},
+		{long, long + "\n"},
+		{"x" + long, "x" + long + "\n"},
+	} {
+		path := filepath.Join(t.TempDir(), "changes.ndjson")
+		if err := os.WriteFile(path, []byte(row.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := dropTornLine(out); err != nil {
+			t.Fatal(err)
+		}
+		out.Close()
+		if after, err := os.ReadFile(path); err != nil || string(after) != row.after {
+			t.Errorf("%.20q became %.20q, %v", row.before, after, err)
+		}
+	}
+}
+
+func TestLinksAreFetchedByHTTPSOrFromThisMachine(t *testing.T) {
+	for link, expected := range map[string]bool{
+		"https://pps.whatsapp.net/p.jpg":     true,
+		"http://127.0.0.1:50080/p.jpg":       true,
+		"http://[::1]:50080/p.jpg":           true,
+		"http://localhost/p.jpg":             true,
+		"http://pps.whatsapp.net/p.jpg":      false,
+		"http://169.254.169.254/latest":      false,
+		"http://127.0.0.1@192.0.2.1/p.jpg":   false,
+		"http://127.0.0.1.example.com/p.jpg": false,
+		"ftp://127.0.0.1/p.jpg":              false,
+		"file:///etc/passwd":                 false,
+		"https:///p.jpg":                     false,
+		"http://[::1":                        false,
+		"":                                   false,
+	} {
+		if mayBeFetched(link) != expected {
+			t.Errorf("%s: not %v", link, expected)
+		}
+	}
+}

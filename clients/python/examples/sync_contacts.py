@@ -1,0 +1,322 @@
+"""Keep the profile pictures of the contacts in a CSV file up to date.
+
+    pip install './python[examples]'
+    python examples/sync_contacts.py --pictures pictures contacts.csv
+
+It appends a line of JSON to --out for each contact whose picture, or whose reason for having none, is not
+what the last run found. Run it as often as you like, one at a time: a run that was killed loses no change,
+and the next one continues. Files of the Go example sync_contacts can be used here, and the reverse.
+
+The exit code is 1 when contacts or pictures failed for now, and 2 when the run did not come to its end.
+"""
+
+import argparse
+import contextlib
+import csv
+import http.client
+import ipaddress
+import json
+import os
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from tqdm import tqdm
+
+from hypersender.contact.v1 import contact_service_pb2 as contact
+from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
+from hypersender_grpc_client import pictures
+
+BYTES_MAX = 5 << 20
+
+# The reasons that say something about the contact. Every other error says something about the service or
+# Hypersender, and is no outcome.
+ABOUT_CONTACT = {"CHAT_ID_INVALID", "NOT_ON_WHATSAPP", "UPSTREAM_NOT_FOUND", "UPSTREAM_REJECTED_REQUEST"}
+
+# So many pictures are saved at once. While they are, the stream is not read, which the server allows for
+# 5 minutes.
+PICTURES_MAX = 100
+DOWNLOADS = 8
+
+# A connection that a firewall or a NAT has forgotten is closed after a minute. Else the call that resumes the
+# stream would use it, too.
+KEEPALIVE = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Keep the profile pictures of the contacts in a CSV file up to date.")
+    parser.add_argument("--server", default="127.0.0.1:50051", help="server to call, host:port (default: %(default)s)")
+    parser.add_argument("--instance", default="", help="instance to ask, a UUID (default: the server's)")
+    parser.add_argument("--column", default="chat_id", help="column with the chat ids (default: %(default)s)")
+    out = Path("changes.ndjson")
+    parser.add_argument("--out", type=Path, default=out, help="changes are appended (default: %(default)s)")
+    parser.add_argument("--pictures", type=Path, help="directory for the pictures (default: they are not saved)")
+    parser.add_argument("--state", type=Path, help="results of the last run (default: CSV.state.json)")
+    parser.add_argument("csv", type=Path, metavar="CSV")
+    flags = parser.parse_args()
+
+    try:
+        chat_ids = read_column(flags.csv, flags.column)
+        store = Store(flags.state or Path(f"{flags.csv}.state.json"), flags.out, flags.pictures)
+        # Without TLS: for a server on this machine, or behind a proxy that adds it.
+        with grpc.insecure_channel(flags.server, options=KEEPALIVE) as channel:
+            update(ContactServiceStub(channel), flags.instance, chat_ids, store)
+    except (OSError, ValueError, csv.Error) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except grpc.RpcError as error:
+        print(f"{pictures.explain(error)}; the next run continues", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the next run continues", file=sys.stderr)
+        return 2
+    if store.failed:
+        print(f"{store.failed} contacts failed for now; the next run asks for them again", file=sys.stderr)
+    return 1 if store.failed else 0
+
+
+def update(stub: ContactServiceStub, instance: str, chat_ids: list[str], store: "Store") -> None:
+    """Ask for every contact once and store the results; after an error, those that arrived before it."""
+    request = contact.StreamProfilePicturesRequest(
+        instance=instance, chat_ids=chat_ids, known_fingerprints=store.known(chat_ids)
+    )
+
+    def on_broken(failure: pictures.Failure, wait: float) -> None:
+        tqdm.write(f"the stream broke ({failure.code.name} {failure.reason}), again in {wait:.1f} s", file=sys.stderr)
+
+    # The bar is drawn on standard error, and only when that is a terminal.
+    with tqdm(total=len(chat_ids), unit=" contacts", disable=None) as bar:
+        try:
+            for message in pictures.stream(stub, request, on_broken=on_broken):
+                if message.HasField("result"):
+                    store.add(message.result)
+                    bar.update()
+                bar.set_postfix_str(paused_until(message.progress), refresh=message.HasField("progress"))
+                store.commit_if_due()
+        finally:
+            store.commit()
+
+
+def paused_until(progress: contact.StreamProgress) -> str:
+    """Describe the pause that Hypersender asked for, if there is one."""
+    if not progress.HasField("paused_until"):
+        return ""
+    return f"paused until {time.strftime('%H:%M:%S', time.localtime(progress.paused_until.seconds))}"
+
+
+def read_column(path: Path, column: str) -> list[str]:
+    """Return the chat ids of a CSV file with a header, each once, in the order of the file."""
+    # Spreadsheets write a byte order mark, which would become a part of the first name.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        if column not in (rows.fieldnames or ()):
+            raise ValueError(f"{path} has no column {column!r}, but {rows.fieldnames or []}; see --column")
+        chat_ids = dict.fromkeys((row[column] or "").strip() for row in rows)
+    return [chat_id for chat_id in chat_ids if chat_id]
+
+
+class Store:
+    """Holds the state of the last run and writes what this one finds.
+
+    The state has for each chat id of the CSV: `outcome`, which is PRESENT, NOT_AVAILABLE, or the reason of an
+    error that concerns the contact; `fingerprint`; and `file`, the name of the saved picture.
+    """
+
+    def __init__(self, state_path: Path, out_path: Path, directory: Path | None):
+        self.state_path, self.directory = state_path, directory
+        self.state: dict[str, dict[str, str]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                self.state = json.loads(state_path.read_bytes())
+            except ValueError as error:
+                raise ValueError(f"{state_path}: {error}; without this file, everything is reported again") from error
+        if directory:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Its lines hold phone numbers. An existing file keeps its mode.
+        self.out = open(out_path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))
+        drop_torn_line(self.out)
+        self.results: list[contact.ProfilePictureResult] = []
+        self.committed = time.monotonic()
+        # Contacts and pictures that failed for now.
+        self.failed = 0
+
+    def known(self, chat_ids: list[str]) -> dict[str, str]:
+        """The fingerprints of the pictures that need no link: they are, where pictures are saved, there."""
+        found = ((chat_id, self.state.get(chat_id, {})) for chat_id in chat_ids)
+        return {
+            chat_id: before["fingerprint"]
+            for chat_id, before in found
+            if "fingerprint" in before
+            and (not self.directory or ("file" in before and (self.directory / before["file"]).exists()))
+        }
+
+    def add(self, result: contact.ProfilePictureResult) -> None:
+        """Take a result that the next commit writes. An unchanged picture needs nothing."""
+        if result.HasField("unchanged"):
+            return
+        if describe(result):
+            self.results.append(result)
+        else:
+            self.fail(result, pictures.explain(result.error))
+
+    def fail(self, result: contact.ProfilePictureResult, reason: object) -> None:
+        self.failed += 1
+        tqdm.write(f"{result.requested_chat_id}: {reason}", file=sys.stderr)
+
+    def commit_if_due(self) -> None:
+        if time.monotonic() - self.committed > 1 or (self.directory and len(self.results) >= PICTURES_MAX):
+            self.commit()
+
+    def commit(self) -> None:
+        """Save the pictures, then the changes, then the state.
+
+        A run that is killed in between reports the same changes again; it never loses one.
+        """
+        self.committed = time.monotonic()
+        if not self.results:
+            return
+        results, self.results = self.results, []
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
+            saved = list(pool.map(self.save_picture, results))
+        for result, (file, failure) in zip(results, saved, strict=True):
+            if failure:
+                self.fail(result, f"the picture was not saved: {failure}")
+            found = describe(result)
+            before = self.state.get(result.requested_chat_id, {})
+            self.state[result.requested_chat_id] = found | ({"file": file} if file else {})
+            if found != {key: value for key, value in before.items() if key != "file"}:
+                line = {"chat_id": result.requested_chat_id} | self.state[result.requested_chat_id]
+                self.out.write(json.dumps(line).encode() + b"\n")
+        self.out.flush()
+        os.fsync(self.out.fileno())
+        replace(self.state_path, json.dumps(self.state).encode(), 0o600)
+
+    def save_picture(self, result: contact.ProfilePictureResult) -> tuple[str, str]:
+        """Download a picture to a file named by the contact. Return the name, or why there is none."""
+        if not self.directory or not result.profile_picture.url:
+            return "", ""
+        try:
+            body = download(result.profile_picture.url)
+            name = Path(result.profile_picture.chat_id + extension_of(body)).name
+            replace(self.directory / name, body, 0o600)
+        except urllib.error.HTTPError as error:
+            return "", f"HTTP status {error.code}"
+        except http.client.HTTPException as error:
+            # Its text may contain the link, which is secret.
+            return "", type(error).__name__
+        except (OSError, ValueError) as error:
+            return "", str(error)
+        return name, ""
+
+
+def describe(result: contact.ProfilePictureResult) -> dict[str, str]:
+    """The outcome and the fingerprint of a result, as in the state.
+
+    Empty for a result that says nothing about its contact.
+    """
+    if result.HasField("error"):
+        reason = pictures.explain(result.error).reason
+        return {"outcome": reason} if reason in ABOUT_CONTACT else {}
+    picture = result.profile_picture
+    if picture.state not in (contact.PROFILE_PICTURE_STATE_PRESENT, contact.PROFILE_PICTURE_STATE_NOT_AVAILABLE):
+        # A state of a newer server.
+        return {}
+    outcome = contact.ProfilePictureState.Name(picture.state).removeprefix("PROFILE_PICTURE_STATE_")
+    return {"outcome": outcome} | ({"fingerprint": picture.fingerprint} if picture.fingerprint else {})
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect could lead elsewhere than the link, whose host the server allows."""
+
+    def http_error_302(self, *_):
+        return None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+OPENER = urllib.request.build_opener(NoRedirects)
+
+
+def may_be_fetched(link: str) -> bool:
+    """Whether a link leads by https, or to this machine, as those of the sandbox do.
+
+    The setting --link-hosts of the server decides to which hosts links lead.
+    """
+    try:
+        parsed = urllib.parse.urlsplit(link)
+        host = parsed.hostname or ""
+    except ValueError:
+        return False
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return bool(host) and (parsed.scheme == "https" or (parsed.scheme == "http" and loopback))
+
+
+def download(link: str) -> bytes:
+    if not may_be_fetched(link):
+        raise ValueError("its link is not https")
+    with OPENER.open(link, timeout=10) as response:
+        body = response.read(BYTES_MAX + 1)
+        if len(body) > BYTES_MAX:
+            raise ValueError(f"it has more than {BYTES_MAX} bytes")
+        # The number of announced bytes that did not come.
+        if response.length:
+            raise ValueError("the connection broke")
+    return body
+
+
+def extension_of(body: bytes) -> str:
+    """Read the type of a picture from its first bytes. The Content-Type of an answer can lie."""
+    if body.startswith(b"\xff\xd8\xff"):
+        return ".jpg"
+    if body.startswith(b"\x89PNG\r\n\x1a\n"):
+        return ".png"
+    if body.startswith(b"RIFF") and body[8:12] == b"WEBP":
+        return ".webp"
+    raise ValueError("it is neither JPEG nor PNG nor WebP")
+
+
+def drop_torn_line(file) -> None:
+    """Remove the last line if a killed run did not finish it; no state refers to it.
+
+    A line that is not one of ours is kept and ended.
+    """
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - (1 << 16))
+    file.seek(start)
+    # A device has no size, and may have no end.
+    tail = file.read(size - start)
+    end = tail.rfind(b"\n") + 1
+    if end == len(tail):
+        return
+    if tail.startswith(b"{", end) and (end > 0 or start == 0):
+        file.truncate(start + end)
+    else:
+        file.write(b"\n")
+
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file so that it has the old or the new content at any moment."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+//! The pictures of the stand-in: links to them, their images, and which contacts have a new one.
+//!
+//! A link leads to the sandbox itself and has the form of WhatsApp's. The image is drawn from the name of its
+//! file alone, so that it shows no person and is always the same for the same name.
+
+mod draw;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use super::{contact_of, reply};
+
+/// Lifetime of a link, 9.87 days in seconds, which is that of real links from 2024 to 2026.
+pub(super) const LINK_LIFE_SECONDS: i64 = 852_768;
+
+/// Maximum number of contacts whose pictures can change. The pictures of further contacts stay the same.
+const CONTACTS_MAX: usize = 20_000;
+/// Maximum length of the name of such a contact, in bytes: several times that of a real one. The picture of a
+/// contact with a longer name stays the same.
+const NAME_BYTES_MAX: usize = 256;
+/// Maximum number of images that are drawn at a time. Requests for more images wait.
+const DRAWN_MAX: usize = 2;
+/// The folder of the files, as WhatsApp has it.
+const FOLDER: &str = "/v/t61.24694-24";
+
+pub(super) const HELP: &str = "\
+Pictures (no token needed):
+
+  POST   /_sandbox/changes  {\"count\":100}  or  {\"chat_ids\":[\"15551230001\"]}
+      gives new pictures to so many of the contacts that were looked up and have their usual
+      picture, those with the fewest changes first; or to these contacts. Up to 20000 contacts
+      whose names have at most 256 bytes can change. The answer names the changed contacts:
+      {\"changed\":[\"15551230001\"]}
+  GET    /v/t61.24694-24/{file}?...  the image that a link leads to: a JPEG of 640 x 640,
+      or 403 when the link has expired
+";
+
+/// The pictures of one run.
+pub(super) struct Pictures {
+    /// Scheme, host and port of every link.
+    origin: String,
+    /// The contacts that were given a link to their usual picture, each with the number of its changes.
+    changes: Mutex<BTreeMap<String, u32>>,
+    drawing: Semaphore,
+}
+
+impl Pictures {
+    pub(super) fn new(origin: String) -> Self {
+        Self { origin, changes: Mutex::default(), drawing: Semaphore::new(DRAWN_MAX) }
+    }
+
+    /// The answer with the usual picture of a contact.
+    pub(super) fn usual(&self, contact: &str, life_seconds: i64) -> Response {
+        let mut changes = self.changes.lock();
+        let known = changes.get(contact).copied();
+        if known.is_none() && changes.len() < CONTACTS_MAX && is_short(contact) {
+            changes.insert(contact.to_owned(), 0);
+        }
+        drop(changes);
+        match known {
+            None | Some(0) => self.named(contact, life_seconds),
+            Some(count) => self.named(&format!("{contact}, change {count}"), life_seconds),
+        }
+    }
+
+    /// The answer with the picture `name`. Its link is new with each answer; the file in the link depends on
+    /// `name` alone.
+    pub(super) fn named(&self, name: &str, life_seconds: i64) -> Response {
+        reply::with_link(&self.link(name, life_seconds))
+    }
+
+    /// A link in the form of WhatsApp's: the file is that of the picture, `oh` signs this link, and `oe` is
+    /// its expiry.
+    fn link(&self, name: &str, life_seconds: i64) -> String {
+        const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let number = |digits: u32| {
+            let mut hasher = DefaultHasher::new();
+            (name, digits).hash(&mut hasher);
+            hasher.finish() % 10_u64.pow(digits)
+        };
+        let file = format!("{:09}_{:015}_{:019}_n.jpg", number(9), number(15), number(19));
+        let sign = |_| char::from(SIGNS[rand::random_range(0..SIGNS.len())]);
+        let oh: String = (0..50).map(sign).collect();
+        let oe = reply::now_seconds().saturating_add(life_seconds).max(0);
+        let cat = 100 + number(2) % 12;
+        let query = format!("ccb=11-4&oh=01_{oh}&oe={oe:X}&_nc_sid=5e03e0&_nc_cat={cat}");
+        format!("{}{FOLDER}/{file}?{query}", self.origin)
+    }
+
+    /// Counts a change for the contacts of `order`, and returns them.
+    fn change(&self, order: &Order) -> Vec<String> {
+        let mut changes = self.changes.lock();
+        let contacts: Vec<String> = match order {
+            Order::ChatIds(chat_ids) => {
+                let room = CONTACTS_MAX.saturating_sub(changes.len());
+                let contacts = chat_ids.iter().map(|id| contact_of(id));
+                let (known, new): (Vec<_>, Vec<_>) =
+                    contacts.partition(|contact| changes.contains_key(*contact));
+                let new = new.into_iter().filter(|contact| is_short(contact)).take(room);
+                known.into_iter().chain(new).map(str::to_owned).collect()
+            }
+            Order::Count(count) => {
+                let mut contacts: Vec<_> = changes.iter().map(|(contact, count)| (*count, contact)).collect();
+                contacts.sort_unstable();
+                contacts.into_iter().take(*count).map(|(_, contact)| contact.clone()).collect()
+            }
+        };
+        for contact in &contacts {
+            *changes.entry(contact.clone()).or_default() += 1;
+        }
+        contacts
+    }
+}
+
+fn is_short(contact: &str) -> bool {
+    contact.len() <= NAME_BYTES_MAX
+}
+
+/// The contacts that get a new picture.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Order {
+    Count(usize),
+    ChatIds(Vec<String>),
+}
+
+#[derive(Serialize)]
+struct Changed {
+    changed: Vec<String>,
+}
+
+/// The parameters of a link that are checked.
+#[derive(Deserialize)]
+struct Signature {
+    oh: Option<String>,
+    oe: Option<String>,
+}
+
+impl Signature {
+    fn is_valid(&self) -> bool {
+        let end = self.oe.as_deref().and_then(|oe| i64::from_str_radix(oe, 16).ok());
+        self.oh.is_some() && end.is_some_and(|end| end > reply::now_seconds())
+    }
+}
+
+pub(super) fn routes(pictures: Arc<Pictures>) -> Router {
+    Router::new()
+        .route("/_sandbox/changes", post(change))
+        .route(&format!("{FOLDER}/{{file}}"), get(image))
+        .with_state(pictures)
+}
+
+async fn change(State(pictures): State<Arc<Pictures>>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(order) => Json(Changed { changed: pictures.change(&order) }).into_response(),
+        Err(error) => reply::message(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+async fn image(
+    State(pictures): State<Arc<Pictures>>,
+    Path(file): Path<String>,
+    Query(signature): Query<Signature>,
+) -> Response {
+    if !signature.is_valid() {
+        return (StatusCode::FORBIDDEN, "URL signature expired").into_response();
+    }
+    if !is_file(&file) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    // Drawing takes milliseconds, so it is done on a thread for blocking work.
+    let _permit = pictures.drawing.acquire().await;
+    match tokio::task::spawn_blocking(move || draw::jpeg(&file)).await {
+        Ok(Ok(bytes)) => ([(CONTENT_TYPE, HeaderValue::from_static("image/jpeg"))], bytes).into_response(),
+        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Whether the sandbox makes links to such a file.
+fn is_file(file: &str) -> bool {
+    let numbers = file.strip_suffix("_n.jpg").map(|numbers| numbers.split('_').collect::<Vec<_>>());
+    let is_number = |number: &&str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|numbers| numbers.len() == 3 && numbers.iter().all(is_number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sandbox;
+    use super::super::tests::{client, look_up, start};
+    use super::*;
+
+    fn pictures() -> Pictures {
+        Pictures::new("http://127.0.0.1:9".to_owned())
+    }
+
+    async fn link(sandbox: &Sandbox, chat_id: &str) -> String {
+        let (_, body) = look_up(sandbox, chat_id).await;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        body["data"]["profilePictureURL"].as_str().unwrap().to_owned()
+    }
+
+    async fn file(sandbox: &Sandbox, chat_id: &str) -> String {
+        link(sandbox, chat_id).await.split('?').next().unwrap().to_owned()
+    }
+
+    async fn changed(sandbox: &Sandbox, order: &'static str) -> Vec<String> {
+        let url = format!("http://{}/_sandbox/changes", sandbox.address());
+        let answer = client().post(url).body(order).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{order}");
+        let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        serde_json::from_value(answer["changed"].clone()).unwrap()
+    }
+
+    #[test]
+    fn a_link_keeps_its_file_and_renews_its_signature() {
+        let pictures = pictures();
+        let [first, second, other] = ["a", "a", "b"].map(|name| pictures.link(name, 60));
+        assert_ne!(first, second);
+        assert_eq!(first.split('?').next(), second.split('?').next());
+        assert_ne!(first.split('?').next(), other.split('?').next());
+        assert!(first.starts_with("http://127.0.0.1:9/v/t61.24694-24/"), "{first}");
+    }
+
+    /// `ends`: when it should, give or take the minute this test may take.
+    fn check_end(life_seconds: i64, ends: i64) {
+        let link = pictures().link("a", life_seconds);
+        let (_, rest) = link.split_once("&oe=").unwrap();
+        let oe = i64::from_str_radix(rest.split('&').next().unwrap(), 16).unwrap();
+        assert!(oe.abs_diff(ends) < 60, "{life_seconds}: {oe}");
+    }
+
+    #[test]
+    fn a_link_ends_after_the_life_it_is_given() {
+        let now = reply::now_seconds();
+        check_end(LINK_LIFE_SECONDS, now + LINK_LIFE_SECONDS);
+        check_end(0, now);
+        check_end(-3600, now - 3600);
+        check_end(i64::MAX, i64::MAX);
+        check_end(i64::MIN, 0);
+    }
+
+    #[test]
+    fn contacts_with_long_names_and_too_many_contacts_are_not_noted() {
+        let pictures = pictures();
+        let [longest, longer] = [NAME_BYTES_MAX, NAME_BYTES_MAX + 1].map(|length| "1".repeat(length));
+        for contact in [&longest, &longer] {
+            pictures.usual(contact, 60);
+        }
+        let order = Order::ChatIds(vec![longest.clone(), longer]);
+        assert_eq!(pictures.change(&order), std::slice::from_ref(&longest));
+        assert_eq!(pictures.change(&Order::Count(9)), [longest]);
+        for contact in 1..=CONTACTS_MAX {
+            pictures.usual(&contact.to_string(), 60);
+        }
+        assert_eq!(pictures.change(&Order::Count(usize::MAX)).len(), CONTACTS_MAX);
+        assert!(pictures.change(&Order::ChatIds(vec!["x".to_owned()])).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_link_leads_to_an_image_until_it_expires() {
+        let sandbox = start().await;
+        let get = async |url: String| {
+            let answer = client().get(url).send().await.unwrap();
+            (answer.status().as_u16(), answer.bytes().await.unwrap())
+        };
+        let [first, again, other] = [
+            link(&sandbox, "4917012345678").await,
+            link(&sandbox, "4917012345678").await,
+            link(&sandbox, "5").await,
+        ];
+        let (status, image) = get(first.clone()).await;
+        assert_eq!((status, &image[..3]), (200, &b"\xFF\xD8\xFF"[..]));
+        assert!(get(again).await == (200, image.clone()), "the same contact has the same image");
+        assert!(get(other).await.1 != image, "another contact has another image");
+        let expired = link(&sandbox, "15551230002").await.replace("&oe=", "&oe=0&x=");
+        assert_eq!(get(expired).await.0, 403);
+        assert_eq!(get(first.split('?').next().unwrap().to_owned()).await.0, 403);
+        assert_eq!(get(first.replace("_n.jpg", "_n.png")).await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn as_many_pictures_change_as_are_asked_for() {
+        let sandbox = start().await;
+        let mut before = Vec::new();
+        for contact in ["1", "2", "3"] {
+            before.push(file(&sandbox, contact).await);
+        }
+        assert_eq!(changed(&sandbox, r#"{"count":2}"#).await, ["1", "2"]);
+        assert_eq!(changed(&sandbox, r#"{"count":1}"#).await, ["3"]);
+        assert_eq!(changed(&sandbox, r#"{"chat_ids":["2@c.us","9"]}"#).await, ["2", "9"]);
+        let first = file(&sandbox, "1").await;
+        assert_eq!(file(&sandbox, "1").await, first);
+        assert_ne!(first, before[0]);
+        assert_ne!(file(&sandbox, "3").await, before[2]);
+        assert_eq!(changed(&sandbox, r#"{"count":9}"#).await.len(), 4);
+        assert_ne!(file(&sandbox, "1").await, first);
+    }
+}

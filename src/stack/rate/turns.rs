@@ -1,0 +1,268 @@
+//! [`Turns`]: the turns of one instance, and how each purpose waits for them.
+//!
+//! | purpose | its turn |
+//! | --- | --- |
+//! | caller | the next one, reserved at once if it comes in time |
+//! | batch | one that is free now; with a place the next one, reserved ahead |
+//! | retry of a batch | the same; it takes a place of its own if there is one |
+//! | stream | a spare one that is free now; for a retry the next spare one, before all streams |
+//! | probe of the breaker for a batch or a stream | that of a caller |
+//! | refresh | one that is free now |
+//! | refresh for a batch or a stream | a spare one that is free now |
+//!
+//! The purpose of a flight changes while it waits. A flight that waits on low terms decides again when its
+//! purpose rises. A turn that is reserved stays reserved when the purpose falls.
+//!
+//! A batch or a stream that finds no turn does not wait here, where it holds a flight (rules 37 and 39).
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    select,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+use super::{Settings, Spare, gcra::Gcra};
+use crate::{
+    domain::{BatchTurns, Lookup, LookupError, Purpose, QueuePlace},
+    stack::keyed::Idle,
+};
+
+/// Maximum number of turns that the batches of one instance together have booked and not yet begun (rule 37).
+/// Turns that are free at once, such as those of the burst, are not booked. Callers behind the batches wait
+/// for at most this many of their turns, however many batches there are.
+const BOOKED_MAX: usize = 20;
+
+/// The turns of one instance.
+#[derive(Debug)]
+pub struct Turns {
+    gcra: Mutex<Gcra>,
+    /// The places of the look-ups of batches that may book a turn ahead.
+    bookings: Arc<Semaphore>,
+    /// The retries of streams take spare turns in the order in which they came.
+    retries: tokio::sync::Mutex<()>,
+    /// One refresh at a time may be about to take a spare turn.
+    refresh: Arc<Semaphore>,
+}
+
+impl Idle for Turns {
+    fn is_idle(&self, now: Instant) -> bool {
+        // A batch that has or awaits a place holds the semaphore.
+        Arc::strong_count(&self.bookings) == 1 && self.gcra.lock().is_idle(now)
+    }
+}
+
+impl Turns {
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let gcra = Mutex::new(Gcra::new(settings, now));
+        Self {
+            gcra,
+            bookings: bookings(),
+            retries: tokio::sync::Mutex::default(),
+            refresh: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// The places of the look-ups of batches that may book a turn ahead.
+    pub fn bookings(&self) -> Arc<Semaphore> {
+        self.bookings.clone()
+    }
+
+    /// The next spare turn.
+    pub fn spare(&self, now: Instant) -> Spare {
+        let gcra = self.gcra.lock();
+        Spare { at: gcra.next_spare(now), paused_until: gcra.paused_until() }
+    }
+
+    /// The place of a refresh that would take a spare turn now, if there is one.
+    pub fn place_of_refresh(&self, now: Instant) -> Option<QueuePlace> {
+        if self.spare(now).at > now {
+            return None;
+        }
+        self.refresh.clone().try_acquire_owned().ok().map(QueuePlace::new)
+    }
+
+    /// Notes that Hypersender refuses requests as too many. Returns the time until the end of the pause.
+    pub fn pushed_back(&self, now: Instant, asked: Option<Duration>) -> Duration {
+        self.gcra.lock().pushed_back(now, asked)
+    }
+
+    /// Notes that Hypersender answers.
+    pub fn answered(&self) {
+        self.gcra.lock().answered();
+    }
+
+    /// Takes a turn for `lookup`, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::RateLimited`] when no turn comes in time, [`LookupError::NoTurnYet`] when a batch or a
+    /// stream has to wait outside, and [`LookupError::DeadlineExceeded`] when no attempt could end in time.
+    pub async fn wait(&self, lookup: &Lookup) -> Result<(), LookupError> {
+        // The place of a retry of a batch. It is left when the turn comes.
+        let mut place = None;
+        loop {
+            let now = Instant::now();
+            let turn = match terms(lookup) {
+                Purpose::SpareRefresh => self.spare_turn(now, |wait| LookupError::RateLimited { wait })?,
+                Purpose::Refresh => self.turn(now, now)?,
+                Purpose::Stream if lookup.resent == 0 => {
+                    // A turn of a stream that has left would be lost to the others.
+                    latest_start(lookup, now)?;
+                    self.spare_turn(now, |wait| LookupError::NoTurnYet { wait })?
+                }
+                Purpose::Stream if self.turn_of_retry(lookup).await? => return Ok(()),
+                Purpose::Stream => continue,
+                Purpose::Batch => self.turn_of_batch(lookup, now, &mut place)?,
+                Purpose::Caller => self.turn(now, latest_start(lookup, now)?)?,
+            };
+            // The timer rounds up to the next millisecond, so a turn that is free now must not wait for it.
+            if turn <= now {
+                return Ok(());
+            }
+            select! {
+                () = sleep_until(turn) => {}
+                () = left(lookup) => {
+                    self.gcra.lock().give_back(turn, Instant::now());
+                    return Err(LookupError::DeadlineExceeded);
+                }
+            }
+            // A pause that has begun during the wait holds for this call, too.
+            if self.gcra.lock().paused_until() <= Instant::now() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn turn(&self, now: Instant, latest: Instant) -> Result<Instant, LookupError> {
+        self.gcra.lock().turn(now, latest).map_err(|wait| LookupError::RateLimited { wait })
+    }
+
+    fn spare_turn(
+        &self,
+        now: Instant,
+        missing: impl FnOnce(Duration) -> LookupError,
+    ) -> Result<Instant, LookupError> {
+        self.gcra.lock().spare_turn(now).map(|()| now).map_err(missing)
+    }
+
+    /// A turn for a look-up of a batch.
+    fn turn_of_batch(
+        &self,
+        lookup: &Lookup,
+        now: Instant,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Instant, LookupError> {
+        let Some(batch) = &lookup.batch else {
+            // A look-up of a batch has joined the flight of another side.
+            return self.turn(now, latest_start(lookup, now)?);
+        };
+        let latest = lookup.deadline.latest_start().ok_or(LookupError::DeadlineExceeded)?;
+        if lookup.resent > 0 && place.is_none() {
+            // It waits for no place, because look-ups that have a place may wait for its flight.
+            *place = self.bookings.clone().try_acquire_owned().ok();
+        }
+        let has_place = place.is_some() || lookup.place.as_ref().is_some_and(QueuePlace::is_held);
+        let until = if has_place { latest } else { now.min(latest) };
+        let wait = match self.gcra.lock().turn(now, until) {
+            Ok(turn) => return Ok(turn),
+            // The turn would be free, and the time is over.
+            Err(Duration::ZERO) => return Err(LookupError::DeadlineExceeded),
+            Err(wait) => wait,
+        };
+        let turn = now + wait;
+        if turn > latest && batch.latest_start().is_none_or(|latest| turn > latest) {
+            return Err(self.put_off(wait, batch));
+        }
+        // A turn that comes after the end of this flight is one for a later flight.
+        let wait = if turn > latest { turn - latest } else { wait };
+        Err(LookupError::NoTurnYet { wait })
+    }
+
+    /// The refusal of a look-up of a batch, with a wait of its own: one interval after the one before.
+    fn put_off(&self, wait: Duration, batch: &BatchTurns) -> LookupError {
+        let later = self.gcra.lock().interval().saturating_mul(batch.refuse());
+        LookupError::RateLimited { wait: wait.saturating_add(later) }
+    }
+
+    /// Takes the next spare turn for a retry of a stream. Returns whether it has come; otherwise the terms of
+    /// the look-up must be read again.
+    async fn turn_of_retry(&self, lookup: &Lookup) -> Result<bool, LookupError> {
+        let latest = latest_start(lookup, Instant::now())?;
+        let _waits = WaitingRetry::new(self);
+        select! {
+            biased;
+            () = lookup.deadline.changed() => Ok(false),
+            turn = self.first_spare_turn(lookup) => turn.map(|()| true),
+            () = sleep_until(latest) => match lookup.deadline.latest_start() {
+                Some(later) if later > latest => Ok(false),
+                Some(_) | None => Err(LookupError::DeadlineExceeded),
+            },
+        }
+    }
+
+    /// Waits behind the retries that came before, and then for the next spare turn.
+    async fn first_spare_turn(&self, lookup: &Lookup) -> Result<(), LookupError> {
+        let _first = self.retries.lock().await;
+        loop {
+            let now = Instant::now();
+            let latest = latest_start(lookup, now)?;
+            let missing = self.gcra.lock().spare_turn_of_retry(now);
+            match missing {
+                Ok(()) => return Ok(()),
+                Err(wait) if now + wait > latest => return Err(LookupError::NoTurnYet { wait }),
+                Err(wait) => sleep_until(now + wait).await,
+            }
+        }
+    }
+}
+
+/// The purpose whose terms hold for the turn of the look-up.
+fn terms(lookup: &Lookup) -> Purpose {
+    match lookup.purpose() {
+        // The callers of the instance are refused until the probe ends, so it does not wait longer than they
+        // would.
+        Purpose::Batch | Purpose::Stream if lookup.is_probe => Purpose::Caller,
+        purpose @ (Purpose::SpareRefresh
+        | Purpose::Refresh
+        | Purpose::Stream
+        | Purpose::Batch
+        | Purpose::Caller) => purpose,
+    }
+}
+
+/// Resolves when nobody waits for the look-up any longer.
+async fn left(lookup: &Lookup) {
+    while lookup.deadline.latest().is_some() {
+        lookup.deadline.changed().await;
+    }
+}
+
+/// The latest instant at which an attempt may start.
+fn latest_start(lookup: &Lookup, now: Instant) -> Result<Instant, LookupError> {
+    let latest = lookup.deadline.latest_start();
+    latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)
+}
+
+/// A retry of a stream that waits for a spare turn. All others that take spare turns come after it.
+struct WaitingRetry<'a>(&'a Turns);
+
+impl<'a> WaitingRetry<'a> {
+    fn new(turns: &'a Turns) -> Self {
+        turns.gcra.lock().retry_waits();
+        Self(turns)
+    }
+}
+
+impl Drop for WaitingRetry<'_> {
+    fn drop(&mut self) {
+        self.0.gcra.lock().retry_left();
+    }
+}
+
+/// The places of the look-ups of batches of an instance.
+pub fn bookings() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(BOOKED_MAX))
+}
