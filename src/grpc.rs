@@ -14,6 +14,8 @@ mod service;
 mod status;
 mod stream;
 mod streams;
+#[cfg(test)]
+mod testing;
 mod timeout;
 mod unary;
 

@@ -109,3 +109,58 @@ fn response(mut many: Many, found: &[Result<Answer, LookupError>], metrics: &Man
     }
     reply(&response)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, sync::atomic::Ordering::SeqCst};
+
+    use tonic::{Code, Status};
+
+    use super::*;
+    use crate::{
+        grpc::{
+            ContactMethod,
+            testing::{Upstream, backend, request},
+        },
+        stack::RateSettings,
+    };
+
+    /// A batch of one contact, whose message is large because of fingerprints that no contact has.
+    fn large() -> Request<RequestMessage> {
+        let known_fingerprints: HashMap<_, _> =
+            (0..50).map(|key| (key.to_string(), "f".repeat(1_000))).collect();
+        let chat_ids = vec!["15551230001".to_owned()];
+        let message =
+            contact::BatchGetProfilePicturesRequest { chat_ids, known_fingerprints, ..Default::default() };
+        request(ContactMethod::BatchGetProfilePictures, &message)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_batches_in_progress_have_a_budget_of_bytes() {
+        let upstream = Upstream::default();
+        let backend = backend(RateSettings { per_second: 0.0, burst: 0 }, &upstream);
+        let all = backend.large_batches.available_permits();
+        let held = backend.large_batches.clone().try_acquire_many_owned(u32::try_from(all).unwrap()).unwrap();
+        let Ok(refused) = call(&backend, large()).await;
+        let status =
+            Status::from_header_map(refused.headers()).expect("a refusal has its status in the head");
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(upstream.requests.load(SeqCst), 0);
+        drop(held);
+        let Ok(answered) = call(&backend, large()).await;
+        assert!(Status::from_header_map(answered.headers()).is_none(), "the batch is answered");
+        assert_eq!(backend.large_batches.available_permits(), all, "and gives its bytes back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_small_batch_is_answered_on_the_task_of_the_connection() {
+        let backend = backend(RateSettings { per_second: 0.0, burst: 0 }, &Upstream::default());
+        let chat_ids = vec!["15551230001".to_owned(); 100];
+        let message = contact::BatchGetProfilePicturesRequest { chat_ids, ..Default::default() };
+        let small = || request(ContactMethod::BatchGetProfilePictures, &message);
+        assert!(matches!(call(&backend, small()), Either::Right(_)), "a miss has to wait");
+        let Ok(_) = call(&backend, small()).await;
+        assert!(matches!(call(&backend, small()), Either::Left(_)), "hits are there at once (rule 36)");
+        assert!(matches!(call(&backend, large()), Either::Right(_)), "it is decoded elsewhere (rule 43)");
+    }
+}

@@ -188,7 +188,15 @@ fn check_sizes(mut message: &[u8], max: usize) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        hash::RandomState,
+        time::{Duration, SystemTime},
+    };
+
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::domain::{Absence, CacheInfo, CacheStatus, Now, PictureLink};
     use contact::StreamProfilePicturesRequest as Request;
 
     fn sizes(chat_ids: usize, known: usize) -> Result<(), Refusal> {
@@ -226,6 +234,43 @@ mod tests {
         assert_eq!(check_sizes(&two, 1), Err(Refusal::BatchSizeInvalid { field: "chat_ids", max: 1 }));
         for broken in [&[0x12][..], &[0x12, 5, b'1'], &[0x07], &[0x7b, 0x78, 1], &[0xff; 12]] {
             assert_eq!(check_sizes(broken, 2), Err(Refusal::MessageInvalid), "{broken:?}");
+        }
+    }
+
+    /// The kind of the result for an answer with `link`, when the caller knows `known`.
+    fn kind(link: Option<&str>, status: CacheStatus, known: &str) -> ResultKind {
+        let wall = SystemTime::UNIX_EPOCH;
+        let link = link.map(|link| Finding::Picture(PictureLink::parse(link, wall).unwrap()));
+        let answer = Answer {
+            finding: link.unwrap_or(Finding::Absent(Absence::Null)),
+            fetched: Now { instant: Instant::now(), wall },
+            took: Duration::ZERO,
+            cache: CacheInfo { status, ..CacheInfo::FETCHED },
+        };
+        let (chat_ids, chat) = (vec!["1555123".to_owned()], ChatId::parse("1555123").unwrap());
+        let known = self::known(&chat_ids, &HashMap::from([(chat_ids[0].clone(), known.to_owned())]));
+        let mut many = Many {
+            instance: Instance::parse("shop").unwrap(),
+            credential: Credential::new("token".into(), &RandomState::new()),
+            control: CacheControl::default(),
+            chats: [chat].into(),
+            contact_of: vec![Some(0)],
+            chat_ids,
+            known,
+        };
+        let (result, kind) = many.result(0, Some(Ok(answer)));
+        assert!(result.cache_info.is_some());
+        kind
+    }
+
+    #[test]
+    fn a_picture_is_unchanged_while_its_fingerprint_is_known_fresh_or_stale() {
+        const LINK: &str = "https://pps.whatsapp.net/v/t/1_2_3_n.jpg?oe=70000000";
+        for status in [CacheStatus::Hit, CacheStatus::Miss, CacheStatus::Stale] {
+            assert_eq!(kind(Some(LINK), status, "1_2_3_n.jpg"), ResultKind::Unchanged, "{status:?}");
+            assert_eq!(kind(Some(LINK), status, "3_2_1_n.jpg"), ResultKind::Picture, "{status:?}");
+            assert_eq!(kind(Some(LINK), status, ""), ResultKind::Picture, "{status:?}");
+            assert_eq!(kind(None, status, "1_2_3_n.jpg"), ResultKind::NotAvailable, "{status:?}");
         }
     }
 }

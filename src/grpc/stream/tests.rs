@@ -2,88 +2,39 @@
 
 use std::{
     collections::HashSet,
-    hash::RandomState,
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
-use tower::service_fn;
 
 use super::*;
 use crate::{
-    domain::{
-        Allowed, Answer, CacheInfo, CallEnd, Credential, Deadline, Finding, Instance, Lookup, LookupError,
-        Now, PictureLink,
-    },
+    domain::Instance,
     grpc::{
-        ContactMethod, Credentials, StreamSettings, Streams,
+        ContactMethod, Streams,
         contact::{
             StreamProfilePicturesRequest, StreamProfilePicturesResponse, StreamProgress,
             stream_profile_pictures_response::Event,
         },
-        unary::append,
+        testing::{INSTANCE, Upstream, backend, request},
     },
-    stack::{Clock, RateSettings, Settings, stack},
+    stack::RateSettings,
 };
 
-const INSTANCE: &str = "shop";
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// The upstream of a stream: how many requests it got, and how it answers them.
-#[derive(Clone, Default)]
-struct Upstream {
-    requests: Arc<AtomicUsize>,
-    /// The answer to the next request; later ones get pictures.
-    refuses_once: Arc<AtomicBool>,
-}
-
-impl Upstream {
-    fn answer(&self, now: Now) -> Result<Answer, LookupError> {
-        self.requests.fetch_add(1, SeqCst);
-        if self.refuses_once.swap(false, SeqCst) {
-            return Err(LookupError::UpstreamRateLimited { retry_after: Some(MINUTE) });
-        }
-        let link = PictureLink::parse("https://pps.whatsapp.net/v/t/1_2_3_n.jpg", now.wall);
-        Ok(Answer {
-            finding: Finding::Picture(link.unwrap()),
-            fetched: now,
-            took: Duration::ZERO,
-            cache: CacheInfo::FETCHED,
-        })
-    }
-}
-
-/// The parts of a server whose look-ups `upstream` answers.
-fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupService> {
-    let clock = Clock::following_tokio(SystemTime::now());
-    let answering = upstream.clone();
-    let service = service_fn(move |_: Lookup| {
-        let upstream = answering.clone();
-        async move { upstream.answer(clock.now()) }
-    });
-    let settings = Settings { rate, ..Settings::default() };
-    let (_, stack) = stack(settings, clock, &Arc::default(), service);
-    let streams = Streams::new(StreamSettings::default(), Arc::default());
-    let credentials = Credentials {
-        any: Some(Credential::new("token".into(), &RandomState::new())),
-        default_instance: Some(Instance::parse(INSTANCE).unwrap()),
-        ..Credentials::default()
-    };
-    Backend::new(stack, credentials, streams, Arc::default())
-}
 
 /// A stream that its test reads.
 struct Reader {
@@ -110,13 +61,8 @@ impl Reader {
         recheck: Option<Recheck>,
     ) -> Self {
         let chat_ids = numbers.map(|number| format!("1555{number:07}")).collect();
-        let mut bytes = Vec::new();
-        append(&StreamProfilePicturesRequest { chat_ids, ..Default::default() }, &mut bytes);
-        let method = ContactMethod::StreamProfilePictures;
-        let mut request = Request::new(RequestMessage { method, bytes: bytes.into() });
-        let deadline = Deadline::at(Instant::now() + method.time_max());
-        request.extensions_mut().insert(CallTime { deadline, end: CallEnd::UNSTATED });
-        request.extensions_mut().insert(Caller::new("app", Allowed::All));
+        let message = StreamProfilePicturesRequest { chat_ids, ..Default::default() };
+        let mut request = request(ContactMethod::StreamProfilePictures, &message);
         if let Some(recheck) = recheck {
             request.extensions_mut().insert(recheck);
         }
