@@ -87,8 +87,8 @@ type ContactServiceClient interface {
 	// A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
 	// DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
 	//
-	// The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
-	// GetProfilePicture, and for one more. The message may have 512 KiB.
+	// The call itself fails for the instance, the caller, cache_control, the message and the limits of the
+	// server, with the reasons of GetProfilePicture, and for one more. The message may have 512 KiB.
 	//
 	// INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
 	// known_fingerprints; google.rpc.BadRequest names the field).
@@ -220,8 +220,8 @@ type ContactServiceServer interface {
 	// A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
 	// DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
 	//
-	// The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
-	// GetProfilePicture, and for one more. The message may have 512 KiB.
+	// The call itself fails for the instance, the caller, cache_control, the message and the limits of the
+	// server, with the reasons of GetProfilePicture, and for one more. The message may have 512 KiB.
 	//
 	// INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
 	// known_fingerprints; google.rpc.BadRequest names the field).

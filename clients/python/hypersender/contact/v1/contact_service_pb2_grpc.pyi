@@ -91,8 +91,8 @@ class ContactServiceStub:
     A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
     DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
 
-    The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
-    GetProfilePicture, and for one more. The message may have 512 KiB.
+    The call itself fails for the instance, the caller, cache_control, the message and the limits of the
+    server, with the reasons of GetProfilePicture, and for one more. The message may have 512 KiB.
 
     INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
     known_fingerprints; google.rpc.BadRequest names the field).
@@ -179,8 +179,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
     DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
 
-    The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
-    GetProfilePicture, and for one more. The message may have 512 KiB.
+    The call itself fails for the instance, the caller, cache_control, the message and the limits of the
+    server, with the reasons of GetProfilePicture, and for one more. The message may have 512 KiB.
 
     INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
     known_fingerprints; google.rpc.BadRequest names the field).
@@ -276,8 +276,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         A status in a result carries no pushback. Without RetryInfo, the same look-up fails again, except after
         DEADLINE_EXCEEDED. The call takes 30 s at most, which is also its time-out if it has no deadline.
 
-        The call itself fails for the instance, the caller, cache_control and the message, with the reasons of
-        GetProfilePicture, and for one more. The message may have 512 KiB.
+        The call itself fails for the instance, the caller, cache_control, the message and the limits of the
+        server, with the reasons of GetProfilePicture, and for one more. The message may have 512 KiB.
 
         INVALID_ARGUMENT: BATCH_SIZE_INVALID (there are no chat_ids, or more than 100, or more than 100
         known_fingerprints; google.rpc.BadRequest names the field).
