@@ -11,13 +11,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	_ "google.golang.org/grpc/health" // makes healthCheckConfig work
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
+	"github.com/hypersender-grpc/hypersender-grpc/tests/peers/dial"
 )
 
 // answer is the line of JSON that all callers of these tests print.
@@ -37,16 +36,7 @@ func main() {
 	calls := flag.Int("calls", 1, "how many, one after the other")
 	flag.Parse()
 
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
-	if *serviceConfig != "" {
-		options = append(options, grpc.WithDefaultServiceConfig(*serviceConfig))
-	}
-	connection, err := grpc.NewClient(*address, options...)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	client := contactv1.NewContactServiceClient(connection)
+	client := dial.Contacts(*address, *serviceConfig)
 	for range *calls {
 		if err := json.NewEncoder(os.Stdout).Encode(ask(client, *chatID, *deadline)); err != nil {
 			fmt.Fprintln(os.Stderr, err)

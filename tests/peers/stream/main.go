@@ -12,12 +12,11 @@ import (
 	"os"
 	"strconv"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
+	"github.com/hypersender-grpc/hypersender-grpc/tests/peers/dial"
 )
 
 // message is what is printed of a message of the stream.
@@ -41,20 +40,12 @@ func main() {
 	leaveAfter := flag.Int("leave-after", 0, "number of results after which the call is cancelled; 0: never")
 	flag.Parse()
 
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
-	if *serviceConfig != "" {
-		options = append(options, grpc.WithDefaultServiceConfig(*serviceConfig))
-	}
-	connection, err := grpc.NewClient(*address, options...)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
+	client := dial.Contacts(*address, *serviceConfig)
 	request := &contactv1.StreamProfilePicturesRequest{}
 	for number := range *contacts {
 		request.ChatIds = append(request.ChatIds, strconv.Itoa(*first+number))
 	}
-	told := status.Convert(read(contactv1.NewContactServiceClient(connection), request, *leaveAfter))
+	told := status.Convert(read(client, request, *leaveAfter))
 	found := end{Code: int(told.Code()), Message: told.Message()}
 	// A status from the client itself has no details, and it can be marshalled like any other.
 	found.Status, _ = proto.Marshal(told.Proto())
