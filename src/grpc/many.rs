@@ -1,4 +1,5 @@
-//! [`Many`]: the request of a batch or a stream, read and checked; and the result for each of its contacts.
+//! [`Many`]: the request of a batch or a stream, read and checked; and the result for each of its contacts
+//! (rule 35).
 
 use std::{collections::HashMap, mem, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! `BatchGetProfilePictures` against the built service: one call for as many as 100 contacts.
+//! `BatchGetProfilePictures` against the built service: one call for as many as 100 contacts
+//! (rules 35 and 36).
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! `StreamProfilePictures` against the built service: many contacts, each result as soon as it is known.
+//! `StreamProfilePictures` against the built service: many contacts, each result as soon as it is known
+//! (rules 35, 44 and 45).
 
 use std::{collections::HashMap, time::Duration};
 

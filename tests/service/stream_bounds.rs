@@ -1,5 +1,5 @@
-//! The bounds of `StreamProfilePictures`, against the built service: a client that does not read, the number
-//! of streams, and their memory.
+//! The bounds of `StreamProfilePictures`, against the built service: a client that does not read or that
+//! cancels, the number of streams, and their memory (rules 41, 42 and 46).
 
 mod memory;
 mod permission;

@@ -1,4 +1,4 @@
-//! [`Interrupts`]: the events that end a stream from outside.
+//! [`Interrupts`]: the events that end a stream from outside (rules 44 and 45).
 
 use std::time::Duration;
 

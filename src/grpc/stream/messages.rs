@@ -1,5 +1,5 @@
 //! [`Messages`]: the messages of a stream on their way to its reader, and how many of them the reader has not
-//! taken yet.
+//! taken yet (rules 41 and 42).
 
 use std::{future::pending, sync::Arc, time::Duration};
 

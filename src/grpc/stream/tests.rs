@@ -1,4 +1,5 @@
-//! Streams without a connection, on a stopped clock: the tests are the reader of the response's body.
+//! Streams without a connection, on a stopped clock (rules 42 and 44 to 46). The tests are the reader of the
+//! response's body.
 
 use std::{
     collections::HashSet,

@@ -2,7 +2,7 @@
 //! once.
 //!
 //! A unary call is in progress until its response is complete, which is before its body is sent. A stream is
-//! in progress until its body ends.
+//! in progress until its body ends (rule 44).
 //!
 //! It stands in front of the contact service alone: a refused health check would take the replica out of the
 //! mesh. tower's `ConcurrencyLimit` makes calls wait for a permit, which would be a queue without a limit.

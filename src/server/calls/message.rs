@@ -6,7 +6,8 @@
 //! refused as soon as its length prefix has arrived.
 //!
 //! Methods with large messages have a budget of their own, so that they cannot displace the others. A large
-//! message is charged as it arrives, not as it is announced: an announcement costs its client nothing.
+//! message is charged as it arrives, not as it is announced: an announcement costs its client nothing (rule
+//! 43).
 
 use std::{
     convert::Infallible,

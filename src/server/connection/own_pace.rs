@@ -3,7 +3,7 @@
 //!
 //! hyper polls a body only while the peer opens its window, and h2 resets a stream when its last handle is
 //! dropped. A stream whose peer does not read is therefore ended from outside: its whole call is dropped. h2
-//! then sends RST_STREAM with CANCEL. The other calls of the connection do not notice.
+//! then sends RST_STREAM with CANCEL. The other calls of the connection do not notice (rule 42).
 
 use std::{
     cell::Cell,
