@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,10 @@ use crate::domain::ChatId;
 const CONTACTS_MAX: usize = 1_000_000;
 /// The characters that spreadsheets put between cells.
 const DELIMITERS: [u8; 3] = *b",;\t";
+/// A row of its own after the last one. When a quote is left open, it is not read as a row.
+const END: &[u8] = b"\n\x01end of the list";
+/// Maximum number of lines of one row. A row with more has a quote that was left open and closed by another.
+const ROW_LINES_MAX: u64 = 100;
 /// Maximum number of lines that an error names.
 const LINES_NAMED_MAX: usize = 5;
 
@@ -67,11 +72,19 @@ impl Contacts {
             return Err("the file is UTF-16; save it as UTF-8".to_owned());
         }
         let (delimiter, column) = place(bytes, column)?;
-        let mut reader = reader(delimiter).from_reader(bytes);
+        let mut reader = reader(delimiter).from_reader(bytes.chain(END));
         let mut seen = HashSet::new();
         let mut contacts = Self::default();
         let mut row = ByteRecord::new();
+        let mut line = 1;
         while reader.read_byte_record(&mut row).map_err(|error| unreadable(&error))? {
+            line = row.position().map_or(line, csv::Position::line);
+            if row.len() == 1 && row.get(0) == Some(END.trim_ascii_start()) {
+                return Ok(contacts);
+            }
+            if reader.position().line() > line + ROW_LINES_MAX {
+                break;
+            }
             let cell = row.get(column).unwrap_or_default();
             if cell.is_empty() {
                 continue;
@@ -79,7 +92,7 @@ impl Contacts {
             let text = str::from_utf8(cell).ok();
             let parsed = text.and_then(|text| Some((ChatId::parse(text).ok()?, text)));
             let Some((chat_id, written)) = parsed else {
-                contacts.invalid_lines.push(row.position().map_or(0, csv::Position::line));
+                contacts.invalid_lines.push(line);
                 continue;
             };
             if !seen.contains(chat_id.as_str()) {
@@ -92,7 +105,7 @@ impl Contacts {
                 return Err(format!("more than {CONTACTS_MAX} contacts; split the list"));
             }
         }
-        Ok(contacts)
+        Err(format!("a quote in the row that begins in line {line} is not closed; later rows would be lost"))
     }
 
     /// The text about lines that hold no chat id; `None` without such lines.
@@ -179,6 +192,23 @@ mod tests {
         assert_eq!(contacts.invalid().unwrap(), "no chat id in line 3, 4, 7, 8, 9 and 1 more");
         let latin = Contacts::parse(b"chat_id,x\n15551230001,M\xFCller\n\xFC,\n", "chat_id").unwrap();
         assert_eq!((latin.all.len(), latin.invalid_lines), (1, vec![3]));
+    }
+
+    #[test]
+    fn a_quote_that_is_left_open_is_an_error_that_names_its_row() {
+        let rows = "15551230003,x\n".repeat(1_000);
+        for text in [
+            "chat_id,name\n15551230001,A\n15551230002,\"B".to_owned(),
+            format!("chat_id,name\n15551230001,A\n15551230002,\"B\n{rows}"),
+            // Another quote closes it, and every row between them is lost.
+            format!("chat_id,name\n15551230001,A\n15551230002,\"B\n{rows}15551230004,\"C\"\n"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains("begins in line 3") && !error.contains("1555"), "{error}");
+        }
+        let note = "a line\n".repeat(90);
+        let contacts = parse(&format!("chat_id,note\n15551230001,\"{note}\"\n15551230002,\n")).unwrap();
+        assert_eq!(contacts.all.len(), 2, "a note may have many lines");
     }
 
     #[test]
