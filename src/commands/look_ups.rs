@@ -5,7 +5,7 @@
 
 mod ended;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, error::Error, time::Duration};
 
 use prost_types::Duration as Seconds;
 use secrecy::ExposeSecret;
@@ -82,6 +82,8 @@ pub struct LookUps {
     channel: Channel,
     bearer: Option<MetadataValue<tonic::metadata::Ascii>>,
     cache_control: Option<CacheControl>,
+    /// Whether the service has ever answered. Until then, a connection that breaks leads to no such service.
+    has_answered: bool,
     /// [`SILENCE_MAX`], except in tests.
     silence_max: Duration,
 }
@@ -109,7 +111,8 @@ impl LookUps {
             max_age: Some(Seconds { seconds: seconds(age), nanos: 0 }),
             ..CacheControl::default()
         });
-        Ok(Self { asking, channel, bearer, cache_control, silence_max: SILENCE_MAX })
+        let has_answered = false;
+        Ok(Self { asking, channel, bearer, cache_control, has_answered, silence_max: SILENCE_MAX })
     }
 
     /// A client for calls.
@@ -155,6 +158,9 @@ impl LookUps {
             let is_fruitful = missing.len() < before;
             let (status, pause) = match ended {
                 Ended::Left => return Ok(()),
+                Ended::Broken(_, status) if !self.has_answered && is_of_connection(&status) => {
+                    return Err(self.explain(&status));
+                }
                 Ended::Broken(pause, status) => (Some(status), pause),
                 Ended::Silent => {
                     self.leave_connection();
@@ -195,7 +201,7 @@ impl LookUps {
 
     /// One stream for the contacts at `places` of `wanted`. Clears the flag of each one that gets a result.
     async fn stream(
-        &self,
+        &mut self,
         wanted: &[Wanted],
         places: &[usize],
         open: &mut [bool],
@@ -204,8 +210,14 @@ impl LookUps {
         let request = self.request(self.message(wanted, places));
         let mut client = self.client();
         let mut stream = match timeout(self.silence_max, client.stream_profile_pictures(request)).await {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Ended::by(status),
+            Ok(Ok(response)) => {
+                self.has_answered = true;
+                response.into_inner()
+            }
+            Ok(Err(status)) => {
+                self.has_answered |= !is_of_connection(&status);
+                return Ended::by(status);
+            }
             Err(_) => return Ended::Silent,
         };
         loop {
@@ -255,6 +267,11 @@ async fn next(
             Err(_) => return Err(Ended::Silent),
         }
     }
+}
+
+/// Whether a call failed because of its connection, and not by an answer.
+fn is_of_connection(status: &Status) -> bool {
+    status.source().is_some()
 }
 
 /// The number of contacts at the beginning of `missing` that fit into one stream: one at least.
@@ -331,7 +348,25 @@ mod tests {
         let first = peer.accept().await.unwrap();
         assert!(matches!(events.recv().await, Some(Event::Resuming(_))));
         let second = peer.accept().await.unwrap();
-        drop((events, first, second));
+        drop(events);
         assert_eq!(look_ups.await.unwrap(), Ok(()));
+        drop((first, second));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_answers_is_given_up_at_once() {
+        // The peer ends each connection, as the port of a service with TLS does.
+        let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = peer.local_addr().unwrap().to_string().parse().unwrap();
+        let target = crate::config::Target { address, timeout: Duration::from_secs(60), tls: None };
+        let closing = tokio::spawn(async move { while peer.accept().await.is_ok() {} });
+        let asking = Asking { instance: String::new(), target, token: None };
+        let mut look_ups = LookUps::connect(asking, None).await.unwrap();
+        let (sender, mut events) = mpsc::channel(EVENTS_MAX);
+        let (wanted, _) = wanted(1, 11);
+        let look_ups = tokio::spawn(async move { look_ups.run(&wanted, sender).await });
+        assert!(look_ups.await.unwrap().unwrap_err().contains("--tls-ca"));
+        assert!(events.recv().await.is_none(), "nothing is resumed");
+        closing.abort();
     }
 }
