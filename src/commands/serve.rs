@@ -80,7 +80,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let clock = Clock::system();
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
         .map_err(io::Error::other)?;
-    let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
+    let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, None, upstream);
     let streams = Streams::new(settings.streams, metrics.many.clone());
     let contacts = Contacts::new(lookup, credentials, streams.clone(), metrics.many.clone());
     let health = Health::serving().await;

@@ -165,7 +165,7 @@ impl Front {
         let clock = Clock::following_tokio(wall());
         let upstream = Upstream::new(clock, script);
         let metrics = Arc::new(Metrics::new(&[]));
-        let (cache, service) = stack(settings, clock, &metrics.lookups, upstream.clone());
+        let (cache, service) = stack(settings, clock, &metrics.lookups, None, upstream.clone());
         let streaming = service.clone();
         let streams = Arc::new(move |contacts| Box::new(streaming.stream(contacts)) as Box<dyn Streaming>);
         let batching = service.clone();

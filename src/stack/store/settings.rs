@@ -1,0 +1,51 @@
+//! [`Settings`]: which store is used, and how.
+
+use std::{path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+/// The store of a process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it is.
+    pub place: Place,
+    /// Time for each operation as a whole.
+    pub timeout: Duration,
+    /// The most replicas there will ever be at a time; at least 1.
+    pub replicas: u32,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A server that replicas share.
+    Server(Server),
+    /// A file of this process.
+    File {
+        /// The file. Its companions lie beside it.
+        path: PathBuf,
+        /// The most bytes of stored answers.
+        bytes: u64,
+    },
+}
+
+/// A server of Valkey or Redis.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Host and port of the server, or of some nodes of the cluster. Never empty.
+    pub hosts: Vec<(String, u16)>,
+    /// Whether they are nodes of a cluster.
+    pub is_cluster: bool,
+    /// The number of the database; 0 with a cluster.
+    pub database: i64,
+    /// Whether connections use TLS.
+    pub tls: bool,
+    /// Authorities that sign the certificate of the server, PEM; `None` takes the machine's.
+    pub ca: Option<Vec<u8>>,
+    /// The user; `None` is the default user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<SecretString>,
+    /// The beginning of every name.
+    pub prefix: String,
+}
