@@ -1,10 +1,14 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
 )
 
 func TestOnlyAnUnfinishedLineOfItsOwnIsRemoved(t *testing.T) {
@@ -56,5 +60,16 @@ func TestLinksAreFetchedByHTTPSOrFromThisMachine(t *testing.T) {
 		if mayBeFetched(link) != expected {
 			t.Errorf("%s: not %v", link, expected)
 		}
+	}
+}
+
+func TestAPictureThatCannotBeWrittenHasNoName(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		response.Write([]byte("\xff\xd8\xff"))
+	}))
+	defer server.Close()
+	name, err := savePicture(filepath.Join(t.TempDir(), "missing"), &contactv1.ProfilePicture{ChatId: "1", Url: server.URL})
+	if name != "" || err == nil {
+		t.Errorf("got %q, %v", name, err)
 	}
 }
