@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import csv
 import http.client
+import io
 import ipaddress
 import json
 import os
@@ -67,7 +68,7 @@ def main() -> int:
         # Without TLS: for a server on this machine, or behind a proxy that adds it.
         with grpc.insecure_channel(flags.server, options=KEEPALIVE) as channel:
             update(ContactServiceStub(channel), flags.instance, chat_ids, store)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     except grpc.RpcError as error:
@@ -112,12 +113,24 @@ def paused_until(progress: contact.StreamProgress) -> str:
 
 def read_column(path: Path, column: str) -> list[str]:
     """Return the chat ids of a CSV file with a header, each once, in the order of the file."""
-    # Spreadsheets write a byte order mark, which would become a part of the first name.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
+    try:
+        # Spreadsheets write a byte order mark, which would become a part of the first name.
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: not UTF-8") from error
+    # A quote that is not closed takes all later rows into its cell. Only a strict reader refuses it.
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    chat_ids, line = {}, 1
+    try:
         if column not in (rows.fieldnames or ()):
             raise ValueError(f"{path} has no column {column!r}, but {rows.fieldnames or []}; see --column")
-        chat_ids = dict.fromkeys((row[column] or "").strip() for row in rows)
+        line = rows.line_num + 1
+        for row in rows:
+            chat_ids[(row[column] or "").strip()] = None
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: {error}") from error
     return [chat_id for chat_id in chat_ids if chat_id]
 
 

@@ -120,6 +120,11 @@ def test_a_broken_stream_is_resumed(rest_api, start_server, start_relay, syncing
     [
         pytest.param("name\nAnn\n", "", "no column 'chat_id'", id="no such column"),
         pytest.param("", "", "no column 'chat_id'", id="an empty file"),
+        pytest.param(
+            'chat_id,name\n15551230001,"Ann\n15551230002,Bob\n', "", "contacts.csv, line 2: ", id="a quote is not closed"
+        ),
+        pytest.param('"chat_id\n15551230001\n', "", "contacts.csv, line 1: ", id="a quote of the header is not closed"),
+        pytest.param("chat_id\n1\n\ud8ff\n", "", "contacts.csv, line 3: not UTF-8", id="not UTF-8"),
         pytest.param("chat_id\n15551230001\n", '{"1', "contacts.csv.state.json: ", id="a damaged state"),
         # It ends the stream, because no further contact could be looked up.
         pytest.param("chat_id\n15551230015\n", "", "INSTANCE_NOT_CONNECTED", id="not connected"),
@@ -127,11 +132,12 @@ def test_a_broken_stream_is_resumed(rest_api, start_server, start_relay, syncing
 )
 def test_a_sync_gives_up_where_it_cannot_go_on(address, syncing, csv, state, want):
     sync = syncing([])
-    (sync.directory / "contacts.csv").write_text(csv)
+    (sync.directory / "contacts.csv").write_bytes(csv.encode(errors="surrogatepass"))
     if state:
         sync.state_path.write_text(state)
     said = sync.run(address, exit_code=2)
     assert want in said and "Traceback" not in said
+    assert sync.changes() == []
 
 
 def test_a_sync_has_flags(address, syncing):
