@@ -10,6 +10,33 @@ import (
 	"testing"
 )
 
+func TestSyncGivesUpWhereItCannotGoOn(t *testing.T) {
+	address := startSandbox(t, "--rate", "0")
+	for _, row := range []struct{ name, csv, state, want string }{
+		{"no such column", "name\nAnn\n", "", `no column "chat_id"`},
+		{"an empty file", "", "", "no header"},
+		{"a quote is not closed", "chat_id,name\n1,\"Ann\n2,Bob\n", "", "contacts.csv: record on line 2"},
+		{"an id is not UTF-8", "chat_id\n1\n2\xff\n", "", "contacts.csv, line 3: the chat id is not UTF-8"},
+		{"a damaged state", "chat_id\n15551230001\n", `{"1`, "contacts.csv.state.json: "},
+		// It ends the stream, because no further contact could be looked up.
+		{"not connected", "chat_id\n15551230015\n", "", "INSTANCE_NOT_CONNECTED"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			sync := newSyncing(t, nil)
+			sync.write("contacts.csv", row.csv)
+			if row.state != "" {
+				sync.write("contacts.csv.state.json", row.state)
+			}
+			if said := sync.run(address, 2); !strings.Contains(said, row.want) {
+				t.Errorf("no %q in %s", row.want, said)
+			}
+			if lines := sync.changes(false); len(lines) != 0 {
+				t.Errorf("%v was reported", lines)
+			}
+		})
+	}
+}
+
 func TestAPictureThatCannotBeWrittenIsFetchedByTheNextRun(t *testing.T) {
 	api, images := startRestAPI(t), startPictures(t, func(int64) {})
 	server := startServer(t, api.settings, "--rate", "0")

@@ -172,28 +172,6 @@ func TestSyncResumesABrokenStream(t *testing.T) {
 	}
 }
 
-func TestSyncGivesUpWhereItCannotGoOn(t *testing.T) {
-	address := startSandbox(t, "--rate", "0")
-	for _, row := range []struct{ name, csv, state, want string }{
-		{"no such column", "name\nAnn\n", "", `no column "chat_id"`},
-		{"an empty file", "", "", "no header"},
-		{"a damaged state", "chat_id\n15551230001\n", `{"1`, "contacts.csv.state.json: "},
-		// It ends the stream, because no further contact could be looked up.
-		{"not connected", "chat_id\n15551230015\n", "", "INSTANCE_NOT_CONNECTED"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			sync := newSyncing(t, nil)
-			sync.write("contacts.csv", row.csv)
-			if row.state != "" {
-				sync.write("contacts.csv.state.json", row.state)
-			}
-			if said := sync.run(address, 2); !strings.Contains(said, row.want) {
-				t.Errorf("no %q in %s", row.want, said)
-			}
-		})
-	}
-}
-
 func TestSyncHasFlags(t *testing.T) {
 	address := startSandbox(t)
 	sync := newSyncing(t, nil, "-column", "phone", "-out", "changes.ndjson", "-state", "contacts.csv.state.json",

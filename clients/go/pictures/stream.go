@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -52,7 +53,8 @@ type Options struct {
 // the wait that the server asks for or a growing one. Index and progress are those of the whole request.
 //
 // An error is the last thing that Stream yields: ctx has ended, the server says that the same call fails
-// again, or no call of the last few brought a result. The results before it stay valid.
+// again, text of request is not UTF-8, or no call of the last few brought a result. The results before it
+// stay valid.
 func Stream(
 	ctx context.Context, client contactv1.ContactServiceClient, request *contactv1.StreamProfilePicturesRequest,
 	options Options,
@@ -67,6 +69,11 @@ func Stream(
 		run := &run{client: client, request: request, silence: options.Silence}
 		for index := range request.GetChatIds() {
 			run.missing = append(run.missing, int32(index))
+		}
+		// gRPC would fail with INTERNAL, like a connection that broke.
+		if err := checkUTF8(request); err != nil {
+			yield(nil, err)
+			return
 		}
 		failures := 0
 		for len(run.missing) > 0 {
@@ -100,6 +107,22 @@ func Stream(
 			}
 		}
 	}
+}
+
+// checkUTF8 returns an error when the request has text that protobuf cannot send.
+func checkUTF8(request *contactv1.StreamProfilePicturesRequest) error {
+	if !utf8.ValidString(request.GetInstance()) {
+		return status.Error(codes.InvalidArgument, "instance is not UTF-8")
+	}
+	for index, chatID := range request.GetChatIds() {
+		if !utf8.ValidString(chatID) {
+			return status.Errorf(codes.InvalidArgument, "chat_ids[%d] is not UTF-8", index)
+		}
+		if !utf8.ValidString(request.GetKnownFingerprints()[chatID]) {
+			return status.Errorf(codes.InvalidArgument, "known_fingerprints of chat_ids[%d] is not UTF-8", index)
+		}
+	}
+	return nil
 }
 
 // errStopped says that the loop over the messages has ended.

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -174,7 +175,12 @@ func readColumn(path, column string) ([]string, error) {
 		if position >= len(row) {
 			continue
 		}
-		if chatID := strings.TrimSpace(row[position]); !seen[chatID] {
+		chatID := strings.TrimSpace(row[position])
+		if !utf8.ValidString(chatID) {
+			line, _ := rows.FieldPos(position)
+			return nil, fmt.Errorf("%s, line %d: the chat id is not UTF-8", path, line)
+		}
+		if !seen[chatID] {
 			seen[chatID] = true
 			chatIDs = append(chatIDs, chatID)
 		}
