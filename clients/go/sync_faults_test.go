@@ -17,7 +17,7 @@ func TestSyncGivesUpWhereItCannotGoOn(t *testing.T) {
 		{"an empty file", "", "", "no header"},
 		{"a quote is not closed", "chat_id,name\n1,\"Ann\n2,Bob\n", "", "contacts.csv: record on line 2"},
 		{"an id is not UTF-8", "chat_id\n1\n2\xff\n", "", "contacts.csv, line 3: the chat id is not UTF-8"},
-		{"a damaged state", "chat_id\n15551230001\n", `{"1`, "contacts.csv.state.json: "},
+		{"a damaged state", "chat_id\n15551230001\n", `{"1`, "contacts.csv.state.json is not a state file"},
 		// It ends the stream, because no further contact could be looked up.
 		{"not connected", "chat_id\n15551230015\n", "", "INSTANCE_NOT_CONNECTED"},
 	} {
@@ -34,6 +34,29 @@ func TestSyncGivesUpWhereItCannotGoOn(t *testing.T) {
 				t.Errorf("%v was reported", lines)
 			}
 		})
+	}
+}
+
+func TestAStateOfAnotherFormEndsTheSync(t *testing.T) {
+	address := startSandbox(t, "--rate", "0")
+	for _, state := range []string{
+		`null`, `[]`, `"x"`, `{"15551230001":null}`, `{"15551230001":{}}`, `{"15551230001":[]}`,
+		`{"15551230001":{"outcome":"PRESENT","fingerprint":5}}`, `{"15551230001":{"outcome":null}}`, `{} {}`, ``,
+		`{"version":1,"instance":"","contacts":{}}`,
+	} {
+		sync := newSyncing(t, []string{"15551230001"})
+		sync.write("contacts.csv.state.json", state)
+		said := sync.run(address, 2)
+		want := "contacts.csv.state.json is not a state file of sync_contacts: "
+		if !strings.HasPrefix(said, want) || !strings.Contains(said, "-state") || strings.Count(said, "\n") != 1 {
+			t.Errorf("after %s:\n%s", state, said)
+		}
+		if text, err := os.ReadFile(filepath.Join(sync.directory, "contacts.csv.state.json")); string(text) != state {
+			t.Errorf("%s became %s, %v", state, text, err)
+		}
+		if lines := sync.changes(false); len(lines) != 0 {
+			t.Errorf("%v was reported", lines)
+		}
 	}
 }
 

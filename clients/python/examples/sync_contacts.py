@@ -11,7 +11,6 @@ The exit code is 1 when contacts or pictures failed for now, and 2 when the run 
 """
 
 import argparse
-import contextlib
 import csv
 import http.client
 import io
@@ -134,6 +133,32 @@ def read_column(path: Path, column: str) -> list[str]:
     return [chat_id for chat_id in chat_ids if chat_id]
 
 
+def read_state(path: Path) -> dict[str, dict[str, str]]:
+    """Read a state file of this example or of the one in Go. A missing file is an empty state.
+
+    Any other file is an error, because the first commit would overwrite it.
+    """
+    try:
+        state = json.loads(path.read_bytes())
+        if not isinstance(state, dict) or not all(map(is_known, state.values())):
+            raise ValueError("it does not hold contacts with an outcome each")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a state file of sync_contacts: {error}; "
+            "name another one with --state, or remove this one: everything is then reported again"
+        ) from error
+    return state
+
+
+def is_known(entry: object) -> bool:
+    """Whether an entry of a state file is one of those that Store describes."""
+    if not isinstance(entry, dict) or not entry.get("outcome"):
+        return False
+    return all(isinstance(entry.get(key, ""), str) for key in ("outcome", "fingerprint", "file"))
+
+
 class Store:
     """Holds the state of the last run and writes what this one finds.
 
@@ -143,12 +168,7 @@ class Store:
 
     def __init__(self, state_path: Path, out_path: Path, directory: Path | None):
         self.state_path, self.directory = state_path, directory
-        self.state: dict[str, dict[str, str]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                self.state = json.loads(state_path.read_bytes())
-            except ValueError as error:
-                raise ValueError(f"{state_path}: {error}; without this file, everything is reported again") from error
+        self.state = read_state(state_path)
         if directory:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Its lines hold phone numbers. An existing file keeps its mode.
