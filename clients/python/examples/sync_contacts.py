@@ -44,9 +44,18 @@ ABOUT_CONTACT = {"CHAT_ID_INVALID", "NOT_ON_WHATSAPP", "UPSTREAM_NOT_FOUND", "UP
 PICTURES_MAX = 100
 DOWNLOADS = 8
 
-# A connection that a firewall or a NAT has forgotten is closed after a minute. Else the call that resumes the
-# stream would use it, too.
-KEEPALIVE = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
+CHANNEL_OPTIONS = [
+    # pictures.stream waits between its calls. The pauses of gRPC between connections, usually from 20 s to
+    # two minutes, must stay shorter: a call during such a pause fails although the server is up again. The
+    # second option is also the time in which a connection must be made.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A connection that a firewall or a NAT has forgotten is closed after a minute. Else the call that resumes
+    # the stream would use it, too.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
 
 
 def main() -> int:
@@ -64,8 +73,8 @@ def main() -> int:
     try:
         chat_ids = read_column(flags.csv, flags.column)
         store = Store(flags.state or Path(f"{flags.csv}.state.json"), flags.out, flags.pictures)
-        # Without TLS: for a server on this machine, or behind a proxy that adds it.
-        with grpc.insecure_channel(flags.server, options=KEEPALIVE) as channel:
+        # Without TLS and a token: for a server on this machine, or behind a proxy that adds them.
+        with grpc.insecure_channel(flags.server, options=CHANNEL_OPTIONS) as channel:
             update(ContactServiceStub(channel), flags.instance, chat_ids, store)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -1,14 +1,21 @@
 """The example that syncs a CSV file: each change once, whatever breaks."""
 
+import contextlib
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import grpc
 import pytest
+
+from hypersender.contact.v1 import contact_service_pb2 as contact
+from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "sync_contacts.py"
 
@@ -320,6 +327,30 @@ def example():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_connections_are_tried_often_while_the_server_is_down(example):
+    tried = 0
+
+    def refuse():
+        nonlocal tried
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+                tried += 1
+
+    # With the usual pauses of gRPC, the fourth connection comes after 40 s.
+    end = time.monotonic() + PATIENCE
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=refuse, daemon=True).start()
+        address = "127.0.0.1:{1}".format(*listener.getsockname())
+        with grpc.insecure_channel(address, options=example.CHANNEL_OPTIONS) as channel:
+            while tried < 5 and time.monotonic() < end:
+                with pytest.raises(grpc.RpcError):
+                    ContactServiceStub(channel).GetProfilePicture(contact.GetProfilePictureRequest(), timeout=PATIENCE)
+                time.sleep(0.05)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert tried >= 5
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -58,10 +59,7 @@ func main() {
 	exitIf(err)
 	store, err := openStore(*statePath, *outPath, *directory)
 	exitIf(err)
-	// Without TLS: for a server on this machine, or behind a proxy that adds it. A connection that a firewall
-	// or a NAT has forgotten is closed after 40 s. Else the call that resumes the stream would use it, too.
-	connection, err := grpc.NewClient(*server, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
+	connection, err := connect(*server)
 	exitIf(err)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -71,6 +69,21 @@ func main() {
 		fmt.Fprintf(os.Stderr, "%d contacts failed for now; the next run asks for them again\n", failed)
 		os.Exit(1)
 	}
+}
+
+func connect(server string) (*grpc.ClientConn, error) {
+	// pictures.Stream waits between its calls. The pauses of gRPC between connections, which usually grow to
+	// two minutes, must stay shorter: a call during such a pause fails although the server is up again.
+	reconnect := grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+		MinConnectTimeout: 20 * time.Second,
+	}
+	// A connection that a firewall or a NAT has forgotten is closed after 40 s. Else the call that resumes
+	// the stream would use it, too.
+	keepAlive := keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+	// Without TLS and a token: for a server on this machine, or behind a proxy that adds them.
+	return grpc.NewClient(server, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(reconnect), grpc.WithKeepaliveParams(keepAlive))
 }
 
 func exitIf(err error) {
