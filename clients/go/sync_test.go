@@ -167,6 +167,10 @@ func TestSyncResumesABrokenStream(t *testing.T) {
 	if relay.left() != 0 || strings.Count(said, "the stream broke") < 3 {
 		t.Errorf("%d breaks did not happen:\n%s", relay.left(), said)
 	}
+	// The message of gRPC has the cause.
+	if !strings.Contains(said, "the stream broke (Unavailable: ") || strings.Contains(said, " )") {
+		t.Errorf("no cause in:\n%s", said)
+	}
 	if asked := api.asked(); asked < len(chatIDs) {
 		t.Errorf("only %d contacts were asked", asked)
 	}

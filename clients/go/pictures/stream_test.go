@@ -320,6 +320,20 @@ func TestTheEndOfTheContextEndsThePause(t *testing.T) {
 	}
 }
 
+func TestAFailureHasAText(t *testing.T) {
+	for want, failure := range map[string]pictures.Failure{
+		"Unavailable OVERLOADED, try again in 1.5s: busy": {Reason: "OVERLOADED", Wait: 1500 * time.Millisecond, Message: "busy"},
+		"Unavailable OVERLOADED":                          {Reason: "OVERLOADED"},
+		"Unavailable: refused":                            {Message: "refused"},
+		"Unavailable":                                     {},
+	} {
+		failure.Code = codes.Unavailable
+		if failure.String() != want {
+			t.Errorf("got %q, not %q", failure, want)
+		}
+	}
+}
+
 func TestProgressIsThatOfAllCalls(t *testing.T) {
 	progress := func(request *contactv1.StreamProfilePicturesRequest, stream sender) error {
 		if err := stream.Send(result(request, 0)); err != nil {

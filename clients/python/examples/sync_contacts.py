@@ -12,6 +12,7 @@ The exit code is 1 when contacts or pictures failed for now, and 2 when the run 
 
 import argparse
 import csv
+import dataclasses
 import http.client
 import io
 import ipaddress
@@ -97,7 +98,9 @@ def update(stub: ContactServiceStub, instance: str, chat_ids: list[str], store: 
     )
 
     def on_broken(failure: pictures.Failure, wait: float) -> None:
-        tqdm.write(f"the stream broke ({failure.code.name} {failure.reason}), again in {wait:.1f} s", file=sys.stderr)
+        # The wait that the server asks for is a part of the other one.
+        cause = dataclasses.replace(failure, wait=0)
+        tqdm.write(f"the stream broke ({cause}), again in {wait:.1f} s", file=sys.stderr)
 
     # The bar is drawn on standard error, and only when that is a terminal.
     with tqdm(total=len(chat_ids), unit=" contacts", disable=None) as bar:

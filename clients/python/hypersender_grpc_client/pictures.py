@@ -74,7 +74,8 @@ class Failure:
     def __str__(self) -> str:
         reason = f" {self.reason}" if self.reason else ""
         wait = f", try again in {self.wait:g}s" if self.wait else ""
-        return f"{self.code.name}{reason}{wait}: {self.message}"
+        message = f": {self.message}" if self.message else ""
+        return f"{self.code.name}{reason}{wait}{message}"
 
 
 def explain(failed: grpc.RpcError | status_pb2.Status) -> Failure:

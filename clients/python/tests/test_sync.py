@@ -120,6 +120,8 @@ def test_a_broken_stream_is_resumed(rest_api, start_server, start_relay, syncing
     said = sync.run(relay.address)
     assert ids_of(sync.changes()) == numbers(400)
     assert not relay.steps and said.count("the stream broke") >= 3, said
+    # The message of gRPC has the cause.
+    assert "the stream broke (UNAVAILABLE: " in said and " )" not in said
 
 
 @pytest.mark.parametrize(

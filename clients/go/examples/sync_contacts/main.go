@@ -110,7 +110,9 @@ func update(
 	store.say = say
 	options := pictures.Options{Broken: func(err error, wait time.Duration) {
 		failure := pictures.Explain(status.Convert(err))
-		say(fmt.Sprintf("the stream broke (%v %s), again in %v", failure.Code, failure.Reason, wait.Round(time.Millisecond)))
+		// The wait that the server asks for is a part of the other one.
+		failure.Wait = 0
+		say(fmt.Sprintf("the stream broke (%v), again in %v", failure, wait.Round(time.Millisecond)))
 	}}
 	request := &contactv1.StreamProfilePicturesRequest{
 		Instance: instance, ChatIds: chatIDs, KnownFingerprints: store.known(chatIDs),
