@@ -29,8 +29,9 @@ const (
 	attemptsUsual = 10
 	silenceUsual  = time.Minute
 
-	// The wait after the first failure, and the longest one. Attempts without a result make it twice as long.
-	// Ten attempts are more than two minutes, which a restart of the server needs at most.
+	// The longest wait after the first failure, and the longest of all. Each attempt without a result makes
+	// it twice as long; the shortest wait is half of it. The waits between ten attempts are 61 to 121 s
+	// together.
 	backoffFirst   = 500 * time.Millisecond
 	backoffLongest = 30 * time.Second
 )
