@@ -4,8 +4,6 @@ import contextlib
 import importlib.util
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,53 +23,6 @@ PATIENCE = 30
 def numbers(count):
     """Made-up numbers. The sandbox has a picture of each."""
     return [str(15552000000 + index) for index in range(count)]
-
-
-class Syncing:
-    """A directory with a CSV file, in which the example runs."""
-
-    def __init__(self, directory, chat_ids, *flags):
-        self.directory, self.flags = directory, flags
-        self.state_path = directory / "contacts.csv.state.json"
-        # The form that spreadsheets write, with a column before the one that counts.
-        rows = "".join(f'"Contact, {chat_id}",{chat_id}\r\n' for chat_id in chat_ids)
-        (directory / "contacts.csv").write_bytes(f"\ufeffname,chat_id\r\n{rows}".encode())
-
-    def start(self, server):
-        return subprocess.Popen(
-            [sys.executable, EXAMPLE, *self.flags, "--server", server, "contacts.csv"],
-            cwd=self.directory,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, server, exit_code=0):
-        """Run the example to its end and return what it says on standard error."""
-        process = self.start(server)
-        _, said = process.communicate(timeout=2 * PATIENCE)
-        assert process.returncode == exit_code, said
-        return said
-
-    def changes(self, torn=False):
-        """The lines of the output. All must be complete, unless the last one is allowed to be torn."""
-        path = self.directory / "changes.ndjson"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        if torn and lines and not lines[-1].endswith("\n"):
-            lines.pop()
-        return [json.loads(line) for line in lines]
-
-    def state(self):
-        return json.loads(self.state_path.read_bytes()) if self.state_path.exists() else {}
-
-
-@pytest.fixture
-def syncing(tmp_path):
-    def syncing(chat_ids, *flags):
-        directory = tmp_path / "sync"
-        directory.mkdir()
-        return Syncing(directory, chat_ids, *flags)
-
-    return syncing
 
 
 def ids_of(lines):
@@ -122,57 +73,6 @@ def test_a_broken_stream_is_resumed(rest_api, start_server, start_relay, syncing
     assert not relay.steps and said.count("the stream broke") >= 3, said
     # The message of gRPC has the cause.
     assert "the stream broke (UNAVAILABLE: " in said and " )" not in said
-
-
-@pytest.mark.parametrize(
-    ("csv", "state", "want"),
-    [
-        pytest.param("name\nAnn\n", "", "no column 'chat_id'", id="no such column"),
-        pytest.param("", "", "no column 'chat_id'", id="an empty file"),
-        pytest.param(
-            'chat_id,name\n15551230001,"Ann\n15551230002,Bob\n', "", "contacts.csv, line 2: ", id="a quote is not closed"
-        ),
-        pytest.param('"chat_id\n15551230001\n', "", "contacts.csv, line 1: ", id="a quote of the header is not closed"),
-        pytest.param("chat_id\n1\n\ud8ff\n", "", "contacts.csv, line 3: not UTF-8", id="not UTF-8"),
-        pytest.param("chat_id\n15551230001\n", '{"1', "contacts.csv.state.json is not a state file", id="a damaged state"),
-        # It ends the stream, because no further contact could be looked up.
-        pytest.param("chat_id\n15551230015\n", "", "INSTANCE_NOT_CONNECTED", id="not connected"),
-    ],
-)
-def test_a_sync_gives_up_where_it_cannot_go_on(address, syncing, csv, state, want):
-    sync = syncing([])
-    (sync.directory / "contacts.csv").write_bytes(csv.encode(errors="surrogatepass"))
-    if state:
-        sync.state_path.write_text(state)
-    said = sync.run(address, exit_code=2)
-    assert want in said and "Traceback" not in said
-    assert sync.changes() == []
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        "null",
-        "[]",
-        '"x"',
-        '{"15551230001":null}',
-        '{"15551230001":{}}',
-        '{"15551230001":[]}',
-        '{"15551230001":{"outcome":"PRESENT","fingerprint":5}}',
-        '{"15551230001":{"outcome":null}}',
-        "{} {}",
-        "",
-        '{"version":1,"instance":"","contacts":{}}',
-        pytest.param("[" * 100_000, id="deep"),
-    ],
-)
-def test_a_state_of_another_form_ends_the_sync(address, syncing, state):
-    sync = syncing(["15551230001"])
-    sync.state_path.write_text(state)
-    said = sync.run(address, exit_code=2)
-    assert said.startswith("contacts.csv.state.json is not a state file of sync_contacts: ")
-    assert "--state" in said and said.count("\n") == 1
-    assert (sync.state_path.read_text(), sync.changes()) == (state, [])
 
 
 def test_a_sync_has_flags(address, syncing):
