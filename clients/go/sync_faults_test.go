@@ -4,9 +4,11 @@ package client_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -56,6 +58,25 @@ func TestAStateOfAnotherFormEndsTheSync(t *testing.T) {
 		}
 		if lines := sync.changes(false); len(lines) != 0 {
 			t.Errorf("%v was reported", lines)
+		}
+	}
+}
+
+func TestChangesGoToARegularFileOnly(t *testing.T) {
+	address := startSandbox(t, "--rate", "0")
+	for _, out := range []string{"/dev/null", "fifo", "pictures"} {
+		sync := newSyncing(t, []string{"15551230001"}, "-out", out)
+		err := errors.Join(syscall.Mkfifo(filepath.Join(sync.directory, "fifo"), 0o600),
+			os.Mkdir(filepath.Join(sync.directory, "pictures"), 0o700))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := sync.run(address, 2)
+		if want := out + " is not a regular file; name another one with -out\n"; said != want {
+			t.Errorf("got %q, not %q", said, want)
+		}
+		if state := sync.state(); len(state) != 0 {
+			t.Errorf("the state has %v, which was not reported", state)
 		}
 	}
 }

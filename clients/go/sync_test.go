@@ -190,14 +190,6 @@ func TestSyncHasFlags(t *testing.T) {
 	checkEachOnce(t, sync.changes(false), []string{"1", "15551230001"})
 }
 
-func TestTheStateIsNeverAheadOfTheOutput(t *testing.T) {
-	sync := newSyncing(t, []string{"15551230001"}, "-out", "/dev/full")
-	sync.run(startSandbox(t), 2)
-	if state := sync.state(); len(state) != 0 {
-		t.Errorf("the state has %v, which was not reported", state)
-	}
-}
-
 func TestSyncLosesNothingWhenItIsKilled(t *testing.T) {
 	api := startRestAPI(t)
 	server := startServer(t, api.settings, "--rate", "0")

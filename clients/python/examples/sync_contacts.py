@@ -26,6 +26,7 @@ import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 from tqdm import tqdm
@@ -65,7 +66,9 @@ def main() -> int:
     parser.add_argument("--instance", default="", help="instance to ask, a UUID (default: the server's)")
     parser.add_argument("--column", default="chat_id", help="column with the chat ids (default: %(default)s)")
     out = Path("changes.ndjson")
-    parser.add_argument("--out", type=Path, default=out, help="changes are appended (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=out, help="regular file to which changes are appended (default: %(default)s)"
+    )
     parser.add_argument("--pictures", type=Path, help="directory for the pictures (default: they are not saved)")
     parser.add_argument("--state", type=Path, help="results of the last run (default: CSV.state.json)")
     parser.add_argument("csv", type=Path, metavar="CSV")
@@ -181,11 +184,9 @@ class Store:
     def __init__(self, state_path: Path, out_path: Path, directory: Path | None):
         self.state_path, self.directory = state_path, directory
         self.state = read_state(state_path)
+        self.out = open_out(out_path)
         if directory:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Its lines hold phone numbers. An existing file keeps its mode.
-        self.out = open(out_path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))
-        drop_torn_line(self.out)
         self.results: list[contact.ProfilePictureResult] = []
         self.committed = time.monotonic()
         # Contacts and pictures that failed for now.
@@ -329,7 +330,20 @@ def extension_of(body: bytes) -> str:
     raise ValueError("it is neither JPEG nor PNG nor WebP")
 
 
-def drop_torn_line(file) -> None:
+def open_out(path: Path) -> BinaryIO:
+    """Open the file to which changes are appended, after its last line if that is complete."""
+    # Each commit flushes the changes to disk before the state refers to them. Devices and pipes fail to do
+    # so, which the first commit would find only after contacts were looked up.
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file; name another one with --out")
+    # Its lines hold phone numbers, so that only the owner can read a new file. An existing one keeps its
+    # mode.
+    file = open(path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))
+    drop_torn_line(file)
+    return file
+
+
+def drop_torn_line(file: BinaryIO) -> None:
     """Remove the last line if a killed run did not finish it; no state refers to it.
 
     A line that is not one of ours is kept and ended.
@@ -337,8 +351,7 @@ def drop_torn_line(file) -> None:
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - (1 << 16))
     file.seek(start)
-    # A device has no size, and may have no end.
-    tail = file.read(size - start)
+    tail = file.read()
     end = tail.rfind(b"\n") + 1
     if end == len(tail):
         return

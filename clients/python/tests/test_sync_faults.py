@@ -1,5 +1,7 @@
 """Faults of the files that the example of a sync reads and writes."""
 
+import os
+
 import pytest
 
 
@@ -52,3 +54,13 @@ def test_a_state_of_another_form_ends_the_sync(address, syncing, state):
     assert said.startswith("contacts.csv.state.json is not a state file of sync_contacts: ")
     assert "--state" in said and said.count("\n") == 1
     assert (sync.state_path.read_text(), sync.changes()) == (state, [])
+
+
+@pytest.mark.parametrize("out", ["/dev/null", "fifo", "pictures"])
+def test_changes_go_to_a_regular_file_only(address, syncing, out):
+    sync = syncing(["15551230001"], "--out", out)
+    os.mkfifo(sync.directory / "fifo")
+    (sync.directory / "pictures").mkdir()
+    said = sync.run(address, exit_code=2)
+    assert said == f"{out} is not a regular file; name another one with --out\n"
+    assert sync.state() == {}

@@ -39,7 +39,7 @@ func main() {
 	server := flag.String("server", "127.0.0.1:50051", "server to call, `host:port`")
 	instance := flag.String("instance", "", "instance to ask, a `UUID`; empty: the server's default instance")
 	column := flag.String("column", "chat_id", "`name` of the column with the chat ids")
-	outPath := flag.String("out", "changes.ndjson", "`file` to which changes are appended, a line of JSON each")
+	outPath := flag.String("out", "changes.ndjson", "regular `file` to which changes are appended, a line of JSON each")
 	directory := flag.String("pictures", "", "`directory` for the pictures; empty: pictures are not saved")
 	statePath := flag.String("state", "", "`file` with the results of the last run; empty: CSV.state.json")
 	flag.Usage = func() {

@@ -63,16 +63,29 @@ func openStore(statePath, outPath, directory string) (*store, error) {
 		return nil, err
 	}
 	s := &store{statePath: statePath, directory: directory, state: state, committed: time.Now()}
-	if directory != "" {
-		if err := os.MkdirAll(directory, 0o700); err != nil {
-			return nil, err
-		}
-	}
-	s.out, err = os.OpenFile(outPath, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	s.out, err = openOut(outPath)
 	if err != nil {
 		return nil, err
 	}
-	return s, dropTornLine(s.out)
+	if directory != "" {
+		err = os.MkdirAll(directory, 0o700)
+	}
+	return s, err
+}
+
+// openOut opens the file to which changes are appended, after its last line if that is complete. Its lines
+// hold phone numbers, so that only the owner can read a new file.
+func openOut(path string) (*os.File, error) {
+	// Each commit flushes the changes to disk before the state refers to them. Devices and pipes fail to do
+	// so, which the first commit would find only after contacts were looked up.
+	if about, err := os.Stat(path); err == nil && !about.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file; name another one with -out", path)
+	}
+	out, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return out, dropTornLine(out)
 }
 
 // readState reads a state file of this example or of the one in Python. A missing file is an empty state. Any
