@@ -10,6 +10,8 @@ mod horizon;
 mod lease;
 mod record;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod time;
 mod valkey;
 
