@@ -231,7 +231,8 @@ impl Store {
         unimplemented!()
     }
 
-    /// Begins or lengthens the pause of an instance after a 429, for all replicas. Returns the end of the pause.
+    /// Begins or lengthens the pause of an instance after a 429, for all replicas. Without a hint the pauses grow,
+    /// from the shortest again if Hypersender has `answered` since the last pause. Returns the end of the pause.
     ///
     /// # Errors
     ///
@@ -240,7 +241,8 @@ impl Store {
         &self,
         _instance: &Instance,
         _asked: Option<Duration>,
-        _slack: Duration,
+        _answered: bool,
+        _request: TurnRequest,
     ) -> Result<Instant, Unavailable> {
         unimplemented!()
     }

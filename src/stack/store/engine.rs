@@ -129,6 +129,9 @@ pub struct TurnRequest {
     pub known_free_in: Duration,
     /// The rest of the pause that this process knows.
     pub known_pause: Duration,
+    /// The number of changes of the record that this process knows. A record with fewer has lost some; only then
+    /// the two times above hold, because they are inexact, and turns may have been given back.
+    pub known_changes: u64,
 }
 
 /// How a turn is taken.
@@ -151,4 +154,6 @@ pub struct TurnReply {
     pub free_in: Duration,
     pub spare_in: Duration,
     pub pause: Duration,
+    /// The number of changes of the record.
+    pub changes: u64,
 }

@@ -11,4 +11,10 @@ pub struct Horizon {
     pub spare_at: Instant,
     /// The end of the pause after a 429.
     pub paused_until: Instant,
+    /// The number of changes that the record had then. [`UNSHARED`] and more for turns that no record has.
+    pub changes: u64,
 }
+
+/// The number of changes of a horizon with turns that this process took by itself. It is above that of every
+/// record, so the store takes the horizon in.
+pub const UNSHARED: u64 = 1 << 52;
