@@ -45,6 +45,15 @@ pub struct Names {
     pub failure: String,
 }
 
+/// A message of the subscription to the news of other replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The subscription has begun, or has begun again. Messages before it may be lost.
+    Subscribed,
+    /// The bytes that a replica published.
+    Message(Vec<u8>),
+}
+
 /// The record of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScopeState {

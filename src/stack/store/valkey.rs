@@ -2,18 +2,22 @@
 //! is in [`super::engine`]; how each of them is one script on the server is here and in the scripts.
 
 mod answers;
+mod check;
 mod fault;
 mod link;
+mod news;
 mod scopes;
 mod scripts;
 mod target;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::time::Duration;
 
 use redis::{FromRedisValue, Value};
 
+pub use self::check::Found;
 use self::{
     link::{Link, Repeat},
     scripts::{Call, PROBE},
@@ -30,6 +34,8 @@ pub struct Valkey {
     link: Link,
     /// The key that the probe writes.
     probe: String,
+    /// The channel of the news.
+    channel: String,
 }
 
 impl Valkey {
@@ -39,7 +45,17 @@ impl Valkey {
     ///
     /// When the certificates cannot be read.
     pub fn new(server: &Server) -> Result<Self, Unusable> {
-        Ok(Self { link: Link::new(Target::new(server)?), probe: format!("{}:probe", server.prefix) })
+        let name = |last| format!("{}:{last}", server.prefix);
+        Ok(Self { link: Link::new(Target::new(server)?), probe: name("probe"), channel: name("news") })
+    }
+
+    /// Finds out, within some seconds, whether the server can work with the settings.
+    ///
+    /// # Errors
+    ///
+    /// When it never can.
+    pub async fn check(&self, server: &Server) -> Result<Found, Unusable> {
+        check::check(server, self.link.target(), &self.probe).await
     }
 
     /// Finds out whether the server accepts writes. A mere PING succeeds on a server that is full or a replica.

@@ -10,22 +10,25 @@ use super::{
     link::{Link, Repeat},
 };
 
-/// The scripts that work on records share these functions.
-macro_rules! with_records {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("records.lua"), include_str!($file)))
+/// The script in these files, of which the first ones are shared.
+macro_rules! script {
+    ($($file:literal),+) => {
+        LazyLock::new(|| Script::new(concat!($(include_str!($file)),+)))
     };
 }
 
-pub static READ: LazyLock<Script> = LazyLock::new(|| with_records!("read.lua"));
-pub static ANSWERS: LazyLock<Script> = LazyLock::new(|| with_records!("answers.lua"));
-pub static WRITE: LazyLock<Script> = LazyLock::new(|| with_records!("write.lua"));
-pub static FAIL: LazyLock<Script> = LazyLock::new(|| with_records!("fail.lua"));
-pub static RENEW: LazyLock<Script> = LazyLock::new(|| with_records!("renew.lua"));
-pub static RELEASE: LazyLock<Script> = LazyLock::new(|| with_records!("release.lua"));
-pub static REJECT: LazyLock<Script> = LazyLock::new(|| with_records!("reject.lua"));
-pub static SCOPE: LazyLock<Script> = LazyLock::new(|| with_records!("scope.lua"));
-pub static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("probe.lua")));
+pub static READ: LazyLock<Script> = script!("records.lua", "read.lua");
+pub static ANSWERS: LazyLock<Script> = script!("records.lua", "answers.lua");
+pub static WRITE: LazyLock<Script> = script!("records.lua", "write.lua");
+pub static FAIL: LazyLock<Script> = script!("records.lua", "fail.lua");
+pub static RENEW: LazyLock<Script> = script!("records.lua", "renew.lua");
+pub static RELEASE: LazyLock<Script> = script!("records.lua", "release.lua");
+pub static REJECT: LazyLock<Script> = script!("records.lua", "reject.lua");
+pub static SCOPE: LazyLock<Script> = script!("records.lua", "scope.lua");
+pub static TURN: LazyLock<Script> = script!("turns.lua", "turn.lua");
+pub static GIVE_BACK: LazyLock<Script> = script!("turns.lua", "give_back.lua");
+pub static PUSH_BACK: LazyLock<Script> = script!("turns.lua", "push_back.lua");
+pub static PROBE: LazyLock<Script> = script!("probe.lua");
 
 /// A script and the name under which a server keeps it.
 #[derive(Debug)]
@@ -53,9 +56,9 @@ impl Script {
         }
     }
 
-    /// The command that runs the script on a server that need not know it.
-    pub fn command(&self, call: &Call) -> Cmd {
-        call.command("EVAL", self.source)
+    /// Both commands that run the script. The server knows the script after the second.
+    pub fn commands(&self, call: &Call) -> [Cmd; 2] {
+        [call.command("EVALSHA", &self.sha1), call.command("EVAL", self.source)]
     }
 }
 

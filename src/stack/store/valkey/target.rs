@@ -54,8 +54,7 @@ impl Target {
     /// When the certificates cannot be read.
     pub fn new(server: &Server) -> Result<Self, Unusable> {
         let certificates = server.tls.then(|| certificates(server)).transpose()?;
-        let clients = nodes(server, certificates.as_ref(), true);
-        let clients = clients.collect::<Result<Vec<_>, _>>().map_err(|error| unusable(&error))?;
+        let clients = clients(server, certificates.as_ref()).map_err(|error| unusable(&error))?;
         if server.is_cluster {
             let infos = clients.iter().map(|client| client.get_connection_info().clone());
             let mut builder = ClusterClientBuilder::new(infos)
@@ -81,6 +80,15 @@ impl Target {
         Ok(Self::Server { client, config })
     }
 
+    /// The clients of [`Self::nodes`], which present no password and choose no database.
+    pub fn without_password(&self) -> impl Iterator<Item = Result<Client, RedisError>> {
+        let settings =
+            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+        self.nodes().iter().map(move |node| {
+            Client::open(node.get_connection_info().clone().set_redis_settings(settings.clone()))
+        })
+    }
+
     /// The clients for one connection: the server, or the nodes that the settings name.
     pub fn nodes(&self) -> &[Client] {
         match self {
@@ -90,25 +98,12 @@ impl Target {
     }
 }
 
-/// Clients of the hosts of the settings, which present the password or do not.
-pub fn nodes<'a>(
-    server: &'a Server,
-    certificates: Option<&'a TlsCertificates>,
-    with_password: bool,
-) -> impl Iterator<Item = Result<Client, RedisError>> + 'a {
-    server.hosts.iter().map(move |(host, port)| {
-        let mut redis = RedisConnectionInfo::default()
-            .set_db(server.database)
-            .set_protocol(ProtocolVersion::RESP2)
-            .set_skip_set_lib_name();
-        if let Some(password) = server.password.as_ref().filter(|_| with_password) {
-            redis = redis.set_password(password.expose_secret());
-            if let Some(username) = &server.username {
-                redis = redis.set_username(username);
-            }
-        }
+/// Clients of the hosts of the settings.
+fn clients(server: &Server, certificates: Option<&TlsCertificates>) -> Result<Vec<Client>, RedisError> {
+    let client = |(host, port): &(String, u16)| {
         let info = |address: ConnectionAddr| -> Result<ConnectionInfo, RedisError> {
-            Ok(address.into_connection_info()?.set_redis_settings(redis).set_tcp_settings(tcp()))
+            let info = address.into_connection_info()?;
+            Ok(info.set_redis_settings(connection(server)).set_tcp_settings(tcp()))
         };
         let (host, port) = (host.clone(), *port);
         match certificates {
@@ -118,7 +113,24 @@ pub fn nodes<'a>(
                 Client::build_with_tls(info(address)?, certificates.clone())
             }
         }
-    })
+    };
+    server.hosts.iter().map(client).collect()
+}
+
+/// What a connection says first. The name of the client library is left out, since a user may lack the right to
+/// tell it.
+fn connection(server: &Server) -> RedisConnectionInfo {
+    let mut settings = RedisConnectionInfo::default()
+        .set_db(server.database)
+        .set_protocol(ProtocolVersion::RESP2)
+        .set_skip_set_lib_name();
+    if let Some(password) = &server.password {
+        settings = settings.set_password(password.expose_secret());
+        if let Some(username) = &server.username {
+            settings = settings.set_username(username);
+        }
+    }
+    settings
 }
 
 fn tcp() -> TcpSettings {
@@ -127,7 +139,7 @@ fn tcp() -> TcpSettings {
 }
 
 /// The authorities for TLS. Without some of its own, the client takes those of the machine.
-pub fn certificates(server: &Server) -> Result<TlsCertificates, Unusable> {
+fn certificates(server: &Server) -> Result<TlsCertificates, Unusable> {
     // The client library takes the provider of the process. A second installation is refused, which is no
     // fault.
     let _ = aws_lc_rs::default_provider().install_default();
