@@ -34,7 +34,8 @@ impl Valkey {
     ///
     /// [`Failed`], when one of them cannot be read.
     pub async fn scopes(&self, names: &[String]) -> Result<Vec<Option<ScopeState>>, Failed> {
-        let reads = names.iter().map(|name| self.scope(name));
+        // A closure in the stream would keep the future from being sent to another thread.
+        let reads: Vec<_> = names.iter().map(|name| self.scope(name)).collect();
         stream::iter(reads).buffered(TOGETHER_MAX).try_collect().await
     }
 
