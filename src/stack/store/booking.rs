@@ -1,6 +1,9 @@
 //! The turns of an instance that all replicas share: taken from the store, given back, and announced.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -12,6 +15,7 @@ use super::{
     keys::{InstanceTag, instance_tag},
     news::TurnNews,
     parts::Parts,
+    time::StoreTime,
 };
 use crate::{domain::Instance, telemetry::StoreOperation as Operation};
 
@@ -80,9 +84,13 @@ pub fn remember(parts: &Parts, instance: &Instance, horizon: Horizon) {
     parts.horizons.set(name, horizon, now);
 }
 
-/// Takes over the turns that the file had at the start.
+/// Takes over the turns that the file had at the start. The clock of a file is that of this machine.
 pub fn recall(parts: &Parts) {
-    let now = Instant::now();
+    let (now, wall) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH));
+    if parts.clock.at(now).is_none() && !parts.backend.shares_turns() {
+        let micros = wall.unwrap_or_default().as_micros();
+        parts.clock.learn(now, StoreTime::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)));
+    }
     // A time that this machine's clock cannot represent is in the past.
     let instant = |time| parts.clock.instant(time).unwrap_or(now);
     for (name, record) in parts.backend.horizons() {
