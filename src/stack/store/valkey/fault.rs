@@ -1,7 +1,7 @@
 //! [`Fault`]: why the server did not do what it was asked to. Its text holds no name, no value and no password,
 //! although errors of the server quote them.
 
-use std::{borrow::Cow, error::Error as _, io};
+use std::{borrow::Cow, error::Error, io, sync::Arc};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -47,6 +47,9 @@ const CODES: &[(&str, &str)] = &[
     ("TRYAGAIN", "TRYAGAIN: a slot is moving"),
 ];
 
+/// Texts of a missing right inside a script, which have no code.
+const DENIED: &[&str] = &["ACL failure in script", "The user executing the script can't run"];
+
 /// The codes after which the connection is made again: its server may have been replaced, or knows the user no
 /// longer.
 const ELSEWHERE: &[&str] = &["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS"];
@@ -60,7 +63,7 @@ impl From<&RedisError> for Fault {
             ErrorKind::ClusterConnectionNotFound => {
                 Self::Elsewhere("no node of the cluster is in reach".into())
             }
-            ErrorKind::Client => Self::Lost(tls(error).unwrap_or_else(|| "the client failed".into())),
+            ErrorKind::Client if inner::<rustls::Error>(error).is_some() => Self::Lost("TLS failed".into()),
             ErrorKind::Server(ServerErrorKind::NoScript) => Self::NoScript,
             ErrorKind::Server(ServerErrorKind::Moved) => Self::Moved,
             ErrorKind::Server(ServerErrorKind::Ask) => redirected(error),
@@ -74,7 +77,7 @@ fn lost(error: &RedisError) -> Fault {
     if error.is_timeout() {
         return Fault::Silent;
     }
-    let Some(error) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) else {
+    let Some(error) = inner::<io::Error>(error) else {
         return Fault::Lost("the connection failed".into());
     };
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -86,8 +89,9 @@ fn lost(error: &RedisError) -> Fault {
     })
 }
 
-fn tls(error: &RedisError) -> Option<Cow<'static, str>> {
-    error.source()?.downcast_ref::<rustls::Error>().map(|_| "TLS failed".into())
+/// The error that the client library has wrapped.
+fn inner<E: Error + 'static>(error: &RedisError) -> Option<&E> {
+    error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?.downcast_ref()
 }
 
 fn redirected(error: &RedisError) -> Fault {
@@ -103,8 +107,10 @@ fn replied(error: &RedisError) -> Fault {
     let code = error.code().unwrap_or_default();
     let detail = error.detail().unwrap_or_default();
     let words = || detail.split(|letter: char| !letter.is_ascii_uppercase()).chain([code]);
-    let known = CODES.iter().find(|(known, _)| {
-        code == *known || matches!(code, "ERR" | "") && words().any(|word| word == *known)
+    let is_denied = DENIED.iter().any(|denied| detail.contains(denied));
+    let known = CODES.iter().find(|(known, _)| match code {
+        "ERR" | "" => words().any(|word| word == *known) || is_denied && *known == "NOPERM",
+        code => code == *known,
     });
     match known {
         Some((code, text)) if ELSEWHERE.contains(code) => Fault::Elsewhere((*text).into()),
