@@ -1,8 +1,13 @@
 //! The operations on a real server, and how a test sets them up.
 
+mod cluster;
 mod faults;
+mod news;
 mod proxy;
 mod records;
+mod start;
+mod tls;
+mod turns;
 
 use std::time::Duration;
 
