@@ -11,10 +11,13 @@ pub struct Horizon {
     pub spare_at: Instant,
     /// The end of the pause after a 429.
     pub paused_until: Instant,
-    /// The number of changes that the record had then. [`UNSHARED`] and more for turns that no record has.
+    /// The number of changes that the record had then. [`Self::UNSHARED`] for turns that no record
+    /// has.
     pub changes: u64,
 }
 
-/// The number of changes of a horizon with turns that this process took by itself. It is above that of every
-/// record, so the store takes the horizon in.
-pub const UNSHARED: u64 = 1 << 52;
+impl Horizon {
+    /// The number of changes of a horizon with turns that this process took by itself. It is above that of
+    /// every record, so the store takes the horizon in.
+    pub const UNSHARED: u64 = 1 << 52;
+}
