@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{gcra::Gcra, limit::Limit};
-use crate::stack::store::Horizon;
+use crate::stack::store::{Horizon, UNSHARED};
 
 /// The share of one replica.
 #[derive(Debug)]
@@ -30,12 +30,8 @@ impl Detached {
         let (first, burst_at) = (started + share.interval, started + limit.slack);
         let mut gcra = Gcra::new(share, started);
         gcra.take_over(&Horizon { free_at: first, spare_at: first, paused_until: started, changes: 0 });
-        let known = Horizon {
-            free_at: burst_at,
-            spare_at: burst_at,
-            paused_until: started,
-            changes: Horizon::UNSHARED,
-        };
+        let known =
+            Horizon { free_at: burst_at, spare_at: burst_at, paused_until: started, changes: UNSHARED };
         Self { limit, share, gcra, known }
     }
 

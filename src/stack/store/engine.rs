@@ -1,20 +1,11 @@
-//! [`Engine`]: the operations of a store on names and sealed values. What the values mean is known above.
+//! The operations of an engine, on names and sealed values. An engine does not know the meaning of a value.
 //!
-//! The two engines are [`super::valkey`] and [`super::file`]. Every operation is atomic, and none of them is
-//! bounded in time here. [`super::attachment`] bounds them.
+//! The two engines are `valkey` and `file`, and `backend` chooses between them. Every operation is atomic, and
+//! none of them is bounded in time by the engine. `attachment` bounds them.
 
 use std::time::Duration;
 
-use super::{file::File, time::StoreTime, valkey::Valkey};
-
-/// A store that has been opened.
-#[derive(Debug)]
-pub enum Engine {
-    /// A server of Valkey or Redis, or a cluster of them.
-    Valkey(Valkey),
-    /// A file of this process.
-    File(File),
-}
+use super::time::StoreTime;
 
 /// Why an operation has no result. `Display` is for the log and holds no name and no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +34,15 @@ pub struct Names {
     pub lease: String,
     /// The cool-down of the contact.
     pub failure: String,
+}
+
+/// A message of the subscription to the news of other replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The subscription has begun, or has begun again. Messages before it may be lost.
+    Subscribed,
+    /// The bytes that a replica published.
+    Message(Vec<u8>),
 }
 
 /// The record of a scope.
