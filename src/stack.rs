@@ -138,10 +138,9 @@ where
     S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
-    let _ = store;
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
-    let rates = rate::Rates::new(settings.rate);
+    let rates = rate::Rates::new(settings.rate, store);
     let circuits = breaker::Circuits::new();
     let batches = Arc::new(batch::Bounds::new(settings.flights, rates.clone()));
     let pace = Arc::new(stream::Pace {
@@ -172,7 +171,9 @@ where
         })
         // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
         .layer_fn(|inner| Boxed(rate::RateLimit::new(rates.clone(), metrics.clone(), inner)))
-        .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
+        .layer_fn(|inner| {
+            Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, rates.clone(), inner))
+        })
         // Last, so that a call which waited above for a turn or a permit does not run into a block that has
         // begun meanwhile. `Fill` refuses the calls that come later.
         .layer_fn(|inner| Boxed(block::Gate::new(block.clone(), inner)))

@@ -24,7 +24,7 @@ mod scopes;
 mod seal;
 mod settings;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod time;
 mod upkeep;
 mod valkey;
