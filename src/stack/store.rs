@@ -27,6 +27,9 @@ pub use self::{
 };
 use crate::domain::{ChatId, Credential, Instance, Key, Scope};
 
+/// The most contacts whose answers are read in one round trip.
+pub const GROUP_MAX: usize = 64;
+
 /// The store of this process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Parts>);
