@@ -15,10 +15,12 @@ use tower::{Service, ServiceExt};
 
 use super::{
     CoolDowns, PictureCache,
-    freshness::{Decision, Entry, after_fetch, decide},
+    freshness::{Decision, Entry, after_fetch, decide, yields},
 };
 use crate::{
-    domain::{Answer, CacheControl, CacheStatus, Deadline, Key, Lookup, LookupError, Now, Purpose},
+    domain::{
+        Absence, Answer, CacheControl, CacheStatus, Deadline, Finding, Key, Lookup, LookupError, Now, Purpose,
+    },
     stack::{
         ask::LookupService,
         clock::Clock,
@@ -165,29 +167,46 @@ impl<S: LookupService> Serve<S> {
         Ok(judged.collect())
     }
 
-    /// The result for a caller that wants no fetch, from the store.
-    async fn read_once(&self, lookup: Lookup) -> Found {
+    /// The answer of memory, or else of the store, which is read once. `None` also when the store has not
+    /// answered at the deadline of the caller.
+    async fn stored(&self, lookup: &Lookup) -> Option<Entry> {
         let Parts { cache, clock, store, .. } = &*self.0;
-        let mut entry = None;
         if let (Some(store), Some(deadline)) = (store, lookup.deadline.latest())
             && let read = store.read(&lookup.key, &lookup.credential, Seen::default(), false)
             && let Ok(Ok(reading)) = timeout_at(deadline, read).await
             && let Some(stored) = reading.answer
+            && let Some(entry) = cache.adopt(&lookup.key, stored, store.clock(), clock.now())
         {
-            entry = cache.adopt(&lookup.key, stored, store.clock(), clock.now());
+            return Some(entry);
         }
-        let entry = entry.or_else(|| cache.get(&lookup.key));
-        match self.judge(once_read(lookup), entry, clock.now()) {
+        cache.get(&lookup.key)
+    }
+
+    /// The result for a caller that wants no fetch.
+    async fn read_once(&self, lookup: Lookup) -> Found {
+        let entry = self.stored(&lookup).await;
+        match self.judge(once_read(lookup), entry, self.0.clock.now()) {
             Either::Left(found) => found,
             Either::Right(_) => Err(LookupError::NotCached),
         }
+    }
+
+    /// The answer that may take the place of `fetched`. A process whose memory has room for nothing finds it
+    /// in the store.
+    async fn in_place(&self, fetched: &Found, lookup: &Lookup) -> Option<Entry> {
+        let Parts { cache, clock, store, .. } = &*self.0;
+        let has_room = cache.settings.entries > 0;
+        if has_room || store.is_none() || !yields(fetched, clock.now()) {
+            return cache.get(&lookup.key);
+        }
+        self.stored(lookup).await
     }
 
     async fn fetch(self, mut lookup: Lookup, mut status: CacheStatus) -> Found {
         if lookup.control.only_if_cached {
             return self.read_once(lookup).await;
         }
-        let Parts { cache, fetch, .. } = &*self.0;
+        let Parts { cache, clock, fetch, .. } = &*self.0;
         let deadline = lookup.deadline.latest();
         let fetched = loop {
             let fetched = match deadline {
@@ -208,7 +227,8 @@ impl<S: LookupService> Serve<S> {
                 Err(error) => break Err(error),
             }
         };
-        let result = self.after(fetched, &lookup.key, &lookup.control);
+        let stored = self.in_place(&fetched, &lookup).await;
+        let result = after_fetch(fetched, stored, clock.now(), &lookup.control, &cache.settings);
         cache.metrics.answered(&result);
         result
     }
