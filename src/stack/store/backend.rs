@@ -47,8 +47,12 @@ impl Backend {
                 };
                 Ok((Self::Valkey(valkey), away))
             }
-            // It blocks while the file is checked. Nothing is served yet.
-            Place::File { path, bytes } => Ok((Self::File(File::open(path, *bytes)?), None)),
+            Place::File { path, bytes } => {
+                let (path, bytes) = (path.clone(), *bytes);
+                // The file is checked as a whole.
+                let opened = tokio::task::spawn_blocking(move || File::open(&path, bytes)).await;
+                Ok((Self::File(opened.expect("opening a file does not panic")?), None))
+            }
         }
     }
 

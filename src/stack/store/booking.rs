@@ -1,9 +1,6 @@
 //! The turns of an instance that all replicas share: taken from the store, given back, and announced.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -15,7 +12,6 @@ use super::{
     keys::{InstanceTag, instance_tag},
     news::TurnNews,
     parts::Parts,
-    time::StoreTime,
 };
 use crate::{domain::Instance, telemetry::StoreOperation as Operation};
 
@@ -84,13 +80,9 @@ pub fn remember(parts: &Parts, instance: &Instance, horizon: Horizon) {
     parts.horizons.set(name, horizon, now);
 }
 
-/// Takes over the turns that the file had at the start. The clock of a file is that of this machine.
+/// Takes over the turns that the file had at the start.
 pub fn recall(parts: &Parts) {
-    let (now, wall) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH));
-    if parts.clock.at(now).is_none() && !parts.backend.shares_turns() {
-        let micros = wall.unwrap_or_default().as_micros();
-        parts.clock.learn(now, StoreTime::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)));
-    }
+    let now = Instant::now();
     // A time that this machine's clock cannot represent is in the past.
     let instant = |time| parts.clock.instant(time).unwrap_or(now);
     for (name, record) in parts.backend.horizons() {

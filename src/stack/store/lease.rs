@@ -39,7 +39,6 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 pub struct Lease {
     /// `None` once it needs no release.
     held: Option<Held>,
-    /// Whether a renewal came too late. Then another replica may have it, and there is nothing to release.
     is_lost: AtomicBool,
 }
 
@@ -89,6 +88,11 @@ impl Lease {
         }
     }
 
+    /// Whether another replica may fetch meanwhile: a renewal came too late.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Relaxed)
+    }
+
     async fn renew(&self) -> Infallible {
         let Some(Held { parts, names, id, .. }) = &self.held else {
             return pending().await;
@@ -126,7 +130,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take().filter(|_| !self.is_lost.load(Relaxed)) {
+        if let Some(held) = self.held.take() {
             let parts = held.parts.clone();
             parts.in_background(async move { held.release().await });
         }
