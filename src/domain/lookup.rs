@@ -59,8 +59,10 @@ pub struct Lookup {
     pub resent: u32,
     /// Whether this attempt is the probe of a circuit breaker. All other calls of the instance wait for it.
     pub is_probe: bool,
-    /// The fetch time of the stored answer that the caller saw and did not accept.
+    /// When Hypersender was asked for the stored answer that the caller saw and did not accept.
     pub seen: Option<Instant>,
+    /// Whether the shared store did not answer this look-up, which therefore goes on without it.
+    pub without_store: bool,
 }
 
 impl Lookup {
@@ -85,6 +87,7 @@ impl Lookup {
             resent: 0,
             is_probe: false,
             seen: None,
+            without_store: false,
         }
     }
 
@@ -156,6 +159,9 @@ pub struct CacheInfo {
     pub ttl: Ttl,
     /// Whether this call waited for a fetch that another call had started.
     pub collapsed: bool,
+    /// Whether the flight ended with an answer of the shared store, which was good enough for the call that
+    /// started the flight. Calls that joined it decide for themselves.
+    pub is_read: bool,
 }
 
 impl CacheInfo {
@@ -165,6 +171,7 @@ impl CacheInfo {
         age: Duration::ZERO,
         ttl: Ttl::Left(Duration::ZERO),
         collapsed: false,
+        is_read: false,
     };
 }
 

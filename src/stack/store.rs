@@ -4,35 +4,70 @@
 //! The cache and the rate limit use it; nothing else does. A store makes answers better, and a call never
 //! fails because of it: an operation that fails is [`Unavailable`], and the caller goes on without.
 
+mod attachment;
+mod backend;
+mod booking;
 mod engine;
 mod file;
 mod horizon;
+mod horizons;
+mod interim;
+mod keys;
 mod lease;
+mod news;
+mod parts;
+mod pending;
+mod reading;
 mod record;
+mod revocation;
+mod scopes;
+mod seal;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod time;
+mod upkeep;
 mod valkey;
+mod waits;
+mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use self::{backend::Backend, parts::Parts};
 
 pub use self::{
-    engine::TurnMode,
-    horizon::Horizon,
+    engine::{Seen, TurnMode},
+    horizon::{Horizon, UNSHARED},
     lease::Lease,
     record::{FailureRecord, Record, SinceRecord, Stored},
     settings::{Place, Server, Settings},
     time::{StoreClock, StoreTime},
 };
-use crate::domain::{ChatId, Credential, Instance, Key, Scope};
+use crate::{
+    domain::{ChatId, Credential, Instance, Key, Scope},
+    telemetry::StoreMetrics as Metrics,
+};
 
 /// The store of this process. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Parts>);
+pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
-struct Parts {}
+struct Inner {
+    parts: Arc<Parts>,
+    /// The upkeep ends with the last clone.
+    _tasks: JoinSet<()>,
+}
+
+/// The beginning of the names in a file, which nothing else shares.
+const FILE_PREFIX: &str = "hypersender-grpc";
+/// The time for what is still to be written when the process stops.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// The store did not answer in time, or not as it should. The caller goes on without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,17 +92,6 @@ pub enum Setting {
     Password,
     /// The authorities of the server's certificate.
     Ca,
-}
-
-/// What a caller has seen of a contact and does not accept, on the store's clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The start of the attempt of an answer.
-    pub answer: Option<StoreTime>,
-    /// The beginning of the cool-down of the contact.
-    pub failure: Option<StoreTime>,
-    /// The beginning of the cool-down of the scope.
-    pub scope_failure: Option<StoreTime>,
 }
 
 /// What the store knows of a contact at one moment.
@@ -143,39 +167,56 @@ pub trait Listener: fmt::Debug + Send + Sync {
 }
 
 impl Store {
-    /// Opens the store. A server that cannot be reached is no error: it is looked for in the background.
+    /// Opens the store and counts into `metrics`. A server that cannot be reached is no error: it is looked for
+    /// in the background.
     ///
     /// # Errors
     ///
     /// When the store can never work with these settings.
-    pub async fn open(_settings: Settings) -> Result<Self, Unusable> {
-        unimplemented!()
+    pub async fn open(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+        let (backend, away) = Backend::open(&settings).await?;
+        let prefix = match settings.place {
+            Place::Server(server) => server.prefix,
+            Place::File { .. } => FILE_PREFIX.to_owned(),
+        };
+        let parts = Parts::new(backend, prefix, settings.timeout, settings.replicas, metrics);
+        let away = match away {
+            Some(failed) => Some(failed),
+            None => upkeep::probe(&parts).await.err(),
+        };
+        if let Some(failed) = away {
+            parts.guard.detach(failed);
+        }
+        booking::recall(&parts);
+        let tasks = upkeep::start(&parts);
+        Ok(Self(Arc::new(Inner { parts, _tasks: tasks })))
     }
 
-    /// Tells `listener` what other replicas find.
-    pub fn tell(&self, _listener: Arc<dyn Listener>) {
-        unimplemented!()
+    /// Tells `listener` what other replicas find. A store has one listener; a further one hears nothing.
+    pub fn tell(&self, listener: Arc<dyn Listener>) {
+        let _ = self.parts().listener.set(listener);
     }
 
     /// The clock of the store.
     pub fn clock(&self) -> &StoreClock {
-        unimplemented!()
+        &self.parts().clock
     }
 
     /// Reads what is known of `key`, and takes the lease of the fetch if `wants_lease` and nothing is stored
-    /// that was not `seen`.
+    /// that was not `seen`. A cool-down that is over is also returned, because the next one follows from it; it
+    /// and values that cannot be read do not keep the lease from the caller.
     ///
     /// # Errors
     ///
     /// [`Unavailable`].
     pub async fn read(
         &self,
-        _key: &Key,
-        _credential: &Credential,
-        _seen: Seen,
-        _wants_lease: bool,
+        key: &Key,
+        credential: &Credential,
+        seen: Seen,
+        wants_lease: bool,
     ) -> Result<Reading, Unavailable> {
-        unimplemented!()
+        reading::read(self.parts(), key, credential, seen, wants_lease).await
     }
 
     /// Reads the answers for up to 64 contacts of a scope in one round trip. The results are in the order of
@@ -186,33 +227,34 @@ impl Store {
     /// [`Unavailable`].
     pub async fn read_group(
         &self,
-        _scope: &Scope,
-        _credential: &Credential,
-        _chats: &[ChatId],
+        scope: &Scope,
+        credential: &Credential,
+        chats: &[ChatId],
     ) -> Result<Vec<Option<Stored>>, Unavailable> {
-        unimplemented!()
+        reading::read_group(self.parts(), scope, credential, chats).await
     }
 
-    /// Notes in the background that Hypersender rejected the token of `scope` at `at`, and announces it. While
-    /// the store is away it is remembered and written first on return.
-    pub fn reject(&self, _scope: &Scope, _credential: &Credential, _at: Instant) {
-        unimplemented!()
+    /// Notes in the background that Hypersender rejected the token of `scope` at `at`, and announces it. This
+    /// process reads nothing older of the scope from now on. While the store is away, the rejection is
+    /// remembered and written first on return.
+    pub fn reject(&self, scope: &Scope, credential: &Credential, at: Instant) {
+        revocation::reject(self.parts(), scope, credential, at);
     }
 
     /// Whether the store answers.
     pub fn attachment(&self) -> Attachment {
-        unimplemented!()
+        self.parts().guard.attachment()
     }
 
     /// Whether the turns of an instance are those of all replicas. Where they are not, the process has turns
     /// of its own and [`Self::remember`]s them.
     pub fn shares_turns(&self) -> bool {
-        unimplemented!()
+        self.parts().backend.shares_turns()
     }
 
     /// The most replicas at a time.
     pub fn replicas(&self) -> u32 {
-        unimplemented!()
+        self.parts().replicas
     }
 
     /// Takes a turn that all replicas share, or looks at the turns.
@@ -220,42 +262,58 @@ impl Store {
     /// # Errors
     ///
     /// [`Unavailable`]. The turn may have been taken all the same, so the request is never repeated.
-    pub async fn turn(&self, _instance: &Instance, _request: TurnRequest) -> Result<TurnReply, Unavailable> {
-        unimplemented!()
+    pub async fn turn(&self, instance: &Instance, request: TurnRequest) -> Result<TurnReply, Unavailable> {
+        booking::turn(self.parts(), instance, request).await
     }
 
     /// Gives back, in the background, a turn that was booked and has not come yet.
-    pub fn give_back(&self, _instance: &Instance, _turn: Instant, _request: TurnRequest) {
-        unimplemented!()
+    pub fn give_back(&self, instance: &Instance, turn: Instant, request: TurnRequest) {
+        booking::give_back(self.parts(), instance, turn, request);
     }
 
-    /// Begins or lengthens the pause of an instance after a 429, for all replicas. Returns the end of the pause.
+    /// Begins or lengthens the pause of an instance after a 429, for all replicas. Without a hint the pauses grow,
+    /// from the shortest again if Hypersender has `answered` since the last pause. Returns the end of the pause.
     ///
     /// # Errors
     ///
     /// [`Unavailable`].
     pub async fn push_back(
         &self,
-        _instance: &Instance,
-        _asked: Option<Duration>,
-        _slack: Duration,
+        instance: &Instance,
+        asked: Option<Duration>,
+        answered: bool,
+        request: TurnRequest,
     ) -> Result<Instant, Unavailable> {
-        unimplemented!()
+        booking::push_back(self.parts(), instance, asked, answered, request).await
     }
 
     /// How far ahead the turns of `instance` are booked, as far as this process knows, from replies and from
     /// what other replicas announced; or as the file said at the start.
-    pub fn horizon(&self, _instance: &Instance) -> Option<Horizon> {
-        unimplemented!()
+    pub fn horizon(&self, instance: &Instance) -> Option<Horizon> {
+        let parts = self.parts();
+        parts.horizons.get(&parts.scopes.instance(instance))
     }
 
     /// Notes turns that this process took by itself: while the store is away, or with a file.
-    pub fn remember(&self, _instance: &Instance, _horizon: Horizon) {
-        unimplemented!()
+    pub fn remember(&self, instance: &Instance, horizon: Horizon) {
+        booking::remember(self.parts(), instance, horizon);
     }
 
     /// Finishes what is still to be written, for at most a second.
     pub async fn close(&self) {
-        unimplemented!()
+        let parts = self.parts();
+        let written = async {
+            if parts.guard.is_attached() {
+                // A rejection that cannot be written now is lost; the other replicas find it by themselves.
+                let _ = revocation::write_rejections(parts).await;
+            }
+            parts.finish().await;
+            parts.backend.close().await;
+        };
+        let _ = timeout(CLOSE_TIME, written).await;
+    }
+
+    fn parts(&self) -> &Arc<Parts> {
+        &self.0.parts
     }
 }

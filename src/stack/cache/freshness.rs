@@ -153,7 +153,7 @@ impl Entry {
             status,
             age: now.instant.duration_since(self.fetched.instant),
             ttl: Ttl::until(self.fresh_until, now.instant),
-            collapsed: false,
+            ..CacheInfo::FETCHED
         };
         Answer { finding: self.finding, fetched: self.fetched, took: Duration::ZERO, cache }
     }

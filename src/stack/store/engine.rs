@@ -1,20 +1,11 @@
-//! [`Engine`]: the operations of a store on names and sealed values. What the values mean is known above.
+//! The operations of an engine, on names and sealed values. An engine does not know the meaning of a value.
 //!
-//! The two engines are [`super::valkey`] and [`super::file`]. Every operation is atomic, and none of them is
-//! bounded in time here. [`super::attachment`] bounds them.
+//! The two engines are `valkey` and `file`, and `backend` chooses between them. Every operation is atomic, and
+//! none of them is bounded in time by the engine. `attachment` bounds them.
 
 use std::time::Duration;
 
-use super::{file::File, time::StoreTime, valkey::Valkey};
-
-/// A store that has been opened.
-#[derive(Debug)]
-pub enum Engine {
-    /// A server of Valkey or Redis, or a cluster of them.
-    Valkey(Valkey),
-    /// A file of this process.
-    File(File),
-}
+use super::time::StoreTime;
 
 /// Why an operation has no result. `Display` is for the log and holds no name and no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +34,15 @@ pub struct Names {
     pub lease: String,
     /// The cool-down of the contact.
     pub failure: String,
+}
+
+/// A message of the subscription to the news of other replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The subscription has begun, or has begun again. Messages before it may be lost.
+    Subscribed,
+    /// The bytes that a replica published.
+    Message(Vec<u8>),
 }
 
 /// The record of a scope.
@@ -129,6 +129,9 @@ pub struct TurnRequest {
     pub known_free_in: Duration,
     /// The rest of the pause that this process knows.
     pub known_pause: Duration,
+    /// The number of changes of the record that this process knows. A record with fewer has lost some; only then
+    /// the two times above hold, because they are inexact, and turns may have been given back.
+    pub known_changes: u64,
 }
 
 /// How a turn is taken.
@@ -151,4 +154,6 @@ pub struct TurnReply {
     pub free_in: Duration,
     pub spare_in: Duration,
     pub pause: Duration,
+    /// The number of changes of the record.
+    pub changes: u64,
 }

@@ -39,31 +39,71 @@ impl StoreTime {
 
 /// The clock of the store, as the replies of the store show it. Until the first reply there is none.
 #[derive(Debug, Default)]
-pub struct StoreClock(Mutex<Option<(Instant, StoreTime)>>);
+pub struct StoreClock(Mutex<Option<Reading>>);
+
+/// A moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    instant: Instant,
+    time: StoreTime,
+    /// How far `time` may be off.
+    error: Duration,
+}
+
+/// How much further a reading may be off after each second: clocks of machines drift apart.
+const DRIFT: f64 = 100e-6;
 
 impl StoreClock {
     /// Notes a reply that the store gave at `time` by its clock and at `instant` by ours.
     pub fn learn(&self, instant: Instant, time: StoreTime) {
-        *self.0.lock() = Some((instant, time));
+        self.note(Reading { instant, time, error: Duration::ZERO });
+    }
+
+    /// Notes a reply that the store gave at `time` by its clock, at some moment between `began` and `ended` by
+    /// ours. The reply is taken for that of the midpoint, unless an earlier one was more exact and both agree.
+    pub fn learn_between(&self, began: Instant, ended: Instant, time: StoreTime) {
+        let error = ended.duration_since(began) / 2;
+        self.note(Reading { instant: began + error, time, error });
+    }
+
+    fn note(&self, new: Reading) {
+        let mut known = self.0.lock();
+        let is_better = known.is_none_or(|known| {
+            let age = new.instant.saturating_duration_since(known.instant);
+            let error = known.error + age.mul_f64(DRIFT);
+            let expected = known.at(new.instant);
+            let apart = new.time.since(expected).max(expected.since(new.time));
+            // When they do not agree, the clock of the store was set.
+            new.error <= error || apart > error + new.error
+        });
+        if is_better {
+            *known = Some(new);
+        }
     }
 
     /// The time on the clock of the store at `instant`. `None` before the first reply.
     pub fn at(&self, instant: Instant) -> Option<StoreTime> {
-        let (known, time) = (*self.0.lock())?;
-        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        Some(match instant.checked_duration_since(known) {
-            Some(later) => StoreTime(time.0.saturating_add(micros(later))),
-            None => StoreTime(time.0.saturating_sub(micros(known - instant))),
-        })
+        let known = (*self.0.lock())?;
+        Some(known.at(instant))
     }
 
     /// The instant at which the clock of the store shows `time`. `None` before the first reply, or when this
     /// machine's clock cannot represent it.
     pub fn instant(&self, time: StoreTime) -> Option<Instant> {
-        let (known, shown) = (*self.0.lock())?;
-        match time.0.checked_sub(shown.0) {
-            Some(later) => known.checked_add(Duration::from_micros(later)),
-            None => known.checked_sub(Duration::from_micros(shown.0 - time.0)),
+        let known = (*self.0.lock())?;
+        match time.0.checked_sub(known.time.0) {
+            Some(later) => known.instant.checked_add(Duration::from_micros(later)),
+            None => known.instant.checked_sub(Duration::from_micros(known.time.0 - time.0)),
+        }
+    }
+}
+
+impl Reading {
+    fn at(&self, instant: Instant) -> StoreTime {
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        match instant.checked_duration_since(self.instant) {
+            Some(later) => StoreTime(self.time.0.saturating_add(micros(later))),
+            None => StoreTime(self.time.0.saturating_sub(micros(self.instant - instant))),
         }
     }
 }

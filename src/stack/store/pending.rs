@@ -1,0 +1,51 @@
+//! [`Rejections`]: rejected tokens that the store does not know of yet.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{keys::Tag, scopes::Known};
+
+/// The most scopes. Only callers with tokens of their own make so many, and this process hides the answers
+/// of a rejected token in any case.
+const REJECTIONS_MAX: usize = 1024;
+
+/// The latest rejection of each scope that is still to be written.
+#[derive(Debug, Default)]
+pub struct Rejections {
+    all: Mutex<HashMap<Tag, (Arc<Known>, Instant)>>,
+    added: Notify,
+}
+
+impl Rejections {
+    /// Remembers a rejection at `at`.
+    pub fn add(&self, known: Arc<Known>, at: Instant) {
+        let mut all = self.all.lock();
+        if let Some((_, latest)) = all.get_mut(&known.tag) {
+            *latest = at.max(*latest);
+        } else if all.len() < REJECTIONS_MAX {
+            all.insert(known.tag, (known, at));
+        }
+        drop(all);
+        self.added.notify_one();
+    }
+
+    /// Waits until a rejection is added.
+    pub async fn added(&self) {
+        self.added.notified().await;
+    }
+
+    /// All that are still to be written.
+    pub fn all(&self) -> Vec<(Arc<Known>, Instant)> {
+        self.all.lock().values().cloned().collect()
+    }
+
+    /// Forgets a rejection that is written, unless a later one was added.
+    pub fn written(&self, known: &Known, at: Instant) {
+        let mut all = self.all.lock();
+        if all.get(&known.tag).is_some_and(|(_, latest)| *latest == at) {
+            all.remove(&known.tag);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! [`Scopes`]: the scopes that this process met, with their keys and what it knows of their records.
+//!
+//! The table is bounded, because callers make tokens up. A scope that is dropped comes back with the next
+//! look-up; until then this process does not hear of its rejection.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    engine::{Names, ScopeState},
+    keys::{InstanceTag, ScopeKeys, Tag, instance_name, instance_tag, scope_name},
+    time::StoreTime,
+};
+use crate::domain::{ChatId, Credential, Instance, Scope};
+
+/// The most scopes, each about 2 KiB. A server has one for each of its instances; only callers with tokens of
+/// their own make more.
+const SCOPES_MAX: usize = 10_000;
+
+/// All scopes. The beginning of all names is known here.
+#[derive(Debug)]
+pub struct Scopes {
+    prefix: String,
+    table: RwLock<Table>,
+    uses: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_scope: HashMap<Scope, Arc<Known>>,
+    by_tag: HashMap<Tag, Arc<Known>>,
+}
+
+/// A scope.
+#[derive(Debug)]
+pub struct Known {
+    pub scope: Scope,
+    pub keys: ScopeKeys,
+    pub tag: Tag,
+    /// The name of the record of the scope.
+    pub name: String,
+    /// The beginning of all names of the instance.
+    instance: String,
+    standing: Mutex<Standing>,
+    /// The number of the last use.
+    used: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    /// Whether the store was seen to have a record of the scope: the token had an answer.
+    has_record: bool,
+    /// The latest rejection of the token, as far as this process knows.
+    rejected_at: Option<StoreTime>,
+}
+
+impl Scopes {
+    pub fn new(prefix: String) -> Self {
+        Self { prefix, table: RwLock::default(), uses: AtomicU64::new(0) }
+    }
+
+    /// The beginning of all names of `instance`.
+    pub fn instance(&self, instance: &Instance) -> String {
+        self.instance_of(&instance_tag(instance))
+    }
+
+    /// The same, by the tag of the instance.
+    pub fn instance_of(&self, tag: &InstanceTag) -> String {
+        instance_name(&self.prefix, tag)
+    }
+
+    /// The scope, with keys from `credential` when it is not known.
+    pub fn of(&self, scope: &Scope, credential: &Credential) -> Arc<Known> {
+        let found = self.table.read().by_scope.get(scope).cloned();
+        let known = found.unwrap_or_else(|| self.add(scope, credential));
+        known.used.store(self.uses.fetch_add(1, Relaxed), Relaxed);
+        known
+    }
+
+    fn add(&self, scope: &Scope, credential: &Credential) -> Arc<Known> {
+        let keys = ScopeKeys::derive(credential.expose_token(), &scope.instance);
+        let (tag, instance) = (keys.tag(), self.instance(&scope.instance));
+        let name = scope_name(&instance, &tag);
+        let (standing, used) = (Mutex::default(), AtomicU64::new(0));
+        let new = Arc::new(Known { scope: scope.clone(), keys, tag, name, instance, standing, used });
+        let mut table = self.table.write();
+        if let Some(known) = table.by_scope.get(scope) {
+            return known.clone();
+        }
+        if table.by_scope.len() >= SCOPES_MAX {
+            table.halve();
+        }
+        table.by_tag.insert(tag, new.clone());
+        table.by_scope.insert(scope.clone(), new.clone());
+        new
+    }
+
+    /// The scope, if it is known.
+    pub fn get(&self, scope: &Scope) -> Option<Arc<Known>> {
+        self.table.read().by_scope.get(scope).cloned()
+    }
+
+    /// The scope with this tag, if it is known.
+    pub fn tagged(&self, tag: &Tag) -> Option<Arc<Known>> {
+        self.table.read().by_tag.get(tag).cloned()
+    }
+}
+
+impl Table {
+    /// Drops half of the scopes: first those that never had an answer, then those that were not used for
+    /// longest.
+    fn halve(&mut self) {
+        let mut all: Vec<_> = self.by_scope.values().cloned().collect();
+        all.sort_by_cached_key(|known| Reverse((known.standing.lock().has_record, known.used.load(Relaxed))));
+        for known in all.split_off(all.len() / 2) {
+            self.by_scope.remove(&known.scope);
+            self.by_tag.remove(&known.tag);
+        }
+    }
+}
+
+impl Known {
+    /// The names of the records of `chat`.
+    pub fn names(&self, chat: &ChatId) -> Names {
+        self.keys.names(&self.instance, chat)
+    }
+
+    /// The name of the answer for `chat`.
+    pub fn answer_name(&self, chat: &ChatId) -> String {
+        self.keys.answer(&self.instance, chat)
+    }
+
+    /// Notes the record of the scope as it was read.
+    pub fn note(&self, state: Option<ScopeState>) {
+        let mut standing = self.standing.lock();
+        standing.has_record |= state.is_some();
+        standing.rejected_at = standing.rejected_at.max(state.and_then(|state| state.rejected_at));
+    }
+
+    /// Notes that the store has a record of the scope.
+    pub fn has_record(&self) {
+        self.standing.lock().has_record = true;
+    }
+
+    /// Whether the token was rejected after an attempt that began at `asked_at`.
+    pub fn is_rejected(&self, asked_at: StoreTime) -> bool {
+        self.standing.lock().rejected_at.is_some_and(|rejected| asked_at <= rejected)
+    }
+
+    /// Notes a rejection: answers of attempts that began before `at` or then do not count any more.
+    pub fn reject(&self, at: StoreTime) {
+        let mut standing = self.standing.lock();
+        standing.rejected_at = standing.rejected_at.max(Some(at));
+    }
+}

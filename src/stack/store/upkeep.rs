@@ -1,0 +1,133 @@
+//! The tasks in the background of a store, which end with it: the probe of a store that is away, the check of
+//! the scopes, the writing of rejections and the reading of news.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+
+use super::{
+    attachment::Pauses,
+    booking,
+    engine::{Failed, Heard},
+    news::{News, ScopeMessage, ScopeNews},
+    parts::Parts,
+    revocation::{check_scopes, tell, write_rejections},
+};
+use crate::{
+    domain::Key,
+    telemetry::{StoreOperation as Operation, StoreOutcome},
+};
+
+/// The time between two checks of the scopes, so that a message that was lost does no lasting harm.
+const CHECK: Duration = Duration::from_secs(30);
+/// The pause after a rejection could not be written, while the store is not away.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Starts the tasks. They end when the set is dropped.
+pub fn start(parts: &Arc<Parts>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(stay_attached(parts.clone()));
+    tasks.spawn(check(parts.clone()));
+    tasks.spawn(reject(parts.clone()));
+    if let Some(messages) = parts.backend.subscribe() {
+        tasks.spawn(hear(parts.clone(), messages));
+    }
+    tasks
+}
+
+/// Asks the store for a sign of life, and learns its clock.
+pub async fn probe(parts: &Parts) -> Result<(), Failed> {
+    let done = parts.guard.attempt(Operation::Probe, parts.backend.probe()).await?;
+    parts.learn(&done, done.value);
+    Ok(())
+}
+
+async fn stay_attached(parts: Arc<Parts>) {
+    loop {
+        parts.guard.away().await;
+        let mut pauses = Pauses::new();
+        sleep(pauses.next()).await;
+        while back(&parts).await.is_err() {
+            sleep(pauses.next()).await;
+        }
+        parts.guard.attach();
+    }
+}
+
+/// A store that is back must not serve what was fetched with a token that was rejected meanwhile. So what this
+/// process knows is written, and what others know is read, before the first look-up.
+async fn back(parts: &Arc<Parts>) -> Result<(), Failed> {
+    probe(parts).await?;
+    write_rejections(parts).await?;
+    check_scopes(parts).await
+}
+
+async fn check(parts: Arc<Parts>) {
+    let mut ticks = interval_at(Instant::now() + CHECK, CHECK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if parts.guard.is_attached() {
+            // The next check follows soon.
+            let _ = check_scopes(&parts).await;
+        }
+    }
+}
+
+async fn reject(parts: Arc<Parts>) {
+    loop {
+        parts.rejections.added().await;
+        // While the store is away, the rejections wait for its return.
+        while parts.guard.is_attached() && write_rejections(&parts).await.is_err() {
+            sleep(RETRY).await;
+        }
+    }
+}
+
+async fn hear(parts: Arc<Parts>, mut messages: mpsc::Receiver<Heard>) {
+    while let Some(heard) = messages.recv().await {
+        match heard {
+            // While the store is away, its return checks the scopes.
+            Heard::Subscribed if parts.guard.is_attached() => {
+                let _ = check_scopes(&parts).await;
+            }
+            Heard::Subscribed => {}
+            Heard::Message(message) => receive(&parts, &message),
+        }
+    }
+}
+
+fn receive(parts: &Parts, message: &[u8]) {
+    let outcome = match News::read(message, parts.process) {
+        Some(News::Own) => return,
+        Some(News::Turns(instance, turns)) => {
+            booking::hear(parts, instance, turns);
+            StoreOutcome::Ok
+        }
+        Some(News::Scope(message)) => receive_scope(parts, &message),
+        None => StoreOutcome::Unreadable,
+    };
+    parts.metrics.received(outcome);
+}
+
+fn receive_scope(parts: &Parts, message: &ScopeMessage<'_>) -> StoreOutcome {
+    // Memory holds nothing of a scope that this process never met.
+    let Some(known) = parts.scopes.tagged(&message.tag) else {
+        return StoreOutcome::Ok;
+    };
+    match message.open(&known.keys.news) {
+        Some(ScopeNews::Rejected { at }) => tell(parts, &known, at),
+        Some(ScopeNews::Changed { chat, asked_at }) => {
+            let key = Key { scope: known.scope.clone(), chat };
+            if let (Some(listener), Some(at)) = (parts.listener.get(), parts.clock.instant(asked_at)) {
+                listener.changed(&key, at);
+            }
+        }
+        None => return StoreOutcome::Unreadable,
+    }
+    StoreOutcome::Ok
+}

@@ -1,0 +1,166 @@
+//! Operations on the records of contacts: answers, cool-downs and leases.
+
+use std::time::Duration;
+
+use super::{
+    super::engine::{Epoch, Failed, LeaseId, Leased, Names, Reading, ScopeState, Seen, Write, Written},
+    Repeat, StoreTime, Valkey, form, millis,
+    scripts::{ANSWERS, Call, FAIL, READ, RELEASE, RENEW, WRITE},
+};
+use crate::domain::Reach;
+
+/// Time of a lease, unless it is renewed.
+const LEASE: Duration = Duration::from_secs(3);
+/// Time to live of the record of a scope since its last write.
+pub const SCOPE_TTL: Duration = Duration::from_hours(40 * 24);
+
+impl Valkey {
+    /// Reads the records of a contact, and takes the lease if `lease` names one and nothing is stored that is
+    /// newer than `seen`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    pub async fn read(&self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Failed> {
+        let Names { scope, scope_failure, answer, lease: lease_name, failure } = names;
+        let id = lease.as_ref().map_or(&[][..], |id| &id[..]);
+        let call = Call::on([scope, scope_failure, answer, lease_name, failure].map(String::as_str))
+            .with(id)
+            .with(millis(LEASE))
+            .with(header(seen.answer))
+            .with(header(seen.failure))
+            .with(header(seen.scope_failure));
+        let reply = READ.run(&self.link, &call, Repeat::Harmless).await?;
+        let (now, epoch, rejected, answer, failure, scope_failure, leased): (
+            u64,
+            Option<Vec<u8>>,
+            Option<u64>,
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            u8,
+        ) = form(reply)?;
+        let leased = match leased {
+            1 => Leased::Taken,
+            2 => Leased::Held,
+            _ => Leased::No,
+        };
+        let scope = state(epoch, rejected);
+        Ok(Reading { now: StoreTime::from_micros(now), scope, answer, failure, scope_failure, lease: leased })
+    }
+
+    /// Reads the record of a scope and the answers of up to 64 of its contacts.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    pub async fn answers(
+        &self,
+        scope: &str,
+        names: &[String],
+    ) -> Result<(StoreTime, Option<ScopeState>, Vec<Option<Vec<u8>>>), Failed> {
+        let call = Call::on([scope].into_iter().chain(names.iter().map(String::as_str)));
+        let reply = ANSWERS.run(&self.link, &call, Repeat::Harmless).await?;
+        let (now, epoch, rejected, answers): (u64, Option<Vec<u8>>, Option<u64>, Vec<Option<Vec<u8>>>) =
+            form(reply)?;
+        if answers.len() != names.len() {
+            return Err(Failed { cause: "the reply has another form".to_owned() });
+        }
+        Ok((StoreTime::from_micros(now), state(epoch, rejected), answers))
+    }
+
+    /// Stores an answer, ends the cool-downs, and releases the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    pub async fn write(&self, write: Write<'_>) -> Result<(StoreTime, Written), Failed> {
+        let Names { scope, scope_failure, answer, lease, failure } = write.names;
+        let turns = turns(scope);
+        let call = Call::on([scope, scope_failure, answer, lease, failure, &turns].map(String::as_str))
+            .with(write.value)
+            .with(millis(write.ttl))
+            .with(&write.epoch[..])
+            .with(u8::from(write.is_new_epoch))
+            .with(header(write.unreadable))
+            .with(&write.lease[..])
+            .with(millis(SCOPE_TTL));
+        let reply = WRITE.run(&self.link, &call, Repeat::Harmless).await?;
+        let mut reply: Vec<redis::Value> = form(reply)?;
+        let other = if reply.len() > 2 { reply.pop() } else { None };
+        let (now, code): (u64, u8) = form(redis::Value::Array(reply))?;
+        let written = match (code, other) {
+            (0, _) => Written::Stored,
+            (1, _) => Written::Outdated,
+            (2, Some(other)) => match form::<Vec<u8>>(other)?.try_into() {
+                Ok(epoch) => Written::OtherEpoch(epoch),
+                Err(_) => return Err(Failed { cause: "the record of a scope is broken".to_owned() }),
+            },
+            _ => Written::NoScope,
+        };
+        Ok((StoreTime::from_micros(now), written))
+    }
+
+    /// Shares a cool-down if the scope has a record, and releases the lease in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    pub async fn fail(
+        &self,
+        names: &Names,
+        reach: Reach,
+        value: &[u8],
+        ttl: Duration,
+        lease: LeaseId,
+    ) -> Result<StoreTime, Failed> {
+        let failure = match reach {
+            Reach::Key => &names.failure,
+            Reach::Scope => &names.scope_failure,
+        };
+        let call = Call::on([&names.scope, failure, &names.lease].map(String::as_str))
+            .with(value)
+            .with(millis(ttl))
+            .with(&lease[..]);
+        let now = FAIL.run(&self.link, &call, Repeat::Harmless).await?;
+        Ok(StoreTime::from_micros(form(now)?))
+    }
+
+    /// Renews a lease. Returns whether the caller still has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    pub async fn renew(&self, lease: &str, id: LeaseId) -> Result<bool, Failed> {
+        let call = Call::on([lease]).with(&id[..]).with(millis(LEASE));
+        form(RENEW.run(&self.link, &call, Repeat::Harmless).await?)
+    }
+
+    /// Releases a lease if the caller still has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`].
+    pub async fn release(&self, lease: &str, id: LeaseId) -> Result<(), Failed> {
+        let call = Call::on([lease]).with(&id[..]);
+        RELEASE.run(&self.link, &call, Repeat::Harmless).await?;
+        Ok(())
+    }
+}
+
+/// The state of a scope. A record with a broken epoch counts as absent.
+pub fn state(epoch: Option<Vec<u8>>, rejected: Option<u64>) -> Option<ScopeState> {
+    let epoch = Epoch::try_from(epoch?).ok()?;
+    Some(ScopeState { epoch, rejected_at: rejected.map(StoreTime::from_millis) })
+}
+
+/// The time of a header, in milliseconds; -1 for none.
+fn header(time: Option<StoreTime>) -> i64 {
+    time.map_or(-1, |time| i64::try_from(time.millis()).unwrap_or(i64::MAX))
+}
+
+/// The name of the turns of the instance that `scope` belongs to.
+fn turns(scope: &str) -> String {
+    let tag = scope.find('}').map_or("", |end| &scope[..=end]);
+    format!("{tag}:turn")
+}

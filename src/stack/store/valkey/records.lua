@@ -1,0 +1,29 @@
+-- Functions that come before each script on records. A record of another kind counts as absent, and writing
+-- replaces it.
+
+-- The result of a reading command, or `absent` if the record is of another kind.
+local function kind(result, absent)
+  if type(result) ~= 'table' or not result.err then return result end
+  if result.err:find('WRONGTYPE', 1, true) then return absent end
+  error(result.err)
+end
+
+-- The value, or false.
+local function value(key) return kind(redis.pcall('GET', key), false) end
+
+-- The fields of a scope's record, each false when it is absent: epoch, rejected and answered in ms.
+local function scope(key)
+  local fields = kind(redis.pcall('HMGET', key, 'e', 'r', 'o'), {})
+  return fields[1], tonumber(fields[2] or nil), tonumber(fields[3] or nil)
+end
+
+-- The time in the header of a sealed value, in ms; -1 for no value.
+local function header(sealed)
+  if not sealed or #sealed < 9 then return -1 end
+  return (struct.unpack('>I8', sealed:sub(2, 9)))
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
