@@ -53,6 +53,9 @@ use crate::{
     telemetry::StoreMetrics as Metrics,
 };
 
+/// The most contacts whose answers are read in one round trip.
+pub const GROUP_MAX: usize = 64;
+
 /// The store of this process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);

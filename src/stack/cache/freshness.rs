@@ -3,6 +3,8 @@
 //! Nothing here locks, waits or asks. [`Entry::settle`] turns an answer into an entry. [`decide`] says what a
 //! caller gets before a fetch, and [`after_fetch`] what it gets after one.
 
+mod stored;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
