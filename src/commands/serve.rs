@@ -92,7 +92,7 @@ async fn serve(settings: Settings) -> Result<(), Failed> {
     let stop = signals::stop()?;
     signals::reload_on_hangup(server.callers.clone(), server.tls.clone())?;
     let (base_url, credentials, sandbox) = upstream::start(settings.upstream).await?;
-    let metrics = Metrics::new(&methods());
+    let mut metrics = Metrics::new(&methods());
     let traces = settings.traces.map(|traces| Traces::start(traces, &methods()));
     let traces = traces.transpose().map_err(io::Error::other)?;
     let clock = Clock::system();
@@ -102,7 +102,7 @@ async fn serve(settings: Settings) -> Result<(), Failed> {
         None => None,
         Some(store) => {
             warn_of_plain_store(&store);
-            Some(Store::open(store).await.map_err(Failed::Store)?)
+            Some(Store::open(store, metrics.with_store()).await.map_err(Failed::Store)?)
         }
     };
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, store.clone(), upstream);
