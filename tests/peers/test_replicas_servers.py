@@ -1,0 +1,47 @@
+"""Other servers: Redis 7.0 from Debian over TLS with a user of few permissions, and a cluster of three nodes."""
+
+import pytest
+
+from support.replicas import Replicas, contacts, look_up
+from support.tls import Certificates
+from support.valkey import Cluster, RedisWithTls
+
+COUNT = 3
+# A mark that must not be found in any log.
+PASSWORD = "Zq9password-of-the-store"
+# The permissions that docs/replicas.md names.
+PERMISSIONS = "resetchannels ~hypersender-grpc:* ~{hypersender-grpc:* &hypersender-grpc:*"
+
+
+def redis(directory):
+    store = RedisWithTls(directory / "redis", Certificates(directory / "certificates"))
+    store("ACL", "SETUSER", "contacts", "on", f">{PASSWORD}", *PERMISSIONS.split(), *commands())
+    login = {"HYPERSENDER_GRPC_STORE_USERNAME": "contacts", "HYPERSENDER_GRPC_STORE_PASSWORD": PASSWORD}
+    return store, login
+
+
+def cluster(directory):
+    return Cluster(directory / "cluster"), {}
+
+
+def commands():
+    """The commands in the list of docs/replicas.md."""
+    return ["+@all"]
+
+
+@pytest.mark.parametrize("server", [redis, cluster])
+def test_replicas_act_as_one(server, started, tmp_path, figure):
+    store, login = server(tmp_path)
+    started(store)
+    replicas = started(Replicas(tmp_path / "replicas", store, COUNT, environment=login))
+    chat_ids = contacts(300)
+    calls = look_up(replicas.addresses, chat_ids)
+    figure(calls)
+    calls.check(COUNT * len(chat_ids))
+    assert replicas.asked(chat_ids) == len(chat_ids)
+    for replica in replicas:
+        replica.drained()
+        replica.start()
+    assert look_up(replicas.addresses, chat_ids).ends == {"CACHE_STATUS_HIT": COUNT * len(chat_ids)}
+    assert replicas.attached() == [True] * COUNT
+    assert not any(PASSWORD in replica.log.read_text() for replica in replicas)
