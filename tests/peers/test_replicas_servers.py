@@ -2,6 +2,7 @@
 
 import pytest
 
+from support import HERE
 from support.replicas import Replicas, contacts, look_up
 from support.tls import Certificates
 from support.valkey import Cluster, RedisWithTls
@@ -9,13 +10,14 @@ from support.valkey import Cluster, RedisWithTls
 COUNT = 3
 # A mark that must not be found in any log.
 PASSWORD = "Zq9password-of-the-store"
-# The permissions that docs/replicas.md names.
-PERMISSIONS = "resetchannels ~hypersender-grpc:* ~{hypersender-grpc:* &hypersender-grpc:*"
+OPERATORS = HERE.parents[1] / "docs" / "replicas.md"
 
 
 def redis(directory):
     store = RedisWithTls(directory / "redis", Certificates(directory / "certificates"))
-    store("ACL", "SETUSER", "contacts", "on", f">{PASSWORD}", *PERMISSIONS.split(), *commands())
+    store(*user().replace("PASSWORD", PASSWORD).split())
+    # Whoever does not log in can do nothing.
+    store("ACL", "SETUSER", "default", "-@all")
     login = {"HYPERSENDER_GRPC_STORE_USERNAME": "contacts", "HYPERSENDER_GRPC_STORE_PASSWORD": PASSWORD}
     return store, login
 
@@ -24,9 +26,10 @@ def cluster(directory):
     return Cluster(directory / "cluster"), {}
 
 
-def commands():
-    """The commands in the list of docs/replicas.md."""
-    return ["+@all"]
+def user():
+    """The command that docs/replicas.md gives to operators."""
+    [line] = [line for line in OPERATORS.read_text().splitlines() if line.startswith("ACL SETUSER")]
+    return line
 
 
 @pytest.mark.parametrize("server", [redis, cluster])

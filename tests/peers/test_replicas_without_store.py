@@ -21,7 +21,7 @@ def valkey(started, tmp_path):
 
 @pytest.fixture
 def replicas(valkey, started, tmp_path):
-    return started(Replicas(tmp_path / "replicas", valkey, COUNT))
+    return started(Replicas(tmp_path / "replicas", valkey, COUNT, timeout="100ms"))
 
 
 def killed(valkey):

@@ -27,11 +27,15 @@ RATE = 100
 class Replicas:
     """Replicas that share a store."""
 
-    def __init__(self, directory, store, count=3, flags=("--rate", "0"), environment=None, drain_wait="0"):
+    # An operation of the store has more time than usual, because one that is late on a busy machine would cost a
+    # request.
+    def __init__(
+        self, directory, store, count=3, flags=("--rate", "0"), environment=None, drain_wait="0", timeout="2s"
+    ):
         directory.mkdir()
         self.sandbox = Sandbox(directory / "sandbox")
         self.all = []
-        shared = [*store.flags(), "--replicas", str(count), "--drain-wait", drain_wait]
+        shared = [*store.flags(), "--replicas", str(count), "--drain-wait", drain_wait, "--store-timeout", timeout]
         settings = self.sandbox.settings | (environment or {})
         try:
             for index in range(count):

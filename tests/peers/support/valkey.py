@@ -148,6 +148,8 @@ class Cluster:
         for index, node in enumerate(self.nodes):
             bounds = [SLOTS * index // count, SLOTS * (index + 1) // count - 1]
             node("CLUSTER", "ADDSLOTSRANGE", *map(str, bounds))
+            # Nodes that agree on it later write their files meanwhile, and do not answer.
+            node("CLUSTER", "SET-CONFIG-EPOCH", str(index + 1))
         first, *others = self.nodes
         for node in others:
             node("CLUSTER", "MEET", HOST, str(first.port), str(first.bus))
