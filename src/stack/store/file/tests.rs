@@ -1,5 +1,6 @@
 //! The file against real files in temporary folders. Common parts are here; the tests are in the files below.
 
+mod damage;
 mod outcomes;
 mod places;
 
