@@ -1,6 +1,7 @@
 //! The file against real files in temporary folders. Common parts are here; the tests are in the files below.
 
 mod damage;
+mod kill;
 mod outcomes;
 mod places;
 
