@@ -4,6 +4,7 @@ mod damage;
 mod kill;
 mod outcomes;
 mod places;
+mod space;
 
 use std::{path::PathBuf, time::Duration};
 
