@@ -50,14 +50,3 @@ impl Horizon {
         self.free_at <= now && self.spare_at <= now && self.paused_until <= now
     }
 }
-
-/// A [`Horizon`] on the clock of the store, which outlives the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HorizonRecord {
-    /// The moment after all booked turns, slack included.
-    pub free_at: StoreTime,
-    /// The same without the slack that a pause adds.
-    pub spare_at: StoreTime,
-    /// The end of the pause after a 429.
-    pub paused_until: StoreTime,
-}
