@@ -25,6 +25,8 @@ mod seal;
 mod settings;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod time;
 mod upkeep;
 mod valkey;

@@ -30,7 +30,7 @@ pub async fn turn(
     request: TurnRequest,
 ) -> Result<TurnReply, Unavailable> {
     let tag = instance_tag(instance);
-    let name = parts.scopes.instance_of(&tag);
+    let name = parts.scopes.instance_of(tag);
     let sent = sent(parts, &name, request);
     let done = parts.guard.run(Operation::Turn, parts.backend.turn(&name, sent)).await?;
     let reply = note(parts, name, &done);
@@ -49,7 +49,7 @@ pub async fn push_back(
     request: TurnRequest,
 ) -> Result<Instant, Unavailable> {
     let tag = instance_tag(instance);
-    let name = parts.scopes.instance_of(&tag);
+    let name = parts.scopes.instance_of(tag);
     let sent = sent(parts, &name, request);
     let work = parts.backend.push_back(&name, asked, answered, sent);
     let done = parts.guard.run(Operation::PushBack, work).await?;
@@ -107,7 +107,7 @@ pub fn recall(parts: &Parts) {
 /// Notes the news of another replica.
 pub fn hear(parts: &Parts, tag: InstanceTag, news: TurnNews) {
     let now = Instant::now();
-    parts.horizons.hear(parts.scopes.instance_of(&tag), ahead(now, news), now);
+    parts.horizons.hear(parts.scopes.instance_of(tag), ahead(now, news), now);
 }
 
 fn sent(parts: &Parts, name: &str, request: TurnRequest) -> engine::TurnRequest {

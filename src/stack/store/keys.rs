@@ -111,8 +111,8 @@ pub fn instance_tag(instance: &Instance) -> InstanceTag {
 }
 
 /// The beginning of all names of an instance. A cluster keeps names with the same text in braces on one node.
-pub fn instance_name(prefix: &str, instance: &InstanceTag) -> String {
-    format!("{{{prefix}:{}}}", hex(instance))
+pub fn instance_name(prefix: &str, instance: InstanceTag) -> String {
+    format!("{{{prefix}:{}}}", hex(&instance))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -134,7 +134,7 @@ mod tests {
     fn the_names_are_those_of_the_format() {
         let instance = Instance::parse("shop").unwrap();
         let keys = ScopeKeys::derive("example-token", &instance);
-        let beginning = instance_name("test", &instance_tag(&instance));
+        let beginning = instance_name("test", instance_tag(&instance));
         let chat = ChatId::parse("+15551230001").unwrap();
         let name = |last: &str| format!("{{test:8d9001d32c6a703d}}:{last}");
         let expected = Names {

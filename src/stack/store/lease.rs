@@ -38,7 +38,7 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Lease {
     /// `None` once it needs no release.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// Whether a renewal came too late. Then another replica may have it, and there is nothing to release.
     is_lost: AtomicBool,
 }
@@ -60,7 +60,7 @@ pub struct Held {
 impl Lease {
     /// A lease that the store has given, or may have given.
     pub fn new(held: Held) -> Self {
-        Self { held: Some(held), is_lost: AtomicBool::new(false) }
+        Self { held: Some(Box::new(held)), is_lost: AtomicBool::new(false) }
     }
 
     /// Its random name.
@@ -90,7 +90,7 @@ impl Lease {
     }
 
     async fn renew(&self) -> Infallible {
-        let Some(Held { parts, names, id, .. }) = &self.held else {
+        let Some(Held { parts, names, id, .. }) = self.held.as_deref() else {
             return pending().await;
         };
         let mut ticks = interval_at(Instant::now() + RENEWAL, RENEWAL);

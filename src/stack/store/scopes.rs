@@ -69,11 +69,11 @@ impl Scopes {
 
     /// The beginning of all names of `instance`.
     pub fn instance(&self, instance: &Instance) -> String {
-        self.instance_of(&instance_tag(instance))
+        self.instance_of(instance_tag(instance))
     }
 
     /// The same, by the tag of the instance.
-    pub fn instance_of(&self, tag: &InstanceTag) -> String {
+    pub fn instance_of(&self, tag: InstanceTag) -> String {
         instance_name(&self.prefix, tag)
     }
 
