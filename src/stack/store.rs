@@ -11,7 +11,6 @@ mod engine;
 mod file;
 mod horizon;
 mod horizons;
-mod interim;
 mod keys;
 mod lease;
 mod news;
