@@ -140,7 +140,7 @@ mod tests {
     fn turns_that_no_record_has_stay_until_the_record_has_taken_them_in() {
         let unshared = |seconds| {
             move |horizons: &Horizons, start| {
-                horizons.raise("i".into(), horizon(start, seconds, UNSHARED), start)
+                horizons.raise("i".into(), horizon(start, seconds, UNSHARED), start);
             }
         };
         assert_eq!(after(unshared(7)), (7, UNSHARED));

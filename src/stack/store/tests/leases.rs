@@ -8,6 +8,8 @@ use crate::telemetry::{Metrics as AllMetrics, MetricsForm};
 const ONE: &str = "15551230001";
 /// The life of a lease.
 const LEASE: Duration = Duration::from_secs(3);
+/// Much less than that.
+const EARLY: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn others_wait_for_the_answer_of_the_owner() {
@@ -66,7 +68,7 @@ async fn a_lease_that_is_dropped_is_free_at_once() {
     let start = Instant::now();
     drop(lease);
     eventually(async || !is_held(&other.read(ONE, None).await)).await;
-    assert!(start.elapsed() < LEASE - Duration::from_secs(1));
+    assert!(start.elapsed() < EARLY);
 }
 
 #[tokio::test]
@@ -89,7 +91,7 @@ async fn a_lease_whose_read_is_cancelled_does_not_leak() {
         .await;
         drop(read);
         eventually(async || !is_held(&other.read(ONE, None).await)).await;
-        assert!(start.elapsed() < LEASE - Duration::from_secs(1));
+        assert!(start.elapsed() < EARLY);
     }
 }
 
