@@ -70,7 +70,9 @@ pub async fn read(
             parts.metrics.lease(result);
         }
     }
-    if !is_poll {
+    // A wait reads again and again, and so does a caller that does not accept what it has read.
+    let is_seen = opened.answer.as_ref().is_some_and(|stored| Some(stored.asked_at) <= seen.answer);
+    if !is_poll && !is_seen {
         parts.metrics.answer(opened.found);
     }
     let lease = match (opened.leased, lease.take()) {

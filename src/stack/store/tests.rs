@@ -1,6 +1,7 @@
 //! Two stores on one real server, as two replicas have them.
 
 mod answers;
+mod files;
 mod leases;
 mod outage;
 mod rejections;
@@ -71,7 +72,11 @@ impl Replica {
             password: None,
             prefix: "test".to_owned(),
         };
-        let settings = Settings { place: Place::Server(address), timeout, replicas: 2 };
+        Self::open(Place::Server(address), timeout, metrics).await
+    }
+
+    async fn open(place: Place, timeout: Duration, metrics: Arc<Metrics>) -> Self {
+        let settings = Settings { place, timeout, replicas: 2 };
         let (store, heard) = (Store::open(settings, metrics).await.unwrap(), Arc::<Heard>::default());
         store.tell(heard.clone());
         Self { store, heard }
