@@ -1,5 +1,5 @@
-//! [`Fault`]: why the server did not do what it was asked to. Its text holds no name, no value and no password,
-//! although errors of the server quote them.
+//! [`Fault`]: why the server did not do what it was asked to. Its text holds no name, no value and no
+//! password, although errors of the server quote them.
 
 use std::{borrow::Cow, error::Error, io, sync::Arc};
 
@@ -53,8 +53,8 @@ const CODES: &[(&str, &str)] = &[
 /// Texts of a missing right inside a script, which have no code.
 const DENIED: &[&str] = &["ACL failure in script", "The user executing the script can't run"];
 
-/// The codes after which the connection is made again: its server may have been replaced, or knows the user no
-/// longer.
+/// The codes after which the connection is made again: its server may have been replaced, or knows the user
+/// no longer.
 const ELSEWHERE: &[&str] = &["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS"];
 
 impl From<&RedisError> for Fault {

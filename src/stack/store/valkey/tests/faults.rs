@@ -1,14 +1,12 @@
 //! A server that is gone, frozen, full, read-only, empty or wrong.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
-
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    super::super::engine::{Failed, Leased, TurnMode, TurnRequest},
+    super::{
+        super::engine::{Failed, Leased, TurnMode, TurnRequest},
+        target::CONNECT_MAX,
+    },
     proxy::Proxy,
     *,
 };
@@ -29,7 +27,7 @@ async fn until_ok<T, F: Future<Output = Result<T, Failed>>>(operation: impl Fn()
     loop {
         match timeout(TIMEOUT, operation()).await {
             Ok(Ok(result)) => return result,
-            result => assert!(started.elapsed() < SOON, "{:?}", result.map(|result| result.err())),
+            result => assert!(started.elapsed() < SOON, "{:?}", result.map(Result::err)),
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -129,6 +127,20 @@ async fn a_connection_that_is_never_made_is_given_up() {
     let valkey = Valkey::new(&settings).unwrap();
     let probed = timeout(SOON, valkey.probe()).await.expect("it is bounded");
     assert_eq!(cause(probed), "no reply");
+}
+
+/// A process that has given up looks for the server every 30 s, and gives up each time after 0.1 s.
+#[tokio::test]
+async fn an_attempt_that_failed_unseen_is_not_reported_later() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::with(&["--requirepass", "secret"]);
+    let proxy = Proxy::before(silent.local_addr().unwrap().port()).await;
+    let settings = Settings { password: Some("secret".to_owned().into()), ..settings(proxy.port()) };
+    let valkey = Valkey::new(&settings).unwrap();
+    timeout(TIMEOUT, valkey.probe()).await.expect_err("the connection is not made");
+    proxy.lead_to(server.port());
+    sleep(CONNECT_MAX + TIMEOUT).await;
+    valkey.probe().await.unwrap();
 }
 
 #[tokio::test]
