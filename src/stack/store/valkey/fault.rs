@@ -83,7 +83,11 @@ fn lost(error: &RedisError) -> Fault {
         return Fault::Silent;
     }
     let Some(error) = inner::<io::Error>(error) else {
-        return Fault::Lost("the connection failed".into());
+        // The client library reads the certificates of the machine for every connection, needed or not, and
+        // wants all of them to be good.
+        let is_native = inner::<rustls_native_certs::Error>(error).is_some();
+        let native = "a certificate of this machine cannot be read";
+        return Fault::Lost(if is_native { native } else { "the connection failed" }.into());
     };
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     Fault::Lost(match inner {

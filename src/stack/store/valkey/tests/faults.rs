@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     super::{
-        super::engine::{Failed, Leased, TurnMode, TurnRequest},
+        super::engine::{Failed, Heard, Leased, TurnMode, TurnRequest},
         target::CONNECT_MAX,
     },
     proxy::Proxy,
@@ -77,6 +77,23 @@ async fn the_first_read_after_a_restart_succeeds() {
     server.restart();
     let reading = valkey.read(&names("a"), Seen::default(), Some(LEASE)).await.unwrap();
     assert_eq!(reading.lease, Leased::Taken);
+}
+
+/// Servers with the option `timeout` close connections that are idle.
+#[tokio::test]
+async fn the_first_read_after_a_long_silence_succeeds() {
+    let server = Server::with(&["--timeout", "1"]);
+    let proxy = Proxy::before(server.port()).await;
+    let valkey = Valkey::new(&settings(proxy.port())).unwrap();
+    valkey.probe().await.unwrap();
+    let closed = async {
+        while server.command::<String>(&["CLIENT", "LIST"]).await.lines().count() > 1 {
+            sleep(TIMEOUT).await;
+        }
+    };
+    timeout(SOON, closed).await.unwrap();
+    valkey.read(&names("a"), Seen::default(), None).await.unwrap();
+    assert_eq!(proxy.connections(), 2);
 }
 
 #[tokio::test]
@@ -294,6 +311,26 @@ async fn a_user_without_a_right_is_a_failure_that_quotes_no_name() {
         }
         let _: () = server.command(&["FLUSHALL"]).await;
     }
+    // The last rights are enough for every operation.
+    let names = names("a");
+    begin(&valkey, &names, 1000).await;
+    valkey.fail(&names, Reach::Key, &sealed(1000), LONG, LEASE).await.unwrap();
+    valkey.read(&names, seen(1000), Some(LEASE)).await.unwrap();
+    valkey.renew(&names.lease, LEASE).await.unwrap();
+    valkey.release(&names.lease, LEASE).await.unwrap();
+    valkey.answers(&names.scope, std::slice::from_ref(&names.answer)).await.unwrap();
+    valkey.scopes(std::slice::from_ref(&names.scope)).await.unwrap();
+    valkey.reject(&names.scope, Duration::ZERO).await.unwrap();
+    let second = Duration::from_secs(1);
+    for _ in 0..4 {
+        valkey.turn(TAG, TurnRequest { slack: Duration::ZERO, ..booking() }).await.unwrap();
+    }
+    for turn_in in [2 * second, 3 * second] {
+        valkey.give_back(TAG, turn_in, second, Duration::ZERO).await.unwrap();
+    }
+    valkey.turn(TAG, TurnRequest { slack: Duration::ZERO, ..booking() }).await.unwrap();
+    valkey.push_back(TAG, Some(second), false, booking()).await.unwrap();
+    assert_eq!(valkey.subscribe().recv().await, Some(Heard::Subscribed));
 }
 
 #[tokio::test]
