@@ -138,7 +138,9 @@ where
     S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
-    let _ = store;
+    if let Some(store) = &store {
+        store.tell(cache.clone());
+    }
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
     let rates = rate::Rates::new(settings.rate);
@@ -156,14 +158,23 @@ where
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
         .layer_fn(|inner| Stack {
-            serve: cache::Serve::new(cache.clone(), cooling.clone(), rates.clone(), clock, inner),
+            serve: cache::Serve::new(
+                cache.clone(),
+                cooling.clone(),
+                rates.clone(),
+                clock,
+                store.clone(),
+                inner,
+            ),
             batches: batches.clone(),
             pace: pace.clone(),
         })
         // All callers of one key share one fetch. The layers below run once for all of them.
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
-        .layer_fn(|inner| Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, inner)))
+        .layer_fn(|inner| {
+            Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, store.clone(), inner))
+        })
         // Each attempt passes the layers below by itself, and is counted and limited there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit, so that a call which an open breaker refuses does not use up a turn.

@@ -39,7 +39,8 @@ pub fn serve(flags: &ServeFlags, variables: &Variables) -> Result<(Settings, tel
         per_instance: faults.take(&flags.server.streams_per_instance),
     };
     let upstream = upstream::read(&flags.hypersender, token_owner, variables, &mut faults);
-    let stack = stack(&flags.cache, &flags.attempts, &flags.limits, &mut faults);
+    let link_hosts = attempt.link_hosts.clone();
+    let stack = stack(&flags.cache, &flags.attempts, &flags.limits, link_hosts, &mut faults);
     let traces = traces(variables, &mut faults);
     match (ports, upstream) {
         (Some((listen, admin_listen)), Some(upstream)) => {
@@ -121,6 +122,7 @@ fn stack(
     cache: &CacheFlags,
     attempts: &AttemptFlags,
     limits: &LimitFlags,
+    link_hosts: stack::LinkHosts,
     faults: &mut Faults,
 ) -> stack::Settings {
     stack::Settings {
@@ -133,6 +135,7 @@ fn stack(
             stale_if_error: faults.take(&cache.stale_if_error),
             refresh_floor: faults.take(&cache.refresh_floor),
             link_margin: faults.take(&cache.link_margin),
+            link_hosts,
         },
         flights: faults.take(&limits.flights),
         retry: stack::RetrySettings {
