@@ -148,3 +148,6 @@ impl Detached {
         self.known.spare_at = self.known.spare_at.max(turn) + self.share.interval;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,8 +74,7 @@ impl Gcra {
     /// Reserves the next turn if it comes by `latest`. Otherwise reserves none and returns the time until it
     /// would come.
     pub fn turn(&mut self, now: Instant, latest: Instant) -> Result<Instant, Duration> {
-        // A turn that was given back is lost once it has passed: taken later, it would be close to others.
-        self.given_back = self.given_back.split_off(&now.max(self.paused_until));
+        self.forget_lost_turns(now);
         let turn = self.next_turn(now);
         if turn > latest {
             return Err(turn - now);
@@ -101,17 +100,24 @@ impl Gcra {
 
     /// Gives back a reserved turn that has not come yet, because nobody waits for it any longer.
     pub fn give_back(&mut self, turn: Instant, now: Instant) {
-        if turn <= now {
+        self.forget_lost_turns(now);
+        // In a pause the turn is lost, too.
+        if turn <= now || turn < self.paused_until {
             return;
         }
         self.given_back.insert(turn);
         // The last turns are not reserved any more. The others wait in their places for the next call.
-        while let Some(last) = self.free_at.checked_sub(self.limit.slack + self.limit.interval)
+        while let Some(last) = self.free_at.checked_sub(self.limit.span())
             && self.given_back.remove(&last)
         {
             self.free_at -= self.limit.interval;
             self.spare_at -= self.limit.interval;
         }
+    }
+
+    /// A turn that was given back is lost once it has passed: taken later, it would be close to others.
+    fn forget_lost_turns(&mut self, now: Instant) {
+        self.given_back = self.given_back.split_off(&now.max(self.paused_until));
     }
 
     /// Takes a turn that no call needs: one that is free now, while no turn is owed, there is no pause, and
@@ -193,5 +199,7 @@ impl Gcra {
     }
 }
 
+#[cfg(test)]
+mod scripts;
 #[cfg(test)]
 mod tests;

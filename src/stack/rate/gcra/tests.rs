@@ -7,7 +7,7 @@ use crate::stack::rate::Settings;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn limit(per_second: f64, burst: u32) -> (Gcra, Instant) {
+pub fn limit(per_second: f64, burst: u32) -> (Gcra, Instant) {
     let now = Instant::now();
     (Gcra::new(Limit::of(Settings { per_second, burst }), now), now)
 }
@@ -171,7 +171,7 @@ fn retries_that_wait_come_before_all_others_that_take_spare_turns() {
 
 /// A step of a story: a time passes, or something happens to the turns.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub enum Step {
     Pass {
         millis: u64,
     },
@@ -189,7 +189,7 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop_oneof![0..50_u64, 0..1_000_u64, 0..10_000_u64].prop_map(|millis| Step::Pass { millis }),
         4 => (0..30_000_u64).prop_map(|patience| Step::Caller { patience }),
