@@ -1,5 +1,7 @@
 //! [`Front`]: the stack under test, with a clock that a test can stop. [`Ask`]: a look-up.
 
+mod demand;
+mod relay;
 mod replicas;
 #[path = "../../src/stack/store/testing.rs"]
 mod server;
@@ -31,6 +33,8 @@ use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
 
 pub use self::{
+    demand::{Demand, Stalls},
+    relay::Relay,
     replicas::{Replicas, server_at, store_at, until},
     stream::{Many, Streaming, contacts},
     upstream::{Attempt, Reply, Upstream},

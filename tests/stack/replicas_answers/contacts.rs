@@ -3,7 +3,7 @@
 use hypersender_grpc::domain::{CacheStatus, LookupError};
 
 use super::{ROOM, numbers, without_floor};
-use crate::support::{Front, Many, Outcome, Replicas, contact, contacts, count, told, until};
+use crate::support::{Front, Many, Outcome, Replicas, contact, contacts, count, millis, told, until};
 
 const CONTACTS: usize = 150;
 
@@ -74,4 +74,15 @@ async fn a_store_that_hangs_costs_a_batch_and_a_stream_no_answer() {
     assert_eq!(count(&outcomes, Outcome::is_ok), CONTACTS);
     println!("{:?} for both", start.elapsed());
     replicas.server.go_on();
+}
+
+#[tokio::test]
+async fn streams_of_two_replicas_over_the_same_contacts_ask_for_each_once() {
+    let replicas = Replicas::new(|attempt| numbers(attempt).after(millis(50)));
+    let [first, second] = [replicas.one().await, replicas.one().await];
+    let streams = [&first, &second].map(|front| front.look_up(contacts(0..60)));
+    for ended in streams {
+        assert_eq!(ended.await.unwrap().answers(), 60);
+    }
+    assert_eq!(replicas.calls(), 60);
 }

@@ -38,7 +38,12 @@ impl Replicas {
     }
 
     pub async fn one_with(&self, settings: Settings) -> Front {
-        let store = store_at(StorePlace::Server(server_at(self.server.port()))).await;
+        self.one_through(settings, self.server.port()).await
+    }
+
+    /// A replica that reaches the server through this port.
+    pub async fn one_through(&self, settings: Settings, port: u16) -> Front {
+        let store = store_at(StorePlace::Server(server_at(port))).await;
         Front::beside(settings, Some(store), self.clock, self.upstream.clone())
     }
 
