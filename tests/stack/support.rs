@@ -1,6 +1,7 @@
 //! [`Front`]: the stack under test, with a clock that a test can stop. [`Ask`]: a look-up.
 
 mod replicas;
+#[allow(clippy::disallowed_types, reason = "a server starts in real time, whatever tokio's clock shows")]
 #[path = "../../src/stack/store/testing.rs"]
 mod server;
 mod stream;
