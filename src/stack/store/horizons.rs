@@ -1,8 +1,8 @@
 //! [`Horizons`]: the [`Horizon`] of each instance, from the replies of the store and from the news of other
 //! replicas.
 //!
-//! The number of changes orders what was read of one record, so a later reading replaces an earlier one. Turns
-//! that no record has are kept beside it, until the record has taken them in.
+//! The number of changes orders what was read of one record, so a later reading replaces an earlier one.
+//! Turns that no record has are kept beside it, until the record has taken them in.
 
 use std::collections::HashMap;
 

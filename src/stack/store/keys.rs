@@ -128,8 +128,8 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// The values were computed with Python's hmac, hashlib and cryptography. Replicas of all versions must get
-    /// the same names: a change needs another number in the salt.
+    /// The values were computed with Python's hmac, hashlib and cryptography. Replicas of all versions must
+    /// get the same names: a change needs another number in the salt.
     #[test]
     fn the_names_are_those_of_the_format() {
         let instance = Instance::parse("shop").unwrap();

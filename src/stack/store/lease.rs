@@ -105,8 +105,8 @@ impl Lease {
         }
     }
 
-    /// Stores an answer in the background for `ttl`, ends the cool-downs, and releases the lease. `asked_at` is
-    /// the start of the attempt. With `is_change` the other replicas drop what they have of the contact.
+    /// Stores an answer in the background for `ttl`, ends the cool-downs, and releases the lease. `asked_at`
+    /// is the start of the attempt. With `is_change` the other replicas drop what they have of the contact.
     pub fn store(mut self, record: Record, asked_at: StoreTime, ttl: Duration, is_change: bool) {
         if let Some(held) = self.held.take() {
             let parts = held.parts.clone();

@@ -1,8 +1,8 @@
 //! [`News`]: the messages between replicas: `version ‖ kind ‖ sender ‖ tag ‖ the rest`.
 //!
 //! News about a scope are sealed with a key of the scope, so that only a replica with the token can send and
-//! read them. News about the turns of an instance are plain: a sender could change the turns in the store just
-//! as well.
+//! read them. News about the turns of an instance are plain: a sender could change the turns in the store
+//! just as well.
 
 use std::time::Duration;
 

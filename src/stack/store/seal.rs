@@ -1,7 +1,8 @@
 //! The sealed form of a stored value: `version ‖ asked_at in ms, 8 bytes, big-endian ‖ nonce ‖ ciphertext`.
 //!
-//! The seal covers the name of the record, the version, `asked_at` and the epoch of the scope, so that a value
-//! cannot be changed, moved to another contact or outlive its epoch. The engines read the first 9 bytes only.
+//! The seal covers the name of the record, the version, `asked_at` and the epoch of the scope, so that a
+//! value cannot be changed, moved to another contact or outlive its epoch. The engines read the first 9 bytes
+//! only.
 
 use aws_lc_rs::aead::{Aad, Nonce, RandomizedNonceKey};
 

@@ -61,8 +61,9 @@ impl StoreClock {
         self.note(Reading { instant, time, error: Duration::ZERO });
     }
 
-    /// Notes a reply that the store gave at `time` by its clock, at some moment between `began` and `ended` by
-    /// ours. The reply is taken for that of the midpoint, unless an earlier one was more exact and both agree.
+    /// Notes a reply that the store gave at `time` by its clock, at some moment between `began` and `ended`
+    /// by ours. The reply is taken for that of the midpoint, unless an earlier one was more exact and both
+    /// agree.
     pub fn learn_between(&self, began: Instant, ended: Instant, time: StoreTime) {
         let error = ended.duration_since(began) / 2;
         self.note(Reading { instant: began + error, time, error });
