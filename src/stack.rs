@@ -138,10 +138,12 @@ where
     S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
-    let _ = store;
+    if let Some(store) = &store {
+        store.tell(cache.clone());
+    }
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
-    let rates = rate::Rates::new(settings.rate);
+    let rates = rate::Rates::new(settings.rate, store.clone());
     let circuits = breaker::Circuits::new();
     let batches = Arc::new(batch::Bounds::new(settings.flights, rates.clone()));
     let pace = Arc::new(stream::Pace {
@@ -156,14 +158,23 @@ where
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
         .layer_fn(|inner| Stack {
-            serve: cache::Serve::new(cache.clone(), cooling.clone(), rates.clone(), clock, inner),
+            serve: cache::Serve::new(
+                cache.clone(),
+                cooling.clone(),
+                rates.clone(),
+                clock,
+                store.clone(),
+                inner,
+            ),
             batches: batches.clone(),
             pace: pace.clone(),
         })
         // All callers of one key share one fetch. The layers below run once for all of them.
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
-        .layer_fn(|inner| Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, inner)))
+        .layer_fn(|inner| {
+            Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, store.clone(), inner))
+        })
         // Each attempt passes the layers below by itself, and is counted and limited there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit, so that a call which an open breaker refuses does not use up a turn.
@@ -172,7 +183,9 @@ where
         })
         // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
         .layer_fn(|inner| Boxed(rate::RateLimit::new(rates.clone(), metrics.clone(), inner)))
-        .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
+        .layer_fn(|inner| {
+            Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, rates.clone(), inner))
+        })
         // Last, so that a call which waited above for a turn or a permit does not run into a block that has
         // begun meanwhile. `Fill` refuses the calls that come later.
         .layer_fn(|inner| Boxed(block::Gate::new(block.clone(), inner)))

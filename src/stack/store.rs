@@ -23,7 +23,7 @@ mod scopes;
 mod seal;
 mod settings;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -53,6 +53,9 @@ use crate::{
     domain::{ChatId, Credential, Instance, Key, Scope},
     telemetry::StoreMetrics as Metrics,
 };
+
+/// The most contacts whose answers are read in one round trip.
+pub const GROUP_MAX: usize = 64;
 
 /// The store of this process. Clones share it.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ mod flights;
 mod idle;
 mod outage;
 mod rate;
+mod replicas_answers;
 mod retries;
 mod streams;
 mod support;

@@ -1,0 +1,88 @@
+//! The store hangs, a replica dies, a process starts again.
+
+use std::thread;
+
+use hypersender_grpc::{domain::CacheStatus, stack::StorePlace};
+use tokio::{
+    runtime,
+    time::{Instant, sleep},
+};
+
+use super::numbers;
+use crate::support::{
+    Front, Outcome, Replicas, SECOND, contact, millis, plain, server_at, store_at, told, until,
+};
+
+#[tokio::test]
+async fn a_store_that_hangs_costs_a_miss_little_and_no_answer() {
+    let replicas = Replicas::new(numbers);
+    let front = replicas.one().await;
+    front.ask(contact(1)).await.unwrap();
+    replicas.server.stop();
+    let start = Instant::now();
+    front.ask(contact(2)).await.unwrap();
+    let took = start.elapsed();
+    println!("a miss took {took:?}");
+    assert!(took < 2 * SECOND);
+    // A hit needs no store.
+    assert_eq!(told(&front.ask(contact(1)).await), Ok(CacheStatus::Hit));
+    replicas.server.go_on();
+}
+
+#[tokio::test]
+async fn another_replica_takes_over_from_one_that_died() {
+    let replicas = Replicas::new(|attempt| match attempt.number {
+        1 => numbers(attempt).after(10 * SECOND),
+        _ => numbers(attempt),
+    });
+    let (port, clock, upstream) = (replicas.server.port(), replicas.clock(), replicas.upstream.clone());
+    // The runtime of the first replica ends as its process would: nothing of it runs any more.
+    let died = thread::spawn(move || {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let asked = upstream.clone();
+        runtime.spawn(async move {
+            let store = store_at(StorePlace::Server(server_at(port))).await;
+            Front::beside(plain(), Some(store), clock, upstream).ask(contact(1)).await
+        });
+        while asked.attempts().is_empty() {
+            thread::sleep(millis(5));
+        }
+        runtime.shutdown_background();
+    });
+    while !died.is_finished() {
+        sleep(millis(5)).await;
+    }
+    died.join().unwrap();
+
+    let [second, third, _] = replicas.three().await;
+    let start = Instant::now();
+    let [one, two] = [second.spawn(contact(1)), third.spawn(contact(1))];
+    for outcome in [one.await.unwrap(), two.await.unwrap()] {
+        outcome.unwrap();
+    }
+    println!("they answered after {:?}", start.elapsed());
+    assert_eq!(replicas.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_process_that_starts_again_finds_its_answers_in_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = || StorePlace::File { path: directory.path().join("answers"), bytes: 64 << 20 };
+    let replicas = Replicas::new(numbers);
+    let store = store_at(place()).await;
+    let front = Front::beside(plain(), Some(store.clone()), replicas.clock(), replicas.upstream.clone());
+    for chat in 0..20 {
+        front.ask(contact(chat)).await.unwrap();
+    }
+    store.close().await;
+    drop((front, store));
+
+    let front =
+        Front::beside(plain(), Some(store_at(place()).await), replicas.clock(), replicas.upstream.clone());
+    for chat in 0..20 {
+        let outcome: Outcome = front.ask(contact(chat)).await;
+        assert_eq!(told(&outcome), Ok(CacheStatus::Hit));
+    }
+    assert_eq!(replicas.calls(), 20);
+    until(&front, contact(100), Outcome::is_ok).await;
+}
