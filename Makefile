@@ -18,7 +18,7 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run test test-rust test-go test-python test-peers bench bench-cache bench-speed bench-gate generate lint \
+.PHONY: help run run-replicas test test-rust test-go test-python test-peers bench bench-cache bench-speed bench-gate generate lint \
 	check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
@@ -26,6 +26,10 @@ help: ## List the targets (the default)
 
 run: ## Serve against the stand-in for the REST API: no account, no token
 	cargo run --locked -- serve --sandbox
+
+run-replicas: binary $(PEERS_VENV)/stamp ## Serve by three replicas that share a Valkey server and a sandbox
+	@HYPERSENDER_GRPC_BIN=$(BINARY) VALKEY_BIN=$(VALKEY) PYTHONPATH=clients/python \
+		$(PEERS_VENV)/bin/python -B tests/peers/run_replicas.py
 
 test: test-rust test-go test-python test-peers ## Run every test
 

@@ -143,7 +143,7 @@ where
     }
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
-    let rates = rate::Rates::new(settings.rate);
+    let rates = rate::Rates::new(settings.rate, store.clone());
     let circuits = breaker::Circuits::new();
     let batches = Arc::new(batch::Bounds::new(settings.flights, rates.clone()));
     let pace = Arc::new(stream::Pace {
@@ -183,7 +183,9 @@ where
         })
         // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
         .layer_fn(|inner| Boxed(rate::RateLimit::new(rates.clone(), metrics.clone(), inner)))
-        .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
+        .layer_fn(|inner| {
+            Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, rates.clone(), inner))
+        })
         // Last, so that a call which waited above for a turn or a permit does not run into a block that has
         // begun meanwhile. `Fill` refuses the calls that come later.
         .layer_fn(|inner| Boxed(block::Gate::new(block.clone(), inner)))

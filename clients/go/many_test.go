@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -127,5 +128,23 @@ func TestChatList(t *testing.T) {
 		if !strings.HasPrefix(row, want[index]) {
 			t.Errorf("row %d is %q, not %q", index, row, want[index])
 		}
+	}
+}
+
+func TestChatListFailsWhenItsRowsCannotBeWritten(t *testing.T) {
+	list := exec.CommandContext(deadline(t), example(t, "chat_list"), "-server", startSandbox(t), "15551230001")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	var stderr bytes.Buffer
+	list.Stdout, list.Stderr = full, &stderr
+	var exit *exec.ExitError
+	if err := list.Run(); !errors.As(err, &exit) || exit.ExitCode() != 2 {
+		t.Errorf("a row that is lost must end in exit code 2, got %v", err)
+	}
+	if !strings.Contains(stderr.String(), "no space left on device") {
+		t.Errorf("got %s", &stderr)
 	}
 }

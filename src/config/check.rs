@@ -9,7 +9,7 @@ use super::{
     faults::Faults,
     flags::{AttemptFlags, CacheFlags, LimitFlags, ServeFlags, ServerFlags},
     given::Given,
-    proxy, traces, upstream,
+    proxy, store, traces, upstream,
     variables::variable,
 };
 use crate::{
@@ -41,11 +41,12 @@ pub fn serve(flags: &ServeFlags, variables: &Variables) -> Result<(Settings, tel
     let upstream = upstream::read(&flags.hypersender, token_owner, variables, &mut faults);
     let link_hosts = attempt.link_hosts.clone();
     let stack = stack(&flags.cache, &flags.attempts, &flags.limits, link_hosts, &mut faults);
+    let store = store::read(&flags.store, variables, &mut faults);
     let traces = traces(variables, &mut faults);
     match (ports, upstream) {
         (Some((listen, admin_listen)), Some(upstream)) => {
             let settings =
-                Settings { listen, admin_listen, upstream, attempt, stack, streams, server, traces };
+                Settings { listen, admin_listen, upstream, attempt, stack, store, streams, server, traces };
             faults.unless_any(Some((settings, log)))
         }
         _ => faults.unless_any(None),

@@ -46,12 +46,15 @@ func Explain(failed *status.Status) Failure {
 
 // String is for people.
 func (f Failure) String() string {
-	reason, wait := "", ""
+	reason, wait, message := "", "", ""
 	if f.Reason != "" {
 		reason = " " + f.Reason
 	}
 	if f.Wait > 0 {
 		wait = fmt.Sprintf(", try again in %v", f.Wait)
 	}
-	return fmt.Sprintf("%v%s%s: %s", f.Code, reason, wait, f.Message)
+	if f.Message != "" {
+		message = ": " + f.Message
+	}
+	return fmt.Sprintf("%v%s%s%s", f.Code, reason, wait, message)
 }

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -28,8 +29,9 @@ const (
 	attemptsUsual = 10
 	silenceUsual  = time.Minute
 
-	// The wait after the first failure, and the longest one. Attempts without a result make it twice as long.
-	// Ten attempts are more than two minutes, which a restart of the server needs at most.
+	// The longest wait after the first failure, and the longest of all. Each attempt without a result makes
+	// it twice as long; the shortest wait is half of it. The waits between ten attempts are 61 to 121 s
+	// together.
 	backoffFirst   = 500 * time.Millisecond
 	backoffLongest = 30 * time.Second
 )
@@ -52,7 +54,8 @@ type Options struct {
 // the wait that the server asks for or a growing one. Index and progress are those of the whole request.
 //
 // An error is the last thing that Stream yields: ctx has ended, the server says that the same call fails
-// again, or no call of the last few brought a result. The results before it stay valid.
+// again, text of request is not UTF-8, or no call of the last few brought a result. The results before it
+// stay valid.
 func Stream(
 	ctx context.Context, client contactv1.ContactServiceClient, request *contactv1.StreamProfilePicturesRequest,
 	options Options,
@@ -67,6 +70,11 @@ func Stream(
 		run := &run{client: client, request: request, silence: options.Silence}
 		for index := range request.GetChatIds() {
 			run.missing = append(run.missing, int32(index))
+		}
+		// gRPC would fail with INTERNAL, like a connection that broke.
+		if err := checkUTF8(request); err != nil {
+			yield(nil, err)
+			return
 		}
 		failures := 0
 		for len(run.missing) > 0 {
@@ -100,6 +108,22 @@ func Stream(
 			}
 		}
 	}
+}
+
+// checkUTF8 returns an error when the request has text that protobuf cannot send.
+func checkUTF8(request *contactv1.StreamProfilePicturesRequest) error {
+	if !utf8.ValidString(request.GetInstance()) {
+		return status.Error(codes.InvalidArgument, "instance is not UTF-8")
+	}
+	for index, chatID := range request.GetChatIds() {
+		if !utf8.ValidString(chatID) {
+			return status.Errorf(codes.InvalidArgument, "chat_ids[%d] is not UTF-8", index)
+		}
+		if !utf8.ValidString(request.GetKnownFingerprints()[chatID]) {
+			return status.Errorf(codes.InvalidArgument, "known_fingerprints of chat_ids[%d] is not UTF-8", index)
+		}
+	}
+	return nil
 }
 
 // errStopped says that the loop over the messages has ended.

@@ -223,6 +223,29 @@ func TestStreamGivesUp(t *testing.T) {
 	})
 }
 
+func TestTextThatIsNotUTF8IsNotSent(t *testing.T) {
+	for _, row := range []struct {
+		want    string
+		request *contactv1.StreamProfilePicturesRequest
+	}{
+		{"chat_ids[1]", &contactv1.StreamProfilePicturesRequest{ChatIds: []string{"1", "2\xff"}}},
+		{"instance", &contactv1.StreamProfilePicturesRequest{Instance: "\xff", ChatIds: []string{"1"}}},
+		{"known_fingerprints of chat_ids[0]", &contactv1.StreamProfilePicturesRequest{
+			ChatIds: []string{"1"}, KnownFingerprints: map[string]string{"1": "\xff"},
+		}},
+	} {
+		breaker, client := start(t, results(2, nil))
+		again := func(err error, _ time.Duration) { t.Errorf("tried again after %v", err) }
+		answered, err := collect(t, client, row.request, pictures.Options{Attempts: 2, Broken: again})
+		if message := status.Convert(err).Message(); message != row.want+" is not UTF-8" {
+			t.Errorf("the error of %s is %q", row.want, message)
+		}
+		if answered != 0 || status.Code(err) != codes.InvalidArgument || len(breaker.asked) != 0 {
+			t.Errorf("%d answered, %v, after %d calls", answered, err, len(breaker.asked))
+		}
+	}
+}
+
 func TestTheWaitOfTheServerIsObeyed(t *testing.T) {
 	_, client := start(t, results(1, fails(codes.Unavailable, "SERVER_STOPPING", 1500*time.Millisecond)), results(2, nil))
 	var waits []time.Duration
@@ -294,6 +317,20 @@ func TestTheEndOfTheContextEndsThePause(t *testing.T) {
 	}
 	if status.Code(last) != codes.Canceled || len(breaker.asked) != 1 {
 		t.Errorf("%v, after %d calls", last, len(breaker.asked))
+	}
+}
+
+func TestAFailureHasAText(t *testing.T) {
+	for want, failure := range map[string]pictures.Failure{
+		"Unavailable OVERLOADED, try again in 1.5s: busy": {Reason: "OVERLOADED", Wait: 1500 * time.Millisecond, Message: "busy"},
+		"Unavailable OVERLOADED":                          {Reason: "OVERLOADED"},
+		"Unavailable: refused":                            {Message: "refused"},
+		"Unavailable":                                     {},
+	} {
+		failure.Code = codes.Unavailable
+		if failure.String() != want {
+			t.Errorf("got %q, not %q", failure, want)
+		}
 	}
 }
 

@@ -2,10 +2,12 @@
 
     python examples/chat_list.py --server 127.0.0.1:50051 15551230001 15551230004 15551230006
 
-A row goes to standard output as soon as it is known; the exit code is 1 when a contact has an error.
+A row goes to standard output as soon as it is known; the exit code is 1 when a contact has an error, and 2
+when rows are missing.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 
@@ -37,6 +39,14 @@ def main() -> int:
                 failed += result.HasField("error")
         except grpc.RpcError as error:
             print(pictures.explain(error), file=sys.stderr)
+            return 2
+        except OSError as error:
+            print(f"standard output: {error.strerror}", file=sys.stderr)
+            # The row is still in the buffer, which Python would write once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
             return 2
     return 1 if failed else 0
 

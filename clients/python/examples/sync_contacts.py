@@ -11,9 +11,10 @@ The exit code is 1 when contacts or pictures failed for now, and 2 when the run 
 """
 
 import argparse
-import contextlib
 import csv
+import dataclasses
 import http.client
+import io
 import ipaddress
 import json
 import os
@@ -25,6 +26,7 @@ import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 from tqdm import tqdm
@@ -44,9 +46,18 @@ ABOUT_CONTACT = {"CHAT_ID_INVALID", "NOT_ON_WHATSAPP", "UPSTREAM_NOT_FOUND", "UP
 PICTURES_MAX = 100
 DOWNLOADS = 8
 
-# A connection that a firewall or a NAT has forgotten is closed after a minute. Else the call that resumes the
-# stream would use it, too.
-KEEPALIVE = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
+CHANNEL_OPTIONS = [
+    # pictures.stream waits between its calls. The pauses of gRPC between connections, usually from 20 s to
+    # two minutes, must stay shorter: a call during such a pause fails although the server is up again. The
+    # second option is also the time in which a connection must be made.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A connection that a firewall or a NAT has forgotten is closed after a minute. Else the call that resumes
+    # the stream would use it, too.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
 
 
 def main() -> int:
@@ -55,7 +66,9 @@ def main() -> int:
     parser.add_argument("--instance", default="", help="instance to ask, a UUID (default: the server's)")
     parser.add_argument("--column", default="chat_id", help="column with the chat ids (default: %(default)s)")
     out = Path("changes.ndjson")
-    parser.add_argument("--out", type=Path, default=out, help="changes are appended (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=out, help="regular file to which changes are appended (default: %(default)s)"
+    )
     parser.add_argument("--pictures", type=Path, help="directory for the pictures (default: they are not saved)")
     parser.add_argument("--state", type=Path, help="results of the last run (default: CSV.state.json)")
     parser.add_argument("csv", type=Path, metavar="CSV")
@@ -64,10 +77,10 @@ def main() -> int:
     try:
         chat_ids = read_column(flags.csv, flags.column)
         store = Store(flags.state or Path(f"{flags.csv}.state.json"), flags.out, flags.pictures)
-        # Without TLS: for a server on this machine, or behind a proxy that adds it.
-        with grpc.insecure_channel(flags.server, options=KEEPALIVE) as channel:
+        # Without TLS and a token: for a server on this machine, or behind a proxy that adds them.
+        with grpc.insecure_channel(flags.server, options=CHANNEL_OPTIONS) as channel:
             update(ContactServiceStub(channel), flags.instance, chat_ids, store)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     except grpc.RpcError as error:
@@ -88,7 +101,9 @@ def update(stub: ContactServiceStub, instance: str, chat_ids: list[str], store: 
     )
 
     def on_broken(failure: pictures.Failure, wait: float) -> None:
-        tqdm.write(f"the stream broke ({failure.code.name} {failure.reason}), again in {wait:.1f} s", file=sys.stderr)
+        # The wait that the server asks for is a part of the other one.
+        cause = dataclasses.replace(failure, wait=0)
+        tqdm.write(f"the stream broke ({cause}), again in {wait:.1f} s", file=sys.stderr)
 
     # The bar is drawn on standard error, and only when that is a terminal.
     with tqdm(total=len(chat_ids), unit=" contacts", disable=None) as bar:
@@ -112,13 +127,51 @@ def paused_until(progress: contact.StreamProgress) -> str:
 
 def read_column(path: Path, column: str) -> list[str]:
     """Return the chat ids of a CSV file with a header, each once, in the order of the file."""
-    # Spreadsheets write a byte order mark, which would become a part of the first name.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
+    try:
+        # Spreadsheets write a byte order mark, which would become a part of the first name.
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: not UTF-8") from error
+    # A quote that is not closed takes all later rows into its cell. Only a strict reader refuses it.
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    chat_ids, line = {}, 1
+    try:
         if column not in (rows.fieldnames or ()):
             raise ValueError(f"{path} has no column {column!r}, but {rows.fieldnames or []}; see --column")
-        chat_ids = dict.fromkeys((row[column] or "").strip() for row in rows)
+        line = rows.line_num + 1
+        for row in rows:
+            chat_ids[(row[column] or "").strip()] = None
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: {error}") from error
     return [chat_id for chat_id in chat_ids if chat_id]
+
+
+def read_state(path: Path) -> dict[str, dict[str, str]]:
+    """Read a state file of this example or of the one in Go. A missing file is an empty state.
+
+    Any other file is an error, because the first commit would overwrite it.
+    """
+    try:
+        state = json.loads(path.read_bytes())
+        if not isinstance(state, dict) or not all(map(is_known, state.values())):
+            raise ValueError("it does not hold contacts with an outcome each")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a state file of sync_contacts: {error}; "
+            "name another one with --state, or remove this one: everything is then reported again"
+        ) from error
+    return state
+
+
+def is_known(entry: object) -> bool:
+    """Whether an entry of a state file is one of those that Store describes."""
+    if not isinstance(entry, dict) or not entry.get("outcome"):
+        return False
+    return all(isinstance(entry.get(key, ""), str) for key in ("outcome", "fingerprint", "file"))
 
 
 class Store:
@@ -130,17 +183,10 @@ class Store:
 
     def __init__(self, state_path: Path, out_path: Path, directory: Path | None):
         self.state_path, self.directory = state_path, directory
-        self.state: dict[str, dict[str, str]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                self.state = json.loads(state_path.read_bytes())
-            except ValueError as error:
-                raise ValueError(f"{state_path}: {error}; without this file, everything is reported again") from error
+        self.state = read_state(state_path)
+        self.out = open_out(out_path)
         if directory:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Its lines hold phone numbers. An existing file keeps its mode.
-        self.out = open(out_path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))
-        drop_torn_line(self.out)
         self.results: list[contact.ProfilePictureResult] = []
         self.committed = time.monotonic()
         # Contacts and pictures that failed for now.
@@ -284,7 +330,20 @@ def extension_of(body: bytes) -> str:
     raise ValueError("it is neither JPEG nor PNG nor WebP")
 
 
-def drop_torn_line(file) -> None:
+def open_out(path: Path) -> BinaryIO:
+    """Open the file to which changes are appended, after its last line if that is complete."""
+    # Each commit flushes the changes to disk before the state refers to them. Devices and pipes fail to do
+    # so, which the first commit would find only after contacts were looked up.
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file; name another one with --out")
+    # Its lines hold phone numbers, so that only the owner can read a new file. An existing one keeps its
+    # mode.
+    file = open(path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600))
+    drop_torn_line(file)
+    return file
+
+
+def drop_torn_line(file: BinaryIO) -> None:
     """Remove the last line if a killed run did not finish it; no state refers to it.
 
     A line that is not one of ours is kept and ended.
@@ -292,8 +351,7 @@ def drop_torn_line(file) -> None:
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - (1 << 16))
     file.seek(start)
-    # A device has no size, and may have no end.
-    tail = file.read(size - start)
+    tail = file.read()
     end = tail.rfind(b"\n") + 1
     if end == len(tail):
         return

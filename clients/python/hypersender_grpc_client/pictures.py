@@ -20,8 +20,9 @@ from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
 # The number of chat ids that the server accepts in one stream. `stream` makes several calls for more.
 IDS_MAX = 10_000
 
-# Seconds: the wait after the first failure, and the longest one. Attempts without a result make it twice as
-# long. Ten attempts are more than two minutes, which a restart of the server needs at most.
+# Seconds: the longest wait after the first failure, and the longest of all. Each attempt without a result
+# makes it twice as long; the shortest wait is half of it. The waits between ten attempts are 61 to 121 s
+# together.
 BACKOFF_FIRST = 0.5
 BACKOFF_LONGEST = 30.0
 
@@ -74,7 +75,8 @@ class Failure:
     def __str__(self) -> str:
         reason = f" {self.reason}" if self.reason else ""
         wait = f", try again in {self.wait:g}s" if self.wait else ""
-        return f"{self.code.name}{reason}{wait}: {self.message}"
+        message = f": {self.message}" if self.message else ""
+        return f"{self.code.name}{reason}{wait}{message}"
 
 
 def explain(failed: grpc.RpcError | status_pb2.Status) -> Failure:

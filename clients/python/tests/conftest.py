@@ -1,4 +1,4 @@
-"""The fixtures: the built server, its stand-in for the REST API, and a relay that breaks connections."""
+"""The fixtures: the server, its stand-in for the REST API, a relay that breaks connections, and examples."""
 
 import json
 import os
@@ -244,3 +244,50 @@ def run_example():
         )
 
     return run
+
+
+class Syncing:
+    """A directory with a CSV file, in which the example sync_contacts runs."""
+
+    def __init__(self, directory, chat_ids, *flags):
+        self.directory, self.flags = directory, flags
+        self.state_path = directory / "contacts.csv.state.json"
+        # The form that spreadsheets write, with a column before the one that counts.
+        rows = "".join(f'"Contact, {chat_id}",{chat_id}\r\n' for chat_id in chat_ids)
+        (directory / "contacts.csv").write_bytes(f"\ufeffname,chat_id\r\n{rows}".encode())
+
+    def start(self, server):
+        return subprocess.Popen(
+            [sys.executable, EXAMPLES / "sync_contacts.py", *self.flags, "--server", server, "contacts.csv"],
+            cwd=self.directory,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, server, exit_code=0):
+        """Run the example to its end and return what it says on standard error."""
+        process = self.start(server)
+        _, said = process.communicate(timeout=2 * PATIENCE)
+        assert process.returncode == exit_code, said
+        return said
+
+    def changes(self, torn=False):
+        """The lines of the output. All must be complete, unless the last one is allowed to be torn."""
+        path = self.directory / "changes.ndjson"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        if torn and lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        return [json.loads(line) for line in lines]
+
+    def state(self):
+        return json.loads(self.state_path.read_bytes()) if self.state_path.exists() else {}
+
+
+@pytest.fixture
+def syncing(tmp_path):
+    def syncing(chat_ids, *flags):
+        directory = tmp_path / "sync"
+        directory.mkdir()
+        return Syncing(directory, chat_ids, *flags)
+
+    return syncing

@@ -1,11 +1,19 @@
 """Batches, streams and the example of a chat list, against the server with its stand-in for the REST API."""
 
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import grpc
 import pytest
 
 from hypersender.contact.v1 import contact_service_pb2 as contact
 from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
 from hypersender_grpc_client import pictures
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "chat_list.py"
 
 PATIENCE = 30
 
@@ -75,3 +83,35 @@ def test_chat_list(address, client, run_example):
     assert absent == "15551230004: no picture (MISS)"
     assert not_on_whatsapp.startswith("15551230006: NOT_FOUND NOT_ON_WHATSAPP: ")
     assert "http" not in run.stdout
+
+
+def start_chat_list(server, **streams):
+    command = [sys.executable, EXAMPLE, "--server", server, "15551230001"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **streams)
+
+
+def test_a_chat_list_fails_when_its_rows_cannot_be_written(address):
+    with open("/dev/full", "wb") as full:
+        run = start_chat_list(address, stdout=full)
+        assert run.communicate(timeout=PATIENCE)[1] == "standard output: No space left on device\n"
+    assert run.returncode == 2
+
+
+def test_a_chat_list_ends_when_the_reader_of_its_rows_has_gone(address):
+    run = start_chat_list(address, stdout=subprocess.PIPE)
+    run.stdout.close()
+    assert run.stderr.read() == "standard output: Broken pipe\n"
+    assert run.wait(PATIENCE) == 2
+    run.stderr.close()
+
+
+def test_a_chat_list_can_be_interrupted():
+    # The server accepts the connection and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        run = start_chat_list("127.0.0.1:{1}".format(*listener.getsockname()))
+        connection, _ = listener.accept()
+        with connection:
+            run.send_signal(signal.SIGINT)
+            assert run.communicate(timeout=PATIENCE)[1] == "interrupted\n"
+    assert run.returncode == 2

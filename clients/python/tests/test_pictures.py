@@ -220,6 +220,19 @@ def test_the_timeout_is_for_all_calls(start):
     assert (pictures.explain(raised.value).reason, len(breaker.asked)) == ("SERVER_STOPPING", 1)
 
 
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (("OVERLOADED", 1.5, "busy"), "UNAVAILABLE OVERLOADED, try again in 1.5s: busy"),
+        (("OVERLOADED", 0, ""), "UNAVAILABLE OVERLOADED"),
+        (("", 0, "refused"), "UNAVAILABLE: refused"),
+        (("", 0, ""), "UNAVAILABLE"),
+    ],
+)
+def test_a_failure_has_a_text(failure, text):
+    assert str(pictures.Failure(CODE.UNAVAILABLE, *failure)) == text
+
+
 def test_progress_is_that_of_all_calls(start):
     def answer(request, _):
         yield result(request, 0)

@@ -1,14 +1,19 @@
 """The example that syncs a CSV file: each change once, whatever breaks."""
 
+import contextlib
 import importlib.util
 import json
-import subprocess
-import sys
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import grpc
 import pytest
+
+from hypersender.contact.v1 import contact_service_pb2 as contact
+from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "sync_contacts.py"
 
@@ -18,53 +23,6 @@ PATIENCE = 30
 def numbers(count):
     """Made-up numbers. The sandbox has a picture of each."""
     return [str(15552000000 + index) for index in range(count)]
-
-
-class Syncing:
-    """A directory with a CSV file, in which the example runs."""
-
-    def __init__(self, directory, chat_ids, *flags):
-        self.directory, self.flags = directory, flags
-        self.state_path = directory / "contacts.csv.state.json"
-        # The form that spreadsheets write, with a column before the one that counts.
-        rows = "".join(f'"Contact, {chat_id}",{chat_id}\r\n' for chat_id in chat_ids)
-        (directory / "contacts.csv").write_bytes(f"\ufeffname,chat_id\r\n{rows}".encode())
-
-    def start(self, server):
-        return subprocess.Popen(
-            [sys.executable, EXAMPLE, *self.flags, "--server", server, "contacts.csv"],
-            cwd=self.directory,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, server, exit_code=0):
-        """Run the example to its end and return what it says on standard error."""
-        process = self.start(server)
-        _, said = process.communicate(timeout=2 * PATIENCE)
-        assert process.returncode == exit_code, said
-        return said
-
-    def changes(self, torn=False):
-        """The lines of the output. All must be complete, unless the last one is allowed to be torn."""
-        path = self.directory / "changes.ndjson"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        if torn and lines and not lines[-1].endswith("\n"):
-            lines.pop()
-        return [json.loads(line) for line in lines]
-
-    def state(self):
-        return json.loads(self.state_path.read_bytes()) if self.state_path.exists() else {}
-
-
-@pytest.fixture
-def syncing(tmp_path):
-    def syncing(chat_ids, *flags):
-        directory = tmp_path / "sync"
-        directory.mkdir()
-        return Syncing(directory, chat_ids, *flags)
-
-    return syncing
 
 
 def ids_of(lines):
@@ -113,25 +71,8 @@ def test_a_broken_stream_is_resumed(rest_api, start_server, start_relay, syncing
     said = sync.run(relay.address)
     assert ids_of(sync.changes()) == numbers(400)
     assert not relay.steps and said.count("the stream broke") >= 3, said
-
-
-@pytest.mark.parametrize(
-    ("csv", "state", "want"),
-    [
-        pytest.param("name\nAnn\n", "", "no column 'chat_id'", id="no such column"),
-        pytest.param("", "", "no column 'chat_id'", id="an empty file"),
-        pytest.param("chat_id\n15551230001\n", '{"1', "contacts.csv.state.json: ", id="a damaged state"),
-        # It ends the stream, because no further contact could be looked up.
-        pytest.param("chat_id\n15551230015\n", "", "INSTANCE_NOT_CONNECTED", id="not connected"),
-    ],
-)
-def test_a_sync_gives_up_where_it_cannot_go_on(address, syncing, csv, state, want):
-    sync = syncing([])
-    (sync.directory / "contacts.csv").write_text(csv)
-    if state:
-        sync.state_path.write_text(state)
-    said = sync.run(address, exit_code=2)
-    assert want in said and "Traceback" not in said
+    # The message of gRPC has the cause.
+    assert "the stream broke (UNAVAILABLE: " in said and " )" not in said
 
 
 def test_a_sync_has_flags(address, syncing):
@@ -145,12 +86,6 @@ def test_a_sync_has_flags(address, syncing):
     sync.state_path.write_text("{}")
     sync.run(address)
     assert ids_of(sync.changes()) == ["1", "15551230001"]
-
-
-def test_the_state_is_never_ahead_of_the_output(address, syncing):
-    sync = syncing(["15551230001"], "--out", "/dev/full")
-    sync.run(address, exit_code=2)
-    assert sync.state() == {}
 
 
 JPEG = b"\xff\xd8\xff\xe0 a photo"
@@ -288,6 +223,41 @@ def example():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_state_is_never_ahead_of_the_output(example, tmp_path):
+    store = example.Store(tmp_path / "state.json", tmp_path / "changes.ndjson", None)
+    store.out.close()
+    picture = contact.ProfilePicture(state=contact.PROFILE_PICTURE_STATE_NOT_AVAILABLE)
+    store.add(contact.ProfilePictureResult(requested_chat_id="1", profile_picture=picture))
+    # Without a buffer, closing it does not write again what could not be written.
+    with open("/dev/full", "wb", buffering=0) as store.out, pytest.raises(OSError, match="No space left"):
+        store.commit()
+    assert not store.state_path.exists()
+
+
+def test_connections_are_tried_often_while_the_server_is_down(example):
+    tried = 0
+
+    def refuse():
+        nonlocal tried
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+                tried += 1
+
+    # With the usual pauses of gRPC, the fourth connection comes after 40 s.
+    end = time.monotonic() + PATIENCE
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=refuse, daemon=True).start()
+        address = "127.0.0.1:{1}".format(*listener.getsockname())
+        with grpc.insecure_channel(address, options=example.CHANNEL_OPTIONS) as channel:
+            while tried < 5 and time.monotonic() < end:
+                with pytest.raises(grpc.RpcError):
+                    ContactServiceStub(channel).GetProfilePicture(contact.GetProfilePictureRequest(), timeout=PATIENCE)
+                time.sleep(0.05)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert tried >= 5
 
 
 @pytest.mark.parametrize(

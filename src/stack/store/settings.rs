@@ -1,6 +1,6 @@
 //! [`Settings`]: which store is used, and how.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
@@ -48,4 +48,16 @@ pub struct Server {
     pub password: Option<SecretString>,
     /// The beginning of every name.
     pub prefix: String,
+}
+
+impl Server {
+    /// Whether connections stay on this machine.
+    #[must_use]
+    pub fn is_this_machine(&self) -> bool {
+        let is_loopback = |host: &String| match host.parse::<IpAddr>() {
+            Ok(ip) => ip.is_loopback(),
+            Err(_) => host == "localhost",
+        };
+        self.hosts.iter().all(|(host, _)| is_loopback(host))
+    }
 }

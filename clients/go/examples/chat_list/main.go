@@ -2,7 +2,8 @@
 //
 //	go run ./examples/chat_list -server 127.0.0.1:50051 15551230001 15551230004 15551230006
 //
-// A row goes to standard output as soon as it is known; the exit code is 1 when a contact has an error.
+// A row goes to standard output as soon as it is known; the exit code is 1 when a contact has an error, and 2
+// when rows are missing.
 package main
 
 import (
@@ -48,7 +49,10 @@ func main() {
 	list := &list{contactv1.NewContactServiceClient(connection), *instance, *timeout}
 	exit := 0
 	err = list.fill(flag.Args(), func(result *contactv1.ProfilePictureResult) {
-		fmt.Printf("%s: %s\n", result.GetRequestedChatId(), row(result))
+		if _, err := fmt.Printf("%s: %s\n", result.GetRequestedChatId(), row(result)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
 		if result.GetError() != nil {
 			exit = 1
 		}

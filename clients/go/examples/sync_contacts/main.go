@@ -21,10 +21,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -37,7 +39,7 @@ func main() {
 	server := flag.String("server", "127.0.0.1:50051", "server to call, `host:port`")
 	instance := flag.String("instance", "", "instance to ask, a `UUID`; empty: the server's default instance")
 	column := flag.String("column", "chat_id", "`name` of the column with the chat ids")
-	outPath := flag.String("out", "changes.ndjson", "`file` to which changes are appended, a line of JSON each")
+	outPath := flag.String("out", "changes.ndjson", "regular `file` to which changes are appended, a line of JSON each")
 	directory := flag.String("pictures", "", "`directory` for the pictures; empty: pictures are not saved")
 	statePath := flag.String("state", "", "`file` with the results of the last run; empty: CSV.state.json")
 	flag.Usage = func() {
@@ -57,10 +59,7 @@ func main() {
 	exitIf(err)
 	store, err := openStore(*statePath, *outPath, *directory)
 	exitIf(err)
-	// Without TLS: for a server on this machine, or behind a proxy that adds it. A connection that a firewall
-	// or a NAT has forgotten is closed after 40 s. Else the call that resumes the stream would use it, too.
-	connection, err := grpc.NewClient(*server, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
+	connection, err := connect(*server)
 	exitIf(err)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -70,6 +69,21 @@ func main() {
 		fmt.Fprintf(os.Stderr, "%d contacts failed for now; the next run asks for them again\n", failed)
 		os.Exit(1)
 	}
+}
+
+func connect(server string) (*grpc.ClientConn, error) {
+	// pictures.Stream waits between its calls. The pauses of gRPC between connections, which usually grow to
+	// two minutes, must stay shorter: a call during such a pause fails although the server is up again.
+	reconnect := grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+		MinConnectTimeout: 20 * time.Second,
+	}
+	// A connection that a firewall or a NAT has forgotten is closed after 40 s. Else the call that resumes
+	// the stream would use it, too.
+	keepAlive := keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+	// Without TLS and a token: for a server on this machine, or behind a proxy that adds them.
+	return grpc.NewClient(server, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(reconnect), grpc.WithKeepaliveParams(keepAlive))
 }
 
 func exitIf(err error) {
@@ -96,7 +110,9 @@ func update(
 	store.say = say
 	options := pictures.Options{Broken: func(err error, wait time.Duration) {
 		failure := pictures.Explain(status.Convert(err))
-		say(fmt.Sprintf("the stream broke (%v %s), again in %v", failure.Code, failure.Reason, wait.Round(time.Millisecond)))
+		// The wait that the server asks for is a part of the other one.
+		failure.Wait = 0
+		say(fmt.Sprintf("the stream broke (%v), again in %v", failure, wait.Round(time.Millisecond)))
 	}}
 	request := &contactv1.StreamProfilePicturesRequest{
 		Instance: instance, ChatIds: chatIDs, KnownFingerprints: store.known(chatIDs),
@@ -174,7 +190,12 @@ func readColumn(path, column string) ([]string, error) {
 		if position >= len(row) {
 			continue
 		}
-		if chatID := strings.TrimSpace(row[position]); !seen[chatID] {
+		chatID := strings.TrimSpace(row[position])
+		if !utf8.ValidString(chatID) {
+			line, _ := rows.FieldPos(position)
+			return nil, fmt.Errorf("%s, line %d: the chat id is not UTF-8", path, line)
+		}
+		if !seen[chatID] {
 			seen[chatID] = true
 			chatIDs = append(chatIDs, chatID)
 		}

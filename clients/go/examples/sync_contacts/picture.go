@@ -20,7 +20,8 @@ const (
 	downloadTime = 10 * time.Second
 )
 
-// savePicture downloads a picture to a file that is named by the contact, and returns the name.
+// savePicture downloads a picture to a file that is named by the contact, and returns the name. With an error
+// there is no name, because the state takes a contact with a name for saved.
 func savePicture(directory string, picture *contactv1.ProfilePicture) (string, error) {
 	body, err := download(picture.GetUrl())
 	if err != nil {
@@ -34,7 +35,10 @@ func savePicture(directory string, picture *contactv1.ProfilePicture) (string, e
 	if name != filepath.Base(name) {
 		return "", errors.New("the chat id is not the name of a file")
 	}
-	return name, replace(filepath.Join(directory, name), body, 0o600)
+	if err := replace(filepath.Join(directory, name), body, 0o600); err != nil {
+		return "", err
+	}
+	return name, nil
 }
 
 // mayBeFetched says whether a link leads by https, or to this machine, as those of the sandbox do. The

@@ -58,26 +58,61 @@ type store struct {
 }
 
 func openStore(statePath, outPath, directory string) (*store, error) {
-	s := &store{statePath: statePath, directory: directory, state: map[string]known{}, committed: time.Now()}
-	switch text, err := os.ReadFile(statePath); {
-	case err == nil:
-		if err := json.Unmarshal(text, &s.state); err != nil {
-			return nil, fmt.Errorf("%s: %w; without this file, everything is reported again", statePath, err)
-		}
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, err
-	}
-	if directory != "" {
-		if err := os.MkdirAll(directory, 0o700); err != nil {
-			return nil, err
-		}
-	}
-	var err error
-	s.out, err = os.OpenFile(outPath, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	state, err := readState(statePath)
 	if err != nil {
 		return nil, err
 	}
-	return s, dropTornLine(s.out)
+	s := &store{statePath: statePath, directory: directory, state: state, committed: time.Now()}
+	s.out, err = openOut(outPath)
+	if err != nil {
+		return nil, err
+	}
+	if directory != "" {
+		err = os.MkdirAll(directory, 0o700)
+	}
+	return s, err
+}
+
+// openOut opens the file to which changes are appended, after its last line if that is complete. Its lines
+// hold phone numbers, so that only the owner can read a new file.
+func openOut(path string) (*os.File, error) {
+	// Each commit flushes the changes to disk before the state refers to them. Devices and pipes fail to do
+	// so, which the first commit would find only after contacts were looked up.
+	if about, err := os.Stat(path); err == nil && !about.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file; name another one with -out", path)
+	}
+	out, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return out, dropTornLine(out)
+}
+
+// readState reads a state file of this example or of the one in Python. A missing file is an empty state. Any
+// other file is an error, because the first commit would overwrite it.
+func readState(path string) (map[string]known, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return map[string]known{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var state map[string]known
+	err = json.Unmarshal(text, &state)
+	var otherType *json.UnmarshalTypeError
+	other := errors.As(err, &otherType) || (err == nil && state == nil)
+	for _, contact := range state {
+		other = other || contact.Outcome == ""
+	}
+	if other {
+		err = errors.New("it does not hold contacts with an outcome each")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a state file of sync_contacts: %w; "+
+			"name another one with -state, or remove this one: everything is then reported again", path, err)
+	}
+	return state, nil
 }
 
 // dropTornLine removes the last line if a killed run did not finish it; no state refers to it. A line that is

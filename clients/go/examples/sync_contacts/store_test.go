@@ -1,10 +1,16 @@
 package main
 
 import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
 )
 
 func TestOnlyAnUnfinishedLineOfItsOwnIsRemoved(t *testing.T) {
@@ -56,5 +62,42 @@ func TestLinksAreFetchedByHTTPSOrFromThisMachine(t *testing.T) {
 		if mayBeFetched(link) != expected {
 			t.Errorf("%s: not %v", link, expected)
 		}
+	}
+}
+
+func TestAPictureThatCannotBeWrittenHasNoName(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		response.Write([]byte("\xff\xd8\xff"))
+	}))
+	defer server.Close()
+	name, err := savePicture(filepath.Join(t.TempDir(), "missing"), &contactv1.ProfilePicture{ChatId: "1", Url: server.URL})
+	if name != "" || err == nil {
+		t.Errorf("got %q, %v", name, err)
+	}
+}
+
+func TestTheStateIsNeverAheadOfTheOutput(t *testing.T) {
+	directory := t.TempDir()
+	statePath := filepath.Join(directory, "state.json")
+	store, err := openStore(statePath, filepath.Join(directory, "changes.ndjson"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.out.Close()
+	if store.out, err = os.OpenFile("/dev/full", os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer store.out.Close()
+	store.add(&contactv1.ProfilePictureResult{
+		RequestedChatId: "1",
+		Outcome: &contactv1.ProfilePictureResult_ProfilePicture{ProfilePicture: &contactv1.ProfilePicture{
+			State: contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_NOT_AVAILABLE,
+		}},
+	})
+	if _, err := store.commit(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+	if state, err := os.ReadFile(statePath); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the state has %s, which was not reported", state)
 	}
 }

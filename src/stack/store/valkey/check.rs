@@ -117,7 +117,8 @@ async fn check_version(server: &Server, connection: &mut MultiplexedConnection) 
         let fault = format!("the server has version {major}.{minor}; 6.2 or newer is needed");
         return Err(unusable(Setting::Place, &fault));
     }
-    if server.is_cluster && field("redis_mode").map(str::trim) == Some("standalone") {
+    let mode = field("redis_mode").or_else(|| field("server_mode"));
+    if server.is_cluster && mode.map(str::trim) == Some("standalone") {
         return Err(unusable(Setting::Place, "the server is no node of a cluster"));
     }
     Ok(())
@@ -134,8 +135,8 @@ async fn check_scripts(
         match Fault::from(&error) {
             // The first command asks for a script that the server need not know.
             Fault::NoScript => {}
-            Fault::Moved | Fault::Ask(_) if server.is_cluster => {}
-            Fault::Moved | Fault::Ask(_) => {
+            Fault::Moved(_) | Fault::Ask(_) if server.is_cluster => {}
+            Fault::Moved(_) | Fault::Ask(_) => {
                 return Err(unusable(Setting::Place, "the server is a node of a cluster"));
             }
             Fault::Refused(cause) if cause.starts_with("NOPERM") || is_unknown(&error) => {

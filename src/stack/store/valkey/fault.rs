@@ -1,7 +1,7 @@
 //! [`Fault`]: why the server did not do what it was asked to. Its text holds no name, no value and no password,
 //! although errors of the server quote them.
 
-use std::{borrow::Cow, error::Error as _, io};
+use std::{borrow::Cow, error::Error, io, sync::Arc};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -21,12 +21,15 @@ pub enum Fault {
     /// The server does not know the script. It did not run.
     NoScript,
     /// Another node of the cluster has the slot. The command did not run.
-    Moved,
-    /// This node, host and port, is taking over the slot. The command did not run.
-    Ask((String, u16)),
+    Moved(Node),
+    /// Another node of the cluster is taking over the slot. The command did not run.
+    Ask(Node),
     /// The server refuses the command, and the connection is good.
     Refused(Cow<'static, str>),
 }
+
+/// The host and the port of a node.
+pub type Node = (String, u16);
 
 /// Codes of error replies, with the text for the log. Servers before 7.0 hide the code of an error inside a
 /// script in the text of the error.
@@ -47,6 +50,9 @@ const CODES: &[(&str, &str)] = &[
     ("TRYAGAIN", "TRYAGAIN: a slot is moving"),
 ];
 
+/// Texts of a missing right inside a script, which have no code.
+const DENIED: &[&str] = &["ACL failure in script", "The user executing the script can't run"];
+
 /// The codes after which the connection is made again: its server may have been replaced, or knows the user no
 /// longer.
 const ELSEWHERE: &[&str] = &["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS"];
@@ -60,10 +66,12 @@ impl From<&RedisError> for Fault {
             ErrorKind::ClusterConnectionNotFound => {
                 Self::Elsewhere("no node of the cluster is in reach".into())
             }
-            ErrorKind::Client => Self::Lost(tls(error).unwrap_or_else(|| "the client failed".into())),
+            ErrorKind::Client if inner::<rustls::Error>(error).is_some() => Self::Lost("TLS failed".into()),
             ErrorKind::Server(ServerErrorKind::NoScript) => Self::NoScript,
-            ErrorKind::Server(ServerErrorKind::Moved) => Self::Moved,
-            ErrorKind::Server(ServerErrorKind::Ask) => redirected(error),
+            ErrorKind::Server(ServerErrorKind::Moved) => {
+                node(error).map_or_else(|| replied(error), Self::Moved)
+            }
+            ErrorKind::Server(ServerErrorKind::Ask) => node(error).map_or_else(|| replied(error), Self::Ask),
             ErrorKind::UnexpectedReturnType => Self::Refused("the reply has another form".into()),
             _ => replied(error),
         }
@@ -74,7 +82,7 @@ fn lost(error: &RedisError) -> Fault {
     if error.is_timeout() {
         return Fault::Silent;
     }
-    let Some(error) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) else {
+    let Some(error) = inner::<io::Error>(error) else {
         return Fault::Lost("the connection failed".into());
     };
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -86,16 +94,14 @@ fn lost(error: &RedisError) -> Fault {
     })
 }
 
-fn tls(error: &RedisError) -> Option<Cow<'static, str>> {
-    error.source()?.downcast_ref::<rustls::Error>().map(|_| "TLS failed".into())
+/// The error that the client library has wrapped.
+fn inner<E: Error + 'static>(error: &RedisError) -> Option<&E> {
+    error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?.downcast_ref()
 }
 
-fn redirected(error: &RedisError) -> Fault {
-    let node = error.redirect_node().and_then(|(address, _)| {
-        let (host, port) = address.rsplit_once(':')?;
-        Some((host.to_owned(), port.parse().ok()?))
-    });
-    node.map_or(Fault::Refused("ASK: a slot is moving".into()), Fault::Ask)
+fn node(error: &RedisError) -> Option<Node> {
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 /// A reply that is an error.
@@ -103,16 +109,19 @@ fn replied(error: &RedisError) -> Fault {
     let code = error.code().unwrap_or_default();
     let detail = error.detail().unwrap_or_default();
     let words = || detail.split(|letter: char| !letter.is_ascii_uppercase()).chain([code]);
-    let known = CODES.iter().find(|(known, _)| {
-        code == *known || matches!(code, "ERR" | "") && words().any(|word| word == *known)
+    let is_denied = DENIED.iter().any(|denied| detail.contains(denied));
+    let known = CODES.iter().find(|(known, _)| match code {
+        "ERR" | "" => words().any(|word| word == *known) || is_denied && *known == "NOPERM",
+        code => code == *known,
     });
     match known {
         Some((code, text)) if ELSEWHERE.contains(code) => Fault::Elsewhere((*text).into()),
         Some((_, text)) => Fault::Refused((*text).into()),
-        None if code == "ERR" && detail.contains("unknown command") => {
-            Fault::Refused("the server lacks a command".into())
+        None if detail.contains("unknown command") => Fault::Refused("the server lacks a command".into()),
+        None if detail.contains("max number of clients") => {
+            Fault::Refused("the server has too many connections".into())
         }
-        None if is_code(code) => Fault::Refused(code.to_owned().into()),
+        None if code != "ERR" && is_code(code) => Fault::Refused(code.to_owned().into()),
         None => Fault::Refused("the server replied with an error".into()),
     }
 }
@@ -128,7 +137,7 @@ impl From<Fault> for Failed {
             Fault::Lost(cause) | Fault::Elsewhere(cause) | Fault::Refused(cause) => cause.into_owned(),
             Fault::Silent => "no reply".to_owned(),
             Fault::NoScript => "the server forgets scripts".to_owned(),
-            Fault::Moved => "MOVED: the server is a node of a cluster".to_owned(),
+            Fault::Moved(_) => "MOVED: the server is a node of a cluster".to_owned(),
             Fault::Ask(_) => "ASK: a slot is moving".to_owned(),
         };
         Self { cause }

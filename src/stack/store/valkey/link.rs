@@ -84,8 +84,7 @@ impl Link {
             Err(fault) => fault,
         };
         match &fault {
-            Fault::Moved => self.attempt(command, None).await,
-            Fault::Ask(node) => self.attempt(command, Some(node)).await,
+            Fault::Moved(_) | Fault::Ask(_) => self.attempt(command, Some(&fault)).await,
             Fault::Lost(_) if repeat == Repeat::Harmless => self.attempt(command, None).await,
             Fault::Lost(_)
             | Fault::Unreached(_)
@@ -96,10 +95,10 @@ impl Link {
         }
     }
 
-    async fn attempt(&self, command: &Cmd, asked: Option<&(String, u16)>) -> Result<Value, Fault> {
+    async fn attempt(&self, command: &Cmd, redirection: Option<&Fault>) -> Result<Value, Fault> {
         let (generation, mut connection) = self.connection().await?;
         let given_up = GivenUp { link: self, generation };
-        let reply = connection.call(command, asked).await;
+        let reply = connection.call(command, redirection).await;
         std::mem::forget(given_up);
         let result = reply.map_err(|error| Fault::from(&error));
         // The client of a cluster replaces the connection to one node by itself.
@@ -107,7 +106,9 @@ impl Link {
         match &result {
             Err(Fault::Lost(_)) if is_cluster => {}
             Err(Fault::Lost(_) | Fault::Silent | Fault::Elsewhere(_)) => self.discard(generation),
-            Err(Fault::Unreached(_) | Fault::Moved | Fault::Ask(_) | Fault::NoScript | Fault::Refused(_))
+            Err(
+                Fault::Unreached(_) | Fault::Moved(_) | Fault::Ask(_) | Fault::NoScript | Fault::Refused(_),
+            )
             | Ok(_) => self.0.state.lock().silent = 0,
         }
         result
@@ -188,26 +189,21 @@ async fn connect(target: Target) -> Result<Connection, Failed> {
 }
 
 impl Connection {
-    /// Runs `command`; after a redirection, on the node that is `asked`.
-    async fn call(&mut self, command: &Cmd, asked: Option<&(String, u16)>) -> redis::RedisResult<Value> {
-        match (self, asked) {
-            (Self::Server(connection), _) => command.query_async(connection).await,
-            (Self::Cluster(connection), None) => command.query_async(connection).await,
-            (Self::Cluster(connection), Some((host, port))) => ask(connection, command, host, *port).await,
+    /// Runs `command`, on the node that an earlier reply named if there was a `redirection`.
+    async fn call(&mut self, command: &Cmd, redirection: Option<&Fault>) -> redis::RedisResult<Value> {
+        let (cluster, asking, (host, port)) = match (self, redirection) {
+            (Self::Server(server), _) => return command.query_async(server).await,
+            (Self::Cluster(cluster), Some(Fault::Moved(node))) => (cluster, false, node),
+            (Self::Cluster(cluster), Some(Fault::Ask(node))) => (cluster, true, node),
+            (Self::Cluster(cluster), _) => return command.query_async(cluster).await,
+        };
+        let mut commands = redis::pipe();
+        if asking {
+            commands.cmd("ASKING");
         }
+        commands.add_command(command.clone());
+        let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
+        let mut replies = cluster.route_pipeline(commands, 0, 1 + usize::from(asking), node).await?;
+        replies.pop().unwrap_or(Value::Nil).extract_error()
     }
-}
-
-/// Runs `command` on a node that is taking over the slot.
-async fn ask(
-    cluster: &mut ClusterConnection,
-    command: &Cmd,
-    host: &str,
-    port: u16,
-) -> redis::RedisResult<Value> {
-    let mut pipeline = redis::pipe();
-    pipeline.cmd("ASKING").add_command(command.clone());
-    let node = SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port };
-    let mut replies = cluster.route_pipeline(pipeline, 0, 2, node).await?;
-    replies.pop().unwrap_or(Value::Nil).extract_error()
 }

@@ -17,7 +17,7 @@ use super::{
 
 /// The most messages that wait for the receiver. With more, the subscription begins again, since a lost message
 /// is made good by what the receiver does then.
-const WAITING_MAX: usize = 1024;
+pub const WAITING_MAX: usize = 1024;
 /// The wait before the second attempt to subscribe; it doubles with every further one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts.

@@ -11,10 +11,13 @@ end
 -- The value, or false.
 local function value(key) return kind(redis.pcall('GET', key), false) end
 
--- The fields of a scope's record, each false when it is absent: epoch, rejected and answered in ms.
+-- The fields of a scope's record: epoch, rejected and answered in ms, each nil when it is absent. A record without
+-- an epoch of 16 bytes is none.
 local function scope(key)
   local fields = kind(redis.pcall('HMGET', key, 'e', 'r', 'o'), {})
-  return fields[1], tonumber(fields[2] or nil), tonumber(fields[3] or nil)
+  local epoch = fields[1]
+  if not epoch or #epoch ~= 16 then return nil end
+  return epoch, tonumber(fields[2] or nil), tonumber(fields[3] or nil)
 end
 
 -- The time in the header of a sealed value, in ms; -1 for no value.

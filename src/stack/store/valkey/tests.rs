@@ -1,13 +1,20 @@
 //! The operations on a real server, and how a test sets them up.
 
+mod cluster;
+mod faults;
+mod news;
+mod proxy;
 mod records;
+mod start;
+mod tls;
+mod turns;
 
 use std::time::Duration;
 
 use super::{
     super::{
         Server as Settings,
-        engine::{LeaseId, Names, Seen, Write},
+        engine::{LeaseId, Names, Seen, Write, Written},
         testing::Server,
         time::StoreTime,
     },
@@ -71,3 +78,34 @@ fn write<'a>(names: &'a Names, value: &'a [u8]) -> Write<'a> {
     let (epoch, lease) = (EPOCH, LEASE);
     Write { names, value, ttl: LONG, epoch, is_new_epoch: false, unreadable: None, lease }
 }
+
+/// Stores the first answer of the scope.
+async fn begin(valkey: &Valkey, names: &Names, millis: u64) {
+    let value = sealed(millis);
+    let first = Write { is_new_epoch: true, ..write(names, &value) };
+    assert_eq!(valkey.write(first).await.unwrap().1, Written::Stored);
+}
+
+/// The rights that a user needs, as the documentation names them.
+const RIGHTS: [&str; 20] = [
+    "+evalsha",
+    "+eval",
+    "+time",
+    "+get",
+    "+set",
+    "+del",
+    "+hmget",
+    "+hset",
+    "+hdel",
+    "+pexpire",
+    "+zadd",
+    "+zrem",
+    "+zremrangebyscore",
+    "+zrangebyscore",
+    "+publish",
+    "+subscribe",
+    "+info",
+    "~{test*",
+    "~test:probe",
+    "&test:news",
+];

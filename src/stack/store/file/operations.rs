@@ -1,0 +1,197 @@
+//! The operations of the engine inside the transaction of the file's thread. They decide as the scripts of
+//! [`super::super::valkey`] do.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::time::Instant;
+
+use super::{
+    super::engine::{Epoch, LeaseId, Leased, Names, Reading, ScopeState, Seen, Written},
+    fault::Fault,
+    leases::Leases,
+    rows::{self, ScopeRow, Table},
+};
+use crate::{domain::Reach, stack::store::StoreTime};
+
+/// How long the record of a scope lives after its last write.
+const SCOPE_TIME: Duration = Duration::from_secs(40 * 24 * 60 * 60);
+
+/// All that an operation works on.
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub db: &'a Connection,
+    pub leases: &'a mut Leases,
+    /// The wall clock.
+    pub now: StoreTime,
+    /// The clock of the leases.
+    pub instant: Instant,
+}
+
+/// The time, the record of a scope, and some of its answers.
+pub type Answers = (StoreTime, Option<ScopeState>, Vec<Option<Vec<u8>>>);
+
+/// An answer to store, owned.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub names: Names,
+    pub value: Vec<u8>,
+    pub ttl: Duration,
+    pub epoch: Epoch,
+    pub is_new_epoch: bool,
+    pub unreadable: Option<StoreTime>,
+    pub lease: LeaseId,
+}
+
+impl Session<'_> {
+    pub fn read(&mut self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Fault> {
+        let scope = self.scope(&names.scope)?;
+        let answer = self.answer(scope.as_ref(), &names.answer)?;
+        let failure = self.value(Table::Failures, &names.failure)?;
+        let scope_failure = self.value(Table::Failures, &names.scope_failure)?;
+        let is_news = is_later(answer.as_deref(), seen.answer)
+            || is_later(failure.as_deref(), seen.failure)
+            || is_later(scope_failure.as_deref(), seen.scope_failure);
+        let lease = match lease {
+            Some(id) if !is_news => {
+                let is_taken = self.leases.take(&names.lease, id, self.instant);
+                if is_taken { Leased::Taken } else { Leased::Held }
+            }
+            Some(_) | None => Leased::No,
+        };
+        Ok(Reading { now: self.now, scope: scope.map(state), answer, failure, scope_failure, lease })
+    }
+
+    pub fn answers(&self, scope: &str, names: &[String]) -> Result<Answers, Fault> {
+        let scope = self.scope(scope)?;
+        let answers: Result<_, _> = names.iter().map(|name| self.answer(scope.as_ref(), name)).collect();
+        Ok((self.now, scope.map(state), answers?))
+    }
+
+    pub fn write(&mut self, answer: &Answer) -> Result<(StoreTime, Written), Fault> {
+        let names = &answer.names;
+        let asked = header(&answer.value).unwrap_or(0);
+        let known = self.scope(&names.scope)?;
+        let scope = match known {
+            Some(scope) if scope.epoch != answer.epoch => {
+                return Ok((self.now, Written::OtherEpoch(scope.epoch)));
+            }
+            Some(scope) => scope,
+            None if answer.is_new_epoch => {
+                ScopeRow { epoch: answer.epoch, rejected: None, answered: 0, expires: self.now }
+            }
+            None => return Ok((self.now, Written::NoScope)),
+        };
+        let is_rejected = scope.rejected.is_some_and(|rejected| asked <= rejected);
+        // An answer of another epoch is never read again.
+        let stored = if known.is_some() { self.value(Table::Answers, &names.answer)? } else { None };
+        let is_newer = stored.as_deref().and_then(header).is_some_and(|stored| {
+            let is_readable = answer.unreadable.is_none_or(|at| at.millis() != stored);
+            // Of a time that has not come, it is from before the clock was set back.
+            stored > asked && is_readable && stored <= self.now.millis()
+        });
+        if is_rejected || is_newer {
+            self.leases.release(&names.lease, answer.lease);
+            return Ok((self.now, Written::Outdated));
+        }
+        let answered = scope.answered.max(asked);
+        rows::put_scope(
+            self.db,
+            &names.scope,
+            &self.renewed(ScopeRow { rejected: None, answered, ..scope }),
+        )?;
+        let expires = after(self.now, answer.ttl);
+        rows::put_value(self.db, Table::Answers, &names.answer, &answer.value, expires)?;
+        rows::remove_failure(self.db, &names.failure)?;
+        rows::remove_failure(self.db, &names.scope_failure)?;
+        self.leases.release(&names.lease, answer.lease);
+        Ok((self.now, Written::Stored))
+    }
+
+    pub fn fail(
+        &mut self,
+        names: &Names,
+        reach: Reach,
+        value: &[u8],
+        ttl: Duration,
+        lease: LeaseId,
+    ) -> Result<StoreTime, Fault> {
+        self.leases.release(&names.lease, lease);
+        if self.scope(&names.scope)?.is_none() {
+            return Ok(self.now);
+        }
+        let name = match reach {
+            Reach::Key => &names.failure,
+            Reach::Scope => &names.scope_failure,
+        };
+        let stored = self.value(Table::Failures, name)?;
+        let (stored, began) = (stored.as_deref().and_then(header), header(value));
+        if stored.is_none_or(|stored| Some(stored) <= began || stored > self.now.millis()) {
+            rows::put_value(self.db, Table::Failures, name, value, after(self.now, ttl))?;
+        }
+        Ok(self.now)
+    }
+
+    pub fn reject(&self, name: &str, ago: Duration) -> Result<Option<StoreTime>, Fault> {
+        let Some(scope) = self.scope(name)? else { return Ok(None) };
+        let at = StoreTime::from_micros(self.now.micros().saturating_sub(micros(ago))).millis();
+        if scope.answered > at || scope.rejected.is_some_and(|rejected| rejected >= at) {
+            return Ok(scope.rejected.map(StoreTime::from_millis));
+        }
+        rows::put_scope(self.db, name, &self.renewed(ScopeRow { rejected: Some(at), ..scope }))?;
+        Ok(Some(StoreTime::from_millis(at)))
+    }
+
+    pub fn scopes(&self, names: &[String]) -> Result<Vec<Option<ScopeState>>, Fault> {
+        names.iter().map(|name| Ok(self.scope(name)?.map(state))).collect()
+    }
+
+    pub fn probe(&self) -> Result<StoreTime, Fault> {
+        let put = "INSERT OR REPLACE INTO probe (one, time) VALUES (1, ?1)";
+        self.db.prepare_cached(put)?.execute([rows::integer(self.now)])?;
+        Ok(self.now)
+    }
+
+    fn scope(&self, name: &str) -> Result<Option<ScopeRow>, Fault> {
+        Ok(rows::scope(self.db, name)?.filter(|row| row.expires > self.now))
+    }
+
+    fn value(&self, table: Table, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+        let row = rows::value(self.db, table, name)?;
+        Ok(row.and_then(|(value, expires)| (expires > self.now).then_some(value)))
+    }
+
+    /// The answer, unless its scope has no record or a rejected token hides it.
+    fn answer(&self, scope: Option<&ScopeRow>, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(scope) = scope else { return Ok(None) };
+        let answer = self.value(Table::Answers, name)?;
+        Ok(answer
+            .filter(|value| scope.rejected.is_none_or(|at| header(value).is_some_and(|asked| asked > at))))
+    }
+
+    fn renewed(&self, row: ScopeRow) -> ScopeRow {
+        ScopeRow { expires: after(self.now, SCOPE_TIME), ..row }
+    }
+}
+
+fn state(row: ScopeRow) -> ScopeState {
+    ScopeState { epoch: row.epoch, rejected_at: row.rejected.map(StoreTime::from_millis) }
+}
+
+/// The time after the version of a sealed value, in ms.
+fn header(value: &[u8]) -> Option<u64> {
+    let time = value.get(1..9)?;
+    time.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn is_later(value: Option<&[u8]>, seen: Option<StoreTime>) -> bool {
+    value.is_some_and(|value| seen.is_none_or(|seen| header(value).unwrap_or(0) > seen.millis()))
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn after(time: StoreTime, span: Duration) -> StoreTime {
+    StoreTime::from_micros(time.micros().saturating_add(micros(span)))
+}
