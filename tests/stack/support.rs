@@ -3,6 +3,7 @@
 mod demand;
 mod relay;
 mod replicas;
+#[allow(clippy::disallowed_types, reason = "a server starts in real time, whatever tokio's clock shows")]
 #[path = "../../src/stack/store/testing.rs"]
 mod server;
 mod stream;

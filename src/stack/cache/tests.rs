@@ -110,7 +110,7 @@ fn an_answer_of_the_store_enters_memory_unless_a_later_one_is_there_or_its_token
     assert_eq!(finding(adopt(2, 20)), Some(picture(2)));
     assert_eq!(finding(adopt(3, 15)), Some(picture(2)), "it is older");
     assert_eq!(finding(cache.get(&contact)), Some(picture(2)));
-    assert_eq!(cache.scopes(), [contact.scope.clone()]);
+    assert_eq!(cache.scopes(), std::slice::from_ref(&contact.scope));
 
     cache.rejected(&contact.scope, at(30));
     assert_eq!(finding(cache.get(&contact)), None);
@@ -140,6 +140,9 @@ fn a_change_drops_an_older_answer_and_leaves_nothing_of_it() {
     assert!(cache.get(&contact).is_none());
     assert_eq!((cache.standing.len(), cache.scopes().len()), (0, 0));
     assert!(cache.bytes() < bytes);
+    // The old answer may have been read before the change, and come after it.
+    let late = cache.adopt(&contact, stored(&clock, picture(9), at(19)), &clock, now);
+    assert_eq!((late, cache.get(&contact).is_some()), (None, false));
     // Not even a null falls back on what was dropped.
     let null = Answer { fetched: Now { instant: at(30), ..now }, ..answer() };
     assert_eq!(cache.settle(&contact, &null, 1.0, None).entry.finding, null.finding);

@@ -53,9 +53,9 @@ impl Reading {
         }
     }
 
-    /// Waits for the group that is being read. Returns the contacts that need a fetch: all that are left, when
-    /// the store did not answer, so that it costs a stream one time-out. If it is dropped before it resolves,
-    /// nothing is lost. It never resolves while no group is being read.
+    /// Waits for the group that is being read. Returns the contacts that need a fetch: all that are left,
+    /// when the store did not answer, so that it costs a stream one time-out. If it is dropped before it
+    /// resolves, nothing is lost. It never resolves while no group is being read.
     pub async fn ended(&mut self) -> Vec<Pending> {
         let Some((_, read)) = &mut self.group else {
             return pending().await;

@@ -65,7 +65,7 @@ async fn batches_and_streams_fetch_what_is_missing_and_report_it_when_they_may_n
 #[tokio::test]
 async fn a_store_that_hangs_costs_a_batch_and_a_stream_no_answer() {
     let replicas = filled().await;
-    let [batch, streaming] = [replicas.one().await, replicas.one().await];
+    let [batch, streaming] = [replicas.impatient_one().await, replicas.impatient_one().await];
     replicas.server.stop();
     let start = tokio::time::Instant::now();
     let outcomes = batch.batch((0..CONTACTS).map(contact)).await.unwrap();

@@ -19,7 +19,7 @@ use crate::support::{
 #[tokio::test]
 async fn a_store_that_hangs_costs_a_miss_little_and_no_answer() {
     let replicas = Replicas::new(numbers);
-    let front = replicas.one().await;
+    let front = replicas.impatient_one().await;
     front.ask(contact(1)).await.unwrap();
     replicas.server.stop();
     let start = Instant::now();
