@@ -86,8 +86,9 @@ impl<F: LookupService> LookupBatch<F> {
         self.rest.is_none()
     }
 
-    /// Looks up what memory did not have, in the shared store first (rule 36). Returns a result for each look-up, in their order. It ends shortly
-    /// after the deadline of the look-ups at the latest. When it is dropped, no further look-up starts.
+    /// Looks up what memory did not have, in the shared store first (rule 36). Returns a result for each
+    /// look-up, in their order. It ends shortly after the deadline of the look-ups at the latest. When it is
+    /// dropped, no further look-up starts.
     pub async fn finish(mut self) -> Vec<Found> {
         if let Some((stack, mut missed)) = self.rest.take() {
             stored::read(&stack.serve, &mut missed, &mut self.found).await;

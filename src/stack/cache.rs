@@ -188,7 +188,8 @@ impl PictureCache {
     }
 
     /// Stores what `change` makes of the stored entry, and returns it. `began` is the start of the attempt
-    /// that the change comes from. `change` learns whether the token was rejected since then, and may decline.
+    /// that the change comes from. `change` learns whether the token was rejected or the answer dropped
+    /// since then, and may decline.
     fn put(
         &self,
         key: &Key,
@@ -208,7 +209,9 @@ impl PictureCache {
                 let previous = kept.is_some().then(|| slot.entry.clone());
                 let (standing, is_new_row) = row(kept);
                 standing.restore(began);
-                let Some(entry) = change(previous, standing.is_revoked()) else {
+                // A read of the old answer may end after the news that it is another one now.
+                let was_dropped = previous.is_none() && began < slot.entry.fetched.instant;
+                let Some(entry) = change(previous, was_dropped || standing.is_revoked()) else {
                     self.let_go(standing, is_new_row);
                     return None;
                 };

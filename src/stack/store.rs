@@ -24,6 +24,8 @@ mod seal;
 mod settings;
 #[cfg(test)]
 pub(super) mod testing;
+#[cfg(test)]
+mod tests;
 mod time;
 mod upkeep;
 mod valkey;
@@ -169,8 +171,8 @@ pub trait Listener: fmt::Debug + Send + Sync {
 }
 
 impl Store {
-    /// Opens the store and counts into `metrics`. A server that cannot be reached is no error: it is looked for
-    /// in the background.
+    /// Opens the store and counts into `metrics`. A server that cannot be reached is no error: it is looked
+    /// for in the background.
     ///
     /// # Errors
     ///
@@ -205,8 +207,8 @@ impl Store {
     }
 
     /// Reads what is known of `key`, and takes the lease of the fetch if `wants_lease` and nothing is stored
-    /// that was not `seen`. A cool-down that is over is also returned, because the next one follows from it; it
-    /// and values that cannot be read do not keep the lease from the caller.
+    /// that was not `seen`. A cool-down that is over is also returned, because the next one follows from it;
+    /// it and values that cannot be read do not keep the lease from the caller.
     ///
     /// # Errors
     ///
@@ -273,8 +275,9 @@ impl Store {
         booking::give_back(self.parts(), instance, turn, request);
     }
 
-    /// Begins or lengthens the pause of an instance after a 429, for all replicas. Without a hint the pauses grow,
-    /// from the shortest again if Hypersender has `answered` since the last pause. Returns the end of the pause.
+    /// Begins or lengthens the pause of an instance after a 429, for all replicas. Without a hint the pauses
+    /// grow, from the shortest again if Hypersender has `answered` since the last pause. Returns the end of
+    /// the pause.
     ///
     /// # Errors
     ///

@@ -206,24 +206,6 @@ impl<F: LookupService> LookupStream<F> {
         self.find_ready(now).or_else(|| self.wait_for_turn(now)).unwrap_or_else(|| self.start())
     }
 
-    /// Serves the contacts that memory has, and queues the others (rule 36); `None` when that is done.
-    fn look_in_memory(&mut self) -> Option<Step> {
-        while self.scanned < self.contacts.chats.len() {
-            if self.is_tired() {
-                return Some(Step::Yield);
-            }
-            let pending = Pending::new(u32::try_from(self.scanned).expect("a stream has few contacts"));
-            self.scanned += 1;
-            match self.stack.serve.call(self.lookup(&pending, None)) {
-                Either::Left(ready) => return Some(found(&pending, ready.into_inner())),
-                // It was not polled, so nothing has begun.
-                Either::Right(_) if self.stack.serve.has_store() => self.reading.push_back(pending),
-                Either::Right(_) => self.queue.push_back(pending),
-            }
-        }
-        None
-    }
-
     /// Serves the contacts that have a usable answer, then waits for the end of `obstacle` (rule 40).
     fn wait_out(&mut self, obstacle: Obstacle, now: Instant) -> Step {
         let Obstacle { error, until } = obstacle;

@@ -154,8 +154,7 @@ async fn a_caller_that_wants_no_fetch_gets_what_another_replica_fetched() {
     let replicas = Replicas::new(numbers);
     let [first, second, _] = replicas.three().await;
     first.ask(contact(1)).await.unwrap();
-    let read = until(&second, contact(1).only_if_cached(), Outcome::is_ok).await;
-    assert_eq!(told(&read), Ok(CacheStatus::Hit));
+    until(&second, contact(1).only_if_cached(), |read| told(read) == Ok(CacheStatus::Hit)).await;
     assert_eq!(told(&second.ask(contact(2).only_if_cached()).await), Err(LookupError::NotCached));
     assert_eq!(replicas.calls(), 1);
     // It took no lease that anyone would wait for.

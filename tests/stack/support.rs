@@ -1,6 +1,9 @@
 //! [`Front`]: the stack under test, with a clock that a test can stop. [`Ask`]: a look-up.
 
+mod demand;
+mod relay;
 mod replicas;
+#[allow(clippy::disallowed_types, reason = "a server starts in real time, whatever tokio's clock shows")]
 #[path = "../../src/stack/store/testing.rs"]
 mod server;
 mod stream;
@@ -31,6 +34,8 @@ use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
 
 pub use self::{
+    demand::{Demand, Stalls},
+    relay::Relay,
     replicas::{Replicas, server_at, store_at, until},
     stream::{Many, Streaming, contacts},
     upstream::{Attempt, Reply, Upstream},

@@ -30,7 +30,9 @@ pub async fn read<F: LookupService>(
         let Ok(results) = read else {
             rest.extend(group);
             rest.append(missed);
-            rest.iter_mut().for_each(|pending| pending.lookup.without_store = true);
+            for pending in &mut rest {
+                pending.lookup.without_store = true;
+            }
             break;
         };
         for (pending, result) in group.into_iter().zip(results) {

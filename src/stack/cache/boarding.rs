@@ -58,7 +58,6 @@ impl Boarding<'_> {
         let began_at = self.clock.now().instant;
         let mut seen = self.seen(lookup);
         let mut known = None;
-        let mut waits = false;
         loop {
             let Ok(reading) = self.store.read(&lookup.key, &lookup.credential, seen, true).await else {
                 lookup.without_store = true;
@@ -88,7 +87,6 @@ impl Boarding<'_> {
                     return Boarded::Fetches(Luggage { lease: Some(lease), known });
                 }
                 Leasing::Held => {
-                    waits = true;
                     if let Err(error) = wait(lookup).await {
                         return Boarded::Ended(Err(error));
                     }

@@ -16,6 +16,7 @@ use crate::{
     stack::{
         ask::{Ask, LookupService},
         clock::Clock,
+        flight::LIFE_MAX,
         store::{Lease, Store},
     },
 };
@@ -95,8 +96,10 @@ impl<S: LookupService> Ask for Fill<S> {
     async fn ask(self, mut lookup: Lookup) -> Result<Answer, LookupError> {
         let (key, seen, now) = (lookup.key.clone(), lookup.seen, self.clock.now());
         // Another flight may have ended since the caller looked into the cache. Its answer is as new as the
-        // answer of another fetch would be.
-        if let Some(answer) = self.cache.get(&key).and_then(|entry| entry.said_since(seen, now)) {
+        // answer of another fetch would be. An old answer that was read from the store meanwhile is not.
+        let is_new = |answer: &Answer| now.instant < answer.fetched.instant + LIFE_MAX;
+        let said = self.cache.get(&key).and_then(|entry| entry.said_since(seen, now));
+        if let Some(answer) = said.filter(|answer| self.store.is_none() || is_new(answer)) {
             return Ok(answer);
         }
         if let Some(failure) = self.cooling.failure(&key, now.instant) {

@@ -18,9 +18,7 @@ use super::{
     freshness::{Decision, Entry, after_fetch, decide, yields},
 };
 use crate::{
-    domain::{
-        Absence, Answer, CacheControl, CacheStatus, Deadline, Finding, Key, Lookup, LookupError, Now, Purpose,
-    },
+    domain::{Answer, CacheControl, CacheStatus, Deadline, Key, Lookup, LookupError, Now, Purpose},
     stack::{
         ask::LookupService,
         clock::Clock,

@@ -38,8 +38,8 @@ impl PictureCache {
 
     /// Drops the answer of `key` if Hypersender was asked for it before `asked_at`.
     ///
-    /// The slot stays in the queue of the evictions and holds nothing until then, because the queue cannot be
-    /// searched. The row that hides it costs a hit nothing.
+    /// The slot stays in the queue of the evictions and holds only `asked_at` until then, because the queue
+    /// cannot be searched. The row that hides it costs a hit nothing.
     fn drop_older(&self, key: &Key, asked_at: Instant) {
         let digest = self.digest(key);
         let MapEntry::Occupied(mut occupied) = self.map.entry(digest) else { return };
@@ -51,6 +51,7 @@ impl PictureCache {
         let before = entry_bytes(&slot.entry);
         slot.entry.finding = Finding::NotFound(NotFound::Upstream);
         slot.entry.since = None;
+        slot.entry.fetched.instant = asked_at;
         self.exchange_bytes(before, entry_bytes(&slot.entry));
         if self.standing.release(row) {
             self.exchange_bytes(Standing::ROW_BYTES, 0);

@@ -202,3 +202,119 @@ impl State {
         self.failures == FAILURES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn guard() -> Arc<Guard> {
+        Arc::new(Guard::new(TIMEOUT, Arc::default()))
+    }
+
+    async fn succeed(guard: &Guard) -> Result<u32, Unavailable> {
+        guard.run(Operation::Read, ready(Ok(7))).await.map(|done| done.value)
+    }
+
+    async fn fail(guard: &Guard) {
+        let failed = ready(Err::<(), _>(Failed { cause: "refused".into() }));
+        assert!(guard.run(Operation::Read, failed).await.is_err());
+        advance(Duration::from_millis(1)).await;
+    }
+
+    async fn hang(guard: &Guard) {
+        assert!(guard.run(Operation::Read, pending::<Result<(), _>>()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_ends_with_the_time_out() {
+        let (guard, start) = (guard(), Instant::now());
+        hang(&guard).await;
+        // The timer of tokio has a resolution of a millisecond.
+        assert!((TIMEOUT..TIMEOUT + Duration::from_millis(2)).contains(&start.elapsed()));
+        let done = guard.run(Operation::Read, async {
+            sleep(TIMEOUT / 2).await;
+            Ok(())
+        });
+        let done = done.await.unwrap();
+        assert_eq!(done.ended - done.began, TIMEOUT / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_failures_in_a_row_detach() {
+        let guard = guard();
+        fail(&guard).await;
+        hang(&guard).await;
+        assert_eq!(succeed(&guard).await, Ok(7));
+        fail(&guard).await;
+        fail(&guard).await;
+        assert!(guard.is_attached());
+        hang(&guard).await;
+        assert_eq!(guard.attachment(), Attachment::Detached { since: Instant::now() });
+        assert_eq!(succeed(&guard).await, Err(Unavailable), "the store is not asked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_one_stall_count_once() {
+        let guard = guard();
+        let hang_in_task = || {
+            let guard = guard.clone();
+            tokio::spawn(async move { hang(&guard).await })
+        };
+        for _ in 0..2 {
+            let stalled: Vec<_> = (0..100).map(|_| hang_in_task()).collect();
+            for task in stalled {
+                task.await.unwrap();
+            }
+        }
+        assert!(guard.is_attached());
+        hang(&guard).await;
+        assert!(!guard.is_attached());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn operations_of_the_upkeep_run_while_the_store_is_away() {
+        let guard = guard();
+        guard.detach(Failed { cause: "refused".into() });
+        guard.away().await;
+        let since = Instant::now();
+        advance(9 * SECOND).await;
+        assert!(guard.attempt(Operation::Probe, ready(Ok(()))).await.is_ok());
+        assert!(guard.maintain(Operation::Scopes, ready(Ok(()))).await.is_ok());
+        assert_eq!(guard.attachment(), Attachment::Detached { since });
+        guard.attach();
+        let returned = Some((since + 9 * SECOND, 9 * SECOND));
+        assert_eq!(guard.attachment(), Attachment::Attached { returned });
+        assert_eq!(succeed(&guard).await, Ok(7));
+        fail(&guard).await;
+        fail(&guard).await;
+        assert!(guard.is_attached(), "failures count from the return");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_draws_no_conclusions() {
+        let guard = guard();
+        for _ in 0..9 {
+            let failed = ready(Err::<(), _>(Failed { cause: "refused".into() }));
+            assert!(guard.attempt(Operation::Release, failed).await.is_err());
+            advance(SECOND).await;
+        }
+        assert!(guard.is_attached());
+    }
+
+    #[test]
+    fn the_pauses_before_probes_double_up_to_half_a_minute() {
+        let mut pauses = Pauses::new();
+        for expected in [1, 2, 4, 8, 16, 30, 30] {
+            let least = Duration::from_secs(expected);
+            let pause = pauses.next();
+            assert!(least <= pause && pause <= least.mul_f64(1.0 + JITTER), "{pause:?}");
+        }
+    }
+}

@@ -47,18 +47,14 @@ impl Backend {
                 };
                 Ok((Self::Valkey(valkey), away))
             }
-            Place::File { path, bytes } => {
-                let (path, bytes) = (path.clone(), *bytes);
-                // The file is checked as a whole.
-                let opened = tokio::task::spawn_blocking(move || File::open(&path, bytes)).await;
-                Ok((Self::File(opened.expect("opening a file does not panic")?), None))
-            }
+            // It blocks while the file is checked. Nothing is served yet.
+            Place::File { path, bytes } => Ok((Self::File(File::open(path, *bytes)?), None)),
         }
     }
 
     pub async fn read(&self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.read(names, seen, lease).await,
+            Self::Valkey(valkey) => Box::pin(valkey.read(names, seen, lease)).await,
             Self::File(file) => file.read(names, seen, lease).await,
         }
     }
@@ -66,14 +62,14 @@ impl Backend {
     /// Reads up to 64 answers of one scope.
     pub async fn answers(&self, scope: &str, names: &[String]) -> Result<Group, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.answers(scope, names).await,
+            Self::Valkey(valkey) => Box::pin(valkey.answers(scope, names)).await,
             Self::File(file) => file.answers(scope, names).await,
         }
     }
 
     pub async fn write(&self, write: Write<'_>) -> Result<(StoreTime, Written), Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.write(write).await,
+            Self::Valkey(valkey) => Box::pin(valkey.write(write)).await,
             Self::File(file) => file.write(write).await,
         }
     }
@@ -88,7 +84,7 @@ impl Backend {
         lease: LeaseId,
     ) -> Result<StoreTime, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.fail(names, reach, value, ttl, lease).await,
+            Self::Valkey(valkey) => Box::pin(valkey.fail(names, reach, value, ttl, lease)).await,
             Self::File(file) => file.fail(names, reach, value, ttl, lease).await,
         }
     }
@@ -96,14 +92,14 @@ impl Backend {
     /// Whether the lease was still this one.
     pub async fn renew(&self, lease: &str, id: LeaseId) -> Result<bool, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.renew(lease, id).await,
+            Self::Valkey(valkey) => Box::pin(valkey.renew(lease, id)).await,
             Self::File(file) => file.renew(lease, id).await,
         }
     }
 
     pub async fn release(&self, lease: &str, id: LeaseId) -> Result<(), Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.release(lease, id).await,
+            Self::Valkey(valkey) => Box::pin(valkey.release(lease, id)).await,
             Self::File(file) => file.release(lease, id).await,
         }
     }
@@ -112,14 +108,14 @@ impl Backend {
     /// is no record, or when an attempt that began later was answered.
     pub async fn reject(&self, scope: &str, ago: Duration) -> Result<Option<StoreTime>, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.reject(scope, ago).await,
+            Self::Valkey(valkey) => Box::pin(valkey.reject(scope, ago)).await,
             Self::File(file) => file.reject(scope, ago).await,
         }
     }
 
     pub async fn scopes(&self, names: &[String]) -> Result<Vec<Option<ScopeState>>, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.scopes(names).await,
+            Self::Valkey(valkey) => Box::pin(valkey.scopes(names)).await,
             Self::File(file) => file.scopes(names).await,
         }
     }
@@ -127,14 +123,14 @@ impl Backend {
     /// Writes to a record of its own. It fails where other writes would.
     pub async fn probe(&self) -> Result<StoreTime, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.probe().await,
+            Self::Valkey(valkey) => Box::pin(valkey.probe()).await,
             Self::File(file) => file.probe().await,
         }
     }
 
     pub async fn turn(&self, instance: &str, request: TurnRequest) -> Result<TurnReply, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.turn(instance, request).await,
+            Self::Valkey(valkey) => Box::pin(valkey.turn(instance, request)).await,
             Self::File(_) => Err(no_turns()),
         }
     }
@@ -147,7 +143,7 @@ impl Backend {
         slack: Duration,
     ) -> Result<(), Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.give_back(instance, turn_in, interval, slack).await,
+            Self::Valkey(valkey) => Box::pin(valkey.give_back(instance, turn_in, interval, slack)).await,
             Self::File(_) => Err(no_turns()),
         }
     }
@@ -161,7 +157,7 @@ impl Backend {
         request: TurnRequest,
     ) -> Result<TurnReply, Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.push_back(instance, asked, answered, request).await,
+            Self::Valkey(valkey) => Box::pin(valkey.push_back(instance, asked, answered, request)).await,
             Self::File(_) => Err(no_turns()),
         }
     }
@@ -169,7 +165,7 @@ impl Backend {
     /// Sends a message to all replicas. A file has none.
     pub async fn publish(&self, message: Vec<u8>) -> Result<(), Failed> {
         match self {
-            Self::Valkey(valkey) => valkey.publish(message).await,
+            Self::Valkey(valkey) => Box::pin(valkey.publish(message)).await,
             Self::File(_) => Ok(()),
         }
     }

@@ -1,6 +1,9 @@
 //! The turns of an instance that all replicas share: taken from the store, given back, and announced.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -12,6 +15,7 @@ use super::{
     keys::{InstanceTag, instance_tag},
     news::TurnNews,
     parts::Parts,
+    time::StoreTime,
 };
 use crate::{domain::Instance, telemetry::StoreOperation as Operation};
 
@@ -26,7 +30,7 @@ pub async fn turn(
     request: TurnRequest,
 ) -> Result<TurnReply, Unavailable> {
     let tag = instance_tag(instance);
-    let name = parts.scopes.instance_of(&tag);
+    let name = parts.scopes.instance_of(tag);
     let sent = sent(parts, &name, request);
     let done = parts.guard.run(Operation::Turn, parts.backend.turn(&name, sent)).await?;
     let reply = note(parts, name, &done);
@@ -45,7 +49,7 @@ pub async fn push_back(
     request: TurnRequest,
 ) -> Result<Instant, Unavailable> {
     let tag = instance_tag(instance);
-    let name = parts.scopes.instance_of(&tag);
+    let name = parts.scopes.instance_of(tag);
     let sent = sent(parts, &name, request);
     let work = parts.backend.push_back(&name, asked, answered, sent);
     let done = parts.guard.run(Operation::PushBack, work).await?;
@@ -80,9 +84,13 @@ pub fn remember(parts: &Parts, instance: &Instance, horizon: Horizon) {
     parts.horizons.set(name, horizon, now);
 }
 
-/// Takes over the turns that the file had at the start.
+/// Takes over the turns that the file had at the start. The clock of a file is that of this machine.
 pub fn recall(parts: &Parts) {
-    let now = Instant::now();
+    let (now, wall) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH));
+    if parts.clock.at(now).is_none() && !parts.backend.shares_turns() {
+        let micros = wall.unwrap_or_default().as_micros();
+        parts.clock.learn(now, StoreTime::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)));
+    }
     // A time that this machine's clock cannot represent is in the past.
     let instant = |time| parts.clock.instant(time).unwrap_or(now);
     for (name, record) in parts.backend.horizons() {
@@ -99,7 +107,7 @@ pub fn recall(parts: &Parts) {
 /// Notes the news of another replica.
 pub fn hear(parts: &Parts, tag: InstanceTag, news: TurnNews) {
     let now = Instant::now();
-    parts.horizons.hear(parts.scopes.instance_of(&tag), ahead(now, news), now);
+    parts.horizons.hear(parts.scopes.instance_of(tag), ahead(now, news), now);
 }
 
 fn sent(parts: &Parts, name: &str, request: TurnRequest) -> engine::TurnRequest {

@@ -1,7 +1,7 @@
 //! The operations of an engine, on names and sealed values. An engine does not know the meaning of a value.
 //!
-//! The two engines are `valkey` and `file`, and `backend` chooses between them. Every operation is atomic, and
-//! none of them is bounded in time by the engine. `attachment` bounds them.
+//! The two engines are `valkey` and `file`, and `backend` chooses between them. Every operation is atomic,
+//! and none of them is bounded in time by the engine. `attachment` bounds them.
 
 use std::time::Duration;
 
@@ -129,8 +129,8 @@ pub struct TurnRequest {
     pub known_free_in: Duration,
     /// The rest of the pause that this process knows.
     pub known_pause: Duration,
-    /// The number of changes of the record that this process knows. A record with fewer has lost some; only then
-    /// the two times above hold, because they are inexact, and turns may have been given back.
+    /// The number of changes of the record that this process knows. A record with fewer has lost some; only
+    /// then the two times above hold, because they are inexact, and turns may have been given back.
     pub known_changes: u64,
 }
 

@@ -1,15 +1,15 @@
 //! [`Horizons`]: the [`Horizon`] of each instance, from the replies of the store and from the news of other
 //! replicas.
 //!
-//! The number of changes orders what was read of one record, so a later reading replaces an earlier one. Turns
-//! that no record has only move a horizon away.
+//! The number of changes orders what was read of one record, so a later reading replaces an earlier one.
+//! Turns that no record has are kept beside it, until the record has taken them in.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::horizon::{Horizon, UNSHARED};
+use super::horizon::Horizon;
 
 /// The most instances. When there are more, those whose turns are all over are dropped; while there is none,
 /// no further one is noted.
@@ -19,55 +19,158 @@ const INSTANCES_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Horizons(Mutex<HashMap<String, Known>>);
 
-#[derive(Clone, Copy, Debug)]
+/// Two horizons of one instance, and when each of them was noted.
+#[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    horizon: Horizon,
-    changed: Instant,
+    /// What was read of the record.
+    record: Option<(Horizon, Instant)>,
+    /// Turns that no record has.
+    unshared: Option<(Horizon, Instant)>,
 }
 
 impl Horizons {
     pub fn get(&self, instance: &str) -> Option<Horizon> {
-        self.0.lock().get(instance).map(|known| known.horizon)
+        self.0.lock().get(instance)?.furthest()
     }
 
     /// Notes a reply to an operation that began at `began`.
     pub fn reply(&self, instance: String, new: Horizon, began: Instant, now: Instant) {
-        self.change(instance, new, now, |known| {
-            // The record may have lost its state, or taken in the turns that it did not have.
-            if new.changes >= known.horizon.changes || known.changed <= began { new } else { known.horizon }
+        self.change(instance, now, |known| {
+            // A record with fewer changes has lost its state, unless the reply was overtaken by another one.
+            let is_latest = |(read, at): (Horizon, Instant)| new.changes >= read.changes || at <= began;
+            if known.record.is_none_or(is_latest) {
+                known.record = Some((new, now));
+            }
+            // The operation has sent these turns along.
+            known.unshared = known.unshared.filter(|(_, noted)| *noted > began);
         });
     }
 
     /// Notes what another replica read of the record.
     pub fn hear(&self, instance: String, new: Horizon, now: Instant) {
-        self.change(instance, new, now, |known| match known.horizon.changes {
-            UNSHARED.. => known.horizon.furthest(new),
-            changes if new.changes > changes => new,
-            _ => known.horizon,
+        self.change(instance, now, |known| {
+            if known.record.is_none_or(|(read, _)| new.changes > read.changes) {
+                known.record = Some((new, now));
+            }
         });
     }
 
     /// Notes turns that no record has, besides those that are known.
     pub fn raise(&self, instance: String, new: Horizon, now: Instant) {
-        self.change(instance, new, now, |known| known.horizon.furthest(new));
+        self.change(instance, now, |known| {
+            let all = known.unshared.map_or(new, |(former, _)| former.furthest(new));
+            known.unshared = Some((all, now));
+        });
     }
 
     /// Notes the turns of an instance that only this process has.
     pub fn set(&self, instance: String, new: Horizon, now: Instant) {
-        self.change(instance, new, now, |_| new);
+        self.change(instance, now, |known| known.unshared = Some((new, now)));
     }
 
-    fn change(&self, instance: String, new: Horizon, now: Instant, merge: impl FnOnce(&Known) -> Horizon) {
+    fn change(&self, instance: String, now: Instant, change: impl FnOnce(&mut Known)) {
         let mut all = self.0.lock();
-        if let Some(known) = all.get_mut(&instance) {
-            *known = Known { horizon: merge(known), changed: now };
-            return;
+        if !all.contains_key(&instance) && all.len() >= INSTANCES_MAX {
+            all.retain(|_, known| known.furthest().is_some_and(|horizon| !horizon.is_over(now)));
+            if all.len() >= INSTANCES_MAX {
+                return;
+            }
         }
-        if all.len() >= INSTANCES_MAX {
-            all.retain(|_, known| !known.horizon.is_over(now));
+        change(all.entry(instance).or_default());
+    }
+}
+
+impl Known {
+    fn furthest(&self) -> Option<Horizon> {
+        let [record, unshared] = [self.record, self.unshared].map(|noted| noted.map(|(horizon, _)| horizon));
+        match (record, unshared) {
+            (Some(record), Some(unshared)) => Some(record.furthest(unshared)),
+            (one, other) => one.or(other),
         }
-        if all.len() < INSTANCES_MAX {
-            all.insert(instance, Known { horizon: new, changed: now });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{super::horizon::UNSHARED, *};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn horizon(start: Instant, seconds: u32, changes: u64) -> Horizon {
+        let at = start + seconds * SECOND;
+        Horizon { free_at: at, spare_at: at, paused_until: start, changes }
+    }
+
+    /// What is noted after a first reply with 10 changes that is 5 s ahead.
+    fn after(note: impl Fn(&Horizons, Instant)) -> (u32, u64) {
+        let (horizons, start) = (Horizons::default(), Instant::now());
+        horizons.reply("i".into(), horizon(start, 5, 10), start, start);
+        note(&horizons, start);
+        let known = horizons.get("i").unwrap();
+        (u32::try_from((known.free_at - start).as_secs()).unwrap(), known.changes)
+    }
+
+    #[test]
+    fn the_latest_reading_of_a_record_counts() {
+        let reply = |changes, began: u32| {
+            after(move |horizons, start| {
+                let began = start + began * SECOND;
+                horizons.reply("i".into(), horizon(start, 2, changes), began, began);
+            })
+        };
+        assert_eq!(reply(11, 0), (2, 11), "turns were given back");
+        assert_eq!(
+            after(|horizons, start| {
+                horizons.reply("i".into(), horizon(start, 2, 9), start - SECOND, start);
+            }),
+            (5, 10),
+            "a reply that was overtaken"
+        );
+        assert_eq!(reply(3, 1), (2, 3), "the record lost its state");
+        let heard = |changes| {
+            after(move |horizons, start| horizons.hear("i".into(), horizon(start, 2, changes), start))
+        };
+        assert_eq!(heard(11), (2, 11));
+        assert_eq!(heard(9), (5, 10));
+    }
+
+    #[test]
+    fn turns_that_no_record_has_stay_until_the_record_has_taken_them_in() {
+        let unshared = |seconds| {
+            move |horizons: &Horizons, start| {
+                horizons.raise("i".into(), horizon(start, seconds, UNSHARED), start);
+            }
+        };
+        assert_eq!(after(unshared(7)), (7, UNSHARED));
+        assert_eq!(after(unshared(2)), (5, UNSHARED));
+        let heard = after(|horizons, start| {
+            unshared(7)(horizons, start);
+            horizons.hear("i".into(), horizon(start, 9, 11), start);
+            horizons.hear("i".into(), horizon(start, 8, 12), start);
+        });
+        assert_eq!(heard, (8, UNSHARED));
+        let replied = after(|horizons, start| {
+            unshared(7)(horizons, start);
+            horizons.reply("i".into(), horizon(start, 8, 11), start, start + SECOND);
+        });
+        assert_eq!(replied, (8, 11));
+        let overtaken = after(|horizons, start| {
+            horizons.raise("i".into(), horizon(start, 7, UNSHARED), start + SECOND);
+            horizons.reply("i".into(), horizon(start, 6, 11), start, start + 2 * SECOND);
+        });
+        assert_eq!(overtaken, (7, UNSHARED), "the operation began before these turns were taken");
+    }
+
+    #[test]
+    fn instances_are_bounded_and_those_without_turns_make_room() {
+        let (horizons, start) = (Horizons::default(), Instant::now());
+        for number in 0..INSTANCES_MAX + 10 {
+            horizons.raise(number.to_string(), horizon(start, 5, UNSHARED), start);
         }
+        assert_eq!(horizons.0.lock().len(), INSTANCES_MAX);
+        horizons.raise("later".into(), horizon(start, 9, UNSHARED), start + 5 * SECOND);
+        assert_eq!(horizons.0.lock().len(), 1);
     }
 }

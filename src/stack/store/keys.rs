@@ -111,8 +111,8 @@ pub fn instance_tag(instance: &Instance) -> InstanceTag {
 }
 
 /// The beginning of all names of an instance. A cluster keeps names with the same text in braces on one node.
-pub fn instance_name(prefix: &str, instance: &InstanceTag) -> String {
-    format!("{{{prefix}:{}}}", hex(instance))
+pub fn instance_name(prefix: &str, instance: InstanceTag) -> String {
+    format!("{{{prefix}:{}}}", hex(&instance))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -122,4 +122,46 @@ fn hex(bytes: &[u8]) -> String {
         .flat_map(|byte| [byte >> 4, byte & 15])
         .map(|digit| char::from(DIGITS[usize::from(digit)]))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values were computed with Python's hmac, hashlib and cryptography. Replicas of all versions must
+    /// get the same names: a change needs another number in the salt.
+    #[test]
+    fn the_names_are_those_of_the_format() {
+        let instance = Instance::parse("shop").unwrap();
+        let keys = ScopeKeys::derive("example-token", &instance);
+        let beginning = instance_name("test", instance_tag(&instance));
+        let chat = ChatId::parse("+15551230001").unwrap();
+        let name = |last: &str| format!("{{test:8d9001d32c6a703d}}:{last}");
+        let expected = Names {
+            scope: name("s:d3bd77ada1f6c68b769a5b041c03b597"),
+            scope_failure: name("f:d3bd77ada1f6c68b769a5b041c03b597"),
+            answer: name("a:ed448aa6d697dbddf623ba1fa18f8e39"),
+            lease: name("l:ed448aa6d697dbddf623ba1fa18f8e39"),
+            failure: name("f:ed448aa6d697dbddf623ba1fa18f8e39"),
+        };
+        assert_eq!(keys.names(&beginning, &chat), expected);
+        assert_eq!(keys.answer(&beginning, &chat), expected.answer);
+        assert_eq!(format!("{keys:?}"), "ScopeKeys(..)");
+    }
+
+    #[test]
+    fn another_token_or_instance_or_contact_has_other_names() {
+        let names = |token: &str, instance: &str, chat: &str| {
+            let instance = Instance::parse(instance).unwrap();
+            let chat = ChatId::parse(chat).unwrap();
+            ScopeKeys::derive(token, &instance).names("same", &chat)
+        };
+        let one = names("a", "shop", "15551230001");
+        for other in [names("b", "shop", "15551230001"), names("a", "shop2", "15551230001")] {
+            assert_ne!((&one.scope, &one.answer), (&other.scope, &other.answer));
+        }
+        let other = names("a", "shop", "15551230001@c.us");
+        assert_eq!(one.scope, other.scope);
+        assert_ne!(one.answer, other.answer);
+    }
 }

@@ -38,7 +38,8 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Lease {
     /// `None` once it needs no release.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
+    /// Whether a renewal came too late. Then another replica may have it, and there is nothing to release.
     is_lost: AtomicBool,
 }
 
@@ -59,7 +60,7 @@ pub struct Held {
 impl Lease {
     /// A lease that the store has given, or may have given.
     pub fn new(held: Held) -> Self {
-        Self { held: Some(held), is_lost: AtomicBool::new(false) }
+        Self { held: Some(Box::new(held)), is_lost: AtomicBool::new(false) }
     }
 
     /// Its random name.
@@ -88,13 +89,8 @@ impl Lease {
         }
     }
 
-    /// Whether another replica may fetch meanwhile: a renewal came too late.
-    pub fn is_lost(&self) -> bool {
-        self.is_lost.load(Relaxed)
-    }
-
     async fn renew(&self) -> Infallible {
-        let Some(Held { parts, names, id, .. }) = &self.held else {
+        let Some(Held { parts, names, id, .. }) = self.held.as_deref() else {
             return pending().await;
         };
         let mut ticks = interval_at(Instant::now() + RENEWAL, RENEWAL);
@@ -109,8 +105,8 @@ impl Lease {
         }
     }
 
-    /// Stores an answer in the background for `ttl`, ends the cool-downs, and releases the lease. `asked_at` is
-    /// the start of the attempt. With `is_change` the other replicas drop what they have of the contact.
+    /// Stores an answer in the background for `ttl`, ends the cool-downs, and releases the lease. `asked_at`
+    /// is the start of the attempt. With `is_change` the other replicas drop what they have of the contact.
     pub fn store(mut self, record: Record, asked_at: StoreTime, ttl: Duration, is_change: bool) {
         if let Some(held) = self.held.take() {
             let parts = held.parts.clone();
@@ -130,7 +126,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
+        if let Some(held) = self.held.take().filter(|_| !self.is_lost.load(Relaxed)) {
             let parts = held.parts.clone();
             parts.in_background(async move { held.release().await });
         }

@@ -1,8 +1,8 @@
 //! [`News`]: the messages between replicas: `version ‖ kind ‖ sender ‖ tag ‖ the rest`.
 //!
 //! News about a scope are sealed with a key of the scope, so that only a replica with the token can send and
-//! read them. News about the turns of an instance are plain: a sender could change the turns in the store just
-//! as well.
+//! read them. News about the turns of an instance are plain: a sender could change the turns in the store
+//! just as well.
 
 use std::time::Duration;
 
@@ -143,5 +143,92 @@ impl ScopeMessage<'_> {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{keys::ScopeKeys, seal::tests::unhex},
+        *,
+    };
+    use crate::domain::Instance;
+
+    const SENDER: ProcessId = *b"sender!!";
+    const OTHER: ProcessId = *b"another.";
+    const TIME: StoreTime = StoreTime::from_millis(1_764_000_000_000);
+
+    fn keys(token: &str) -> ScopeKeys {
+        ScopeKeys::derive(token, &Instance::parse("shop").unwrap())
+    }
+
+    fn changed() -> ScopeNews {
+        ScopeNews::Changed { chat: ChatId::parse("15551230001").unwrap(), asked_at: TIME }
+    }
+
+    fn opened(message: &[u8], token: &str) -> Option<ScopeNews> {
+        match News::read(message, OTHER)? {
+            News::Scope(message) => message.open(&keys(token).news),
+            News::Own | News::Turns(..) => None,
+        }
+    }
+
+    /// The message was sealed with Python's cryptography. Replicas of all versions must be able to read it.
+    #[test]
+    fn the_layout_is_that_of_the_format() {
+        let message = unhex(
+            "010273656e6465722121d3bd77ada1f6c68b769a5b041c03b597000102030405060708090a0b53220cb8f229e937faae9e35\
+             01f8ad6ee8a774a80536e0d7d526a942fd3d310bada34d",
+        );
+        assert_eq!(opened(&message, "example-token"), Some(changed()));
+    }
+
+    #[test]
+    fn news_of_a_scope_open_with_its_key_and_unaltered_only() {
+        let keys = keys("a");
+        for news in [changed(), ScopeNews::Rejected { at: TIME }] {
+            let Sealed(message) = news.seal(SENDER, keys.tag(), &keys.news).unwrap();
+            assert_eq!(opened(&message, "a"), Some(news));
+            assert_eq!(opened(&message, "b"), None);
+            for index in 0..message.len() {
+                let mut altered = message.clone();
+                altered[index] ^= 1;
+                assert_eq!(opened(&altered, "a"), None, "byte {index}");
+                assert_eq!(opened(&message[..index], "a"), None, "cut after byte {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_contact_can_be_read_in_a_message() {
+        let keys = keys("a");
+        let Sealed(message) = changed().seal(SENDER, keys.tag(), &keys.news).unwrap();
+        assert!(!message.windows(11).any(|part| part == b"15551230001"));
+    }
+
+    #[test]
+    fn a_process_skips_its_own_messages() {
+        let keys = keys("a");
+        let Sealed(message) = changed().seal(SENDER, keys.tag(), &keys.news).unwrap();
+        assert_eq!(News::read(&message, SENDER), Some(News::Own));
+    }
+
+    #[test]
+    fn turns_come_through_and_other_lengths_versions_and_kinds_do_not() {
+        let seconds = Duration::from_secs;
+        let turns = TurnNews { free_in: seconds(3), spare_in: seconds(2), pause: seconds(1), changes: 7 };
+        let Sealed(message) = turns.encode(SENDER, [5; 8]);
+        assert_eq!(News::read(&message, OTHER), Some(News::Turns([5; 8], turns)));
+        for length in 0..message.len() {
+            assert_eq!(News::read(&message[..length], OTHER), None, "{length}");
+        }
+        assert_eq!(News::read(&[&message[..], b"\0"].concat(), OTHER), None);
+        let with = |index: usize, byte| {
+            let mut other = message.clone();
+            other[index] = byte;
+            other
+        };
+        assert_eq!(News::read(&with(0, 2), OTHER), None);
+        assert_eq!(opened(&with(1, 99), "a"), None);
     }
 }

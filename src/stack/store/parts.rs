@@ -27,8 +27,10 @@ use crate::telemetry::{StoreMetrics as Metrics, StoreOperation as Operation};
 
 /// The most writes in progress in the background. A further one is not made: the answer is then not shared.
 const BACKGROUND_MAX: u32 = 1024;
-/// A difference between the clocks of the store and of this machine that is worth a warning, in seconds.
+/// A difference between the clocks of the store and of this machine that is worth a warning, in seconds ...
 const CLOCK_OFFSET_MAX: f64 = 5.0;
+/// ... and one that ends it, so that a difference that varies a little is not reported again and again.
+const CLOCK_OFFSET_FINE: f64 = 4.0;
 
 /// The parts of a store.
 #[derive(Debug)]
@@ -83,8 +85,9 @@ impl Parts {
         let store = self.clock.at(Instant::now()).map_or(wall, |time| Duration::from_micros(time.micros()));
         let offset = store.as_secs_f64() - wall.as_secs_f64();
         self.metrics.clock_offset(offset);
-        let is_off = offset.abs() > CLOCK_OFFSET_MAX;
-        if is_off != self.is_clock_off.swap(is_off, Relaxed) && is_off {
+        let was_off = self.is_clock_off.load(Relaxed);
+        let is_off = offset.abs() > if was_off { CLOCK_OFFSET_FINE } else { CLOCK_OFFSET_MAX };
+        if is_off != was_off && self.is_clock_off.swap(is_off, Relaxed) == was_off && is_off {
             warn!(seconds = offset.round(), "the clock of the store differs from the clock of this machine");
         }
         self.clock.instant(time).unwrap_or(done.ended).clamp(done.began, done.ended)

@@ -49,3 +49,31 @@ impl Rejections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{super::scopes::testing::known, *};
+
+    #[test]
+    fn a_rejection_stays_until_the_latest_one_is_written() {
+        let (rejections, known, first) = (Rejections::default(), known("a"), Instant::now());
+        let later = first + Duration::from_secs(1);
+        rejections.add(known.clone(), later);
+        rejections.add(known.clone(), first);
+        rejections.written(&known, first);
+        assert_eq!(rejections.all().iter().map(|(_, at)| *at).collect::<Vec<_>>(), [later]);
+        rejections.written(&known, later);
+        assert!(rejections.all().is_empty());
+    }
+
+    #[test]
+    fn rejections_are_bounded() {
+        let (rejections, now) = (Rejections::default(), Instant::now());
+        for token in 0..REJECTIONS_MAX + 10 {
+            rejections.add(known(&token.to_string()), now);
+        }
+        assert_eq!(rejections.all().len(), REJECTIONS_MAX);
+    }
+}

@@ -70,7 +70,9 @@ pub async fn read(
             parts.metrics.lease(result);
         }
     }
-    if !is_poll {
+    // A wait reads again and again, and so does a caller that does not accept what it has read.
+    let is_seen = opened.answer.as_ref().is_some_and(|stored| Some(stored.asked_at) <= seen.answer);
+    if !is_poll && !is_seen {
         parts.metrics.answer(opened.found);
     }
     let lease = match (opened.leased, lease.take()) {
@@ -106,7 +108,8 @@ async fn read_once(
     let failure_of = |name: &str, value: Option<&[u8]>| failure(known, name, epoch, value, owner);
     let failure = failure_of(&names.failure, reading.failure.as_deref());
     let scope_failure = failure_of(&names.scope_failure, reading.scope_failure.as_deref());
-    // A cool-down that is over is returned, because the next one follows from it. It keeps nobody from asking.
+    // A cool-down that is over is returned, because the next one follows from it. It keeps nobody from
+    // asking.
     let counts = |failure: &Option<FailureRecord>| failure.as_ref().is_some_and(|it| it.until > reading.now);
     let time = |value: &Option<Vec<u8>>, counts: bool| {
         value.as_deref().filter(|_| !counts).map(|value| seal::asked_at(value).unwrap_or_default())

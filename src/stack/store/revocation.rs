@@ -39,7 +39,10 @@ async fn write_rejection(parts: &Arc<Parts>, known: &Arc<Known>, at: Instant) ->
     let Done { value: flag, .. } =
         parts.guard.maintain(Operation::Reject, parts.backend.reject(&known.name, ago)).await?;
     parts.rejections.written(known, at);
-    if let Some(at) = flag {
+    // Without a record, replicas may still have answers in memory. A token that never had an answer is no
+    // news.
+    let known_at = parts.clock.at(at).filter(|_| known.had_record());
+    if let Some(at) = flag.max(known_at) {
         known.reject(at);
         let news = ScopeNews::Rejected { at };
         parts.announce(news.seal(parts.process, known.tag, &known.keys.news));

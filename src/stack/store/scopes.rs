@@ -56,7 +56,7 @@ pub struct Known {
 
 #[derive(Debug, Default)]
 struct Standing {
-    /// Whether the store was seen to have a record of the scope: the token had an answer.
+    /// Whether the store was seen to have a record of the scope. Then the token had an answer.
     has_record: bool,
     /// The latest rejection of the token, as far as this process knows.
     rejected_at: Option<StoreTime>,
@@ -69,11 +69,11 @@ impl Scopes {
 
     /// The beginning of all names of `instance`.
     pub fn instance(&self, instance: &Instance) -> String {
-        self.instance_of(&instance_tag(instance))
+        self.instance_of(instance_tag(instance))
     }
 
     /// The same, by the tag of the instance.
-    pub fn instance_of(&self, tag: &InstanceTag) -> String {
+    pub fn instance_of(&self, tag: InstanceTag) -> String {
         instance_name(&self.prefix, tag)
     }
 
@@ -150,6 +150,11 @@ impl Known {
         self.standing.lock().has_record = true;
     }
 
+    /// Whether the store is known to have, or to have had, a record of the scope.
+    pub fn had_record(&self) -> bool {
+        self.standing.lock().has_record
+    }
+
     /// Whether the token was rejected after an attempt that began at `asked_at`.
     pub fn is_rejected(&self, asked_at: StoreTime) -> bool {
         self.standing.lock().rejected_at.is_some_and(|rejected| asked_at <= rejected)
@@ -159,5 +164,75 @@ impl Known {
     pub fn reject(&self, at: StoreTime) {
         let mut standing = self.standing.lock();
         standing.rejected_at = standing.rejected_at.max(Some(at));
+    }
+}
+
+/// Scopes for the tests of other files.
+#[cfg(test)]
+pub mod testing {
+    use std::{hash::RandomState, sync::LazyLock};
+
+    use super::*;
+
+    /// The scope of a token, and the token. All tests of a process share the key of the hashes.
+    pub fn scope(token: &str) -> (Scope, Credential) {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let credential = Credential::of_caller(token.into(), &HASHER);
+        (Scope { instance: Instance::parse("shop").unwrap(), credential: credential.id() }, credential)
+    }
+
+    /// A scope that nothing is known of.
+    pub fn known(token: &str) -> Arc<Known> {
+        let (scope, credential) = scope(token);
+        Scopes::new("test".into()).of(&scope, &credential)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::scope, *};
+
+    #[test]
+    fn a_scope_is_found_by_its_tag() {
+        let scopes = Scopes::new("test".into());
+        let (one, credential) = scope("a");
+        assert!(scopes.get(&one).is_none());
+        let known = scopes.of(&one, &credential);
+        assert_eq!(scopes.of(&one, &credential).tag, known.tag);
+        assert_eq!(scopes.tagged(&known.tag).map(|known| known.scope.clone()), Some(one.clone()));
+        assert!(scopes.get(&one).is_some());
+        assert!(scopes.tagged(&[0; 16]).is_none());
+    }
+
+    #[test]
+    fn tokens_that_callers_make_up_do_not_displace_one_that_had_an_answer() {
+        let scopes = Scopes::new("test".into());
+        let (answered, credential) = scope("answered");
+        scopes.of(&answered, &credential).has_record();
+        for number in 0..2 * SCOPES_MAX {
+            let (made_up, credential) = scope(&format!("made up {number}"));
+            scopes.of(&made_up, &credential);
+            let table = scopes.table.read();
+            assert!(table.by_scope.len() <= SCOPES_MAX && table.by_tag.len() == table.by_scope.len());
+        }
+        assert!(scopes.get(&answered).is_some());
+        let (last, _) = scope(&format!("made up {}", 2 * SCOPES_MAX - 1));
+        assert!(scopes.get(&last).is_some());
+    }
+
+    #[test]
+    fn the_latest_rejection_counts_wherever_it_comes_from() {
+        let known = testing::known("a");
+        let state = |millis| ScopeState { epoch: [0; 16], rejected_at: Some(StoreTime::from_millis(millis)) };
+        let rejected = || [1, 2, 3, 4].map(|millis| known.is_rejected(StoreTime::from_millis(millis)));
+        assert_eq!(rejected(), [false; 4]);
+        known.note(Some(state(2)));
+        known.reject(StoreTime::from_millis(1));
+        assert_eq!(rejected(), [true, true, false, false]);
+        known.reject(StoreTime::from_millis(3));
+        known.note(Some(state(2)));
+        known.note(None);
+        assert_eq!(rejected(), [true, true, true, false]);
+        assert!(known.had_record());
     }
 }

@@ -12,12 +12,14 @@ pub struct StoreTime(u64);
 
 impl StoreTime {
     /// The moment that is this many microseconds after the Unix epoch.
-    pub fn from_micros(micros: u64) -> Self {
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
     /// The moment that is this many milliseconds after the Unix epoch.
-    pub fn from_millis(millis: u64) -> Self {
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
         Self(millis.saturating_mul(1000))
     }
 
@@ -59,8 +61,9 @@ impl StoreClock {
         self.note(Reading { instant, time, error: Duration::ZERO });
     }
 
-    /// Notes a reply that the store gave at `time` by its clock, at some moment between `began` and `ended` by
-    /// ours. The reply is taken for that of the midpoint, unless an earlier one was more exact and both agree.
+    /// Notes a reply that the store gave at `time` by its clock, at some moment between `began` and `ended`
+    /// by ours. The reply is taken for that of the midpoint, unless an earlier one was more exact and both
+    /// agree.
     pub fn learn_between(&self, began: Instant, ended: Instant, time: StoreTime) {
         let error = ended.duration_since(began) / 2;
         self.note(Reading { instant: began + error, time, error });
@@ -105,5 +108,49 @@ impl Reading {
             Some(later) => StoreTime(self.time.0.saturating_add(micros(later))),
             None => StoreTime(self.time.0.saturating_sub(micros(self.instant - instant))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MILLI: Duration = Duration::from_millis(1);
+
+    fn at(seconds: u64) -> StoreTime {
+        StoreTime::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn a_clock_without_a_reply_shows_nothing() {
+        let clock = StoreClock::default();
+        assert_eq!((clock.at(Instant::now()), clock.instant(at(1))), (None, None));
+    }
+
+    #[test]
+    fn both_clocks_lead_to_each_other() {
+        let (clock, now) = (StoreClock::default(), Instant::now() + 100 * SECOND);
+        clock.learn(now, at(1000));
+        for (instant, time) in [(now, at(1000)), (now + SECOND, at(1001)), (now - SECOND, at(999))] {
+            assert_eq!((clock.at(instant), clock.instant(time)), (Some(time), Some(instant)));
+        }
+        assert!(clock.instant(StoreTime::default()).is_none_or(|instant| instant < now));
+    }
+
+    #[test]
+    fn an_exact_reply_is_not_displaced_by_an_inexact_one_that_agrees() {
+        let (clock, now) = (StoreClock::default(), Instant::now());
+        clock.learn_between(now, now + 2 * MILLI, at(1000));
+        assert_eq!(clock.at(now + MILLI), Some(at(1000)));
+        let later = now + SECOND;
+        clock.learn_between(later, later + 100 * MILLI, at(1001));
+        assert_eq!(clock.at(now + MILLI), Some(at(1000)), "the reply came early in these 100 ms");
+        let later = now + 2 * SECOND;
+        clock.learn_between(later, later + MILLI, at(1003));
+        assert_eq!(clock.at(later + MILLI / 2), Some(at(1003)), "the clock was set");
+        let later = now + 3600 * SECOND;
+        clock.learn_between(later, later + 2 * MILLI, at(1003 + 3598));
+        assert_eq!(clock.at(later + MILLI), Some(at(1003 + 3598)), "the last exact reply is an hour old");
     }
 }

@@ -58,8 +58,8 @@ async fn stay_attached(parts: Arc<Parts>) {
     }
 }
 
-/// A store that is back must not serve what was fetched with a token that was rejected meanwhile. So what this
-/// process knows is written, and what others know is read, before the first look-up.
+/// A store that is back must not serve what was fetched with a token that was rejected meanwhile. So what
+/// this process knows is written, and what others know is read, before the first look-up.
 async fn back(parts: &Arc<Parts>) -> Result<(), Failed> {
     probe(parts).await?;
     write_rejections(parts).await?;

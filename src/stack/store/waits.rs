@@ -50,3 +50,37 @@ impl Waits {
         Noted { result, is_poll: waited && leased == Leased::Held }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_counted_once_and_ends_with_an_answer_or_a_take_over() {
+        let (waits, start) = (Waits::default(), Instant::now());
+        let note = |leased, seconds| {
+            let Noted { result, is_poll } = waits.note("l", leased, start + Duration::from_secs(seconds));
+            (result, is_poll)
+        };
+        assert_eq!(note(Leased::Taken, 0), (Some(LeaseResult::Taken), false));
+        assert_eq!(note(Leased::Held, 0), (Some(LeaseResult::Waited), false));
+        assert_eq!(note(Leased::Held, 1), (None, true));
+        assert_eq!(note(Leased::Taken, 2), (Some(LeaseResult::TakenOver), false));
+        assert_eq!(note(Leased::Held, 3), (Some(LeaseResult::Waited), false));
+        assert_eq!(note(Leased::No, 4), (None, false));
+        assert_eq!(note(Leased::Taken, 4), (Some(LeaseResult::Taken), false));
+        assert_eq!(note(Leased::Held, 5), (Some(LeaseResult::Waited), false));
+        assert_eq!(note(Leased::Taken, 60), (Some(LeaseResult::Taken), false), "that wait was given up");
+    }
+
+    #[test]
+    fn waits_are_bounded() {
+        let (waits, start) = (Waits::default(), Instant::now());
+        for number in 0..2 * WAITS_MAX {
+            waits.note(&number.to_string(), Leased::Held, start);
+        }
+        assert_eq!(waits.0.lock().len(), WAITS_MAX);
+        waits.note("later", Leased::Held, start + POLL_MAX);
+        assert_eq!(waits.0.lock().len(), 1);
+    }
+}

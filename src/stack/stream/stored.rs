@@ -1,4 +1,5 @@
-//! [`Reading`]: what a stream reads from the shared store before its contacts wait for turns (rule 36).
+//! What a stream finds before its contacts wait for turns (rule 36): in memory, and then in the shared store,
+//! on the way through which contacts are [`Reading`].
 
 use std::collections::VecDeque;
 
@@ -52,9 +53,9 @@ impl Reading {
         }
     }
 
-    /// Waits for the group that is being read. Returns the contacts that need a fetch: all that are left, when
-    /// the store did not answer, so that it costs a stream one time-out. If it is dropped before it resolves,
-    /// nothing is lost. It never resolves while no group is being read.
+    /// Waits for the group that is being read. Returns the contacts that need a fetch: all that are left,
+    /// when the store did not answer, so that it costs a stream one time-out. If it is dropped before it
+    /// resolves, nothing is lost. It never resolves while no group is being read.
     pub async fn ended(&mut self) -> Vec<Pending> {
         let Some((_, read)) = &mut self.group else {
             return pending().await;
@@ -76,6 +77,23 @@ impl Reading {
 }
 
 impl<F: LookupService> LookupStream<F> {
+    /// Serves the contacts that memory has, and queues the others (rule 36); `None` when that is done.
+    pub(super) fn look_in_memory(&mut self) -> Option<Step> {
+        while self.scanned < self.contacts.chats.len() {
+            if self.is_tired() {
+                return Some(Step::Yield);
+            }
+            let pending = Pending::new(u32::try_from(self.scanned).expect("a stream has few contacts"));
+            self.scanned += 1;
+            match self.stack.serve.recall(self.lookup(&pending, None)) {
+                Either::Left(result) => return Some(found(&pending, result)),
+                Either::Right(_) if self.stack.serve.has_store() => self.reading.push_back(pending),
+                Either::Right(_) => self.queue.push_back(pending),
+            }
+        }
+        None
+    }
+
     /// Serves the contacts that the store has, and queues the others; `None` when that is done.
     pub(super) fn read_store(&mut self, now: Instant) -> Option<Step> {
         if let Some((pending, result)) = self.reading.found.pop_front() {

@@ -160,7 +160,8 @@ impl Store {
         );
         let answers = (
             "hypersender_store_answers",
-            "Answers looked for in the shared store: fresh, stale, none, or one that cannot be read",
+            "Answers looked for in the shared store: fresh, stale, none, or one that cannot be read; an answer \
+             that the look-up knew already is not counted",
         );
         let leases = (
             "hypersender_leases",

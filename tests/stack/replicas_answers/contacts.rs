@@ -3,7 +3,7 @@
 use hypersender_grpc::domain::{CacheStatus, LookupError};
 
 use super::{ROOM, numbers, without_floor};
-use crate::support::{Front, Many, Outcome, Replicas, contact, contacts, count, told, until};
+use crate::support::{Front, Many, Outcome, Replicas, contact, contacts, count, millis, told, until};
 
 const CONTACTS: usize = 150;
 
@@ -65,7 +65,7 @@ async fn batches_and_streams_fetch_what_is_missing_and_report_it_when_they_may_n
 #[tokio::test]
 async fn a_store_that_hangs_costs_a_batch_and_a_stream_no_answer() {
     let replicas = filled().await;
-    let [batch, streaming] = [replicas.one().await, replicas.one().await];
+    let [batch, streaming] = [replicas.impatient_one().await, replicas.impatient_one().await];
     replicas.server.stop();
     let start = tokio::time::Instant::now();
     let outcomes = batch.batch((0..CONTACTS).map(contact)).await.unwrap();
@@ -74,4 +74,15 @@ async fn a_store_that_hangs_costs_a_batch_and_a_stream_no_answer() {
     assert_eq!(count(&outcomes, Outcome::is_ok), CONTACTS);
     println!("{:?} for both", start.elapsed());
     replicas.server.go_on();
+}
+
+#[tokio::test]
+async fn streams_of_two_replicas_over_the_same_contacts_ask_for_each_once() {
+    let replicas = Replicas::new(|attempt| numbers(attempt).after(millis(50)));
+    let [first, second] = [replicas.one().await, replicas.one().await];
+    let streams = [&first, &second].map(|front| front.look_up(contacts(0..60)));
+    for ended in streams {
+        assert_eq!(ended.await.unwrap().answers(), 60);
+    }
+    assert_eq!(replicas.calls(), 60);
 }

@@ -2,7 +2,10 @@
 
 use std::thread;
 
-use hypersender_grpc::{domain::CacheStatus, stack::StorePlace};
+use hypersender_grpc::{
+    domain::{CacheStatus, LookupError},
+    stack::StorePlace,
+};
 use tokio::{
     runtime,
     time::{Instant, sleep},
@@ -16,7 +19,7 @@ use crate::support::{
 #[tokio::test]
 async fn a_store_that_hangs_costs_a_miss_little_and_no_answer() {
     let replicas = Replicas::new(numbers);
-    let front = replicas.one().await;
+    let front = replicas.impatient_one().await;
     front.ask(contact(1)).await.unwrap();
     replicas.server.stop();
     let start = Instant::now();
@@ -85,4 +88,50 @@ async fn a_process_that_starts_again_finds_its_answers_in_its_file() {
     }
     assert_eq!(replicas.calls(), 20);
     until(&front, contact(100), Outcome::is_ok).await;
+}
+
+#[tokio::test]
+async fn a_caller_waits_for_another_replica_until_its_own_deadline() {
+    let replicas = Replicas::new(|attempt| numbers(attempt).after(4 * SECOND));
+    let [first, second, _] = replicas.three().await;
+    let fetched = first.spawn(contact(1));
+    while replicas.calls() == 0 {
+        sleep(millis(5)).await;
+    }
+    let hasty = second.ask(contact(1).within(millis(500))).await;
+    assert_eq!(told(&hasty), Err(LookupError::DeadlineExceeded));
+    let patient = second.ask(contact(1)).await;
+    assert_eq!(patient.unwrap().finding, fetched.await.unwrap().unwrap().finding);
+    assert_eq!(replicas.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_cold_miss_takes_two_round_trips_and_a_hit_takes_none() {
+    let replicas = Replicas::new(numbers);
+    let [front, other, _] = replicas.three().await;
+    // The scripts are loaded with the first ones. Answers are written in the background.
+    front.ask(contact(1)).await.unwrap();
+    until(&other, contact(1).only_if_cached(), Outcome::is_ok).await;
+    let before = scripts(&replicas).await;
+    for chat in 10..20 {
+        front.ask(contact(chat)).await.unwrap();
+    }
+    while scripts(&replicas).await < before + 20 {
+        sleep(millis(5)).await;
+    }
+    for chat in 10..20 {
+        assert_eq!(told(&front.ask(contact(chat)).await), Ok(CacheStatus::Hit));
+    }
+    assert_eq!(scripts(&replicas).await, before + 20);
+}
+
+/// The number of scripts that the server has run.
+async fn scripts(replicas: &Replicas) -> usize {
+    let statistics: String = replicas.server.command(&["INFO", "commandstats"]).await;
+    let calls = statistics.lines().filter_map(|line| {
+        let (command, rest) = line.split_once(":calls=")?;
+        let calls = rest.split(',').next()?.parse::<usize>().ok()?;
+        command.starts_with("cmdstat_eval").then_some(calls)
+    });
+    calls.sum()
 }

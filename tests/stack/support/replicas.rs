@@ -16,8 +16,10 @@ use super::{
     wall,
 };
 
+/// The time-out of a store that is to answer, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest wait for something that happens in the background.
-const EVENTUALLY: Duration = Duration::from_secs(10);
+const EVENTUALLY: Duration = Duration::from_secs(20);
 
 /// The server, and the upstream that counts the requests of all replicas.
 pub struct Replicas {
@@ -38,7 +40,21 @@ impl Replicas {
     }
 
     pub async fn one_with(&self, settings: Settings) -> Front {
-        let store = store_at(StorePlace::Server(server_at(self.server.port()))).await;
+        self.one_within(settings, self.server.port(), PATIENCE).await
+    }
+
+    /// A replica that reaches the server through this port.
+    pub async fn one_through(&self, settings: Settings, port: u16) -> Front {
+        self.one_within(settings, port, PATIENCE).await
+    }
+
+    /// A replica with the time-out of production.
+    pub async fn impatient_one(&self) -> Front {
+        self.one_within(plain(), self.server.port(), Duration::from_millis(100)).await
+    }
+
+    async fn one_within(&self, settings: Settings, port: u16, timeout: Duration) -> Front {
+        let store = store_within(StorePlace::Server(server_at(port)), timeout).await;
         Front::beside(settings, Some(store), self.clock, self.upstream.clone())
     }
 
@@ -70,19 +86,23 @@ pub fn server_at(port: u16) -> StoreServer {
     }
 }
 
-/// A store with the time-out of production.
+/// A store that answers in time, however busy the machine is.
 pub async fn store_at(place: StorePlace) -> Store {
-    let settings = StoreSettings { place, timeout: Duration::from_millis(100), replicas: 3 };
+    store_within(place, PATIENCE).await
+}
+
+async fn store_within(place: StorePlace, timeout: Duration) -> Store {
+    let settings = StoreSettings { place, timeout, replicas: 3 };
     Store::open(settings, Metrics::new(&[]).with_store()).await.unwrap()
 }
 
 /// Asks again and again until `is` holds for the outcome.
-pub async fn until(front: &Front, ask: Ask, is: impl Fn(&Outcome) -> bool) -> Outcome {
+pub async fn until(front: &Front, ask: Ask, is: impl Fn(&Outcome) -> bool) {
     let end = Instant::now() + EVENTUALLY;
     loop {
         let outcome = front.ask(ask.clone()).await;
         if is(&outcome) {
-            return outcome;
+            return;
         }
         assert!(Instant::now() < end, "this does not happen: {outcome:?}");
         sleep(Duration::from_millis(10)).await;

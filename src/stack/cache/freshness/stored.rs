@@ -36,8 +36,8 @@ impl Entry {
         }
     }
 
-    /// The entry that `answer`, read from the store, was made of, for callers that find none in memory. A later
-    /// answer that displaced nothing is lost in between.
+    /// The entry that `answer`, read from the store, was made of, for callers that find none in memory. A
+    /// later answer that displaced nothing is lost in between.
     #[must_use]
     pub fn of_read(answer: Answer, now: Now) -> Self {
         let fresh_until = match answer.cache.ttl {
@@ -150,9 +150,9 @@ mod tests {
             only_if_cached in any::<bool>(),
         ) {
             let settings = Settings {
-                refresh_floor: SECOND * floor as u32,
-                stale_while_revalidate: SECOND * revalidate as u32,
-                stale_if_error: SECOND * error as u32,
+                refresh_floor: Duration::from_secs(floor),
+                stale_while_revalidate: Duration::from_secs(revalidate),
+                stale_if_error: Duration::from_secs(error),
                 ..Settings::default()
             };
             let start = start();
@@ -164,7 +164,7 @@ mod tests {
                 let finding = Finding::Absent(Absence::Null);
                 entry.since = Some(Box::new(Since { finding, asked, due_at, doubted: true }));
             }
-            let now = after(start, SECOND * later as u32);
+            let now = after(start, Duration::from_secs(later));
             let control = CacheControl { only_if_cached, ..CacheControl::default() };
             let is_served = match decide(Some(&entry), now, &control, &settings) {
                 Decision::Serve(_) | Decision::ServeAndRefresh => true,

@@ -14,6 +14,13 @@ const LEASE: Duration = Duration::from_secs(3);
 /// Time to live of the record of a scope since its last write.
 pub const SCOPE_TTL: Duration = Duration::from_hours(40 * 24);
 
+/// A sealed value, or raw bytes; `None` when there is none.
+type Bytes = Option<Vec<u8>>;
+/// The reply of read.lua.
+type Found = (u64, Bytes, Option<u64>, Bytes, Bytes, Bytes, u8);
+/// The reply of answers.lua.
+type Group = (u64, Bytes, Option<u64>, Vec<Bytes>);
+
 impl Valkey {
     /// Reads the records of a contact, and takes the lease if `lease` names one and nothing is stored that is
     /// newer than `seen`.
@@ -31,15 +38,7 @@ impl Valkey {
             .with(header(seen.failure))
             .with(header(seen.scope_failure));
         let reply = READ.run(&self.link, &call, Repeat::Harmless).await?;
-        let (now, epoch, rejected, answer, failure, scope_failure, leased): (
-            u64,
-            Option<Vec<u8>>,
-            Option<u64>,
-            Option<Vec<u8>>,
-            Option<Vec<u8>>,
-            Option<Vec<u8>>,
-            u8,
-        ) = form(reply)?;
+        let (now, epoch, rejected, answer, failure, scope_failure, leased): Found = form(reply)?;
         let leased = match leased {
             1 => Leased::Taken,
             2 => Leased::Held,
@@ -61,8 +60,7 @@ impl Valkey {
     ) -> Result<(StoreTime, Option<ScopeState>, Vec<Option<Vec<u8>>>), Failed> {
         let call = Call::on([scope].into_iter().chain(names.iter().map(String::as_str)));
         let reply = ANSWERS.run(&self.link, &call, Repeat::Harmless).await?;
-        let (now, epoch, rejected, answers): (u64, Option<Vec<u8>>, Option<u64>, Vec<Option<Vec<u8>>>) =
-            form(reply)?;
+        let (now, epoch, rejected, answers): Group = form(reply)?;
         if answers.len() != names.len() {
             return Err(Failed { cause: "the reply has another form".to_owned() });
         }

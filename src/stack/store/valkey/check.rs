@@ -1,4 +1,5 @@
-//! [`check`]: whether a server can ever work with the settings. Only a fault that no time mends ends the start.
+//! [`check`]: whether a server can ever work with the settings. Only a fault that no time mends ends the
+//! start.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use super::{
     target::{CONNECT_MAX, Target},
 };
 
-/// The oldest version of the protocol that has what the scripts need. Valkey names the version of Redis that it
-/// is compatible with.
+/// The oldest version of the protocol that has what the scripts need. Valkey names the version of Redis
+/// that it is compatible with.
 const VERSION_MIN: (u32, u32) = (6, 2);
 /// Time for all of the check.
 const CHECK_MAX: Duration = Duration::from_secs(5);
@@ -40,20 +41,24 @@ enum Stop {
 ///
 /// # Errors
 ///
-/// When the password is rejected, when the server is too old or does not run scripts for this user, and when it
-/// is a node of a cluster although the settings say otherwise, or the other way round.
+/// When the password is rejected, when the server is too old or does not run scripts for this user, and
+/// when it is a node of a cluster although the settings say otherwise, or the other way round.
 pub async fn check(server: &Server, target: &Target, probe: &str) -> Result<Found, Unusable> {
-    let mut last = Failed { cause: "no reply".to_owned() };
+    let checked = timeout(CHECK_MAX, check_nodes(server, target, probe)).await;
+    checked.unwrap_or_else(|_| Ok(Found::NotNow(Fault::Silent.into())))
+}
+
+async fn check_nodes(server: &Server, target: &Target, probe: &str) -> Result<Found, Unusable> {
+    let mut last = Fault::Silent.into();
     for node in target.without_password() {
         let checked = match node {
-            Ok(node) => timeout(CHECK_MAX, check_node(server, &node, probe)).await,
-            Err(error) => Ok(Err(not_now(&error))),
+            Ok(node) => check_node(server, &node, probe).await,
+            Err(error) => Err(not_now(&error)),
         };
         match checked {
-            Ok(Ok(())) => return Ok(Found::Working),
-            Ok(Err(Stop::Unusable(unusable))) => return Err(unusable),
-            Ok(Err(Stop::NotNow(failed))) => last = failed,
-            Err(_) => last = Failed { cause: "no reply".to_owned() },
+            Ok(()) => return Ok(Found::Working),
+            Err(Stop::Unusable(unusable)) => return Err(unusable),
+            Err(Stop::NotNow(failed)) => last = failed,
         }
     }
     Ok(Found::NotNow(last))

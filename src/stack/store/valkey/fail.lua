@@ -1,5 +1,5 @@
--- Shares a cool-down, unless a later one is stored or the scope never had an answer. Releases the lease in any
--- case.
+-- Shares a cool-down, unless a later one is stored or the scope never had an answer. Releases the lease in
+-- any case.
 -- KEYS: scope, failure, lease.
 -- ARGV: sealed failure; its time to live in ms; the lease's id.
 -- Returns: now in us.

@@ -1,5 +1,5 @@
-//! [`Fault`]: why the server did not do what it was asked to. Its text holds no name, no value and no password,
-//! although errors of the server quote them.
+//! [`Fault`]: why the server did not do what it was asked to. Its text holds no name, no value and no
+//! password, although errors of the server quote them.
 
 use std::{borrow::Cow, error::Error, io, sync::Arc};
 
@@ -53,8 +53,8 @@ const CODES: &[(&str, &str)] = &[
 /// Texts of a missing right inside a script, which have no code.
 const DENIED: &[&str] = &["ACL failure in script", "The user executing the script can't run"];
 
-/// The codes after which the connection is made again: its server may have been replaced, or knows the user no
-/// longer.
+/// The codes after which the connection is made again: its server may have been replaced, or knows the user
+/// no longer.
 const ELSEWHERE: &[&str] = &["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS"];
 
 impl From<&RedisError> for Fault {
@@ -83,7 +83,11 @@ fn lost(error: &RedisError) -> Fault {
         return Fault::Silent;
     }
     let Some(error) = inner::<io::Error>(error) else {
-        return Fault::Lost("the connection failed".into());
+        // The client library reads the certificates of the machine for every connection, needed or not, and
+        // wants all of them to be good.
+        let is_native = inner::<rustls_native_certs::Error>(error).is_some();
+        let native = "a certificate of this machine cannot be read";
+        return Fault::Lost(if is_native { native } else { "the connection failed" }.into());
     };
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     Fault::Lost(match inner {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::{
     super::engine::Failed,
     fault::Fault,
-    target::{CONNECT_MAX, Target},
+    target::{CONNECT_MAX, Target, limits},
 };
 
 /// So many operations in a row that are given up without any reply in between end a connection. The server
@@ -104,7 +104,7 @@ impl Link {
         // The client of a cluster replaces the connection to one node by itself.
         let is_cluster = matches!(connection, Connection::Cluster(_));
         match &result {
-            Err(Fault::Lost(_)) if is_cluster => {}
+            Err(Fault::Lost(_)) if is_cluster => self.note_silence(generation),
             Err(Fault::Lost(_) | Fault::Silent | Fault::Elsewhere(_)) => self.discard(generation),
             Err(
                 Fault::Unreached(_) | Fault::Moved(_) | Fault::Ask(_) | Fault::NoScript | Fault::Refused(_),
@@ -119,6 +119,8 @@ impl Link {
     async fn connection(&self) -> Result<(u64, Connection), Fault> {
         let (generation, connecting) = {
             let mut state = self.0.state.lock();
+            // An attempt that failed meanwhile says nothing about now.
+            state.connection.take_if(|connecting| connecting.peek().is_some_and(Result::is_err));
             let connecting = state.connection.get_or_insert_with(|| {
                 let connecting = connect(self.0.target.clone()).boxed().shared();
                 tokio::spawn(connecting.clone());
@@ -175,11 +177,12 @@ impl Drop for GivenUp<'_> {
 
 async fn connect(target: Target) -> Result<Connection, Failed> {
     let connect = async {
-        Ok(match &target {
-            Target::Server { client, config } => {
-                Connection::Server(client.get_multiplexed_async_connection_with_config(config).await?)
+        Ok(match (target.cluster(), target.nodes()) {
+            (Some(cluster), _) => Connection::Cluster(cluster.get_async_connection().await?),
+            (None, nodes) => {
+                let limits = limits();
+                Connection::Server(nodes[0].get_multiplexed_async_connection_with_config(&limits).await?)
             }
-            Target::Cluster { cluster, .. } => Connection::Cluster(cluster.get_async_connection().await?),
         })
     };
     match timeout(CONNECT_MAX, connect).await {

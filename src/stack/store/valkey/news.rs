@@ -15,8 +15,8 @@ use super::{
     target::CONNECT_MAX,
 };
 
-/// The most messages that wait for the receiver. With more, the subscription begins again, since a lost message
-/// is made good by what the receiver does then.
+/// The most messages that wait for the receiver. With more, the subscription begins again, since a lost
+/// message is made good by what the receiver does then.
 pub const WAITING_MAX: usize = 1024;
 /// The wait before the second attempt to subscribe; it doubles with every further one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
@@ -39,8 +39,8 @@ impl Valkey {
         Ok(())
     }
 
-    /// The messages of all replicas, those of this process included. A task subscribes, again and again, until
-    /// the receiver is dropped.
+    /// The messages of all replicas, those of this process included. A task subscribes, again and again,
+    /// until the receiver is dropped.
     pub fn subscribe(&self) -> mpsc::Receiver<Heard> {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         // A message to one node of a cluster reaches the subscribers of all.

@@ -1,10 +1,10 @@
--- Reads the records of a contact. Takes the lease of the fetch if one is wanted and nothing is stored that is
--- newer than the caller has seen. An answer that a rejected token hides is not newer.
+-- Reads the records of a contact. Takes the lease of the fetch if one is wanted and nothing is stored that
+-- is newer than the caller has seen. An answer that a rejected token hides is not newer.
 -- KEYS: scope, scope's failure, answer, lease, failure.
--- ARGV: the lease's id, or nothing for none; its time in ms; the times in ms of the answer, the failure and the
--- scope's failure that the caller has seen, -1 for none.
--- Returns: now in us, epoch, rejected in ms, answer, failure, scope's failure (each nil when absent), and the
--- lease: 0 not wanted or something is newer, 1 taken, 2 held by another caller.
+-- ARGV: the lease's id, or nothing for none; its time in ms; the times in ms of the answer, the failure and
+-- the scope's failure that the caller has seen, -1 for none.
+-- Returns: now in us, epoch, rejected in ms, answer, failure, scope's failure (each nil when absent), and
+-- the lease: 0 not wanted or something is newer, 1 taken, 2 held by another caller.
 local epoch, rejected = scope(KEYS[1])
 local answer, failure, scope_failure = value(KEYS[3]), value(KEYS[5]), value(KEYS[2])
 local asked = header(answer)

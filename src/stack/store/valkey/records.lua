@@ -1,5 +1,4 @@
--- Functions that come before each script on records. A record of another kind counts as absent, and writing
--- replaces it.
+-- Functions that come before each script on records. A record of another kind counts as absent.
 
 -- The result of a reading command, or `absent` if the record is of another kind.
 local function kind(result, absent)
@@ -11,19 +10,17 @@ end
 -- The value, or false.
 local function value(key) return kind(redis.pcall('GET', key), false) end
 
--- The fields of a scope's record: epoch, rejected and answered in ms, each nil when it is absent. A record without
--- an epoch of 16 bytes is none.
+-- The fields of a scope's record: epoch, rejected and answered in ms, each nil when it is absent. A record
+-- without an epoch of 16 bytes is none.
 local function scope(key)
   local fields = kind(redis.pcall('HMGET', key, 'e', 'r', 'o'), {})
-  local epoch = fields[1]
-  if not epoch or #epoch ~= 16 then return nil end
-  return epoch, tonumber(fields[2] or nil), tonumber(fields[3] or nil)
+  if #(fields[1] or '') ~= 16 then return nil end
+  return fields[1], tonumber(fields[2] or nil), tonumber(fields[3] or nil)
 end
 
 -- The time in the header of a sealed value, in ms; -1 for no value.
 local function header(sealed)
-  if not sealed or #sealed < 9 then return -1 end
-  return (struct.unpack('>I8', sealed:sub(2, 9)))
+  return sealed and #sealed > 8 and struct.unpack('>I8', sealed:sub(2, 9)) or -1
 end
 
 local function now()

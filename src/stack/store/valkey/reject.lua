@@ -1,5 +1,5 @@
--- Notes that the token was rejected, unless the scope has no record, an attempt that began later was answered,
--- or a later rejection is noted.
+-- Notes that the token was rejected, unless the scope has no record, an attempt that began later was
+-- answered, or a later rejection is noted.
 -- KEYS: scope. ARGV: how long ago the rejection was, in us; time to live of the scope in ms.
 -- Returns: the rejection that is noted now, in ms; nil when there is none.
 local epoch, rejected, answered = scope(KEYS[1])

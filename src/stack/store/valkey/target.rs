@@ -29,21 +29,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Where connections lead to.
 #[derive(Clone)]
-pub enum Target {
-    /// One server. Its name is resolved for every connection.
-    Server {
-        /// Makes connections.
-        client: Client,
-        /// Their limits.
-        config: AsyncConnectionConfig,
-    },
-    /// A cluster.
-    Cluster {
-        /// Makes connections to all nodes.
-        cluster: Arc<ClusterClient>,
-        /// Makes connections to one of the nodes that the settings name.
-        nodes: Vec<Client>,
-    },
+pub struct Target {
+    /// The server, or the nodes of the cluster that the settings name. Their names are resolved for every
+    /// connection.
+    nodes: Arc<[Client]>,
+    cluster: Option<Arc<ClusterClient>>,
 }
 
 impl Target {
@@ -51,33 +41,30 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// When the certificates cannot be read.
+    /// When there is no host, or the certificates cannot be read.
     pub fn new(server: &Server) -> Result<Self, Unusable> {
         let certificates = server.tls.then(|| certificates(server)).transpose()?;
-        let clients = clients(server, certificates.as_ref()).map_err(|error| unusable(&error))?;
-        if server.is_cluster {
-            let infos = clients.iter().map(|client| client.get_connection_info().clone());
-            let mut builder = ClusterClientBuilder::new(infos)
-                .use_protocol(ProtocolVersion::RESP2)
-                .tcp_settings(tcp())
-                .connection_timeout(CONNECT_MAX / 2)
-                .response_timeout(REPLY_MAX)
-                // A repeated booking would take two turns. The link repeats what may be repeated.
-                .retries(0);
-            if let Some(certificates) = certificates {
-                builder = builder.certs(certificates);
-            }
-            let cluster = builder.build().map_err(|error| unusable(&error))?;
-            return Ok(Self::Cluster { cluster: Arc::new(cluster), nodes: clients });
+        let mut nodes = clients(server, certificates.as_ref()).map_err(|error| unusable(&error))?;
+        if !server.is_cluster {
+            nodes.truncate(1);
         }
-        let client = clients
-            .into_iter()
-            .next()
-            .ok_or_else(|| Unusable { setting: Setting::Place, fault: "there is no host".to_owned() })?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_MAX))
-            .set_response_timeout(Some(REPLY_MAX));
-        Ok(Self::Server { client, config })
+        if nodes.is_empty() {
+            return Err(Unusable { setting: Setting::Place, fault: "there is no host".to_owned() });
+        }
+        let cluster = server.is_cluster.then(|| cluster(&nodes, certificates)).transpose();
+        let cluster = cluster.map_err(|error| unusable(&error))?.map(Arc::new);
+        Ok(Self { nodes: nodes.into(), cluster })
+    }
+
+    /// The clients for one connection each: to the server, or to the nodes that the settings name. There is
+    /// at least one.
+    pub fn nodes(&self) -> &[Client] {
+        &self.nodes
+    }
+
+    /// The client for connections to all nodes of the cluster, if it is one.
+    pub fn cluster(&self) -> Option<&ClusterClient> {
+        self.cluster.as_deref()
     }
 
     /// The clients of [`Self::nodes`], which present no password and choose no database.
@@ -88,13 +75,28 @@ impl Target {
             Client::open(node.get_connection_info().clone().set_redis_settings(settings.clone()))
         })
     }
+}
 
-    /// The clients for one connection: the server, or the nodes that the settings name.
-    pub fn nodes(&self) -> &[Client] {
-        match self {
-            Self::Server { client, .. } => std::slice::from_ref(client),
-            Self::Cluster { nodes, .. } => nodes,
-        }
+/// The limits of a connection to one server.
+pub fn limits() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_MAX))
+        .set_response_timeout(Some(REPLY_MAX))
+}
+
+/// The client of a cluster. It follows no redirection and repeats nothing: a repeated booking would take two
+/// turns, so the link decides.
+fn cluster(nodes: &[Client], certificates: Option<TlsCertificates>) -> Result<ClusterClient, RedisError> {
+    let nodes = nodes.iter().map(|node| node.get_connection_info().clone());
+    let builder = ClusterClientBuilder::new(nodes)
+        .use_protocol(ProtocolVersion::RESP2)
+        .tcp_settings(tcp())
+        .connection_timeout(CONNECT_MAX / 2)
+        .response_timeout(REPLY_MAX)
+        .retries(0);
+    match certificates {
+        Some(certificates) => builder.certs(certificates).build(),
+        None => builder.build(),
     }
 }
 
@@ -117,8 +119,8 @@ fn clients(server: &Server, certificates: Option<&TlsCertificates>) -> Result<Ve
     server.hosts.iter().map(client).collect()
 }
 
-/// What a connection says first. The name of the client library is left out, since a user may lack the right to
-/// tell it.
+/// What a connection says first. The name of the client library is left out, since a user may lack the
+/// right to tell it.
 fn connection(server: &Server) -> RedisConnectionInfo {
     let mut settings = RedisConnectionInfo::default()
         .set_db(server.database)

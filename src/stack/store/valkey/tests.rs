@@ -65,6 +65,7 @@ fn sealed(millis: u64) -> Vec<u8> {
     [&[1], &millis.to_be_bytes()[..], b"\0nonce and \r\n ciphertext\xff"].concat()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "each use wants an option")]
 fn at(millis: u64) -> Option<StoreTime> {
     Some(StoreTime::from_millis(millis))
 }

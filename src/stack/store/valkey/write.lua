@@ -1,8 +1,10 @@
--- Stores an answer of the scope's present epoch, unless a newer one is stored, or the token was rejected after
--- the attempt began. Ends the cool-downs and releases the lease. A success lifts an earlier rejection.
+-- Stores an answer of the scope's present epoch, unless a newer one is stored, or the token was rejected
+-- after the attempt began. Ends the cool-downs and releases the lease. A success lifts an earlier
+-- rejection.
 -- KEYS: scope, scope's failure, answer, lease, failure, turns of the instance.
--- ARGV: sealed answer; its time to live in ms; its epoch; 1 if the epoch is new, for a scope without a record;
--- the time in ms of a stored answer that cannot be read, -1 for none; the lease's id; time to live of the scope.
+-- ARGV: sealed answer; its time to live in ms; its epoch; 1 if the epoch is new, for a scope without a
+-- record; the time in ms of a stored answer that cannot be read, -1 for none; the lease's id; time to live
+-- of the scope.
 -- Returns: now in us; 0 stored, 1 outdated, 2 another epoch, 3 no scope; with 2 the present epoch.
 local epoch, rejected, answered = scope(KEYS[1])
 if epoch and epoch ~= ARGV[3] then return {now(), 2, epoch} end

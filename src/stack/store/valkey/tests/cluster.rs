@@ -1,8 +1,6 @@
 //! A cluster of three nodes.
 
-use std::time::Instant;
-
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     super::{
@@ -155,8 +153,8 @@ async fn a_slot_that_has_moved_is_followed_without_a_second_booking() {
     assert_eq!(booked(from).await, "calls=0");
 }
 
-/// While a slot moves, a server serves a record at its new node, but no script on several records of which one is
-/// absent.
+/// While a slot moves, a server serves a record at its new node, but no script on several records of which
+/// one is absent.
 #[tokio::test]
 async fn a_slot_that_is_moving_is_asked_for_at_its_new_node() {
     let cluster = Cluster::start().await;

@@ -1,14 +1,12 @@
 //! A server that is gone, frozen, full, read-only, empty or wrong.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
-
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    super::super::engine::{Failed, Leased, TurnMode, TurnRequest},
+    super::{
+        super::engine::{Failed, Heard, Leased, TurnMode, TurnRequest},
+        target::CONNECT_MAX,
+    },
     proxy::Proxy,
     *,
 };
@@ -29,7 +27,7 @@ async fn until_ok<T, F: Future<Output = Result<T, Failed>>>(operation: impl Fn()
     loop {
         match timeout(TIMEOUT, operation()).await {
             Ok(Ok(result)) => return result,
-            result => assert!(started.elapsed() < SOON, "{:?}", result.map(|result| result.err())),
+            result => assert!(started.elapsed() < SOON, "{:?}", result.map(Result::err)),
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -81,6 +79,23 @@ async fn the_first_read_after_a_restart_succeeds() {
     assert_eq!(reading.lease, Leased::Taken);
 }
 
+/// Servers with the option `timeout` close connections that are idle.
+#[tokio::test]
+async fn the_first_read_after_a_long_silence_succeeds() {
+    let server = Server::with(&["--timeout", "1"]);
+    let proxy = Proxy::before(server.port()).await;
+    let valkey = Valkey::new(&settings(proxy.port())).unwrap();
+    valkey.probe().await.unwrap();
+    let closed = async {
+        while server.command::<String>(&["CLIENT", "LIST"]).await.lines().count() > 1 {
+            sleep(TIMEOUT).await;
+        }
+    };
+    timeout(SOON, closed).await.unwrap();
+    valkey.read(&names("a"), Seen::default(), None).await.unwrap();
+    assert_eq!(proxy.connections(), 2);
+}
+
 #[tokio::test]
 async fn a_frozen_server_that_goes_on_is_used_again() {
     let server = Server::start();
@@ -129,6 +144,20 @@ async fn a_connection_that_is_never_made_is_given_up() {
     let valkey = Valkey::new(&settings).unwrap();
     let probed = timeout(SOON, valkey.probe()).await.expect("it is bounded");
     assert_eq!(cause(probed), "no reply");
+}
+
+/// A process that has given up looks for the server every 30 s, and gives up each time after 0.1 s.
+#[tokio::test]
+async fn an_attempt_that_failed_unseen_is_not_reported_later() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::with(&["--requirepass", "secret"]);
+    let proxy = Proxy::before(silent.local_addr().unwrap().port()).await;
+    let settings = Settings { password: Some("secret".to_owned().into()), ..settings(proxy.port()) };
+    let valkey = Valkey::new(&settings).unwrap();
+    timeout(TIMEOUT, valkey.probe()).await.expect_err("the connection is not made");
+    proxy.lead_to(server.port());
+    sleep(CONNECT_MAX + TIMEOUT).await;
+    valkey.probe().await.unwrap();
 }
 
 #[tokio::test]
@@ -282,6 +311,26 @@ async fn a_user_without_a_right_is_a_failure_that_quotes_no_name() {
         }
         let _: () = server.command(&["FLUSHALL"]).await;
     }
+    // The last rights are enough for every operation.
+    let names = names("a");
+    begin(&valkey, &names, 1000).await;
+    valkey.fail(&names, Reach::Key, &sealed(1000), LONG, LEASE).await.unwrap();
+    valkey.read(&names, seen(1000), Some(LEASE)).await.unwrap();
+    valkey.renew(&names.lease, LEASE).await.unwrap();
+    valkey.release(&names.lease, LEASE).await.unwrap();
+    valkey.answers(&names.scope, std::slice::from_ref(&names.answer)).await.unwrap();
+    valkey.scopes(std::slice::from_ref(&names.scope)).await.unwrap();
+    valkey.reject(&names.scope, Duration::ZERO).await.unwrap();
+    let second = Duration::from_secs(1);
+    for _ in 0..4 {
+        valkey.turn(TAG, TurnRequest { slack: Duration::ZERO, ..booking() }).await.unwrap();
+    }
+    for turn_in in [2 * second, 3 * second] {
+        valkey.give_back(TAG, turn_in, second, Duration::ZERO).await.unwrap();
+    }
+    valkey.turn(TAG, TurnRequest { slack: Duration::ZERO, ..booking() }).await.unwrap();
+    valkey.push_back(TAG, Some(second), false, booking()).await.unwrap();
+    assert_eq!(valkey.subscribe().recv().await, Some(Heard::Subscribed));
 }
 
 #[tokio::test]

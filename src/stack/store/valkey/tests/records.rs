@@ -90,10 +90,10 @@ async fn a_cool_down_that_was_not_seen_is_newer_than_what_was() {
     for (reach, other) in [(Reach::Key, false), (Reach::Scope, true)] {
         valkey.fail(&names, reach, &sealed(2000), LONG, LEASE).await.unwrap();
         let reading = valkey.read(&names, seen(1000), Some(LEASE)).await.unwrap();
-        let (failure, none) = match other {
-            false => (reading.failure, reading.scope_failure),
-            true => (reading.scope_failure, reading.failure),
-        };
+        let (mut failure, mut none) = (reading.failure, reading.scope_failure);
+        if other {
+            std::mem::swap(&mut failure, &mut none);
+        }
         assert_eq!((failure, none, reading.lease), (Some(sealed(2000)), None, Leased::No), "{reach:?}");
         let (failure, scope_failure) = if other { (None, at(2000)) } else { (at(2000), None) };
         let all_seen = Seen { failure, scope_failure, ..seen(1000) };
@@ -246,8 +246,8 @@ async fn scopes_are_read_in_their_order() {
     assert_eq!(valkey.scopes(&[]).await.unwrap(), []);
 }
 
-/// A record of another kind, or one that is too short, comes from another program or a fault of ours. It counts
-/// as absent and is written over.
+/// A record of another kind, or one that is too short, comes from another program or a fault of ours. It
+/// counts as absent and is written over.
 #[tokio::test]
 async fn a_record_of_another_kind_counts_as_absent_and_is_replaced() {
     let server = Server::start();

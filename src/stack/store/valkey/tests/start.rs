@@ -22,10 +22,11 @@ fn with_password(port: u16, password: &str) -> Settings {
     Settings { password: Some(password.to_owned().into()), ..settings(port) }
 }
 
-fn fault<T>(setting: Setting, text: &str) -> Result<T, (Setting, String)> {
+fn fault(setting: Setting, text: &str) -> Result<Found, (Setting, String)> {
     Err((setting, text.to_owned()))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with a result")]
 fn not_now(cause: &str) -> Result<Found, (Setting, String)> {
     Ok(Found::NotNow(Failed { cause: cause.to_owned() }))
 }
@@ -123,9 +124,9 @@ async fn a_cluster_where_none_is_expected_ends_the_start_and_the_other_way_round
     let node = Server::with(&["--cluster-enabled", "yes"]);
     let unserved = check(&settings(node.port())).await;
     assert_eq!(unserved, not_now("CLUSTERDOWN: the cluster does not serve"));
-    let moved = |request: &str| match request.contains("INFO") {
-        true => "$21\r\nredis_version:7.2.4\r\n\r\n",
-        false => "-MOVED 1234 127.0.0.1:6379\r\n",
+    let moved = |request: &str| {
+        let is_info = request.contains("INFO");
+        if is_info { "$21\r\nredis_version:7.2.4\r\n\r\n" } else { "-MOVED 1234 127.0.0.1:6379\r\n" }
     };
     let moved = answering(moved).await;
     let expected = check(&settings(moved)).await;

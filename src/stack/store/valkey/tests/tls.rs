@@ -46,7 +46,7 @@ async fn with_tls(config: Arc<ServerConfig>, server: u16) -> u16 {
 
 #[tokio::test]
 async fn the_certificate_of_the_server_is_checked() {
-    let server = Server::start();
+    let mut server = Server::start();
     let (ca, config) = authority();
     let port = with_tls(config, server.port()).await;
     let host = |name: &str| vec![(name.to_owned(), port)];
@@ -68,4 +68,7 @@ async fn the_certificate_of_the_server_is_checked() {
         let failed = Valkey::new(&settings).unwrap().probe().await.unwrap_err();
         assert_eq!(failed.cause, expected, "{case}");
     }
+
+    server.restart();
+    valkey.probe().await.expect("the first one after a restart");
 }

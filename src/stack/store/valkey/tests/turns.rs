@@ -1,4 +1,5 @@
-//! The turns of an instance. Their rules are tested where the scripts are compared with the limiter of a process.
+//! The turns of an instance. Their rules are tested where the scripts are compared with the limiter of a
+//! process.
 
 use super::{
     super::super::engine::{TurnMode, TurnReply, TurnRequest},
