@@ -16,21 +16,21 @@ use self::listen::{listen, listen_admin};
 use super::{fail_config, tell};
 use crate::{
     config::{
-        ServeFlags, Settings, Upstream, Variables, names, store_faults, unknown_variables,
+        Faults, ServeFlags, Settings, Upstream, Variables, names, store_faults, unknown_variables,
         unused_proxy_variables,
     },
     domain::TokenOwner,
     grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
     server::{self, Admin, LongCalls},
-    stack::{self, Clock, Proxy, Store, StorePlace, StoreSettings, StoreUnusable},
+    stack::{self, Clock, Proxy, Store, StorePlace, StoreSettings},
     telemetry::{self, Metrics, Traces, chain},
 };
 
 /// Why the service does not serve.
 enum Failed {
     /// The store can never work with its settings.
-    Store(StoreUnusable),
+    Store(Faults),
     /// The system refuses something, such as a port.
     Io(io::Error),
 }
@@ -70,14 +70,14 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     let limited = open_files::keep_within(&mut settings);
     let runtime = limited.and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let served = runtime.map_err(Failed::Io).and_then(|runtime| {
-        let served = runtime.block_on(serve(settings));
+        let served = runtime.block_on(serve(settings, variables));
         // A name resolution cannot be cancelled, and dropping the runtime would wait for it.
         runtime.shutdown_background();
         served
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed::Store(unusable)) => fail_config(store_faults(&unusable, variables)),
+        Err(Failed::Store(faults)) => fail_config(faults),
         Err(Failed::Io(error)) => {
             error!(error = chain(&error), "cannot serve");
             ExitCode::FAILURE
@@ -85,7 +85,7 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), Failed> {
+async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> {
     let server = settings.server;
     // Signals are handled first, so that a signal that arrives before the port is open also stops the
     // service.
@@ -102,7 +102,8 @@ async fn serve(settings: Settings) -> Result<(), Failed> {
         None => None,
         Some(store) => {
             warn_of_plain_store(&store);
-            Some(Store::open(store, metrics.with_store()).await.map_err(Failed::Store)?)
+            let opened = Store::open(store.clone(), metrics.with_store()).await;
+            Some(opened.map_err(|unusable| Failed::Store(store_faults(&unusable, &store, variables)))?)
         }
     };
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, store.clone(), upstream);

@@ -69,10 +69,14 @@ pub fn read(flags: &StoreFlags, variables: &Variables, faults: &mut Faults) -> O
     Some(StoreSettings { place, timeout, replicas })
 }
 
-/// The fault of a store that can never work with its settings, with the names of the setting.
+/// The fault of a store that can never work with its settings, with the names of the setting at fault.
 #[must_use]
-pub fn store_faults(unusable: &StoreUnusable, variables: &Variables) -> Faults {
+pub fn store_faults(unusable: &StoreUnusable, settings: &StoreSettings, variables: &Variables) -> Faults {
     let mut faults = Faults::default();
+    let in_url = match &settings.place {
+        StorePlace::Server(server) => server.password.is_some(),
+        StorePlace::File { .. } => false,
+    };
     let by_variable =
         || [STORE_PASSWORD, STORE_PASSWORD_FILE].into_iter().find(|name| is_set(variables, name));
     match unusable.setting {
@@ -80,7 +84,8 @@ pub fn store_faults(unusable: &StoreUnusable, variables: &Variables) -> Faults {
         StoreSetting::Ca => faults.note(names("store_ca"), unusable),
         StoreSetting::Password => match by_variable() {
             Some(variable) => faults.note(variable, unusable),
-            None => faults.note(names("store"), unusable),
+            None if in_url => faults.note(names("store"), unusable),
+            None => faults.note(STORE_PASSWORD, unusable),
         },
     }
     faults
