@@ -3,6 +3,7 @@
 //! The times are those at which requests arrive at the upstream. A request may be late by as long as this
 //! process was stopped, which is measured, so the bounds do not depend on the speed of the machine.
 
+mod file;
 mod outages;
 mod pauses;
 mod sharing;

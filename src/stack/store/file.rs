@@ -1,8 +1,8 @@
 //! [`File`]: an embedded store for one process, in an SQLite database.
 //!
-//! A thread of its own owns the database ([`worker`]); the methods here put operations into its queue and wait for
-//! the results. A write counts as done when it is in the open transaction, which is committed within a second: a
-//! killed process loses that second, and never the file.
+//! A thread of its own owns the database ([`worker`]); the methods here put operations into its queue and
+//! wait for the results. A write counts as done when it is in the open transaction, which is committed within
+//! a second: a killed process loses that second, and never the file.
 
 mod aside;
 mod database;
@@ -44,7 +44,8 @@ use crate::domain::Reach;
 /// Operations that wait for the thread. One more fails, since the disk is then seconds behind.
 const QUEUE: usize = 4096;
 
-/// The open file. When it is dropped, the thread commits what was written and ends; [`Self::close`] waits for that.
+/// The open file. When it is dropped, the thread commits what was written and ends; [`Self::close`] waits for
+/// that.
 #[derive(Debug)]
 pub struct File {
     jobs: SyncSender<Job>,
@@ -52,13 +53,14 @@ pub struct File {
 }
 
 impl File {
-    /// Opens the file at `path`, or begins one. A damaged file is moved aside to `PATH.damaged-<time>`. `bytes` bounds
-    /// the pages in use; beyond it the answers that expire soonest are removed. It blocks while the whole file is
-    /// checked.
+    /// Opens the file at `path`, or begins one. A damaged file is moved aside to `PATH.damaged-<time>`.
+    /// `bytes` bounds the pages in use; beyond it the answers that expire soonest are removed. It blocks
+    /// while the whole file is checked.
     ///
     /// # Errors
     ///
-    /// When another process uses the file, when it belongs to another application, or when it cannot be written.
+    /// When another process uses the file, when it belongs to another application, or when it cannot be
+    /// written.
     pub fn open(path: &Path, bytes: u64) -> Result<Self, Unusable> {
         let unusable = |cause: &dyn std::fmt::Display| Unusable {
             setting: Setting::Place,
@@ -128,10 +130,11 @@ impl File {
         .await
     }
 
-    /// Notes that the token was rejected `ago`, and returns the flag of the scope. It is committed at once.
+    /// Notes that the token was rejected `ago`, and returns the flag of the scope. It is on the disk then:
+    /// without it, answers of the rejected token would be used again.
     pub async fn reject(&self, scope: &str, ago: Duration) -> Result<Option<StoreTime>, Failed> {
         let scope = scope.to_owned();
-        self.run(How::Commit, move |session| session.reject(&scope, ago)).await
+        self.run(How::Flush, move |session| session.reject(&scope, ago)).await
     }
 
     /// Reads the records of scopes.

@@ -1,5 +1,5 @@
-//! [`Valkey`]: a server of Valkey or Redis, or a cluster of them, that replicas share. What its operations mean
-//! is in [`super::engine`]; how each of them is one script on the server is here and in the scripts.
+//! [`Valkey`]: a server of Valkey or Redis, or a cluster of them, that replicas share. What its operations
+//! mean is in [`super::engine`]; how each of them is one script on the server is here and in the scripts.
 
 mod answers;
 mod check;
@@ -58,7 +58,8 @@ impl Valkey {
         check::check(server, self.link.target(), &self.probe).await
     }
 
-    /// Finds out whether the server accepts writes. A mere PING succeeds on a server that is full or a replica.
+    /// Finds out whether the server accepts writes. A mere PING succeeds on a server that is full or a
+    /// replica.
     ///
     /// # Errors
     ///

@@ -27,8 +27,8 @@ RATE = 100
 class Replicas:
     """Replicas that share a store."""
 
-    # An operation of the store has more time than usual, because one that is late on a busy machine would cost a
-    # request.
+    # An operation of the store has more time than usual, because one that is late on a busy machine would
+    # cost a request.
     def __init__(
         self, directory, store, count=3, flags=("--rate", "0"), environment=None, drain_wait="0", timeout="2s"
     ):

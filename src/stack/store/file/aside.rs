@@ -12,8 +12,8 @@ const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// How many damaged files are kept. A disk that damages every file would be filled by them.
 const KEPT: usize = 3;
 
-/// Moves a file and its companions to `PATH.damaged-<time>`, and deletes the oldest of more than 3 such files.
-/// Returns the new name of the file.
+/// Moves a file and its companions to `PATH.damaged-<time>`, and deletes the oldest of more than 3 such
+/// files. Returns the new name of the file.
 ///
 /// The file goes first: SQLite ignores a companion of a file that does not exist.
 pub fn move_aside(path: &Path) -> io::Result<PathBuf> {

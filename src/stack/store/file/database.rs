@@ -16,8 +16,8 @@ const LOG_BYTES: i64 = 16 * 1024 * 1024;
 const CACHE_KIB: i64 = 8 * 1024;
 
 /// Every row ends with a checksum over its name and its columns, since SQLite has none and a flipped bit is
-/// otherwise found only when it breaks the structure. Values are in tables with row numbers: in the others one of
-/// more than 1,000 bytes takes a page of its own.
+/// otherwise found only when it breaks the structure. Values are in tables with row numbers: in the others
+/// one of more than 1,000 bytes takes a page of its own.
 const TABLES: &str = "
 CREATE TABLE answers (name TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires INTEGER NOT NULL,
     sum INTEGER NOT NULL);

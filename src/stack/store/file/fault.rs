@@ -36,7 +36,8 @@ impl From<rusqlite::Error> for Fault {
             return Self::Damaged(cause);
         }
         match failure.code {
-            // The statements are right, so that after all but the first two a table is missing or a row breaks the schema.
+            // The statements are right, so that after all but the first two a table is missing or a row
+            // breaks the schema.
             ErrorCode::DatabaseCorrupt
             | ErrorCode::NotADatabase
             | ErrorCode::Unknown

@@ -13,16 +13,16 @@ use std::{
 
 use super::fault::Fault;
 
-/// How often, and with which pause, a lock is tried that another process holds. It may be about to end, or be the
-/// copy of this process that exists for a moment while another program is started.
+/// How often, and with which pause, a lock is tried that another process holds. It may be about to end, or be
+/// the copy of this process that exists for a moment while another program is started.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Checks that `path` can be a file of ours, and locks it for as long as the returned file is open. Returns the
-/// path without links, beside which SQLite puts the companions.
+/// Checks that `path` can be a file of ours, and locks it for as long as the returned file is open. Returns
+/// the path without links, beside which SQLite puts the companions.
 ///
-/// The database itself is never opened here: POSIX drops all locks of a process on a file as soon as the process
-/// closes one descriptor of it.
+/// The database itself is never opened here: POSIX drops all locks of a process on a file as soon as the
+/// process closes one descriptor of it.
 pub fn lock(path: &Path) -> Result<(PathBuf, File), Fault> {
     let path = resolved(path)?;
     let cannot =

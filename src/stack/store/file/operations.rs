@@ -46,10 +46,14 @@ pub struct Answer {
 impl Session<'_> {
     pub fn read(&mut self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Fault> {
         let scope = self.scope(&names.scope)?;
-        let answer = self.answer(scope.as_ref(), &names.answer)?;
+        let answer = self.value(Table::Answers, &names.answer)?;
         let failure = self.value(Table::Failures, &names.failure)?;
         let scope_failure = self.value(Table::Failures, &names.scope_failure)?;
-        let is_news = is_later(answer.as_deref(), seen.answer)
+        // Above, an answer without the record of its scope counts as absent, and one before a rejection too.
+        let asked = answer.as_deref().and_then(header);
+        let is_valid =
+            scope.is_some_and(|scope| scope.rejected.is_none_or(|rejected| asked > Some(rejected)));
+        let is_news = (is_valid && is_later(answer.as_deref(), seen.answer))
             || is_later(failure.as_deref(), seen.failure)
             || is_later(scope_failure.as_deref(), seen.scope_failure);
         let lease = match lease {
@@ -64,7 +68,7 @@ impl Session<'_> {
 
     pub fn answers(&self, scope: &str, names: &[String]) -> Result<Answers, Fault> {
         let scope = self.scope(scope)?;
-        let answers: Result<_, _> = names.iter().map(|name| self.answer(scope.as_ref(), name)).collect();
+        let answers: Result<_, _> = names.iter().map(|name| self.value(Table::Answers, name)).collect();
         Ok((self.now, scope.map(state), answers?))
     }
 
@@ -159,14 +163,6 @@ impl Session<'_> {
     fn value(&self, table: Table, name: &str) -> Result<Option<Vec<u8>>, Fault> {
         let row = rows::value(self.db, table, name)?;
         Ok(row.and_then(|(value, expires)| (expires > self.now).then_some(value)))
-    }
-
-    /// The answer, unless its scope has no record or a rejected token hides it.
-    fn answer(&self, scope: Option<&ScopeRow>, name: &str) -> Result<Option<Vec<u8>>, Fault> {
-        let Some(scope) = scope else { return Ok(None) };
-        let answer = self.value(Table::Answers, name)?;
-        Ok(answer
-            .filter(|value| scope.rejected.is_none_or(|at| header(value).is_some_and(|asked| asked > at))))
     }
 
     fn renewed(&self, row: ScopeRow) -> ScopeRow {

@@ -1,4 +1,5 @@
-//! The rows of the tables, each with its checksum. Whether a row may be used is known in [`super::operations`].
+//! The rows of the tables, each with its checksum. Whether a row may be used is known in
+//! [`super::operations`].
 
 use std::hash::Hasher;
 
@@ -149,8 +150,8 @@ fn flag(rejected: Option<i64>) -> [u8; 9] {
     flag
 }
 
-/// A checksum against accidents, not against forgers: the values themselves are sealed. The key of the hash is
-/// zero, so that every process computes the same.
+/// A checksum against accidents, not against forgers: the values themselves are sealed. The key of the hash
+/// is zero, so that every process computes the same.
 fn sum(parts: &[&[u8]]) -> i64 {
     let mut hasher = SipHasher13::new();
     for part in parts {

@@ -1,5 +1,5 @@
-//! [`tidy`]: expired rows are removed, the size is bounded, and free pages go back to the file system. Each step is
-//! small, since reads wait for it.
+//! [`tidy`]: expired rows are removed, the size is bounded, and free pages go back to the file system. Each
+//! step is small, since reads wait for it.
 
 use rusqlite::Connection;
 
@@ -43,8 +43,8 @@ pub fn horizons_end(now: StoreTime) -> StoreTime {
     StoreTime::from_micros(now.micros().saturating_sub(HORIZON_MICROS))
 }
 
-/// Removes the answers that expire soonest while the pages in use are more than `bytes`. Returns whether they may
-/// still be.
+/// Removes the answers that expire soonest while the pages in use are more than `bytes`. Returns whether they
+/// may still be.
 fn evict(db: &Connection, bytes: u64) -> Result<bool, Fault> {
     let page = number(db, "page_size")?;
     for _ in 0..STEP_ROWS / LOT_ROWS {

@@ -1,8 +1,8 @@
-//! [`Worker`]: the thread that owns the database. It runs one operation after another, and collects the writes of
-//! half a second in one transaction, in which later reads see them.
+//! [`Worker`]: the thread that owns the database. It runs one operation after another, and collects the
+//! writes of half a second in one transaction, in which later reads see them.
 //!
-//! It also decides what is done about a [`Fault`]: a damaged file is replaced, a full disk is given room, and a
-//! connection whose transaction cannot be ended is opened again.
+//! It also decides what is done about a [`Fault`]: a damaged file is replaced, a full disk is given room, and
+//! a connection whose transaction cannot be ended is opened again.
 
 use std::{
     fs,
@@ -41,6 +41,8 @@ pub enum How {
     Write,
     /// It writes, and is committed before its result is given.
     Commit,
+    /// It is also on the disk by then, and outlives a loss of power.
+    Flush,
 }
 
 /// The most time between a write and its commit. It leaves half of the second that may be lost to slow disks.
@@ -153,8 +155,9 @@ impl Worker {
         }
         self.commit_or_warn();
         if let Some(db) = self.db.take() {
-            // So that the next start has nothing to replay. It is done at the end in any case, but without a result.
-            if let Err(fault) = empty_log(&db) {
+            // So that the next start has nothing to replay. It is done at the end in any case, but without a
+            // result.
+            if let Err(fault) = checkpoint(&db, "TRUNCATE") {
                 warn!(cause = %fault, "the log of the store's file could not be emptied");
             }
         }
@@ -187,6 +190,11 @@ impl Worker {
             How::Read | How::Lease => self.with(operation),
             How::Write => self.with_savepoint(operation),
             How::Commit => self.with_savepoint(operation).and_then(|value| self.commit().map(|()| value)),
+            How::Flush => self.with_savepoint(operation).and_then(|value| {
+                self.commit()?;
+                self.with(&|session| checkpoint(session.db, "PASSIVE"))?;
+                Ok(value)
+            }),
         };
         match &result {
             Err(Fault::Full(_)) => self.make_room(),
@@ -225,8 +233,8 @@ impl Worker {
     }
 
     /// Ends a failed operation or transaction. SQLite has already rolled back everything after some errors. A
-    /// connection that cannot roll back is closed, since later writes would end in a transaction that is never
-    /// committed.
+    /// connection that cannot roll back is closed, since later writes would end in a transaction that is
+    /// never committed.
     fn undo(&mut self, rollback: &str) {
         let is_undone = self.db.as_ref().is_none_or(|db| {
             db.is_autocommit() || db.execute_batch(rollback).is_ok() || db.execute_batch("ROLLBACK").is_ok()
@@ -293,9 +301,9 @@ impl Worker {
         let _ = self.commit();
         let result = self.with(&|session| {
             // Without a rest of the disk nothing can be removed before the log is free.
-            session.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            checkpoint(session.db, "PASSIVE")?;
             tidy::evict_lot(session.db, tidy::STEP_ROWS)?;
-            Ok(session.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+            checkpoint(session.db, "PASSIVE")
         });
         // The next write reports it, if there is still no room.
         drop(result);
@@ -345,8 +353,9 @@ fn begin(db: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-fn empty_log(db: &Connection) -> Result<(), Fault> {
-    Ok(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+/// Writes the log to the disk, and from there into the database.
+fn checkpoint(db: &Connection, mode: &str) -> Result<(), Fault> {
+    Ok(db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?)
 }
 
 /// The wall clock of this machine, which is the clock of a store in a file. Before 1970 it stands still.

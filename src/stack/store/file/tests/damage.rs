@@ -1,5 +1,5 @@
-//! Files that are cut short or overwritten. The store always opens and works, and never returns a value that was
-//! not written.
+//! Files that are cut short or overwritten. The store always opens and works, and never returns a value that
+//! was not written.
 
 use std::{
     fs::{self, OpenOptions},
@@ -237,4 +237,79 @@ async fn a_replaced_file_keeps_the_horizons() {
     assert_eq!(moved_aside(&path).len(), 1);
     file.close().await;
     assert_eq!(open(&path).horizons(), [("{a:1}".to_owned(), horizon)]);
+}
+
+/// Changes rows of the answers behind the back of their indexes.
+fn change_without_indexes(path: &Path, change: &str) {
+    let schema = |sql: &str| {
+        let tool = rusqlite::Connection::open(path).unwrap();
+        tool.execute_batch(&format!("PRAGMA writable_schema = ON; {sql}")).unwrap();
+    };
+    let tool = rusqlite::Connection::open(path).unwrap();
+    let mut select = tool
+        .prepare(
+            "SELECT 'INSERT INTO sqlite_schema VALUES (' || quote(type) || ', ' || quote(name) || ', ' \
+             || quote(tbl_name) || ', ' || rootpage || ', ' || quote(sql) || ');' \
+             FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'answers'",
+        )
+        .unwrap();
+    let indexes: String =
+        select.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap).collect();
+    drop(select);
+    drop(tool);
+    schema(
+        "DELETE FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'answers'; \
+         UPDATE sqlite_schema SET sql = replace(sql, ' UNIQUE', '') WHERE name = 'answers'",
+    );
+    rusqlite::Connection::open(path).unwrap().execute_batch(change).unwrap();
+    schema(&format!(
+        "{indexes} UPDATE sqlite_schema SET sql = replace(sql, 'name TEXT NOT NULL', 'name TEXT NOT NULL UNIQUE') \
+         WHERE name = 'answers'"
+    ));
+    let tool = rusqlite::Connection::open(path).unwrap();
+    let found: String = tool.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_ne!(found, "ok");
+}
+
+#[tokio::test]
+async fn an_index_that_differs_from_its_table_is_damage() {
+    // The check at the start counts the entries of an index. It does not compare them with the table.
+    let double = "INSERT INTO answers SELECT name || '-', value, expires + 1, sum FROM answers";
+    for change in ["DELETE FROM answers WHERE rowid % 2", "UPDATE answers SET rowid = rowid + 1000", double] {
+        let (_folder, path) = folder();
+        let file = open(&path);
+        for contact in 0..50 {
+            store(&file, contact, "one").await;
+        }
+        file.close().await;
+        change_without_indexes(&path, change);
+        let file = open(&path);
+        for contact in 0..50 {
+            let value = store(&file, contact, "two").await;
+            assert_eq!(stored(&file, contact).await, Some(value), "{change}");
+        }
+        for _ in 0..3 {
+            file.run(How::Commit, |session| tidy::tidy(session, 0)).await.unwrap();
+        }
+        file.close().await;
+        let file = open(&path);
+        let value = store(&file, 1, "three").await;
+        assert_eq!(stored(&file, 1).await, Some(value));
+        assert_eq!(moved_aside(&path).len(), 1, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_while_running_is_begun_by_the_next_start() {
+    let (_folder, path) = folder();
+    let file = open(&path);
+    let value = store(&file, 1, "one").await;
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(log(&path)).unwrap();
+    assert_eq!(stored(&file, 1).await, Some(value));
+    store(&file, 2, "two").await;
+    file.close().await;
+    let file = open(&path);
+    assert_eq!(stored(&file, 1).await, None);
+    store(&file, 1, "one").await;
 }

@@ -1,5 +1,5 @@
-//! A process that is killed loses at most its last second, and never the file. The process is this test binary
-//! itself, which runs one test with a variable set.
+//! A process that is killed loses at most its last second, and never the file. The process is this test
+//! binary itself, which runs one test with a variable set.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,8 @@ fn expected(contact: u64) -> Vec<u8> {
     value(StoreTime::from_millis(1000), &format!("{contact:0>20}").repeat(20))
 }
 
-/// Writes until it is killed, and prints the number of each answer that is stored. Without the variable it does
-/// nothing.
+/// Writes until it is killed, and prints the number of each answer that is stored. Without the variable it
+/// does nothing.
 #[tokio::test]
 async fn child() {
     let Some(path) = env::var_os(CHILD) else { return };

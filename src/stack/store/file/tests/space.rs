@@ -154,3 +154,21 @@ async fn a_full_disk_fails_operations_until_there_is_room() {
     assert!(stored(&file, 2099).await.is_some());
     assert_eq!(moved_aside(&path), Vec::<PathBuf>::new());
 }
+
+#[tokio::test]
+async fn a_log_that_grew_is_cut_back() {
+    let (_folder, path) = folder();
+    let file = open(&path);
+    let length = || std::fs::metadata(path.with_file_name("store.db-wal")).unwrap().len();
+    // One transaction that is larger than what is kept of the log.
+    let grow = "CREATE TABLE large (b); \
+                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30) \
+                INSERT INTO large SELECT zeroblob(1000000) FROM n; DROP TABLE large";
+    file.run(How::Commit, move |session| Ok(session.db.execute_batch(grow)?)).await.unwrap();
+    assert!(length() > 16 << 20, "{} bytes", length());
+    for contact in 0..10 {
+        store(&file, contact, "x").await;
+        file.probe().await.unwrap();
+    }
+    assert!(length() <= 16 << 20, "{} bytes", length());
+}
