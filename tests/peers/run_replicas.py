@@ -33,6 +33,8 @@ def main():
     except KeyboardInterrupt:
         print("\nstopped")
     finally:
+        # A second Ctrl-C must not leave a process behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for thing in reversed(started):
             thing.close()
         shutil.rmtree(directory)
@@ -43,7 +45,7 @@ def show(valkey, replicas):
     for number, replica in enumerate(replicas, 1):
         print(f"replica {number} listens on {replica.address}, metrics on http://{replica.admin}/metrics")
     print(f"\nEach replica is asked for {CONTACT}, which none of them knows:")
-    command = [program("HYPERSENDER_GRPC_BIN"), "get", CONTACT, "--output", "ndjson"]
+    command = [program("HYPERSENDER_GRPC_BIN"), "get", CONTACT, "--output", "json"]
     begin = time.monotonic()
     calls = [
         subprocess.Popen([*command, "--address", replica.address], stdout=subprocess.PIPE, env={})

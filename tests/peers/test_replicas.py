@@ -66,6 +66,7 @@ def test_a_rolling_restart_costs_no_request_and_no_call(valkey, started, tmp_pat
     for replica in replicas:
         replica.drained()
         replica.start()
+        wait_until("the replica is attached", lambda: all(replicas.attached()))
         wait_until("the load has reached the replica", lambda: metric(replica, "grpc_server_handled_total", **SINGLE))
     calls = look_up(replicas.addresses, chat_ids)
     result = load.stop()
