@@ -1,4 +1,4 @@
-"""Three replicas on one store act as one: one fetch, one pause, one rejected token, and nothing lost by a restart."""
+"""Three replicas on one store: one fetch, one pause, one rejected token, and nothing lost by a restart."""
 
 import itertools
 import threading

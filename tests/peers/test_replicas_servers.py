@@ -1,4 +1,4 @@
-"""Other servers: Redis 7.0 from Debian over TLS with a user of few permissions, and a cluster of three nodes."""
+"""Other servers: Redis 7.0 from Debian over TLS, by a user of few permissions, and a cluster of three."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""While the store is killed, frozen, emptied or full, no call fails, and the replicas find it again by themselves."""
+"""The store is killed, frozen, emptied or full: no call fails, and the replicas find it again."""
 
 import time
 
