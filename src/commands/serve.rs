@@ -155,7 +155,14 @@ fn warn_of_exposure(address: SocketAddr, server: &server::Settings) {
 fn warn_of_plain_store(store: &StoreSettings) {
     match &store.place {
         StorePlace::Server(server) if !server.tls && !server.is_this_machine() => {
-            warn!("no TLS: the password of the store would travel in the clear; see {}", names("store"));
+            if server.password.is_some() {
+                warn!("no TLS: the password of the store travels in the clear; see {}", names("store"));
+            } else {
+                warn!(
+                    "no TLS and no password: everyone who reaches the store can change its turns; see {}",
+                    names("store")
+                );
+            }
         }
         StorePlace::Server(_) | StorePlace::File { .. } => {}
     }
