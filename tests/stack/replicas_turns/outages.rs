@@ -44,8 +44,8 @@ async fn a_server_without_its_scripts_gets_them_again() {
     .await;
 }
 
-/// A fail-over to a server that did not get the last writes. It takes some 50 ms, in which a replica may or may
-/// not fail so often that it counts the store as away.
+/// A fail-over to a server that did not get the last writes. It takes some 50 ms, in which a replica may or
+/// may not fail so often that it counts the store as away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_has_lost_its_last_second_grants_no_booked_turn_again() {
     check_event(REPLICAS + OF_ONE_CUT_OFF, async |replicas| {
