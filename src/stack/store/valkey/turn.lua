@@ -1,8 +1,8 @@
--- Takes a turn of an instance, or looks at its turns. Continues turns.lua, which says what KEYS, ARGV 1 to 5 and the
--- reply are.
--- ARGV 6: `book` takes the next turn, if it comes within the time in ARGV 7 and within 15 s; `spare` takes one if it
--- is free now and nothing is owed; `look` takes none.
--- The wait in the reply: that for the turn, or that until one would come; for `look`, that until the next turn.
+-- Takes a turn of an instance, or looks at its turns. Continues turns.lua, which says what KEYS, ARGV 1 to 5
+-- and the reply are.
+-- ARGV 6: `book` takes the next turn, if it comes within the time in ARGV 7 and within 15 s; `spare` takes
+-- one if it is free now and nothing is owed; `look` takes none.
+-- The wait in the reply: that for the turn, or until one would come; for `look`, until the next turn.
 local from, at, is_taken = math.max(now, paused), math.max(now, spare, paused), 0
 if ARGV[6] == 'spare' then
   if at == now then

@@ -1,20 +1,20 @@
 -- The turns of an instance at this moment. turn.lua, give_back.lua and push_back.lua continue this script.
--- KEYS: the record (hash) and the turns that were given back (sorted set); both expire 1 h after the last turn.
--- ARGV 1 and 2: interval and slack. ARGV 3 to 5, as the caller knows them from earlier replies, or zeros: the furthest
--- booked turn, the rest of the pause, the number of changes. If the record has fewer changes, it has lost some, and
--- the later times hold. Reply: the time; 1 if something was taken; a wait; the furthest booked turn (slack included),
--- the next spare turn and the end of the pause; the number of changes. All times are in microseconds from now on.
+-- KEYS: the record (hash), the turns given back (sorted set); both expire 1 h after the last turn. Times are
+-- in microseconds from now on. ARGV: interval; slack; and what the caller knows from replies, or zeros:
+-- furthest booked turn, rest of the pause, number of changes. A record with fewer changes has lost some; then
+-- the later times hold. Reply: the time; 1 if something was taken; a wait; the furthest booked turn, slack
+-- included; the next spare turn; the rest of the pause; the number of changes.
 local time, interval, slack = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
 local now, text = time[1] * 1e6 + time[2], function(number) return string.format('%.0f', number) end
 local record = redis.call('HMGET', KEYS[1], 'free_at', 'spare_at', 'paused_until', 'next', 'changes')
 local free, spare = tonumber(record[1] or now + slack), tonumber(record[2] or now + slack)
 local paused, longer, changes = tonumber(record[3] or now), tonumber(record[4] or 1e6), tonumber(record[5] or -1)
 local known, later = tonumber(ARGV[5]), math.max(0, ARGV[3] - math.max(0, free - now))
-local is_changed = known > changes or known == changes and later > 1e6 -- the latter: its clock has stepped forward
+local is_changed = known > changes or known == changes and later > 1e6 -- its clock stepped forward
 if is_changed then
   free, spare, paused = math.max(now, free) + later, math.max(now, spare) + later, math.max(paused, now + ARGV[4])
 end
-local most = math.max(now, math.min(paused, now + 300e6)) + slack + interval + 15e6 -- its clock may step back
+local most = math.max(now, math.min(paused, now + 300e6)) + slack + interval + 15e6 -- or steps back
 is_changed = is_changed or paused > now + 300e6 or free > most
 if is_changed then redis.call('DEL', KEYS[2]) end
 free, spare, paused = math.min(free, most), math.min(spare, most), math.min(paused, now + 300e6)
