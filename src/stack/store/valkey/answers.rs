@@ -39,11 +39,7 @@ impl Valkey {
             .with(header(seen.scope_failure));
         let reply = READ.run(&self.link, &call, Repeat::Harmless).await?;
         let (now, epoch, rejected, answer, failure, scope_failure, leased): Found = form(reply)?;
-        let leased = match leased {
-            1 => Leased::Taken,
-            2 => Leased::Held,
-            _ => Leased::No,
-        };
+        let leased = leasing(leased)?;
         let scope = state(epoch, rejected);
         Ok(Reading { now: StoreTime::from_micros(now), scope, answer, failure, scope_failure, lease: leased })
     }
@@ -62,7 +58,7 @@ impl Valkey {
         let reply = ANSWERS.run(&self.link, &call, Repeat::Harmless).await?;
         let (now, epoch, rejected, answers): Group = form(reply)?;
         if answers.len() != names.len() {
-            return Err(Failed { cause: "the reply has another form".to_owned() });
+            return Err(another_form());
         }
         Ok((StoreTime::from_micros(now), state(epoch, rejected), answers))
     }
@@ -87,16 +83,7 @@ impl Valkey {
         let mut reply: Vec<redis::Value> = form(reply)?;
         let other = if reply.len() > 2 { reply.pop() } else { None };
         let (now, code): (u64, u8) = form(redis::Value::Array(reply))?;
-        let written = match (code, other) {
-            (0, _) => Written::Stored,
-            (1, _) => Written::Outdated,
-            (2, Some(other)) => match form::<Vec<u8>>(other)?.try_into() {
-                Ok(epoch) => Written::OtherEpoch(epoch),
-                Err(_) => return Err(Failed { cause: "the record of a scope is broken".to_owned() }),
-            },
-            _ => Written::NoScope,
-        };
-        Ok((StoreTime::from_micros(now), written))
+        Ok((StoreTime::from_micros(now), outcome(code, other)?))
     }
 
     /// Shares a cool-down if the scope has a record, and releases the lease in any case.
@@ -146,6 +133,34 @@ impl Valkey {
     }
 }
 
+/// The lease by the code of read.lua.
+fn leasing(code: u8) -> Result<Leased, Failed> {
+    match code {
+        0 => Ok(Leased::No),
+        1 => Ok(Leased::Taken),
+        2 => Ok(Leased::Held),
+        _ => Err(another_form()),
+    }
+}
+
+/// The outcome by the code of write.lua and the epoch that comes with some codes.
+fn outcome(code: u8, epoch: Option<redis::Value>) -> Result<Written, Failed> {
+    match (code, epoch) {
+        (0, None) => Ok(Written::Stored),
+        (1, None) => Ok(Written::Outdated),
+        (2, Some(epoch)) => match form::<Vec<u8>>(epoch)?.try_into() {
+            Ok(epoch) => Ok(Written::OtherEpoch(epoch)),
+            Err(_) => Err(Failed { cause: "the record of a scope is broken".to_owned() }),
+        },
+        (3, None) => Ok(Written::NoScope),
+        _ => Err(another_form()),
+    }
+}
+
+fn another_form() -> Failed {
+    Failed { cause: "the reply has another form".to_owned() }
+}
+
 /// The state of a scope. A record with a broken epoch counts as absent.
 pub fn state(epoch: Option<Vec<u8>>, rejected: Option<u64>) -> Option<ScopeState> {
     let epoch = Epoch::try_from(epoch?).ok()?;
@@ -161,4 +176,22 @@ fn header(time: Option<StoreTime>) -> i64 {
 fn turns(scope: &str) -> String {
     let tag = scope.find('}').map_or("", |end| &scope[..=end]);
     format!("{tag}:turn")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_is_not_known_is_a_failure() {
+        assert_eq!([0, 1, 2].map(leasing), [Ok(Leased::No), Ok(Leased::Taken), Ok(Leased::Held)]);
+        assert_eq!(leasing(3), Err(another_form()));
+        let codes = [0, 1, 3].map(|code| outcome(code, None));
+        assert_eq!(codes, [Ok(Written::Stored), Ok(Written::Outdated), Ok(Written::NoScope)]);
+        let epoch = || Some(redis::Value::BulkString(vec![7; 16]));
+        assert_eq!(outcome(2, epoch()), Ok(Written::OtherEpoch([7; 16])));
+        for (code, epoch) in [(2, None), (4, None), (3, epoch())] {
+            assert_eq!(outcome(code, epoch), Err(another_form()), "{code}");
+        }
+    }
 }
