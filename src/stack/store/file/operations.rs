@@ -121,16 +121,20 @@ impl Session<'_> {
         lease: LeaseId,
     ) -> Result<StoreTime, Fault> {
         self.leases.release(&names.lease, lease);
-        if self.scope(&names.scope)?.is_none() {
-            return Ok(self.now);
-        }
+        let Some(scope) = self.scope(&names.scope)? else { return Ok(self.now) };
         let name = match reach {
             Reach::Key => &names.failure,
             Reach::Scope => &names.scope_failure,
         };
-        let stored = self.value(Table::Failures, name)?;
-        let (stored, began) = (stored.as_deref().and_then(header), header(value));
-        if stored.is_none_or(|stored| Some(stored) <= began || stored > self.now.millis()) {
+        let stored = self.value(Table::Failures, name)?.as_deref().and_then(header);
+        let answered = match reach {
+            Reach::Key => self.value(Table::Answers, &names.answer)?.as_deref().and_then(header),
+            Reach::Scope => Some(scope.answered),
+        };
+        let began = header(value);
+        // Times that have not come are from before the clock was set back.
+        let is_later = |time: Option<u64>| time > began && time <= Some(self.now.millis());
+        if !is_later(stored) && !is_later(answered) {
             rows::put_value(self.db, Table::Failures, name, value, after(self.now, ttl))?;
         }
         Ok(self.now)
@@ -139,6 +143,12 @@ impl Session<'_> {
     pub fn reject(&self, name: &str, ago: Duration) -> Result<Option<StoreTime>, Fault> {
         let Some(scope) = self.scope(name)? else { return Ok(None) };
         let at = StoreTime::from_micros(self.now.micros().saturating_sub(micros(ago))).millis();
+        if scope.answered > self.now.millis() {
+            // From before the clock was set back, so that it cannot be compared.
+            let at = scope.rejected.max(Some(at)).unwrap_or(at);
+            self.renew_epoch(name, scope, at)?;
+            return Ok(Some(StoreTime::from_millis(at)));
+        }
         if scope.answered > at || scope.rejected.is_some_and(|rejected| rejected >= at) {
             return Ok(scope.rejected.map(StoreTime::from_millis));
         }
@@ -156,8 +166,26 @@ impl Session<'_> {
         Ok(self.now)
     }
 
+    /// The record of a scope. A rejection whose time has not come is from before the clock was set back. It
+    /// counts as one of now, and because the times of the stored answers are from then, too, a new epoch
+    /// hides them.
     fn scope(&self, name: &str) -> Result<Option<ScopeRow>, Fault> {
-        Ok(rows::scope(self.db, name)?.filter(|row| row.expires > self.now))
+        let Some(row) = rows::scope(self.db, name)?.filter(|row| row.expires > self.now) else {
+            return Ok(None);
+        };
+        let now = self.now.millis();
+        if row.rejected.is_none_or(|rejected| rejected <= now) {
+            return Ok(Some(row));
+        }
+        self.renew_epoch(name, row, now).map(Some)
+    }
+
+    /// Notes a rejection under a new epoch, which hides all stored answers.
+    fn renew_epoch(&self, name: &str, row: ScopeRow, rejected: u64) -> Result<ScopeRow, Fault> {
+        let (epoch, rejected) = (rand::random(), Some(rejected));
+        let row = self.renewed(ScopeRow { epoch, rejected, answered: 0, ..row });
+        rows::put_scope(self.db, name, &row)?;
+        Ok(row)
     }
 
     fn value(&self, table: Table, name: &str) -> Result<Option<Vec<u8>>, Fault> {

@@ -103,7 +103,12 @@ impl Valkey {
             Reach::Key => &names.failure,
             Reach::Scope => &names.scope_failure,
         };
-        let call = Call::on([&names.scope, failure, &names.lease].map(String::as_str))
+        let answer = match reach {
+            Reach::Key => Some(&names.answer),
+            Reach::Scope => None,
+        };
+        let keys = [&names.scope, failure, &names.lease].into_iter().chain(answer);
+        let call = Call::on(keys.map(String::as_str))
             .with(value)
             .with(millis(ttl))
             .with(&lease[..]);
