@@ -55,6 +55,8 @@ async fn stay_attached(parts: Arc<Parts>) {
             sleep(pauses.next()).await;
         }
         parts.guard.attach();
+        // One may have been added since they were written.
+        parts.rejections.write_again();
     }
 }
 
