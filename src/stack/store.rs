@@ -42,7 +42,7 @@ use tokio::{
 use self::{backend::Backend, parts::Parts};
 
 pub use self::{
-    engine::{Seen, TurnMode},
+    engine::{GROUP_MAX, Seen, TurnMode},
     horizon::{Horizon, UNSHARED},
     lease::Lease,
     record::{FailureRecord, Record, SinceRecord, Stored},
@@ -53,9 +53,6 @@ use crate::{
     domain::{ChatId, Credential, Instance, Key, Scope},
     telemetry::StoreMetrics as Metrics,
 };
-
-/// The most contacts whose answers are read in one round trip.
-pub const GROUP_MAX: usize = 64;
 
 /// The store of this process. Clones share it.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::{
     parts::Parts,
     record::{FailureRecord, Stored},
     scopes::Known,
-    seal::{self, open},
+    seal::open,
     time::StoreTime,
     wire,
 };
@@ -112,7 +112,7 @@ async fn read_once(
     // a caller from asking.
     let counts = |failure: &Option<FailureRecord>| failure.as_ref().is_some_and(|it| it.until > reading.now);
     let time = |value: &Option<Vec<u8>>, counts: bool| {
-        value.as_deref().filter(|_| !counts).map(|value| seal::asked_at(value).unwrap_or_default())
+        value.as_deref().filter(|_| !counts).map(|value| engine::header(value).unwrap_or_default())
     };
     let ignored = Seen {
         answer: time(&reading.answer, answer.is_some()),

@@ -6,15 +6,17 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    attachment::Done, engine::Failed, news::ScopeNews, parts::Parts, scopes::Known, time::StoreTime,
+    attachment::Done,
+    engine::{Failed, GROUP_MAX},
+    news::ScopeNews,
+    parts::Parts,
+    scopes::Known,
+    time::StoreTime,
 };
 use crate::{
     domain::{Credential, Scope},
     telemetry::StoreOperation as Operation,
 };
-
-/// The most records that one operation reads, and the most rejections that are written at a time.
-const GROUP: usize = 64;
 
 /// Notes a rejection. It counts in this process from now on; `upkeep` writes it.
 pub fn reject(parts: &Parts, scope: &Scope, credential: &Credential, at: Instant) {
@@ -27,7 +29,7 @@ pub fn reject(parts: &Parts, scope: &Scope, credential: &Credential, at: Instant
 
 /// Writes all rejections that the store does not know of.
 pub async fn write_rejections(parts: &Arc<Parts>) -> Result<(), Failed> {
-    for group in parts.rejections.all().chunks(GROUP) {
+    for group in parts.rejections.all().chunks(GROUP_MAX) {
         let written = join_all(group.iter().map(|(known, at)| write_rejection(parts, known, *at))).await;
         written.into_iter().collect::<Result<(), Failed>>()?;
     }
@@ -60,7 +62,7 @@ pub async fn check_scopes(parts: &Parts) -> Result<(), Failed> {
         return Ok(());
     };
     let scopes: Vec<_> = listener.scopes().iter().filter_map(|scope| parts.scopes.get(scope)).collect();
-    for group in scopes.chunks(GROUP) {
+    for group in scopes.chunks(GROUP_MAX) {
         let names: Vec<_> = group.iter().map(|known| known.name.clone()).collect();
         let done = parts.guard.maintain(Operation::Scopes, parts.backend.scopes(&names)).await?;
         for (known, state) in group.iter().zip(done.value) {
@@ -69,9 +71,9 @@ pub async fn check_scopes(parts: &Parts) -> Result<(), Failed> {
                 known.note(Some(state), now);
             }
             // The store keeps milliseconds.
-            let known_at = known.rejected_at().filter(|known_at| {
-                state.rejected_at.is_none_or(|flag| flag.millis() < known_at.millis())
-            });
+            let known_at = known
+                .rejected_at()
+                .filter(|known_at| state.rejected_at.is_none_or(|flag| flag.millis() < known_at.millis()));
             if let Some(at) = known_at.and_then(|at| parts.clock.instant(at)) {
                 parts.rejections.add(known.clone(), at.min(Instant::now()));
             }

@@ -7,15 +7,12 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::{
-    super::engine::{Epoch, LeaseId, Leased, Names, Reading, ScopeState, Seen, Written},
+    super::engine::{self, Epoch, LeaseId, Leased, Names, RawReading, SCOPE_TIME, ScopeState, Seen, Written},
     fault::Fault,
     leases::Leases,
     rows::{self, ScopeRow, Table},
 };
 use crate::{domain::Reach, stack::store::StoreTime};
-
-/// How long the record of a scope lives after its last write.
-const SCOPE_TIME: Duration = Duration::from_secs(40 * 24 * 60 * 60);
 
 /// All that an operation works on.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ pub struct Answer {
 }
 
 impl Session<'_> {
-    pub fn read(&mut self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Fault> {
+    pub fn read(&mut self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<RawReading, Fault> {
         let scope = self.scope(&names.scope)?;
         let answer = self.value(Table::Answers, &names.answer)?;
         let failure = self.value(Table::Failures, &names.failure)?;
@@ -63,7 +60,7 @@ impl Session<'_> {
             }
             Some(_) | None => Leased::No,
         };
-        Ok(Reading { now: self.now, scope: scope.map(state), answer, failure, scope_failure, lease })
+        Ok(RawReading { now: self.now, scope: scope.map(state), answer, failure, scope_failure, lease })
     }
 
     pub fn answers(&self, scope: &str, names: &[String]) -> Result<Answers, Fault> {
@@ -202,10 +199,9 @@ fn state(row: ScopeRow) -> ScopeState {
     ScopeState { epoch: row.epoch, rejected_at: row.rejected.map(StoreTime::from_millis) }
 }
 
-/// The time after the version of a sealed value, in ms.
+/// The time in the header of a sealed value, in ms.
 fn header(value: &[u8]) -> Option<u64> {
-    let time = value.get(1..9)?;
-    time.try_into().ok().map(u64::from_be_bytes)
+    engine::header(value).map(StoreTime::millis)
 }
 
 fn is_later(value: Option<&[u8]>, seen: Option<StoreTime>) -> bool {

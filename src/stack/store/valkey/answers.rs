@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    super::engine::{Epoch, Failed, LeaseId, Leased, Names, Reading, ScopeState, Seen, Write, Written},
+    super::engine::{
+        Epoch, Failed, LEASE_TIME, LeaseId, Leased, Names, RawReading, SCOPE_TIME, ScopeState, Seen, Write,
+        Written,
+    },
     Repeat, StoreTime, Valkey, form, millis,
     scripts::{ANSWERS, Call, FAIL, READ, RELEASE, RENEW, WRITE},
 };
 use crate::domain::Reach;
-
-/// Time of a lease, unless it is renewed.
-const LEASE: Duration = Duration::from_secs(3);
-/// Time to live of the record of a scope since its last write.
-pub const SCOPE_TTL: Duration = Duration::from_hours(40 * 24);
 
 /// A sealed value, or raw bytes; `None` when there is none.
 type Bytes = Option<Vec<u8>>;
@@ -28,20 +26,32 @@ impl Valkey {
     /// # Errors
     ///
     /// [`Failed`].
-    pub async fn read(&self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Failed> {
+    pub async fn read(
+        &self,
+        names: &Names,
+        seen: Seen,
+        lease: Option<LeaseId>,
+    ) -> Result<RawReading, Failed> {
         let Names { scope, scope_failure, answer, lease: lease_name, failure } = names;
         let id = lease.as_ref().map_or(&[][..], |id| &id[..]);
         let call = Call::on([scope, scope_failure, answer, lease_name, failure].map(String::as_str))
             .with(id)
-            .with(millis(LEASE))
-            .with(header(seen.answer))
-            .with(header(seen.failure))
-            .with(header(seen.scope_failure));
+            .with(millis(LEASE_TIME))
+            .with(time(seen.answer))
+            .with(time(seen.failure))
+            .with(time(seen.scope_failure));
         let reply = READ.run(&self.link, &call, Repeat::Harmless).await?;
         let (now, epoch, rejected, answer, failure, scope_failure, leased): Found = form(reply)?;
         let leased = leasing(leased)?;
         let scope = state(epoch, rejected);
-        Ok(Reading { now: StoreTime::from_micros(now), scope, answer, failure, scope_failure, lease: leased })
+        Ok(RawReading {
+            now: StoreTime::from_micros(now),
+            scope,
+            answer,
+            failure,
+            scope_failure,
+            lease: leased,
+        })
     }
 
     /// Reads the record of a scope and the answers of up to 64 of its contacts.
@@ -76,9 +86,9 @@ impl Valkey {
             .with(millis(write.ttl))
             .with(&write.epoch[..])
             .with(u8::from(write.is_new_epoch))
-            .with(header(write.unreadable))
+            .with(time(write.unreadable))
             .with(&write.lease[..])
-            .with(millis(SCOPE_TTL));
+            .with(millis(SCOPE_TIME));
         let reply = WRITE.run(&self.link, &call, Repeat::Harmless).await?;
         let mut reply: Vec<redis::Value> = form(reply)?;
         let other = if reply.len() > 2 { reply.pop() } else { None };
@@ -108,10 +118,7 @@ impl Valkey {
             Reach::Scope => None,
         };
         let keys = [&names.scope, failure, &names.lease].into_iter().chain(answer);
-        let call = Call::on(keys.map(String::as_str))
-            .with(value)
-            .with(millis(ttl))
-            .with(&lease[..]);
+        let call = Call::on(keys.map(String::as_str)).with(value).with(millis(ttl)).with(&lease[..]);
         let now = FAIL.run(&self.link, &call, Repeat::Harmless).await?;
         Ok(StoreTime::from_micros(form(now)?))
     }
@@ -122,7 +129,7 @@ impl Valkey {
     ///
     /// [`Failed`].
     pub async fn renew(&self, lease: &str, id: LeaseId) -> Result<bool, Failed> {
-        let call = Call::on([lease]).with(&id[..]).with(millis(LEASE));
+        let call = Call::on([lease]).with(&id[..]).with(millis(LEASE_TIME));
         form(RENEW.run(&self.link, &call, Repeat::Harmless).await?)
     }
 
@@ -172,8 +179,8 @@ pub fn state(epoch: Option<Vec<u8>>, rejected: Option<u64>) -> Option<ScopeState
     Some(ScopeState { epoch, rejected_at: rejected.map(StoreTime::from_millis) })
 }
 
-/// The time of a header, in milliseconds; -1 for none.
-fn header(time: Option<StoreTime>) -> i64 {
+/// The argument of a script for a time, in milliseconds; -1 for none.
+fn time(time: Option<StoreTime>) -> i64 {
     time.map_or(-1, |time| i64::try_from(time.millis()).unwrap_or(i64::MAX))
 }
 

@@ -1,7 +1,7 @@
 //! Answers, cool-downs, leases and records of scopes.
 
 use super::{
-    super::super::engine::{Leased, Reading, ScopeState},
+    super::super::engine::{Leased, RawReading, ScopeState},
     *,
 };
 use crate::domain::Reach;
@@ -35,7 +35,7 @@ async fn an_answer_is_read_as_it_was_written() {
     let server = Server::start();
     let (valkey, names) = (valkey(&server), names("a"));
     let nothing = valkey.read(&names, Seen::default(), None).await.unwrap();
-    let Reading { scope, answer, failure, scope_failure, lease, .. } = nothing;
+    let RawReading { scope, answer, failure, scope_failure, lease, .. } = nothing;
     assert_eq!((scope, answer, failure, scope_failure, lease), (None, None, None, None, Leased::No));
 
     begin(&valkey, &names, 1000).await;
@@ -258,7 +258,7 @@ async fn a_record_of_another_kind_counts_as_absent_and_is_replaced() {
     }
     let _: () = server.command(&["SET", scope, "x"]).await;
     let reading = valkey.read(&names, Seen::default(), Some(LEASE)).await.unwrap();
-    let Reading { scope, answer, failure, scope_failure, lease, .. } = reading;
+    let RawReading { scope, answer, failure, scope_failure, lease, .. } = reading;
     assert_eq!((scope, answer, failure, scope_failure, lease), (None, None, None, None, Leased::Taken));
     assert_eq!(valkey.scopes(std::slice::from_ref(&names.scope)).await.unwrap(), [None]);
     assert_eq!(valkey.reject(&names.scope, Duration::ZERO).await.unwrap(), None);
