@@ -42,7 +42,7 @@ use tokio::{
 use self::{backend::Backend, parts::Parts};
 
 pub use self::{
-    engine::{Seen, TurnMode},
+    engine::{GROUP_MAX, Seen, TurnMode},
     horizon::{Horizon, UNSHARED},
     lease::Lease,
     record::{FailureRecord, Record, SinceRecord, Stored},
@@ -53,9 +53,6 @@ use crate::{
     domain::{ChatId, Credential, Instance, Key, Scope},
     telemetry::StoreMetrics as Metrics,
 };
-
-/// The most contacts whose answers are read in one round trip.
-pub const GROUP_MAX: usize = 64;
 
 /// The store of this process. Clones share it.
 #[derive(Clone, Debug)]
@@ -196,7 +193,7 @@ impl Store {
         Ok(Self(Arc::new(Inner { parts, _tasks: tasks })))
     }
 
-    /// Tells `listener` what other replicas find. A store has one listener; a further one hears nothing.
+    /// Tells `listener` what other replicas find. A store has one listener; later ones are ignored.
     pub fn tell(&self, listener: Arc<dyn Listener>) {
         let _ = self.parts().listener.set(listener);
     }
@@ -243,6 +240,14 @@ impl Store {
     /// remembered and written first on return.
     pub fn reject(&self, scope: &Scope, credential: &Credential, at: Instant) {
         revocation::reject(self.parts(), scope, credential, at);
+    }
+
+    /// The rejection of the token of `scope` that hides an answer of an attempt that began at `asked_at`, as
+    /// far as this process knows. Never in the future.
+    pub fn rejection(&self, scope: &Scope, asked_at: StoreTime) -> Option<Instant> {
+        let (parts, now) = (self.parts(), Instant::now());
+        let rejected_at = parts.scopes.get(scope)?.rejected_at().filter(|rejected| asked_at <= *rejected)?;
+        Some(parts.clock.instant(rejected_at)?.min(now))
     }
 
     /// Whether the store answers.

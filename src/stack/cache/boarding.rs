@@ -67,7 +67,7 @@ impl Boarding<'_> {
             let newly_seen = reading.seen(seen);
             let Reading { answer, failure, scope_failure, lease } = reading;
             if let Some(stored) = answer
-                && let Some(entry) = self.cache.adopt(&lookup.key, stored, self.store.clock(), now)
+                && let Some(entry) = self.cache.take_over(&lookup.key, stored, self.store, now)
             {
                 if let Some(answer) = self.accepted(&entry, lookup, began_at, now) {
                     return Boarded::Ended(Ok(answer));

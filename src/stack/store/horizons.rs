@@ -9,13 +9,10 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::horizon::Horizon;
+use super::{engine::INSTANCES_MAX, horizon::Horizon};
 
-/// The most instances. When there are more, those whose turns are all over are dropped; while there is none,
-/// no further one is noted.
-const INSTANCES_MAX: usize = 10_000;
-
-/// The horizons by the beginning of the names of the instance.
+/// The horizons by the beginning of the names of the instance. When there are [`INSTANCES_MAX`], those whose
+/// turns are all over are dropped; while there is none, no further one is noted.
 #[derive(Debug, Default)]
 pub struct Horizons(Mutex<HashMap<String, Known>>);
 

@@ -55,6 +55,8 @@ async fn stay_attached(parts: Arc<Parts>) {
             sleep(pauses.next()).await;
         }
         parts.guard.attach();
+        // One may have been added since they were written.
+        parts.rejections.write_again();
     }
 }
 
@@ -63,7 +65,8 @@ async fn stay_attached(parts: Arc<Parts>) {
 async fn back(parts: &Arc<Parts>) -> Result<(), Failed> {
     probe(parts).await?;
     write_rejections(parts).await?;
-    check_scopes(parts).await
+    check_scopes(parts).await?;
+    write_rejections(parts).await
 }
 
 async fn check(parts: Arc<Parts>) {
@@ -124,7 +127,8 @@ fn receive_scope(parts: &Parts, message: &ScopeMessage<'_>) -> StoreOutcome {
         Some(ScopeNews::Changed { chat, asked_at }) => {
             let key = Key { scope: known.scope.clone(), chat };
             if let (Some(listener), Some(at)) = (parts.listener.get(), parts.clock.instant(asked_at)) {
-                listener.changed(&key, at);
+                // No change is from the future, even when the clocks disagree.
+                listener.changed(&key, at.min(Instant::now()));
             }
         }
         None => return StoreOutcome::Unreadable,
