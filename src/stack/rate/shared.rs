@@ -212,16 +212,12 @@ impl Shared {
     }
 
     async fn ask(&self, asking: &mut Asking, mode: TurnMode, latest: Instant) -> Option<TurnReply> {
-        match self.store.turn(&self.instance, self.request(mode, latest)).await {
-            Ok(reply) => {
-                self.note_pause(reply.paused_until);
-                Some(reply)
-            }
-            Err(_) => {
-                asking.give_up();
-                None
-            }
-        }
+        let Ok(reply) = self.store.turn(&self.instance, self.request(mode, latest)).await else {
+            asking.give_up();
+            return None;
+        };
+        self.note_pause(reply.paused_until);
+        Some(reply)
     }
 
     fn request(&self, mode: TurnMode, latest: Instant) -> TurnRequest {

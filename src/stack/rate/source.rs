@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Spare, asking::Asking, booked::Booked, own::Own, shared::Shared};
+use super::{Spare, asking::Asking, booked::Booked, gcra::Gcra, own::Own, shared::Shared};
 
 /// The turns of one instance.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Source {
     /// Notes that Hypersender answers.
     pub fn answered(&self) {
         match self {
-            Self::Own(own) => own.change(|gcra| gcra.answered()),
+            Self::Own(own) => own.change(Gcra::answered),
             Self::Shared(shared) => shared.answered(),
         }
     }
@@ -87,7 +87,7 @@ impl Source {
     /// The distance of two turns, once the burst is used up.
     pub fn interval(&self) -> Duration {
         match self {
-            Self::Own(own) => own.read(|gcra| gcra.interval()),
+            Self::Own(own) => own.read(Gcra::interval),
             Self::Shared(shared) => shared.interval(),
         }
     }
@@ -95,7 +95,7 @@ impl Source {
     /// Counts a retry that begins to wait for a spare turn.
     pub fn retry_waits(&self) {
         match self {
-            Self::Own(own) => own.change(|gcra| gcra.retry_waits()),
+            Self::Own(own) => own.change(Gcra::retry_waits),
             Self::Shared(shared) => shared.retry_waits(),
         }
     }
@@ -103,7 +103,7 @@ impl Source {
     /// Counts off a retry that has its spare turn or does not wait any longer.
     pub fn retry_left(&self) {
         match self {
-            Self::Own(own) => own.change(|gcra| gcra.retry_left()),
+            Self::Own(own) => own.change(Gcra::retry_left),
             Self::Shared(shared) => shared.retry_left(),
         }
     }

@@ -1,8 +1,6 @@
 //! One limit over all replicas, with the terms of each purpose.
 
-use std::time::Instant;
-
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::*;
 

@@ -7,9 +7,9 @@ use crate::stack::{rate::Settings, store::UNSHARED};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn ahead(now: Instant, free_in: Duration) -> Option<Horizon> {
+fn ahead(now: Instant, free_in: Duration) -> Horizon {
     let free_at = now + free_in;
-    Some(Horizon { free_at, spare_at: free_at, paused_until: now, changes: 7 })
+    Horizon { free_at, spare_at: free_at, paused_until: now, changes: 7 }
 }
 
 fn limit(per_second: f64, burst: u32) -> Limit {
@@ -37,7 +37,7 @@ fn the_first_turn_comes_after_the_furthest_that_is_known() {
     ] {
         let mut turns = Detached::new(limit(5.0, 20), 3, start);
         let now = start + passed;
-        turns.learn(free_in.and_then(|free_in| ahead(now, free_in)));
+        turns.learn(free_in.map(|free_in| ahead(now, free_in)));
         assert_eq!(waits(&mut turns, now), expected, "{passed:?} {free_in:?}");
         // It does not count its own turns twice.
         turns.learn(Some(turns.horizon()));
@@ -50,7 +50,7 @@ fn a_pause_that_is_known_holds_and_so_does_one_that_begins() {
     let now = Instant::now() + 60 * SECOND;
     let mut turns = Detached::new(limit(5.0, 20), 2, now - 60 * SECOND);
     let paused_until = now + 3 * SECOND;
-    turns.learn(ahead(now, Duration::ZERO).map(|known| Horizon { paused_until, ..known }));
+    turns.learn(Some(Horizon { paused_until, ..ahead(now, Duration::ZERO) }));
     assert_eq!(turns.turn(now, now), Err(3 * SECOND));
     assert_eq!(turns.spare_turn(now, false), Err(3 * SECOND));
     assert_eq!(waits(&mut turns, now), [3_000, 3_400]);

@@ -209,8 +209,12 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const ONE_A_SECOND: Limit = Limit { interval: SECOND, slack: Duration::from_secs(4) };
 
 /// The waits of the next turns that are booked, in seconds.
-fn book<const N: usize>(record: &mut Recorded, passed: Duration) -> [f64; N] {
-    [(); N].map(|()| record.turn("book", passed, PATIENCE_MAX).unwrap().as_secs_f64())
+fn book<const N: usize>(record: &mut Recorded, passed: Duration) -> [u64; N] {
+    [(); N].map(|()| {
+        let wait = record.turn("book", passed, PATIENCE_MAX).unwrap();
+        assert_eq!(wait.subsec_micros(), 0, "{wait:?}");
+        wait.as_secs()
+    })
 }
 
 fn delete(record: &mut Recorded, key: &str) {
@@ -222,9 +226,9 @@ fn without_a_record_the_first_turn_comes_at_once_and_the_burst_grows_back() {
     with_record(ONE_A_SECOND, |record| {
         delete(record, "turn");
         assert_eq!(record.turn("spare", Duration::ZERO, Duration::ZERO), Err(4 * SECOND));
-        assert_eq!(book(record, Duration::ZERO), [0.0, 1.0, 2.0]);
+        assert_eq!(book(record, Duration::ZERO), [0, 1, 2]);
         // Seven seconds pay for three turns, and for four of the burst.
-        assert_eq!(book(record, 7 * SECOND), [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(book(record, 7 * SECOND), [0, 0, 0, 0, 0, 1]);
     });
 }
 
@@ -232,7 +236,7 @@ fn without_a_record_the_first_turn_comes_at_once_and_the_burst_grows_back() {
 fn a_record_that_has_lost_changes_takes_over_the_later_times_once() {
     with_record(ONE_A_SECOND, |record| {
         let look = |record: &mut Recorded, known, passed| record.call_knowing(known, TURN, passed, &["look"]);
-        let _: [f64; 8] = book(record, Duration::ZERO);
+        let _: [u64; 8] = book(record, Duration::ZERO);
         let known = look(record, Known::default(), Duration::ZERO).known;
         assert_eq!(known, Known { free_in: 8 * SECOND, pause: Duration::ZERO, changes: 8 });
         // Times that are inexact do not push the turns away.
@@ -264,9 +268,9 @@ fn a_clock_that_steps_holds_up_turns_for_a_bounded_time_and_forgets_none() {
         let push = |record: &mut Recorded, seconds: u64| {
             record.call(PUSH_BACK, HOUR, &[signed(Duration::from_secs(seconds)), 0])
         };
-        let _: [f64; 8] = book(record, HOUR);
+        let _: [u64; 8] = book(record, HOUR);
         assert_eq!(record.turn("book", Duration::ZERO, PATIENCE_MAX), Err(16 * SECOND));
-        assert_eq!(book(record, SECOND), [15.0], "it is counted down from there");
+        assert_eq!(book(record, SECOND), [15], "it is counted down from there");
         assert_eq!(push(record, 100_000), Ok(Duration::from_secs(300)));
         assert_eq!(record.turn("look", Duration::ZERO, PATIENCE_MAX), Err(Duration::from_secs(316)));
         let reply = record.call_knowing(Known::default(), TURN, Duration::ZERO, &["look"]);
@@ -279,8 +283,8 @@ fn a_clock_that_steps_holds_up_turns_for_a_bounded_time_and_forgets_none() {
 #[test]
 fn keys_expire_an_hour_after_the_last_turn() {
     with_record(ONE_A_SECOND, |record| {
-        let booked: [f64; 8] = book(record, Duration::ZERO);
-        record.call(GIVE_BACK, Duration::ZERO, &[signed(Duration::from_secs_f64(booked[6]))]).unwrap();
+        let booked: [u64; 8] = book(record, Duration::ZERO);
+        record.call(GIVE_BACK, Duration::ZERO, &[signed(Duration::from_secs(booked[6]))]).unwrap();
         for key in ["turn", "back"] {
             let left: u64 = redis::cmd("PTTL").arg(key).query(record.connection).unwrap();
             let least = 3_600_000 + 8_000 - 60_000;
