@@ -88,6 +88,10 @@ impl Default for Settings {
     }
 }
 
+/// How far the same moment on the clock of the store may lie apart here when it is converted twice. Two
+/// answers for one contact are much further apart.
+const CLOCK_ERROR: Duration = Duration::from_secs(1);
+
 /// Stored answers by key, bounded in number and bytes. A hit takes only the shared lock of one shard of the
 /// map.
 ///
@@ -210,7 +214,7 @@ impl PictureCache {
                 let (standing, is_new_row) = row(kept);
                 standing.restore(began);
                 // A read of the old answer may end after the news that it is another one now.
-                let was_dropped = previous.is_none() && began < slot.entry.fetched.instant;
+                let was_dropped = previous.is_none() && began + CLOCK_ERROR < slot.entry.fetched.instant;
                 let Some(entry) = change(previous, was_dropped || standing.is_revoked()) else {
                     self.let_go(standing, is_new_row);
                     return None;

@@ -122,6 +122,8 @@ mod tests {
     use super::*;
     use crate::domain::{Credential, Instance};
 
+    type Event = fn(&State, Instant);
+
     #[test]
     fn only_an_attempt_that_began_after_the_rejection_ends_it() {
         let credential = Credential::new("token".into(), &RandomState::new()).id();
@@ -129,8 +131,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         // The events in the order in which this process hears of them, each with its own time.
-        let (answered, rejected): (fn(&State, Instant), fn(&State, Instant)) =
-            (State::restore, State::revoke);
+        let (answered, rejected): (Event, Event) = (State::restore, State::revoke);
         for (events, is_revoked) in [
             (&[(answered, 1)][..], false),
             (&[(rejected, 2)], true),
@@ -142,7 +143,9 @@ mod tests {
             (&[(rejected, 4), (rejected, 2), (answered, 3)], true),
         ] {
             let (row, _) = Standing::default().of(&scope);
-            events.iter().for_each(|(event, seconds)| event(&row, at(*seconds)));
+            for (event, seconds) in events {
+                event(&row, at(*seconds));
+            }
             assert_eq!(row.is_revoked(), is_revoked, "{:?}", row.latest);
         }
     }

@@ -141,7 +141,7 @@ fn a_change_drops_an_older_answer_and_leaves_nothing_of_it() {
     assert_eq!((cache.standing.len(), cache.scopes().len()), (0, 0));
     assert!(cache.bytes() < bytes);
     // The old answer may have been read before the change, and come after it.
-    let late = cache.adopt(&contact, stored(&clock, picture(9), at(19)), &clock, now);
+    let late = cache.adopt(&contact, stored(&clock, picture(9), at(11)), &clock, now);
     assert_eq!((late, cache.get(&contact).is_some()), (None, false));
     // Not even a null falls back on what was dropped.
     let null = Answer { fetched: Now { instant: at(30), ..now }, ..answer() };
