@@ -12,7 +12,7 @@ use super::{
     recorded,
 };
 use crate::{
-    domain::{Answer, CacheInfo, Credential, Key, Lookup, LookupError},
+    domain::{Answer, CacheInfo, Credential, Key, Lookup, LookupError, StoreLoss},
     stack::{
         ask::{Ask, LookupService},
         clock::Clock,
@@ -105,6 +105,7 @@ impl<S: LookupService> Ask for Fill<S> {
         if let Some(failure) = self.cooling.failure(&key, now.instant) {
             return Err(failure);
         }
+        lookup.store_loss = self.store.as_ref().map(|_| StoreLoss::default());
         let fetch = match &self.store {
             Some(store) if !lookup.without_store => {
                 let (cache, cooling, clock) = (&*self.cache, &*self.cooling, self.clock);
