@@ -25,8 +25,7 @@ async fn a_store_that_hangs_costs_a_miss_little_and_no_answer() {
     let start = Instant::now();
     front.ask(contact(2)).await.unwrap();
     let took = start.elapsed();
-    println!("a miss took {took:?}");
-    assert!(took < 2 * SECOND);
+    assert!(took < 5 * SECOND, "{took:?}");
     // A hit needs no store.
     assert_eq!(told(&front.ask(contact(1)).await), Ok(CacheStatus::Hit));
     replicas.server.go_on();
@@ -63,7 +62,8 @@ async fn another_replica_takes_over_from_one_that_died() {
     for outcome in [one.await.unwrap(), two.await.unwrap()] {
         outcome.unwrap();
     }
-    println!("they answered after {:?}", start.elapsed());
+    // A lease lives for 3 s.
+    assert!(start.elapsed() < 20 * SECOND, "{:?}", start.elapsed());
     assert_eq!(replicas.calls(), 2);
 }
 
