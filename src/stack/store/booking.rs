@@ -31,9 +31,10 @@ pub async fn turn(
 ) -> Result<TurnReply, Unavailable> {
     let tag = instance_tag(instance);
     let name = parts.scopes.instance_of(tag);
-    let sent = sent(parts, &name, request);
-    let done = parts.guard.run(Operation::Turn, parts.backend.turn(&name, sent)).await?;
-    let reply = note(parts, name, &done);
+    let known = parts.horizons.get(&name);
+    let work = parts.backend.turn(&name, sent(known, request));
+    let done = parts.guard.run(Operation::Turn, work).await?;
+    let reply = note(parts, name, known, &done);
     if matches!((request.mode, done.value.turn), (TurnMode::Book, Ok(wait)) if wait > 2 * request.interval) {
         announce(parts, tag, &done.value);
     }
@@ -50,10 +51,10 @@ pub async fn push_back(
 ) -> Result<Instant, Unavailable> {
     let tag = instance_tag(instance);
     let name = parts.scopes.instance_of(tag);
-    let sent = sent(parts, &name, request);
-    let work = parts.backend.push_back(&name, asked, answered, sent);
+    let known = parts.horizons.get(&name);
+    let work = parts.backend.push_back(&name, asked, answered, sent(known, request));
     let done = parts.guard.run(Operation::PushBack, work).await?;
-    let reply = note(parts, name, &done);
+    let reply = note(parts, name, known, &done);
     announce(parts, tag, &done.value);
     Ok(reply.paused_until)
 }
@@ -110,8 +111,9 @@ pub fn hear(parts: &Parts, tag: InstanceTag, news: TurnNews) {
     parts.horizons.hear(parts.scopes.instance_of(tag), ahead(now, news), now);
 }
 
-fn sent(parts: &Parts, name: &str, request: TurnRequest) -> engine::TurnRequest {
-    let (now, known) = (Instant::now(), parts.horizons.get(name));
+/// The request as it is sent, together with the turns that this process knows.
+fn sent(known: Option<Horizon>, request: TurnRequest) -> engine::TurnRequest {
+    let now = Instant::now();
     let from_now = |at: Instant| at.saturating_duration_since(now);
     let TurnRequest { mode, interval, slack, latest } = request;
     engine::TurnRequest {
@@ -125,11 +127,12 @@ fn sent(parts: &Parts, name: &str, request: TurnRequest) -> engine::TurnRequest 
     }
 }
 
-fn note(parts: &Parts, name: String, done: &Done<engine::TurnReply>) -> TurnReply {
+/// Notes the reply to a request that was sent together with the turns in `sent`.
+fn note(parts: &Parts, name: String, sent: Option<Horizon>, done: &Done<engine::TurnReply>) -> TurnReply {
     let reply = &done.value;
     let moment = parts.learn(done, reply.now);
     let horizon = ahead(moment, news(reply));
-    parts.horizons.reply(name, horizon, done.began, done.ended);
+    parts.horizons.reply(name, horizon, sent, done.began, done.ended);
     let turn = reply.turn.map(|wait| moment + wait.min(TIME_MAX));
     TurnReply { turn, paused_until: horizon.paused_until }
 }
