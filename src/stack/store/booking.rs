@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     TurnReply, TurnRequest, Unavailable,
@@ -22,6 +22,9 @@ use crate::{domain::Instance, telemetry::StoreOperation as Operation};
 /// The longest time in a reply or a message that is believed. It keeps every instant in the range of the
 /// clock; turns are a day apart at most.
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The pauses before the tries to share the pause of an instance, in ms. The first try is made at once.
+const SHARE_AFTER_MS: [u64; 5] = [0, 100, 200, 400, 800];
 
 /// Takes a turn; see [`super::Store::turn`].
 pub async fn turn(
@@ -57,6 +60,25 @@ pub async fn push_back(
     let reply = note(parts, name, known, &done);
     announce(parts, tag, &done.value);
     Ok(reply.paused_until)
+}
+
+/// Shares a pause in the background; see [`super::Store::share_pause`].
+pub fn share_pause(parts: &Arc<Parts>, instance: &Instance, until: Instant, request: TurnRequest) {
+    let (instance, parts_too) = (instance.clone(), parts.clone());
+    parts.in_background(async move {
+        for pause in SHARE_AFTER_MS {
+            sleep(Duration::from_millis(pause)).await;
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() || !parts_too.guard.is_attached() {
+                return;
+            }
+            // An earlier try may have been carried out. The same pause again changes nothing, as long as it does
+            // not begin the growth of the pauses again.
+            if push_back(&parts_too, &instance, Some(rest), false, request).await.is_ok() {
+                return;
+            }
+        }
+    });
 }
 
 /// Gives a turn back in the background; see [`super::Store::give_back`].
