@@ -2,13 +2,11 @@
 //! `revocation` and `booking`.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::warn;
 
@@ -27,10 +25,11 @@ use crate::telemetry::{StoreMetrics as Metrics, StoreOperation as Operation};
 
 /// The most writes in progress in the background. A further one is not made: the answer is then not shared.
 const BACKGROUND_MAX: u32 = 1024;
-/// A difference between the clocks of the store and of this machine that is worth a warning, in seconds ...
+/// A difference between the clocks of the store and of this machine that is worth a warning, in seconds.
 const CLOCK_OFFSET_MAX: f64 = 5.0;
-/// ... and one that ends it, so that a difference that varies a little is not reported again and again.
-const CLOCK_OFFSET_FINE: f64 = 4.0;
+/// A warning comes only if there was no such difference for this long. A difference that varies, such as that
+/// of the nodes of a cluster whose clocks differ, is reported once.
+const CLOCK_FINE_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// The parts of a store.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ pub struct Parts {
     /// The random name of this process in the news.
     pub process: ProcessId,
     background: Arc<Semaphore>,
-    is_clock_off: AtomicBool,
+    differences: Differences,
 }
 
 impl Parts {
@@ -73,7 +72,7 @@ impl Parts {
             replicas,
             process: rand::random(),
             background: Arc::new(Semaphore::new(BACKGROUND_MAX as usize)),
-            is_clock_off: AtomicBool::new(false),
+            differences: Differences::default(),
         })
     }
 
@@ -85,9 +84,7 @@ impl Parts {
         let store = self.clock.at(Instant::now()).map_or(wall, |time| Duration::from_micros(time.micros()));
         let offset = store.as_secs_f64() - wall.as_secs_f64();
         self.metrics.clock_offset(offset);
-        let was_off = self.is_clock_off.load(Relaxed);
-        let is_off = offset.abs() > if was_off { CLOCK_OFFSET_FINE } else { CLOCK_OFFSET_MAX };
-        if is_off != was_off && self.is_clock_off.swap(is_off, Relaxed) == was_off && is_off {
+        if offset.abs() > CLOCK_OFFSET_MAX && self.differences.note(done.ended) {
             warn!(seconds = offset.round(), "the clock of the store differs from the clock of this machine");
         }
         self.clock.instant(time).unwrap_or(done.ended).clamp(done.began, done.ended)
@@ -122,5 +119,32 @@ impl Parts {
         // It fails when it was closed before.
         let _ = self.background.acquire_many(BACKGROUND_MAX).await;
         self.background.close();
+    }
+}
+
+/// When the clock of the store was last found to differ too much from that of this machine.
+#[derive(Debug, Default)]
+struct Differences(Mutex<Option<Instant>>);
+
+impl Differences {
+    /// Notes a difference that is too large. Returns whether it is worth a warning.
+    fn note(&self, now: Instant) -> bool {
+        let before = self.0.lock().replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) > CLOCK_FINE_FOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_comes_and_goes_is_reported_once() {
+        let (differences, start) = (Differences::default(), Instant::now());
+        let warnings =
+            (0..10_000).filter(|second| differences.note(start + Duration::from_secs(2 * second))).count();
+        assert_eq!(warnings, 1);
+        let later = start + Duration::from_secs(20_000) + 2 * CLOCK_FINE_FOR;
+        assert!(differences.note(later), "it was fine for an hour");
     }
 }
