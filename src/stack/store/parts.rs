@@ -7,7 +7,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tracing::warn;
 
 use super::{
@@ -25,6 +29,8 @@ use crate::telemetry::{StoreMetrics as Metrics, StoreOperation as Operation};
 
 /// The most writes in progress in the background. A further one is not made: the answer is then not shared.
 const BACKGROUND_MAX: u32 = 1024;
+/// The most releases of leases in progress beside them. Further leases end by themselves.
+const RELEASES_MAX: usize = 1024;
 /// A difference between the clocks of the store and of this machine that is worth a warning, in seconds.
 const CLOCK_OFFSET_MAX: f64 = 5.0;
 /// A warning comes only if there was no such difference for this long. A difference that varies, such as that
@@ -48,6 +54,7 @@ pub struct Parts {
     /// The random name of this process in the news.
     pub process: ProcessId,
     background: Arc<Semaphore>,
+    releases: Arc<Semaphore>,
     differences: Differences,
 }
 
@@ -72,6 +79,7 @@ impl Parts {
             replicas,
             process: rand::random(),
             background: Arc::new(Semaphore::new(BACKGROUND_MAX as usize)),
+            releases: Arc::new(Semaphore::new(RELEASES_MAX)),
             differences: Differences::default(),
         })
     }
@@ -90,17 +98,19 @@ impl Parts {
         self.clock.instant(time).unwrap_or(done.ended).clamp(done.began, done.ended)
     }
 
-    /// Does `work` in the background. [`Self::finish`] waits for it.
+    /// Does `work` in the background, or drops it if there is too much of it. [`Self::finish`] waits for it.
     pub fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let (Ok(permit), Ok(runtime)) =
-            (self.background.clone().try_acquire_owned(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        runtime.spawn(async move {
-            work.await;
-            drop(permit);
-        });
+        if let Ok(permit) = self.background.clone().try_acquire_owned() {
+            spawn(work, permit);
+        }
+    }
+
+    /// Releases a lease in the background by `work`, also while there is too much other work.
+    pub fn release(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let permit = self.background.clone().try_acquire_owned();
+        if let Ok(permit) = permit.or_else(|_| self.releases.clone().try_acquire_owned()) {
+            spawn(work, permit);
+        }
     }
 
     /// Sends `news` to the other replicas, in the background.
@@ -119,6 +129,15 @@ impl Parts {
         // It fails when it was closed before.
         let _ = self.background.acquire_many(BACKGROUND_MAX).await;
         self.background.close();
+    }
+}
+
+fn spawn(work: impl Future<Output = ()> + Send + 'static, permit: OwnedSemaphorePermit) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            work.await;
+            drop(permit);
+        });
     }
 }
 
