@@ -44,7 +44,7 @@ async fn another_replica_takes_over_from_one_that_died() {
         let asked = upstream.clone();
         runtime.spawn(async move {
             let store = store_at(StorePlace::Server(server_at(port))).await;
-            Front::beside(plain(), Some(store), clock, upstream).ask(contact(1)).await
+            Front::beside(plain(), Some(&store), clock, upstream).ask(contact(1)).await
         });
         while asked.attempts().is_empty() {
             thread::sleep(millis(5));
@@ -73,7 +73,7 @@ async fn a_process_that_starts_again_finds_its_answers_in_its_file() {
     let place = || StorePlace::File { path: directory.path().join("answers"), bytes: 64 << 20 };
     let replicas = Replicas::new(numbers);
     let store = store_at(place()).await;
-    let front = Front::beside(plain(), Some(store.clone()), replicas.clock(), replicas.upstream.clone());
+    let front = Front::beside(plain(), Some(&store), replicas.clock(), replicas.upstream.clone());
     for chat in 0..20 {
         front.ask(contact(chat)).await.unwrap();
     }
@@ -81,7 +81,7 @@ async fn a_process_that_starts_again_finds_its_answers_in_its_file() {
     drop((front, store));
 
     let front =
-        Front::beside(plain(), Some(store_at(place()).await), replicas.clock(), replicas.upstream.clone());
+        Front::beside(plain(), Some(&store_at(place()).await), replicas.clock(), replicas.upstream.clone());
     for chat in 0..20 {
         let outcome: Outcome = front.ask(contact(chat)).await;
         assert_eq!(told(&outcome), Ok(CacheStatus::Hit));
