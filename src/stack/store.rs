@@ -297,6 +297,12 @@ impl Store {
         booking::push_back(self.parts(), instance, asked, answered, request).await
     }
 
+    /// Begins or lengthens the pause of an instance for all replicas, in the background. It is tried some times
+    /// before `until`, while the store is not away.
+    pub fn share_pause(&self, instance: &Instance, until: Instant, request: TurnRequest) {
+        booking::share_pause(self.parts(), instance, until, request);
+    }
+
     /// How far ahead the turns of `instance` are booked, as far as this process knows, from replies and from
     /// what other replicas announced; or as the file said at the start.
     pub fn horizon(&self, instance: &Instance) -> Option<Horizon> {

@@ -40,7 +40,7 @@ impl Backend {
     pub async fn open(settings: &Settings) -> Result<(Self, Option<Failed>), Unusable> {
         match &settings.place {
             Place::Server(server) => {
-                let valkey = Valkey::new(server)?;
+                let valkey = Valkey::within(server, settings.timeout)?;
                 let away = match valkey.check(server).await? {
                     Found::Working => None,
                     Found::NotNow(failed) => Some(failed),
