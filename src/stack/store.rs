@@ -297,8 +297,8 @@ impl Store {
         booking::push_back(self.parts(), instance, asked, answered, request).await
     }
 
-    /// Begins or lengthens the pause of an instance for all replicas, in the background. It is tried some times
-    /// before `until`, while the store is not away.
+    /// Begins or lengthens the pause of an instance for all replicas, in the background. It is tried some
+    /// times before `until`, while the store is not away.
     pub fn share_pause(&self, instance: &Instance, until: Instant, request: TurnRequest) {
         booking::share_pause(self.parts(), instance, until, request);
     }

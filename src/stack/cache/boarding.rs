@@ -1,5 +1,5 @@
-//! [`Boarding`]: what a look-up does with the shared store before it fetches. It gets an answer or a cool-down
-//! that another replica has stored, or the lease of the fetch.
+//! [`Boarding`]: what a look-up does with the shared store before it fetches. It gets an answer or a
+//! cool-down that another replica has stored, or the lease of the fetch.
 
 use std::{ops::RangeInclusive, time::Duration};
 

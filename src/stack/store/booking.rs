@@ -72,8 +72,8 @@ pub fn share_pause(parts: &Arc<Parts>, instance: &Instance, until: Instant, requ
             if rest.is_zero() || !parts_too.guard.is_attached() {
                 return;
             }
-            // An earlier try may have been carried out. The same pause again changes nothing, as long as it does
-            // not begin the growth of the pauses again.
+            // An earlier try may have been carried out. The same pause again changes nothing, as long as it
+            // does not begin the growth of the pauses again.
             if push_back(&parts_too, &instance, Some(rest), false, request).await.is_ok() {
                 return;
             }

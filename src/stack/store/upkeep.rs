@@ -50,8 +50,8 @@ pub async fn probe(parts: &Parts) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Attaches the store each time it is `back`, and then calls `attached`. The pauses go on growing while it is not there to stay: with a
-/// right missing, for instance, the probe succeeds and other operations fail.
+/// Attaches the store each time it is `back`, and then calls `attached`. The pauses go on growing while it is
+/// not there to stay: with a right missing, for instance, the probe succeeds and other operations fail.
 async fn stay_attached<F: Future<Output = Result<(), Failed>>>(
     guard: &Guard,
     back: impl Fn() -> F,
