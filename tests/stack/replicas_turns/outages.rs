@@ -14,8 +14,17 @@ const OF_ONE_CUT_OFF: f64 = RATE / REPLICAS * 1.5;
 /// Lets callers of three replicas wait for turns while `event` happens, and checks that no window has more
 /// requests than the limit and `more`.
 async fn check_event(more: f64, event: impl AsyncFnOnce(&mut Replicas)) {
-    let mut replicas = Replicas::new(|_| Reply::picture());
+    let replicas = Replicas::new(|_| Reply::picture());
     let fronts = three(&replicas).await;
+    check_event_of(replicas, fronts, more, event).await;
+}
+
+async fn check_event_of(
+    mut replicas: Replicas,
+    fronts: [Front; 3],
+    more: f64,
+    event: impl AsyncFnOnce(&mut Replicas),
+) {
     // Afterwards the burst is there.
     fronts[0].ask(contact(1)).await.unwrap();
     sleep(2 * SECOND).await;
@@ -70,7 +79,11 @@ async fn a_server_that_is_killed_and_comes_back_empty_grants_no_booked_turn_agai
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_freezes_grants_no_booked_turn_again() {
-    check_event(REPLICAS, async |replicas| {
+    let replicas = Replicas::new(|_| Reply::picture());
+    // They do not wait until it goes on.
+    let one = || replicas.one_within(limited(), replicas.server.port(), millis(500));
+    let fronts = [one().await, one().await, one().await];
+    check_event_of(replicas, fronts, REPLICAS, async |replicas| {
         replicas.server.stop();
         sleep(away()).await;
         replicas.server.go_on();

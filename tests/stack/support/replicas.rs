@@ -53,7 +53,8 @@ impl Replicas {
         self.one_within(plain(), self.server.port(), Duration::from_millis(100)).await
     }
 
-    async fn one_within(&self, settings: Settings, port: u16, timeout: Duration) -> Front {
+    /// A replica whose store has so much time for each operation.
+    pub async fn one_within(&self, settings: Settings, port: u16, timeout: Duration) -> Front {
         let store = store_within(StorePlace::Server(server_at(port)), timeout).await;
         Front::beside(settings, Some(&store), self.clock, self.upstream.clone())
     }

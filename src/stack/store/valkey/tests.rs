@@ -5,6 +5,7 @@ mod faults;
 mod news;
 mod proxy;
 mod records;
+mod silence;
 mod start;
 mod tls;
 mod turns;
