@@ -188,8 +188,8 @@ impl PictureCache {
     }
 
     /// Stores what `change` makes of the stored entry, and returns it. `began` is the start of the attempt
-    /// that the change comes from; `None` when it is not known, which lifts no rejection. `change` learns whether the token was rejected or the answer dropped
-    /// since then, and may decline.
+    /// that the change comes from; `None` when it is not known, which lifts no rejection. `change` learns
+    /// whether the token was rejected or the answer dropped since then, and may decline.
     fn put(
         &self,
         key: &Key,
@@ -208,7 +208,9 @@ impl PictureCache {
                 let kept = (!self.is_dropped(&slot.standing)).then_some(&slot.standing);
                 let previous = kept.is_some().then(|| slot.entry.clone());
                 let (standing, is_new_row) = row(kept);
-                began.inspect(|began| standing.restore(*began));
+                if let Some(began) = began {
+                    standing.restore(began);
+                }
                 // A read of the old answer may end after the news that it is another one now.
                 let was_dropped = previous.is_none() && began < Some(slot.entry.fetched.instant);
                 let Some(entry) = change(previous, was_dropped || standing.is_revoked()) else {
@@ -222,7 +224,9 @@ impl PictureCache {
             }
             MapEntry::Vacant(vacant) => {
                 let (standing, is_new_row) = row(None);
-                began.inspect(|began| standing.restore(*began));
+                if let Some(began) = began {
+                    standing.restore(began);
+                }
                 let Some(entry) = change(None, standing.is_revoked()) else {
                     self.let_go(standing, is_new_row);
                     return None;
