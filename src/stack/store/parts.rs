@@ -1,5 +1,5 @@
-//! [`Parts`]: the state that the operations of a store share: its engine, its clock, its tables and its work in
-//! the background. The operations themselves are in `reading`, `lease`, `revocation` and `booking`.
+//! [`Parts`]: the state that the operations of a store share: its engine, its clock, its tables and its work
+//! in the background. The operations themselves are in `reading`, `lease`, `revocation` and `booking`.
 
 use std::{
     sync::{
