@@ -212,7 +212,9 @@ impl PictureCache {
                 let kept = (!self.is_dropped(&slot.standing)).then_some(&slot.standing);
                 let previous = kept.is_some().then(|| slot.entry.clone());
                 let (standing, is_new_row) = row(kept);
-                began.inspect(|began| standing.restore(*began));
+                if let Some(began) = began {
+                    standing.restore(began);
+                }
                 // A read of the old answer may end after the news that it is another one now.
                 let was_dropped = previous.is_none()
                     && began.is_none_or(|began| began + CLOCK_ERROR < slot.entry.fetched.instant);
@@ -227,7 +229,9 @@ impl PictureCache {
             }
             MapEntry::Vacant(vacant) => {
                 let (standing, is_new_row) = row(None);
-                began.inspect(|began| standing.restore(*began));
+                if let Some(began) = began {
+                    standing.restore(began);
+                }
                 let Some(entry) = change(None, standing.is_revoked()) else {
                     self.let_go(standing, is_new_row);
                     return None;
