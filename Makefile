@@ -12,7 +12,7 @@ PEERS_NODE := $(TARGET)/peers-node
 VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
-	LOAD_BIN=$(BENCHES)/release/load
+	LOAD_BIN=$(BENCHES)/release/load VALKEY_BIN=$(VALKEY)
 
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
@@ -59,7 +59,7 @@ bench-store: $(PEERS_VENV)/stamp ## Measure what a store server does for 100 rep
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
 
-bench-gate: measured ## Compare the cost of a hit with its limits, in counts that hardly vary
+bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate
 
 generate: $(TOOLS)/stamp ## Generate the code of both clients
