@@ -131,19 +131,19 @@ pub fn stack<S>(
     settings: Settings,
     clock: Clock,
     metrics: &Arc<Metrics>,
-    store: Option<Store>,
+    store: Option<&Store>,
     upstream: S,
 ) -> (Arc<PictureCache>, Stack<impl LookupService + use<S>>)
 where
     S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
-    if let Some(store) = &store {
+    if let Some(store) = store {
         store.tell(cache.clone());
     }
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
-    let rates = rate::Rates::new(settings.rate, store.clone());
+    let rates = rate::Rates::new(settings.rate, store.cloned());
     let circuits = breaker::Circuits::new();
     let batches = Arc::new(batch::Bounds::new(settings.flights, rates.clone()));
     let pace = Arc::new(stream::Pace {
@@ -163,7 +163,7 @@ where
                 cooling.clone(),
                 rates.clone(),
                 clock,
-                store.clone(),
+                store.cloned(),
                 inner,
             ),
             batches: batches.clone(),
@@ -173,7 +173,7 @@ where
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
         .layer_fn(|inner| {
-            Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, store.clone(), inner))
+            Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, store.cloned(), inner))
         })
         // Each attempt passes the layers below by itself, and is counted and limited there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))

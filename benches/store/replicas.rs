@@ -98,7 +98,7 @@ impl Replicas {
                 ..Settings::default()
             };
             let upstream = service_fn(move |lookup: Lookup| answered(lookup, fetch));
-            let (_, stack) = stack(settings, Clock::system(), &Arc::default(), Some(store.clone()), upstream);
+            let (_, stack) = stack(settings, Clock::system(), &Arc::default(), Some(&store), upstream);
             stacks.push(BoxCloneSyncService::new(stack));
             stores.push(store);
         }

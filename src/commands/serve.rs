@@ -106,7 +106,7 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
             Some(opened.map_err(|unusable| Failed::Store(store_faults(&unusable, &store, variables)))?)
         }
     };
-    let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, store.clone(), upstream);
+    let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, store.as_ref(), upstream);
     let streams = Streams::new(settings.streams, metrics.many.clone());
     let contacts = Contacts::new(lookup, credentials, streams.clone(), metrics.many.clone());
     let health = Health::serving().await;

@@ -1,6 +1,12 @@
 //! [`Lookup`] and [`Answer`]: the request that travels down the stack and the result that comes back up.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -63,6 +69,26 @@ pub struct Lookup {
     pub seen: Option<Instant>,
     /// Whether the shared store did not answer this look-up, which therefore goes on without it.
     pub without_store: bool,
+    /// The same for the turns of a fetch, whose attempts share it. `None` outside a fetch.
+    pub store_loss: Option<StoreLoss>,
+}
+
+/// Whether the shared store has failed to answer one of the attempts of a fetch. Clones share it, so that the
+/// fetch loses one time-out at most (rule 53).
+#[derive(Clone, Debug, Default)]
+pub struct StoreLoss(Arc<AtomicBool>);
+
+impl StoreLoss {
+    /// Notes that the store did not answer.
+    pub fn note(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Whether that has happened.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 impl Lookup {
@@ -88,6 +114,7 @@ impl Lookup {
             is_probe: false,
             seen: None,
             without_store: false,
+            store_loss: None,
         }
     }
 

@@ -182,7 +182,7 @@ impl PictureCache {
         let began = answer.fetched.instant;
         let began = began.checked_sub(answer.took).unwrap_or(began);
         let mut is_change = false;
-        let entry = self.put(key, began, |previous, _| {
+        let entry = self.put(key, Some(began), |previous, _| {
             let previous = previous.or(known);
             let entry = Entry::settle(previous.clone(), answer, spread, &self.settings);
             is_change = recorded::is_change(previous.as_ref(), &entry);
@@ -192,12 +192,12 @@ impl PictureCache {
     }
 
     /// Stores what `change` makes of the stored entry, and returns it. `began` is the start of the attempt
-    /// that the change comes from. `change` learns whether the token was rejected or the answer dropped
-    /// since then, and may decline.
+    /// that the change comes from; `None` when it is not known, which lifts no rejection. `change` learns
+    /// whether the token was rejected or the answer dropped since then, and may decline.
     fn put(
         &self,
         key: &Key,
-        began: Instant,
+        began: Option<Instant>,
         change: impl FnOnce(Option<Entry>, bool) -> Option<Entry>,
     ) -> Option<Entry> {
         let digest = self.digest(key);
@@ -212,9 +212,10 @@ impl PictureCache {
                 let kept = (!self.is_dropped(&slot.standing)).then_some(&slot.standing);
                 let previous = kept.is_some().then(|| slot.entry.clone());
                 let (standing, is_new_row) = row(kept);
-                standing.restore(began);
+                began.inspect(|began| standing.restore(*began));
                 // A read of the old answer may end after the news that it is another one now.
-                let was_dropped = previous.is_none() && began + CLOCK_ERROR < slot.entry.fetched.instant;
+                let was_dropped = previous.is_none()
+                    && began.is_none_or(|began| began + CLOCK_ERROR < slot.entry.fetched.instant);
                 let Some(entry) = change(previous, was_dropped || standing.is_revoked()) else {
                     self.let_go(standing, is_new_row);
                     return None;
@@ -226,7 +227,7 @@ impl PictureCache {
             }
             MapEntry::Vacant(vacant) => {
                 let (standing, is_new_row) = row(None);
-                standing.restore(began);
+                began.inspect(|began| standing.restore(*began));
                 let Some(entry) = change(None, standing.is_revoked()) else {
                     self.let_go(standing, is_new_row);
                     return None;

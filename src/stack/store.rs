@@ -42,7 +42,7 @@ use tokio::{
 use self::{backend::Backend, parts::Parts};
 
 pub use self::{
-    engine::{Seen, TurnMode},
+    engine::{GROUP_MAX, Seen, TurnMode},
     horizon::{Horizon, UNSHARED},
     lease::Lease,
     record::{FailureRecord, Record, SinceRecord, Stored},
@@ -53,9 +53,6 @@ use crate::{
     domain::{ChatId, Credential, Instance, Key, Scope},
     telemetry::StoreMetrics as Metrics,
 };
-
-/// The most contacts whose answers are read in one round trip.
-pub const GROUP_MAX: usize = 64;
 
 /// The store of this process. Clones share it.
 #[derive(Clone, Debug)]
@@ -196,7 +193,7 @@ impl Store {
         Ok(Self(Arc::new(Inner { parts, _tasks: tasks })))
     }
 
-    /// Tells `listener` what other replicas find. A store has one listener; a further one hears nothing.
+    /// Tells `listener` what other replicas find. A store has one listener; later ones are ignored.
     pub fn tell(&self, listener: Arc<dyn Listener>) {
         let _ = self.parts().listener.set(listener);
     }
@@ -245,6 +242,14 @@ impl Store {
         revocation::reject(self.parts(), scope, credential, at);
     }
 
+    /// The rejection of the token of `scope` that hides an answer of an attempt that began at `asked_at`, as
+    /// far as this process knows. Never in the future.
+    pub fn rejection(&self, scope: &Scope, asked_at: StoreTime) -> Option<Instant> {
+        let (parts, now) = (self.parts(), Instant::now());
+        let rejected_at = parts.scopes.get(scope)?.rejected_at().filter(|rejected| asked_at <= *rejected)?;
+        Some(parts.clock.instant(rejected_at)?.min(now))
+    }
+
     /// Whether the store answers.
     pub fn attachment(&self) -> Attachment {
         self.parts().guard.attachment()
@@ -290,6 +295,12 @@ impl Store {
         request: TurnRequest,
     ) -> Result<Instant, Unavailable> {
         booking::push_back(self.parts(), instance, asked, answered, request).await
+    }
+
+    /// Begins or lengthens the pause of an instance for all replicas, in the background. It is tried some times
+    /// before `until`, while the store is not away.
+    pub fn share_pause(&self, instance: &Instance, until: Instant, request: TurnRequest) {
+        booking::share_pause(self.parts(), instance, until, request);
     }
 
     /// How far ahead the turns of `instance` are booked, as far as this process knows, from replies and from

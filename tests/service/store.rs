@@ -98,13 +98,19 @@ async fn a_store_that_cannot_be_reached_gets_one_warning_and_the_service_serves(
 
 #[tokio::test]
 async fn a_connection_in_plain_text_to_another_machine_is_warned_of() {
-    let valkey = Valkey::start();
+    let (open, closed) = (Valkey::start(), Valkey::with(&["--requirepass", MARKED]));
+    let started = async |host: &str, port: u16, password: &str| {
+        let launch = with(&format!("redis://{host}:{port}")).variable(PASSWORD, password);
+        launch.start().await.logs()
+    };
     // A connection to this address stays on this machine, which the service does not know.
-    for (host, expected) in [("0.0.0.0", 1), ("127.0.0.1", 0), ("localhost", 0)] {
-        let service = with(&format!("redis://{host}:{}", valkey.port())).start().await;
-        let logs = service.logs();
-        let warned = warnings(&logs).into_iter().filter(|line| line.contains("no TLS: the password")).count();
-        assert_eq!(warned, expected, "{host}: {logs}");
+    let logs = started("0.0.0.0", open.port(), "").await;
+    assert!(warnings(&logs).iter().any(|line| line.contains("no TLS and no password")), "{logs}");
+    let logs = started("0.0.0.0", closed.port(), MARKED).await;
+    assert!(warnings(&logs).iter().any(|line| line.contains("no TLS: the password")), "{logs}");
+    for host in ["127.0.0.1", "localhost"] {
+        let logs = started(host, closed.port(), MARKED).await;
+        assert!(!logs.contains("no TLS"), "{host}: {logs}");
     }
 }
 

@@ -181,7 +181,7 @@ impl Front {
     }
 
     /// One of several stacks above the same upstream.
-    pub fn beside(settings: Settings, store: Option<Store>, clock: Clock, upstream: Upstream) -> Self {
+    pub fn beside(settings: Settings, store: Option<&Store>, clock: Clock, upstream: Upstream) -> Self {
         let metrics = Arc::new(Metrics::new(&[]));
         let (cache, service) = stack(settings, clock, &metrics.lookups, store, upstream.clone());
         let streaming = service.clone();

@@ -1,5 +1,5 @@
-//! [`Boarding`]: the way of a fetch through the shared store. It ends with an answer or a cool-down that
-//! another replica has stored, or with the lease of the fetch.
+//! [`Boarding`]: what a look-up does with the shared store before it fetches. It gets an answer or a cool-down
+//! that another replica has stored, or the lease of the fetch.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 /// in ms. It is random so that the replicas that wait do not ask together.
 const POLL_MS: RangeInclusive<u64> = 20..=250;
 
-/// A fetch on its way through the store.
+/// A look-up that reads the store before it fetches.
 #[derive(Debug)]
 pub struct Boarding<'a> {
     pub cache: &'a PictureCache,
@@ -31,21 +31,21 @@ pub struct Boarding<'a> {
     pub store: &'a Store,
 }
 
-/// The end of the way.
+/// The result of [`Boarding::board`].
 #[derive(Debug)]
 pub enum Boarded {
     /// No request to Hypersender is needed, or allowed.
     Ended(Result<Answer, LookupError>),
     /// This look-up fetches.
-    Fetches(Luggage),
+    Fetches(Fetch),
 }
 
-/// What a look-up that fetches has from the store.
+/// The lease of a fetch, and the stored answer that it replaces.
 #[derive(Debug, Default)]
-pub struct Luggage {
+pub struct Fetch {
     /// The lease of the fetch; `None` without the store.
     pub lease: Option<Lease>,
-    /// What the store knew. Memory may have no room for it.
+    /// The answer in the store. Memory may have no room for it.
     pub known: Option<Entry>,
 }
 
@@ -61,13 +61,13 @@ impl Boarding<'_> {
         loop {
             let Ok(reading) = self.store.read(&lookup.key, &lookup.credential, seen, true).await else {
                 lookup.without_store = true;
-                return Boarded::Fetches(Luggage { lease: None, known });
+                return Boarded::Fetches(Fetch { lease: None, known });
             };
             let now = self.clock.now();
             let newly_seen = reading.seen(seen);
             let Reading { answer, failure, scope_failure, lease } = reading;
             if let Some(stored) = answer
-                && let Some(entry) = self.cache.adopt(&lookup.key, stored, self.store.clock(), now)
+                && let Some(entry) = self.cache.take_over(&lookup.key, stored, self.store, now)
             {
                 if let Some(answer) = self.accepted(&entry, lookup, began_at, now) {
                     return Boarded::Ended(Ok(answer));
@@ -84,7 +84,7 @@ impl Boarding<'_> {
             }
             match lease {
                 Leasing::Taken(lease) => {
-                    return Boarded::Fetches(Luggage { lease: Some(lease), known });
+                    return Boarded::Fetches(Fetch { lease: Some(lease), known });
                 }
                 Leasing::Held => {
                     if let Err(error) = wait(lookup).await {
@@ -93,7 +93,7 @@ impl Boarding<'_> {
                 }
                 // Something is stored that was not seen before. By now it is.
                 Leasing::No if newly_seen != seen => {}
-                Leasing::No => return Boarded::Fetches(Luggage { lease: None, known }),
+                Leasing::No => return Boarded::Fetches(Fetch { lease: None, known }),
             }
             seen = newly_seen;
         }

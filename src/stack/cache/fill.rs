@@ -8,11 +8,11 @@ use tower::ServiceExt;
 
 use super::{
     CoolDowns, PictureCache, Settled,
-    boarding::{Boarded, Boarding, Luggage},
+    boarding::{Boarded, Boarding, Fetch},
     recorded,
 };
 use crate::{
-    domain::{Answer, CacheInfo, Credential, Key, Lookup, LookupError},
+    domain::{Answer, CacheInfo, Credential, Key, Lookup, LookupError, StoreLoss},
     stack::{
         ask::{Ask, LookupService},
         clock::Clock,
@@ -44,7 +44,7 @@ impl<S> Fill<S> {
     }
 
     /// Stores an answer in memory, and in the background in the store.
-    fn settle(&self, key: &Key, answer: Answer, Luggage { lease, known }: Luggage) -> Answer {
+    fn settle(&self, key: &Key, answer: Answer, Fetch { lease, known }: Fetch) -> Answer {
         self.cooling.end(key);
         let spread = rand::rng().random_range(0.9..=1.0);
         let settled = self.cache.settle(key, &answer, spread, known);
@@ -105,25 +105,26 @@ impl<S: LookupService> Ask for Fill<S> {
         if let Some(failure) = self.cooling.failure(&key, now.instant) {
             return Err(failure);
         }
-        let luggage = match &self.store {
+        lookup.store_loss = self.store.as_ref().map(|_| StoreLoss::default());
+        let fetch = match &self.store {
             Some(store) if !lookup.without_store => {
                 let (cache, cooling, clock) = (&*self.cache, &*self.cooling, self.clock);
                 match (Boarding { cache, cooling, clock, store }).board(&mut lookup).await {
                     Boarded::Ended(result) => return result,
-                    Boarded::Fetches(luggage) => luggage,
+                    Boarded::Fetches(fetch) => fetch,
                 }
             }
-            Some(_) | None => Luggage::default(),
+            Some(_) | None => Fetch::default(),
         };
         let credential = lookup.credential.clone();
-        let fetch = self.inner.clone().oneshot(lookup);
-        let fetched = match &luggage.lease {
-            Some(lease) => lease.keep(fetch).await,
-            None => fetch.await,
+        let asked = self.inner.clone().oneshot(lookup);
+        let fetched = match &fetch.lease {
+            Some(lease) => lease.keep(asked).await,
+            None => asked.await,
         };
         match fetched {
-            Ok(answer) => Ok(self.settle(&key, answer, luggage)),
-            Err(error) => Err(self.fail(&key, &credential, error, luggage.lease)),
+            Ok(answer) => Ok(self.settle(&key, answer, fetch)),
+            Err(error) => Err(self.fail(&key, &credential, error, fetch.lease)),
         }
     }
 }

@@ -156,7 +156,7 @@ impl<S: LookupService> Serve<S> {
         let now = clock.now();
         let judged = lookups.iter().zip(read).map(|(lookup, stored)| {
             let key = &lookup.key;
-            let entry = stored.and_then(|stored| cache.adopt(key, stored, store.clock(), now));
+            let entry = stored.and_then(|stored| cache.take_over(key, stored, store, now));
             match self.judge(once_read(lookup.clone()), entry.or_else(|| cache.get(key)), now) {
                 Either::Left(found) => Some(found),
                 Either::Right(_) => None,
@@ -173,7 +173,7 @@ impl<S: LookupService> Serve<S> {
             && let read = store.read(&lookup.key, &lookup.credential, Seen::default(), false)
             && let Ok(Ok(reading)) = timeout_at(deadline, read).await
             && let Some(stored) = reading.answer
-            && let Some(entry) = cache.adopt(&lookup.key, stored, store.clock(), clock.now())
+            && let Some(entry) = cache.take_over(&lookup.key, stored, store, clock.now())
         {
             return Some(entry);
         }

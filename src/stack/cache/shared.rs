@@ -11,15 +11,29 @@ use super::{
 };
 use crate::{
     domain::{Finding, Key, NotFound, Now, Scope},
-    stack::store::{Listener, StoreClock, Stored},
+    stack::store::{Listener, Store, StoreClock, Stored},
 };
 
 impl PictureCache {
+    /// Takes an answer of `store` into memory, as [`Self::adopt`] does.
+    ///
+    /// A rejection that came since it was read has not hidden it if memory had nothing else of its scope. So
+    /// it is looked for again.
+    pub(super) fn take_over(&self, key: &Key, stored: Stored, store: &Store, now: Now) -> Option<Entry> {
+        let asked_at = stored.asked_at;
+        let entry = self.adopt(key, stored, store.clock(), now);
+        let Some(at) = store.rejection(&key.scope, asked_at) else { return entry };
+        self.revoke(&key.scope, at);
+        self.get(key)
+    }
+
     /// Takes an answer of the store into memory. Returns the entry that is in force now, also when memory has
     /// no room for it. `None` when the answer may not be used: its token was rejected after it, its link
     /// leads to a host that is not allowed, or its times cannot be read.
     pub(super) fn adopt(&self, key: &Key, stored: Stored, clock: &StoreClock, now: Now) -> Option<Entry> {
-        let began = clock.instant(stored.asked_at)?;
+        // An attempt from the future began before the clock of the store was set back. It cannot be compared
+        // with a rejection.
+        let began = Some(clock.instant(stored.asked_at)?).filter(|began| *began <= now.instant);
         let read = recorded::entry(stored.record, clock, now).filter(|entry| self.allows(entry))?;
         self.put(key, began, |previous, is_hidden| {
             (!is_hidden).then(|| Entry::adopt(previous, read, &self.settings))

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use super::{standing::State, *};
 use crate::{
     domain::{Absence, CacheInfo, ChatId, Credential, Instance, Now, PictureLink},
-    stack::store::{Listener, Record, StoreClock, StoreTime, Stored},
+    stack::store::{
+        Listener, Place, Record, Settings as StoreSettings, Store, StoreClock, StoreTime, Stored,
+    },
 };
 
 fn key(hasher: &RandomState, token: &str, chat: &str) -> Key {
@@ -148,6 +150,47 @@ fn a_change_drops_an_older_answer_and_leaves_nothing_of_it() {
     assert_eq!(cache.settle(&contact, &null, 1.0, None).entry.finding, null.finding);
     assert_eq!(adopt(9, 40), picture(9));
     assert_eq!((cache.len(), cache.bytes()), (1, bytes));
+}
+
+#[test]
+fn an_answer_from_before_the_clock_of_the_store_was_set_back_lifts_no_rejection() {
+    let (hasher, start) = (RandomState::new(), Instant::now());
+    let at = |seconds: u64| start + Duration::from_secs(seconds);
+    let now = Now { instant: at(100), wall: SystemTime::now() };
+    let clock = clock(start);
+    let cache = PictureCache::new(Settings::default(), Arc::default());
+    let [first, second] = ["15551230001", "15551230002"].map(|chat| key(&hasher, "a", chat));
+    let adopt = |key, seconds| {
+        cache.adopt(key, stored(&clock, picture(1), at(seconds)), &clock, now).map(|entry| entry.finding)
+    };
+    assert_eq!(adopt(&first, 160), Some(picture(1)), "nothing hides it");
+    cache.rejected(&first.scope, at(90));
+    assert_eq!(cache.get(&first), None, "a later rejection hides it");
+    assert_eq!((adopt(&first, 160), adopt(&second, 161)), (None, None));
+    assert_eq!((cache.get(&first), cache.get(&second)), (None, None));
+    assert_eq!(adopt(&second, 95), Some(picture(1)), "the token is accepted again");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_read_before_a_rejection_does_not_enter_memory_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::File { path: folder.path().join("store.db"), bytes: 1 << 30 };
+    let settings = StoreSettings { place, timeout: Duration::from_secs(20), replicas: 1 };
+    let store = Store::open(settings, Arc::default()).await.unwrap();
+    let (hasher, cache) = (RandomState::new(), PictureCache::new(Settings::default(), Arc::default()));
+    let (contact, credential) =
+        (key(&hasher, "a", "15551230001"), Credential::of_caller("a".into(), &hasher));
+    let read = stored(store.clock(), picture(1), Instant::now());
+    let now = Now { instant: Instant::now(), wall: SystemTime::now() };
+    // Memory has nothing of the scope yet that the rejection could hide.
+    let at = Instant::now();
+    store.reject(&contact.scope, &credential, at);
+    cache.rejected(&contact.scope, at);
+    assert_eq!(cache.take_over(&contact, read.clone(), &store, now), None);
+    assert_eq!(cache.get(&contact), None);
+    let later = Stored { asked_at: StoreTime::from_micros(read.asked_at.micros() + 1_000_000), ..read };
+    let now = Now { instant: now.instant + Duration::from_secs(2), ..now };
+    assert!(cache.take_over(&contact, later, &store, now).is_some(), "the token is accepted again");
 }
 
 /// Something that happens to the cache: its kind, the contact, the token, and a time in seconds.

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-/// A turn that a look-up waits for. It is given back if nobody waits for it any longer.
+/// A turn that a look-up waits for. It is given back if the look-up leaves before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Booked {
     /// When it comes.

@@ -35,7 +35,7 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    /// Turns that nobody has taken.
+    /// Turns of which none is taken.
     pub fn new(limit: Limit, now: Instant) -> Self {
         Self {
             limit,

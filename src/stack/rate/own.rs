@@ -19,7 +19,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// Turns in memory. Nobody has taken any.
+    /// Turns in memory. None of them is taken.
     pub fn new(limit: Limit, now: Instant) -> Self {
         Self { gcra: Mutex::new(Gcra::new(limit, now)), kept: None }
     }

@@ -147,17 +147,15 @@ impl Shared {
 
     /// Notes that Hypersender refuses requests as too many. Returns the time until the end of the pause.
     pub async fn pushed_back(&self, asking: &mut Asking, asked: Option<Duration>) -> Duration {
-        let now = Instant::now();
+        let request = self.request(TurnMode::Look, Instant::now());
         if self.is_asked(asking) {
-            let (answered, request) = (self.unanswered.lock().is_none(), self.request(TurnMode::Look, now));
-            match self.store.push_back(&self.instance, asked, answered, request).await {
-                Ok(until) => {
-                    self.detached.lock().pause(until);
-                    self.note_pause(until);
-                    return until.saturating_duration_since(Instant::now());
-                }
-                Err(_) => asking.give_up(),
+            let answered = self.unanswered.lock().is_none();
+            if let Ok(until) = self.store.push_back(&self.instance, asked, answered, request).await {
+                self.detached.lock().pause(until);
+                self.note_pause(until);
+                return until.saturating_duration_since(Instant::now());
             }
+            asking.give_up();
         }
         let now = Instant::now();
         let (wait, horizon) = {
@@ -165,6 +163,8 @@ impl Shared {
             (detached.pushed_back(now, asked), detached.horizon())
         };
         self.store.remember(&self.instance, horizon);
+        // The look-up waits for the store no longer. The other replicas must hear of the pause all the same.
+        self.store.share_pause(&self.instance, now + wait, request);
         self.note_pause(now + wait);
         wait
     }
@@ -255,3 +255,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ const FAILURES: u32 = 3;
 const PROBE_MIN: Duration = Duration::from_secs(1);
 /// ... up to this length.
 const PROBE_MAX: Duration = Duration::from_secs(30);
+/// A store that stays attached for this long is looked for soon when it is away again.
+const STEADY: Duration = Duration::from_secs(30);
 /// The pauses vary by this part of their length, so that the probes of many replicas do not come together.
 const JITTER: f64 = 0.1;
 
@@ -172,17 +174,34 @@ impl Guard {
 
 /// The pauses before the probes of a store that is away.
 #[derive(Debug)]
-pub struct Pauses(Duration);
+pub struct Pauses {
+    next: Duration,
+    attached: Option<Instant>,
+}
 
 impl Pauses {
     pub fn new() -> Self {
-        Self(PROBE_MIN)
+        Self { next: PROBE_MIN, attached: None }
+    }
+
+    /// Notes that the store is attached.
+    pub fn attached(&mut self, now: Instant) {
+        self.attached = Some(now);
+    }
+
+    /// Notes that the store is away. The pauses begin again if it had stayed attached for long enough.
+    pub fn detached(&mut self, attachment: Attachment) {
+        if let (Attachment::Detached { since }, Some(attached)) = (attachment, self.attached)
+            && since.saturating_duration_since(attached) >= STEADY
+        {
+            *self = Self::new();
+        }
     }
 
     /// The next pause: longer than the one before, up to a bound.
     pub fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(PROBE_MAX);
+        let pause = self.next;
+        self.next = (pause * 2).min(PROBE_MAX);
         pause.mul_f64(1.0 + JITTER * rand::random::<f64>())
     }
 }

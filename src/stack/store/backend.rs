@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{
     Place, Settings, Unusable,
     engine::{
-        Failed, Heard, LeaseId, Names, Reading, ScopeState, Seen, TurnReply, TurnRequest, Write, Written,
+        Failed, Heard, LeaseId, Names, RawReading, ScopeState, Seen, TurnReply, TurnRequest, Write, Written,
     },
     file::File,
     horizon::HorizonRecord,
@@ -32,7 +32,7 @@ pub enum Backend {
 type Group = (StoreTime, Option<ScopeState>, Vec<Option<Vec<u8>>>);
 
 impl Backend {
-    /// Opens the store of `settings`. Also tells why it does not answer now, if it does not.
+    /// Opens the store of `settings`. Also returns why it does not answer now, if it does not.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Backend {
     pub async fn open(settings: &Settings) -> Result<(Self, Option<Failed>), Unusable> {
         match &settings.place {
             Place::Server(server) => {
-                let valkey = Valkey::new(server)?;
+                let valkey = Valkey::within(server, settings.timeout)?;
                 let away = match valkey.check(server).await? {
                     Found::Working => None,
                     Found::NotNow(failed) => Some(failed),
@@ -52,7 +52,12 @@ impl Backend {
         }
     }
 
-    pub async fn read(&self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Failed> {
+    pub async fn read(
+        &self,
+        names: &Names,
+        seen: Seen,
+        lease: Option<LeaseId>,
+    ) -> Result<RawReading, Failed> {
         match self {
             Self::Valkey(valkey) => Box::pin(valkey.read(names, seen, lease)).await,
             Self::File(file) => file.read(names, seen, lease).await,
@@ -178,7 +183,7 @@ impl Backend {
         }
     }
 
-    /// The turns that the file had at the start, by the tag of the instance. A server tells them with each
+    /// The turns that the file had at the start, by the tag of the instance. A server sends them with each
     /// reply.
     pub fn horizons(&self) -> Vec<(String, HorizonRecord)> {
         match self {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     TurnReply, TurnRequest, Unavailable,
@@ -23,6 +23,9 @@ use crate::{domain::Instance, telemetry::StoreOperation as Operation};
 /// clock; turns are a day apart at most.
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// The pauses before the tries to share the pause of an instance, in ms. The first try is made at once.
+const SHARE_AFTER_MS: [u64; 5] = [0, 100, 200, 400, 800];
+
 /// Takes a turn; see [`super::Store::turn`].
 pub async fn turn(
     parts: &Arc<Parts>,
@@ -31,9 +34,10 @@ pub async fn turn(
 ) -> Result<TurnReply, Unavailable> {
     let tag = instance_tag(instance);
     let name = parts.scopes.instance_of(tag);
-    let sent = sent(parts, &name, request);
-    let done = parts.guard.run(Operation::Turn, parts.backend.turn(&name, sent)).await?;
-    let reply = note(parts, name, &done);
+    let known = parts.horizons.get(&name);
+    let work = parts.backend.turn(&name, sent(known, request));
+    let done = parts.guard.run(Operation::Turn, work).await?;
+    let reply = note(parts, name, known, &done);
     if matches!((request.mode, done.value.turn), (TurnMode::Book, Ok(wait)) if wait > 2 * request.interval) {
         announce(parts, tag, &done.value);
     }
@@ -50,12 +54,31 @@ pub async fn push_back(
 ) -> Result<Instant, Unavailable> {
     let tag = instance_tag(instance);
     let name = parts.scopes.instance_of(tag);
-    let sent = sent(parts, &name, request);
-    let work = parts.backend.push_back(&name, asked, answered, sent);
+    let known = parts.horizons.get(&name);
+    let work = parts.backend.push_back(&name, asked, answered, sent(known, request));
     let done = parts.guard.run(Operation::PushBack, work).await?;
-    let reply = note(parts, name, &done);
+    let reply = note(parts, name, known, &done);
     announce(parts, tag, &done.value);
     Ok(reply.paused_until)
+}
+
+/// Shares a pause in the background; see [`super::Store::share_pause`].
+pub fn share_pause(parts: &Arc<Parts>, instance: &Instance, until: Instant, request: TurnRequest) {
+    let (instance, parts_too) = (instance.clone(), parts.clone());
+    parts.in_background(async move {
+        for pause in SHARE_AFTER_MS {
+            sleep(Duration::from_millis(pause)).await;
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() || !parts_too.guard.is_attached() {
+                return;
+            }
+            // An earlier try may have been carried out. The same pause again changes nothing, as long as it does
+            // not begin the growth of the pauses again.
+            if push_back(&parts_too, &instance, Some(rest), false, request).await.is_ok() {
+                return;
+            }
+        }
+    });
 }
 
 /// Gives a turn back in the background; see [`super::Store::give_back`].
@@ -110,8 +133,9 @@ pub fn hear(parts: &Parts, tag: InstanceTag, news: TurnNews) {
     parts.horizons.hear(parts.scopes.instance_of(tag), ahead(now, news), now);
 }
 
-fn sent(parts: &Parts, name: &str, request: TurnRequest) -> engine::TurnRequest {
-    let (now, known) = (Instant::now(), parts.horizons.get(name));
+/// The request as it is sent, together with the turns that this process knows.
+fn sent(known: Option<Horizon>, request: TurnRequest) -> engine::TurnRequest {
+    let now = Instant::now();
     let from_now = |at: Instant| at.saturating_duration_since(now);
     let TurnRequest { mode, interval, slack, latest } = request;
     engine::TurnRequest {
@@ -125,11 +149,12 @@ fn sent(parts: &Parts, name: &str, request: TurnRequest) -> engine::TurnRequest 
     }
 }
 
-fn note(parts: &Parts, name: String, done: &Done<engine::TurnReply>) -> TurnReply {
+/// Notes the reply to a request that was sent together with the turns in `sent`.
+fn note(parts: &Parts, name: String, sent: Option<Horizon>, done: &Done<engine::TurnReply>) -> TurnReply {
     let reply = &done.value;
     let moment = parts.learn(done, reply.now);
     let horizon = ahead(moment, news(reply));
-    parts.horizons.reply(name, horizon, done.began, done.ended);
+    parts.horizons.reply(name, horizon, sent, done.began, done.ended);
     let turn = reply.turn.map(|wait| moment + wait.min(TIME_MAX));
     TurnReply { turn, paused_until: horizon.paused_until }
 }

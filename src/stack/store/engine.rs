@@ -7,6 +7,20 @@ use std::time::Duration;
 
 use super::time::StoreTime;
 
+/// Time of a lease, unless it is renewed. When its owner has died, another replica
+/// takes over after it.
+pub const LEASE_TIME: Duration = Duration::from_secs(3);
+
+/// Time to live of the record of a scope since its last write.
+pub const SCOPE_TIME: Duration = Duration::from_hours(40 * 24);
+
+/// The most records that one operation reads or writes, and the most operations on scopes at a time.
+pub const GROUP_MAX: usize = 64;
+
+/// The most instances whose horizons are remembered. A further one is not remembered, and its turns start
+/// without a burst.
+pub const INSTANCES_MAX: usize = 10_000;
+
 /// Why an operation has no result. `Display` is for the log and holds no name and no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
@@ -20,6 +34,13 @@ pub type Epoch = [u8; 16];
 
 /// The random name of a lease.
 pub type LeaseId = [u8; 16];
+
+/// The time in the header of a sealed value of any version, whether it can be read or not: the bytes after
+/// the version, in milliseconds, big-endian.
+pub fn header(value: &[u8]) -> Option<StoreTime> {
+    let (_, rest) = value.split_first()?;
+    Some(StoreTime::from_millis(u64::from_be_bytes(*rest.first_chunk()?)))
+}
 
 /// The names of the records of one contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +84,7 @@ pub struct Seen {
 
 /// The records of one contact at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct RawReading {
     /// The moment, by the clock of the store.
     pub now: StoreTime,
     pub scope: Option<ScopeState>,

@@ -35,7 +35,7 @@ use self::{
 };
 use super::{
     Setting, Unusable,
-    engine::{Failed, LeaseId, Names, Reading, ScopeState, Seen, Write, Written},
+    engine::{Failed, LeaseId, Names, RawReading, ScopeState, Seen, Write, Written},
     horizon::HorizonRecord,
     time::StoreTime,
 };
@@ -76,7 +76,12 @@ impl File {
     }
 
     /// Reads the records of a contact, and takes the lease if nothing is stored that was not seen.
-    pub async fn read(&self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Failed> {
+    pub async fn read(
+        &self,
+        names: &Names,
+        seen: Seen,
+        lease: Option<LeaseId>,
+    ) -> Result<RawReading, Failed> {
         let names = names.clone();
         self.run(How::Read, move |session| session.read(&names, seen, lease)).await
     }

@@ -44,6 +44,14 @@ impl Horizon {
         }
     }
 
+    /// Whether no time of `other` is later.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.free_at >= other.free_at
+            && self.spare_at >= other.spare_at
+            && self.paused_until >= other.paused_until
+    }
+
     /// Whether it is no different from no horizon at `now`.
     #[must_use]
     pub fn is_over(&self, now: Instant) -> bool {

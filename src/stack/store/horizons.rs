@@ -9,23 +9,20 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::horizon::Horizon;
+use super::{engine::INSTANCES_MAX, horizon::Horizon};
 
-/// The most instances. When there are more, those whose turns are all over are dropped; while there is none,
-/// no further one is noted.
-const INSTANCES_MAX: usize = 10_000;
-
-/// The horizons by the beginning of the names of the instance.
+/// The horizons by the beginning of the names of the instance. When there are [`INSTANCES_MAX`], those whose
+/// turns are all over are dropped; while there is none, no further one is noted.
 #[derive(Debug, Default)]
 pub struct Horizons(Mutex<HashMap<String, Known>>);
 
-/// Two horizons of one instance, and when each of them was noted.
+/// Two horizons of one instance.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// What was read of the record.
+    /// What was read of the record, and when.
     record: Option<(Horizon, Instant)>,
     /// Turns that no record has.
-    unshared: Option<(Horizon, Instant)>,
+    unshared: Option<Horizon>,
 }
 
 impl Horizons {
@@ -33,16 +30,17 @@ impl Horizons {
         self.0.lock().get(instance)?.furthest()
     }
 
-    /// Notes a reply to an operation that began at `began`.
-    pub fn reply(&self, instance: String, new: Horizon, began: Instant, now: Instant) {
+    /// Notes a reply to an operation that began at `began`. `sent` are the turns that the operation told the
+    /// store. They are not all that are known by now: others may have been taken since.
+    pub fn reply(&self, instance: String, new: Horizon, sent: Option<Horizon>, began: Instant, now: Instant) {
         self.change(instance, now, |known| {
             // A record with fewer changes has lost its state, unless the reply was overtaken by another one.
             let is_latest = |(read, at): (Horizon, Instant)| new.changes >= read.changes || at <= began;
             if known.record.is_none_or(is_latest) {
                 known.record = Some((new, now));
             }
-            // The operation has sent these turns along.
-            known.unshared = known.unshared.filter(|(_, noted)| *noted > began);
+            // The record has taken in what was sent.
+            known.unshared = known.unshared.filter(|turns| !sent.is_some_and(|sent| sent.covers(turns)));
         });
     }
 
@@ -58,14 +56,13 @@ impl Horizons {
     /// Notes turns that no record has, besides those that are known.
     pub fn raise(&self, instance: String, new: Horizon, now: Instant) {
         self.change(instance, now, |known| {
-            let all = known.unshared.map_or(new, |(former, _)| former.furthest(new));
-            known.unshared = Some((all, now));
+            known.unshared = Some(known.unshared.map_or(new, |former| former.furthest(new)));
         });
     }
 
     /// Notes the turns of an instance that only this process has.
     pub fn set(&self, instance: String, new: Horizon, now: Instant) {
-        self.change(instance, now, |known| known.unshared = Some((new, now)));
+        self.change(instance, now, |known| known.unshared = Some(new));
     }
 
     fn change(&self, instance: String, now: Instant, change: impl FnOnce(&mut Known)) {
@@ -82,8 +79,7 @@ impl Horizons {
 
 impl Known {
     fn furthest(&self) -> Option<Horizon> {
-        let [record, unshared] = [self.record, self.unshared].map(|noted| noted.map(|(horizon, _)| horizon));
-        match (record, unshared) {
+        match (self.record.map(|(horizon, _)| horizon), self.unshared) {
             (Some(record), Some(unshared)) => Some(record.furthest(unshared)),
             (one, other) => one.or(other),
         }
@@ -106,7 +102,7 @@ mod tests {
     /// What is noted after a first reply with 10 changes that is 5 s ahead.
     fn after(note: impl Fn(&Horizons, Instant)) -> (u32, u64) {
         let (horizons, start) = (Horizons::default(), Instant::now());
-        horizons.reply("i".into(), horizon(start, 5, 10), start, start);
+        horizons.reply("i".into(), horizon(start, 5, 10), None, start, start);
         note(&horizons, start);
         let known = horizons.get("i").unwrap();
         (u32::try_from((known.free_at - start).as_secs()).unwrap(), known.changes)
@@ -117,13 +113,13 @@ mod tests {
         let reply = |changes, began: u32| {
             after(move |horizons, start| {
                 let began = start + began * SECOND;
-                horizons.reply("i".into(), horizon(start, 2, changes), began, began);
+                horizons.reply("i".into(), horizon(start, 2, changes), None, began, began);
             })
         };
         assert_eq!(reply(11, 0), (2, 11), "turns were given back");
         assert_eq!(
             after(|horizons, start| {
-                horizons.reply("i".into(), horizon(start, 2, 9), start - SECOND, start);
+                horizons.reply("i".into(), horizon(start, 2, 9), None, start - SECOND, start);
             }),
             (5, 10),
             "a reply that was overtaken"
@@ -153,14 +149,18 @@ mod tests {
         assert_eq!(heard, (8, UNSHARED));
         let replied = after(|horizons, start| {
             unshared(7)(horizons, start);
-            horizons.reply("i".into(), horizon(start, 8, 11), start, start + SECOND);
+            let sent = horizons.get("i");
+            horizons.reply("i".into(), horizon(start, 8, 11), sent, start, start + SECOND);
         });
         assert_eq!(replied, (8, 11));
         let overtaken = after(|horizons, start| {
-            horizons.raise("i".into(), horizon(start, 7, UNSHARED), start + SECOND);
-            horizons.reply("i".into(), horizon(start, 6, 11), start, start + 2 * SECOND);
+            horizons.raise("i".into(), horizon(start, 6, UNSHARED), start);
+            let sent = horizons.get("i");
+            // Another thread takes a turn before the operation begins.
+            horizons.raise("i".into(), horizon(start, 7, UNSHARED), start);
+            horizons.reply("i".into(), horizon(start, 6, 11), sent, start, start + 2 * SECOND);
         });
-        assert_eq!(overtaken, (7, UNSHARED), "the operation began before these turns were taken");
+        assert_eq!(overtaken, (7, UNSHARED), "the operation did not send this turn");
     }
 
     #[test]

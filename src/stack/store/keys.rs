@@ -103,7 +103,7 @@ pub fn scope_name(instance: &str, scope: &Tag) -> String {
     format!("{instance}:s:{}", hex(scope))
 }
 
-/// The tag of `instance`, in which no token has a part.
+/// The tag of `instance`. It does not depend on the token.
 pub fn instance_tag(instance: &Instance) -> InstanceTag {
     let mut tag = [0; 8];
     tag.copy_from_slice(&digest(&SHA256, instance.as_str().as_bytes()).as_ref()[..8]);

@@ -107,19 +107,38 @@ impl Lease {
 
     /// Stores an answer in the background for `ttl`, ends the cool-downs, and releases the lease. `asked_at`
     /// is the start of the attempt. With `is_change` the other replicas drop what they have of the contact.
-    pub fn store(mut self, record: Record, asked_at: StoreTime, ttl: Duration, is_change: bool) {
-        if let Some(held) = self.held.take() {
-            let parts = held.parts.clone();
-            parts.in_background(async move { held.store(&record, asked_at, ttl, is_change).await });
+    pub fn store(self, record: Record, asked_at: StoreTime, ttl: Duration, is_change: bool) {
+        if let Some(parts) = self.parts() {
+            parts.in_background(async move {
+                if let Some(held) = &self.held {
+                    let is_released = held.store(&record, asked_at, ttl, is_change).await;
+                    self.end(is_released).await;
+                }
+            });
         }
     }
 
     /// Shares a cool-down in the background, and releases the lease. A failure that does not cool down is not
     /// shared.
-    pub fn fail(mut self, failure: FailureRecord, reach: Reach) {
-        if let Some(held) = self.held.take() {
-            let parts = held.parts.clone();
-            parts.in_background(async move { held.fail(&failure, reach).await });
+    pub fn fail(self, failure: FailureRecord, reach: Reach) {
+        if let Some(parts) = self.parts() {
+            parts.in_background(async move {
+                if let Some(held) = &self.held {
+                    let is_released = held.fail(&failure, reach).await;
+                    self.end(is_released).await;
+                }
+            });
+        }
+    }
+
+    fn parts(&self) -> Option<Arc<Parts>> {
+        self.held.as_ref().map(|held| held.parts.clone())
+    }
+
+    /// Releases the lease unless that has been done, or another replica may have it.
+    async fn end(mut self, is_released: bool) {
+        if let Some(held) = self.held.take().filter(|_| !is_released && !self.is_lost.load(Relaxed)) {
+            held.release().await;
         }
     }
 }
@@ -128,15 +147,16 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(held) = self.held.take().filter(|_| !self.is_lost.load(Relaxed)) {
             let parts = held.parts.clone();
-            parts.in_background(async move { held.release().await });
+            parts.release(async move { held.release().await });
         }
     }
 }
 
 impl Held {
-    async fn store(&self, record: &Record, asked_at: StoreTime, ttl: Duration, is_change: bool) {
+    /// Returns whether the lease is released.
+    async fn store(&self, record: &Record, asked_at: StoreTime, ttl: Duration, is_change: bool) -> bool {
         if self.known.is_rejected(asked_at) {
-            return self.release().await;
+            return false;
         }
         let message = wire::encode(record);
         let (mut epoch, mut is_new_epoch) =
@@ -156,7 +176,7 @@ impl Held {
             };
             let Ok(done) = self.parts.guard.run(Operation::Write, self.parts.backend.write(write)).await
             else {
-                return;
+                return false;
             };
             let (now, written) = done.value;
             self.parts.learn(&done, now);
@@ -166,17 +186,18 @@ impl Held {
                     if is_change {
                         self.announce_change(asked_at);
                     }
-                    return;
+                    return true;
                 }
-                Written::Outdated => return,
+                Written::Outdated => return true,
                 Written::OtherEpoch(other) => (epoch, is_new_epoch) = (other, false),
                 Written::NoScope => (epoch, is_new_epoch) = (rand::random(), true),
             }
         }
-        self.release().await;
+        false
     }
 
-    async fn fail(&self, failure: &FailureRecord, reach: Reach) {
+    /// Returns whether the lease is released.
+    async fn fail(&self, failure: &FailureRecord, reach: Reach) -> bool {
         let name = match reach {
             Reach::Key => &self.names.failure,
             Reach::Scope => &self.names.scope_failure,
@@ -185,13 +206,15 @@ impl Held {
             .epoch
             .and_then(|epoch| self.seal(name, &epoch, failure.began, wire::encode_failure(failure)?));
         let Some(value) = sealed else {
-            return self.release().await;
+            return false;
         };
         let ttl = failure.until.since(failure.began) + REMEMBERED;
         let write = self.parts.backend.fail(&self.names, reach, &value, ttl, self.id);
-        if let Ok(done) = self.parts.guard.run(Operation::Fail, write).await {
-            self.parts.learn(&done, done.value);
-        }
+        let Ok(done) = self.parts.guard.run(Operation::Fail, write).await else {
+            return false;
+        };
+        self.parts.learn(&done, done.value);
+        true
     }
 
     /// The release draws no conclusions about the store: it may follow a read that has failed already.

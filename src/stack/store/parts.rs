@@ -1,15 +1,17 @@
-//! [`Parts`]: the parts of a store, which its operations share. The operations are in `reading`, `lease`,
-//! `revocation` and `booking`.
+//! [`Parts`]: the state that the operations of a store share: its engine, its clock, its tables and its work in
+//! the background. The operations themselves are in `reading`, `lease`, `revocation` and `booking`.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tracing::warn;
 
 use super::{
@@ -27,10 +29,13 @@ use crate::telemetry::{StoreMetrics as Metrics, StoreOperation as Operation};
 
 /// The most writes in progress in the background. A further one is not made: the answer is then not shared.
 const BACKGROUND_MAX: u32 = 1024;
-/// A difference between the clocks of the store and of this machine that is worth a warning, in seconds ...
+/// The most releases of leases in progress beside them. Further leases end by themselves.
+const RELEASES_MAX: usize = 1024;
+/// A difference between the clocks of the store and of this machine that is worth a warning, in seconds.
 const CLOCK_OFFSET_MAX: f64 = 5.0;
-/// ... and one that ends it, so that a difference that varies a little is not reported again and again.
-const CLOCK_OFFSET_FINE: f64 = 4.0;
+/// A warning comes only if there was no such difference for this long. A difference that varies, such as that
+/// of the nodes of a cluster whose clocks differ, is reported once.
+const CLOCK_FINE_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// The parts of a store.
 #[derive(Debug)]
@@ -49,7 +54,8 @@ pub struct Parts {
     /// The random name of this process in the news.
     pub process: ProcessId,
     background: Arc<Semaphore>,
-    is_clock_off: AtomicBool,
+    releases: Arc<Semaphore>,
+    differences: Differences,
 }
 
 impl Parts {
@@ -73,7 +79,8 @@ impl Parts {
             replicas,
             process: rand::random(),
             background: Arc::new(Semaphore::new(BACKGROUND_MAX as usize)),
-            is_clock_off: AtomicBool::new(false),
+            releases: Arc::new(Semaphore::new(RELEASES_MAX)),
+            differences: Differences::default(),
         })
     }
 
@@ -85,25 +92,25 @@ impl Parts {
         let store = self.clock.at(Instant::now()).map_or(wall, |time| Duration::from_micros(time.micros()));
         let offset = store.as_secs_f64() - wall.as_secs_f64();
         self.metrics.clock_offset(offset);
-        let was_off = self.is_clock_off.load(Relaxed);
-        let is_off = offset.abs() > if was_off { CLOCK_OFFSET_FINE } else { CLOCK_OFFSET_MAX };
-        if is_off != was_off && self.is_clock_off.swap(is_off, Relaxed) == was_off && is_off {
+        if offset.abs() > CLOCK_OFFSET_MAX && self.differences.note(done.ended) {
             warn!(seconds = offset.round(), "the clock of the store differs from the clock of this machine");
         }
         self.clock.instant(time).unwrap_or(done.ended).clamp(done.began, done.ended)
     }
 
-    /// Does `work` in the background. [`Self::finish`] waits for it.
+    /// Does `work` in the background, or drops it if there is too much of it. [`Self::finish`] waits for it.
     pub fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let (Ok(permit), Ok(runtime)) =
-            (self.background.clone().try_acquire_owned(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        runtime.spawn(async move {
-            work.await;
-            drop(permit);
-        });
+        if let Ok(permit) = self.background.clone().try_acquire_owned() {
+            spawn(work, permit);
+        }
+    }
+
+    /// Releases a lease in the background by `work`, also while there is too much other work.
+    pub fn release(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let permit = self.background.clone().try_acquire_owned();
+        if let Ok(permit) = permit.or_else(|_| self.releases.clone().try_acquire_owned()) {
+            spawn(work, permit);
+        }
     }
 
     /// Sends `news` to the other replicas, in the background.
@@ -122,5 +129,41 @@ impl Parts {
         // It fails when it was closed before.
         let _ = self.background.acquire_many(BACKGROUND_MAX).await;
         self.background.close();
+    }
+}
+
+fn spawn(work: impl Future<Output = ()> + Send + 'static, permit: OwnedSemaphorePermit) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            work.await;
+            drop(permit);
+        });
+    }
+}
+
+/// When the clock of the store was last found to differ too much from that of this machine.
+#[derive(Debug, Default)]
+struct Differences(Mutex<Option<Instant>>);
+
+impl Differences {
+    /// Notes a difference that is too large. Returns whether it is worth a warning.
+    fn note(&self, now: Instant) -> bool {
+        let before = self.0.lock().replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) > CLOCK_FINE_FOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_comes_and_goes_is_reported_once() {
+        let (differences, start) = (Differences::default(), Instant::now());
+        let warnings =
+            (0..10_000).filter(|second| differences.note(start + Duration::from_secs(2 * second))).count();
+        assert_eq!(warnings, 1);
+        let later = start + Duration::from_secs(20_000) + 2 * CLOCK_FINE_FOR;
+        assert!(differences.note(later), "it was fine for an hour");
     }
 }

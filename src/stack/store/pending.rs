@@ -31,7 +31,12 @@ impl Rejections {
         self.added.notify_one();
     }
 
-    /// Waits until a rejection is added.
+    /// Has those that are still to be written written.
+    pub fn write_again(&self) {
+        self.added.notify_one();
+    }
+
+    /// Waits until a rejection is added, or is to be written again.
     pub async fn added(&self) {
         self.added.notified().await;
     }
@@ -75,5 +80,15 @@ mod tests {
             rejections.add(known(&token.to_string()), now);
         }
         assert_eq!(rejections.all().len(), REJECTIONS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_rejection_that_came_while_none_could_be_written_is_found_again() {
+        let rejections = Rejections::default();
+        rejections.add(known("a"), Instant::now());
+        rejections.added().await;
+        rejections.write_again();
+        rejections.added().await;
+        assert_eq!(rejections.all().len(), 1);
     }
 }

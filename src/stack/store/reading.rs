@@ -11,7 +11,7 @@ use super::{
     parts::Parts,
     record::{FailureRecord, Stored},
     scopes::Known,
-    seal::{self, open},
+    seal::open,
     time::StoreTime,
     wire,
 };
@@ -102,17 +102,17 @@ async fn read_once(
     let done = parts.guard.run(Operation::Read, parts.backend.read(names, seen, id)).await?;
     let reading = &done.value;
     parts.learn(&done, reading.now);
-    known.note(reading.scope);
+    known.note(reading.scope, reading.now);
     let epoch = reading.scope.map(|scope| scope.epoch);
     let (answer, found) = answer(known, &names.answer, reading.scope, reading.answer.as_deref(), reading.now);
     let failure_of = |name: &str, value: Option<&[u8]>| failure(known, name, epoch, value, owner);
     let failure = failure_of(&names.failure, reading.failure.as_deref());
     let scope_failure = failure_of(&names.scope_failure, reading.scope_failure.as_deref());
-    // A cool-down that is over is returned, because the next one follows from it. It keeps nobody from
-    // asking.
+    // A cool-down that is over is returned, because the next one follows from it. It does not keep
+    // a caller from asking.
     let counts = |failure: &Option<FailureRecord>| failure.as_ref().is_some_and(|it| it.until > reading.now);
     let time = |value: &Option<Vec<u8>>, counts: bool| {
-        value.as_deref().filter(|_| !counts).map(|value| seal::asked_at(value).unwrap_or_default())
+        value.as_deref().filter(|_| !counts).map(|value| engine::header(value).unwrap_or_default())
     };
     let ignored = Seen {
         answer: time(&reading.answer, answer.is_some()),
@@ -134,7 +134,7 @@ pub async fn read_group(
     let done = parts.guard.run(Operation::ReadGroup, parts.backend.answers(&known.name, &names)).await?;
     let (now, state, values) = &done.value;
     parts.learn(&done, *now);
-    known.note(*state);
+    known.note(*state, *now);
     let mut values = values.iter();
     let stored = names.iter().map(|name| {
         let value = values.next().and_then(Option::as_deref);

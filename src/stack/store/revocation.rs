@@ -6,15 +6,17 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    attachment::Done, engine::Failed, news::ScopeNews, parts::Parts, scopes::Known, time::StoreTime,
+    attachment::Done,
+    engine::{Failed, GROUP_MAX},
+    news::ScopeNews,
+    parts::Parts,
+    scopes::Known,
+    time::StoreTime,
 };
 use crate::{
     domain::{Credential, Scope},
     telemetry::StoreOperation as Operation,
 };
-
-/// The most records that one operation reads, and the most rejections that are written at a time.
-const GROUP: usize = 64;
 
 /// Notes a rejection. It counts in this process from now on; `upkeep` writes it.
 pub fn reject(parts: &Parts, scope: &Scope, credential: &Credential, at: Instant) {
@@ -27,7 +29,7 @@ pub fn reject(parts: &Parts, scope: &Scope, credential: &Credential, at: Instant
 
 /// Writes all rejections that the store does not know of.
 pub async fn write_rejections(parts: &Arc<Parts>) -> Result<(), Failed> {
-    for group in parts.rejections.all().chunks(GROUP) {
+    for group in parts.rejections.all().chunks(GROUP_MAX) {
         let written = join_all(group.iter().map(|(known, at)| write_rejection(parts, known, *at))).await;
         written.into_iter().collect::<Result<(), Failed>>()?;
     }
@@ -52,17 +54,30 @@ async fn write_rejection(parts: &Arc<Parts>, known: &Arc<Known>, at: Instant) ->
 
 /// Reads the records of all scopes that memory holds, and drops from memory what was fetched with tokens that
 /// were rejected meanwhile. A record that is missing drops nothing.
+///
+/// A record that lacks a rejection which this process knows is from before it, as after a fail-over or from a
+/// snapshot. The rejection is added to those to write; the store ignores it if a later attempt was answered.
 pub async fn check_scopes(parts: &Parts) -> Result<(), Failed> {
     let Some(listener) = parts.listener.get() else {
         return Ok(());
     };
     let scopes: Vec<_> = listener.scopes().iter().filter_map(|scope| parts.scopes.get(scope)).collect();
-    for group in scopes.chunks(GROUP) {
+    for group in scopes.chunks(GROUP_MAX) {
         let names: Vec<_> = group.iter().map(|known| known.name.clone()).collect();
         let done = parts.guard.maintain(Operation::Scopes, parts.backend.scopes(&names)).await?;
         for (known, state) in group.iter().zip(done.value) {
-            known.note(state);
-            if let Some(at) = state.and_then(|state| state.rejected_at) {
+            let Some(state) = state else { continue };
+            if let Some(now) = parts.clock.at(done.ended) {
+                known.note(Some(state), now);
+            }
+            // The store keeps milliseconds.
+            let known_at = known
+                .rejected_at()
+                .filter(|known_at| state.rejected_at.is_none_or(|flag| flag.millis() < known_at.millis()));
+            if let Some(at) = known_at.and_then(|at| parts.clock.instant(at)) {
+                parts.rejections.add(known.clone(), at.min(Instant::now()));
+            }
+            if let Some(at) = state.rejected_at {
                 tell(parts, known, at);
             }
         }
@@ -70,11 +85,14 @@ pub async fn check_scopes(parts: &Parts) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Drops from memory what was fetched before a rejection.
+/// Drops from memory what was fetched before a rejection. No rejection is from the future: when the clocks
+/// disagree, it is one of now.
 pub fn tell(parts: &Parts, known: &Known, rejected_at: StoreTime) {
+    let now = Instant::now();
+    let rejected_at = parts.clock.at(now).map_or(rejected_at, |now| rejected_at.min(now));
     known.reject(rejected_at);
     // A time before the clock of this machine began is before everything in memory.
     if let (Some(listener), Some(at)) = (parts.listener.get(), parts.clock.instant(rejected_at)) {
-        listener.rejected(&known.scope, at);
+        listener.rejected(&known.scope, at.min(now));
     }
 }

@@ -10,12 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    engine::{Names, ScopeState},
+    engine::{Epoch, Names, ScopeState},
     keys::{InstanceTag, ScopeKeys, Tag, instance_name, instance_tag, scope_name},
     time::StoreTime,
 };
@@ -24,6 +25,10 @@ use crate::domain::{ChatId, Credential, Instance, Scope};
 /// The most scopes, each about 2 KiB. A server has one for each of its instances; only callers with tokens of
 /// their own make more.
 const SCOPES_MAX: usize = 10_000;
+
+/// A rejection that is further ahead of the clock of the store than this is from before the clock was set
+/// back. A difference that is smaller comes from replies that overtake each other, and is soon over.
+const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// All scopes. The beginning of all names is known here.
 #[derive(Debug)]
@@ -60,6 +65,8 @@ struct Standing {
     has_record: bool,
     /// The latest rejection of the token, as far as this process knows.
     rejected_at: Option<StoreTime>,
+    /// The epoch that was read last.
+    epoch: Option<Epoch>,
 }
 
 impl Scopes {
@@ -138,11 +145,20 @@ impl Known {
         self.keys.answer(&self.instance, chat)
     }
 
-    /// Notes the record of the scope as it was read.
-    pub fn note(&self, state: Option<ScopeState>) {
+    /// Notes the record of the scope as it was read at `now`.
+    ///
+    /// Answers of an earlier epoch cannot be read any more. So a new epoch is the moment to forget a
+    /// rejection from before the clock was set back, which would hide all answers until its time comes.
+    pub fn note(&self, state: Option<ScopeState>, now: StoreTime) {
+        let Some(ScopeState { epoch, rejected_at }) = state else { return };
         let mut standing = self.standing.lock();
-        standing.has_record |= state.is_some();
-        standing.rejected_at = standing.rejected_at.max(state.and_then(|state| state.rejected_at));
+        let is_ahead = standing.rejected_at.is_some_and(|rejected| rejected.since(now) > AHEAD_MAX);
+        if is_ahead && standing.epoch != Some(epoch) {
+            standing.rejected_at = Some(now);
+        }
+        standing.has_record = true;
+        standing.epoch = Some(epoch);
+        standing.rejected_at = standing.rejected_at.max(rejected_at);
     }
 
     /// Notes that the store has a record of the scope.
@@ -157,7 +173,12 @@ impl Known {
 
     /// Whether the token was rejected after an attempt that began at `asked_at`.
     pub fn is_rejected(&self, asked_at: StoreTime) -> bool {
-        self.standing.lock().rejected_at.is_some_and(|rejected| asked_at <= rejected)
+        self.rejected_at().is_some_and(|rejected| asked_at <= rejected)
+    }
+
+    /// The latest rejection of the token, as far as this process knows.
+    pub fn rejected_at(&self) -> Option<StoreTime> {
+        self.standing.lock().rejected_at
     }
 
     /// Notes a rejection: answers of attempts that began before `at` or then do not count any more.
@@ -226,13 +247,27 @@ mod tests {
         let state = |millis| ScopeState { epoch: [0; 16], rejected_at: Some(StoreTime::from_millis(millis)) };
         let rejected = || [1, 2, 3, 4].map(|millis| known.is_rejected(StoreTime::from_millis(millis)));
         assert_eq!(rejected(), [false; 4]);
-        known.note(Some(state(2)));
+        known.note(Some(state(2)), StoreTime::from_millis(5));
         known.reject(StoreTime::from_millis(1));
         assert_eq!(rejected(), [true, true, false, false]);
         known.reject(StoreTime::from_millis(3));
-        known.note(Some(state(2)));
-        known.note(None);
+        known.note(Some(state(2)), StoreTime::from_millis(5));
+        known.note(None, StoreTime::from_millis(5));
         assert_eq!(rejected(), [true, true, true, false]);
         assert!(known.had_record());
+    }
+
+    #[test]
+    fn a_rejection_from_before_the_clock_was_set_back_ends_with_its_epoch() {
+        let (known, seconds) = (testing::known("a"), |seconds: u64| StoreTime::from_millis(1000 * seconds));
+        let note = |epoch, now| {
+            known.note(Some(ScopeState { epoch: [epoch; 16], rejected_at: None }), seconds(now));
+            known.rejected_at()
+        };
+        note(1, 100);
+        known.reject(seconds(100));
+        assert_eq!(note(1, 40), Some(seconds(100)), "the answers of this epoch stay hidden");
+        assert_eq!(note(2, 41), Some(seconds(41)));
+        assert_eq!(note(3, 40), Some(seconds(41)), "replies may overtake each other");
     }
 }

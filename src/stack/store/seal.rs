@@ -6,7 +6,10 @@
 
 use aws_lc_rs::aead::{Aad, Nonce, RandomizedNonceKey};
 
-use super::{engine::Epoch, time::StoreTime};
+use super::{
+    engine::{Epoch, header as asked_at},
+    time::StoreTime,
+};
 
 const VERSION: u8 = 1;
 const HEADER: usize = 9;
@@ -46,12 +49,6 @@ pub fn open(
     let length = plain.len();
     text.truncate(length);
     Some((asked_at(value)?, text))
-}
-
-/// The `asked_at` of a value of any version, whether it can be read or not.
-pub fn asked_at(value: &[u8]) -> Option<StoreTime> {
-    let millis = value.get(1..HEADER)?.first_chunk()?;
-    Some(StoreTime::from_millis(u64::from_be_bytes(*millis)))
 }
 
 /// The associated data. The parts before the name have fixed lengths, so no two names give the same bytes.

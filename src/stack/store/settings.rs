@@ -7,7 +7,7 @@ use secrecy::SecretString;
 /// The store of a process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where it is.
+    /// The server or the file.
     pub place: Place,
     /// Time for each operation as a whole.
     pub timeout: Duration,
@@ -15,14 +15,14 @@ pub struct Settings {
     pub replicas: u32,
 }
 
-/// Where a store is.
+/// The place of a store.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// A server that replicas share.
     Server(Server),
     /// A file of this process.
     File {
-        /// The file. Its companions lie beside it.
+        /// The file. Its companions are beside it.
         path: PathBuf,
         /// The most bytes of stored answers.
         bytes: u64,

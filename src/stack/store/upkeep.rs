@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    attachment::Pauses,
+    attachment::{Guard, Pauses},
     booking,
     engine::{Failed, Heard},
     news::{News, ScopeMessage, ScopeNews},
@@ -30,7 +30,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Starts the tasks. They end when the set is dropped.
 pub fn start(parts: &Arc<Parts>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(stay_attached(parts.clone()));
+    let own = parts.clone();
+    tasks.spawn(async move {
+        // A rejection may have been added since they were written.
+        stay_attached(&own.guard, || back(&own), || own.rejections.write_again()).await;
+    });
     tasks.spawn(check(parts.clone()));
     tasks.spawn(reject(parts.clone()));
     if let Some(messages) = parts.backend.subscribe() {
@@ -39,22 +43,31 @@ pub fn start(parts: &Arc<Parts>) -> JoinSet<()> {
     tasks
 }
 
-/// Asks the store for a sign of life, and learns its clock.
+/// Finds out whether the store accepts writes, and learns its clock.
 pub async fn probe(parts: &Parts) -> Result<(), Failed> {
     let done = parts.guard.attempt(Operation::Probe, parts.backend.probe()).await?;
     parts.learn(&done, done.value);
     Ok(())
 }
 
-async fn stay_attached(parts: Arc<Parts>) {
+/// Attaches the store each time it is `back`, and then calls `attached`. The pauses go on growing while it is not there to stay: with a
+/// right missing, for instance, the probe succeeds and other operations fail.
+async fn stay_attached<F: Future<Output = Result<(), Failed>>>(
+    guard: &Guard,
+    back: impl Fn() -> F,
+    attached: impl Fn(),
+) {
+    let mut pauses = Pauses::new();
     loop {
-        parts.guard.away().await;
-        let mut pauses = Pauses::new();
+        guard.away().await;
+        pauses.detached(guard.attachment());
         sleep(pauses.next()).await;
-        while back(&parts).await.is_err() {
+        while back().await.is_err() {
             sleep(pauses.next()).await;
         }
-        parts.guard.attach();
+        pauses.attached(Instant::now());
+        guard.attach();
+        attached();
     }
 }
 
@@ -63,7 +76,8 @@ async fn stay_attached(parts: Arc<Parts>) {
 async fn back(parts: &Arc<Parts>) -> Result<(), Failed> {
     probe(parts).await?;
     write_rejections(parts).await?;
-    check_scopes(parts).await
+    check_scopes(parts).await?;
+    write_rejections(parts).await
 }
 
 async fn check(parts: Arc<Parts>) {
@@ -124,10 +138,58 @@ fn receive_scope(parts: &Parts, message: &ScopeMessage<'_>) -> StoreOutcome {
         Some(ScopeNews::Changed { chat, asked_at }) => {
             let key = Key { scope: known.scope.clone(), chat };
             if let (Some(listener), Some(at)) = (parts.listener.get(), parts.clock.instant(asked_at)) {
-                listener.changed(&key, at);
+                // No change is from the future, even when the clocks disagree.
+                listener.changed(&key, at.min(Instant::now()));
             }
         }
         None => return StoreOutcome::Unreadable,
     }
     StoreOutcome::Ok
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// How often a store is attached in an hour whose operations fail whenever it has been attached for
+    /// `stays`, although its probe succeeds.
+    async fn attachments(stays: Duration) -> u32 {
+        let (guard, end) = (Guard::new(Duration::from_secs(1), Arc::default()), Instant::now() + 60 * MINUTE);
+        let failing = async {
+            let mut count = 0;
+            while Instant::now() < end {
+                sleep(Duration::from_millis(10)).await;
+                if guard.is_attached() {
+                    count += 1;
+                    sleep(stays).await;
+                    while guard.is_attached() {
+                        let failed = ready(Err::<(), _>(Failed { cause: "NOPERM".into() }));
+                        assert!(guard.run(Operation::Turn, failed).await.is_err());
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+            }
+            count
+        };
+        tokio::select! {
+            count = failing => count,
+            () = stay_attached(&guard, || ready(Ok(())), || ()) => unreachable!("it has no end"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_never_stays_is_attached_ever_more_rarely() {
+        let count = attachments(Duration::ZERO).await;
+        assert!((60..=130).contains(&count), "{count} in an hour: every half minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_stayed_for_a_while_is_looked_for_soon() {
+        let count = attachments(MINUTE).await;
+        assert!((58..=60).contains(&count), "{count} in an hour: every minute and a second");
+    }
 }

@@ -39,14 +39,15 @@ pub struct Valkey {
 }
 
 impl Valkey {
-    /// The server of these settings. It is not contacted yet.
+    /// The server of these settings, for operations that may take `timeout`. It is not contacted yet.
     ///
     /// # Errors
     ///
     /// When the certificates cannot be read.
-    pub fn new(server: &Server) -> Result<Self, Unusable> {
+    pub fn within(server: &Server, timeout: Duration) -> Result<Self, Unusable> {
         let name = |last| format!("{}:{last}", server.prefix);
-        Ok(Self { link: Link::new(Target::new(server)?), probe: name("probe"), channel: name("news") })
+        let link = Link::new(Target::new(server, timeout)?);
+        Ok(Self { link, probe: name("probe"), channel: name("news") })
     }
 
     /// Finds out, within some seconds, whether the server can work with the settings.

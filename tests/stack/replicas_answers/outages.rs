@@ -25,8 +25,7 @@ async fn a_store_that_hangs_costs_a_miss_little_and_no_answer() {
     let start = Instant::now();
     front.ask(contact(2)).await.unwrap();
     let took = start.elapsed();
-    println!("a miss took {took:?}");
-    assert!(took < 2 * SECOND);
+    assert!(took < 5 * SECOND, "{took:?}");
     // A hit needs no store.
     assert_eq!(told(&front.ask(contact(1)).await), Ok(CacheStatus::Hit));
     replicas.server.go_on();
@@ -45,7 +44,7 @@ async fn another_replica_takes_over_from_one_that_died() {
         let asked = upstream.clone();
         runtime.spawn(async move {
             let store = store_at(StorePlace::Server(server_at(port))).await;
-            Front::beside(plain(), Some(store), clock, upstream).ask(contact(1)).await
+            Front::beside(plain(), Some(&store), clock, upstream).ask(contact(1)).await
         });
         while asked.attempts().is_empty() {
             thread::sleep(millis(5));
@@ -63,7 +62,8 @@ async fn another_replica_takes_over_from_one_that_died() {
     for outcome in [one.await.unwrap(), two.await.unwrap()] {
         outcome.unwrap();
     }
-    println!("they answered after {:?}", start.elapsed());
+    // A lease lives for 3 s.
+    assert!(start.elapsed() < 20 * SECOND, "{:?}", start.elapsed());
     assert_eq!(replicas.calls(), 2);
 }
 
@@ -73,7 +73,7 @@ async fn a_process_that_starts_again_finds_its_answers_in_its_file() {
     let place = || StorePlace::File { path: directory.path().join("answers"), bytes: 64 << 20 };
     let replicas = Replicas::new(numbers);
     let store = store_at(place()).await;
-    let front = Front::beside(plain(), Some(store.clone()), replicas.clock(), replicas.upstream.clone());
+    let front = Front::beside(plain(), Some(&store), replicas.clock(), replicas.upstream.clone());
     for chat in 0..20 {
         front.ask(contact(chat)).await.unwrap();
     }
@@ -81,7 +81,7 @@ async fn a_process_that_starts_again_finds_its_answers_in_its_file() {
     drop((front, store));
 
     let front =
-        Front::beside(plain(), Some(store_at(place()).await), replicas.clock(), replicas.upstream.clone());
+        Front::beside(plain(), Some(&store_at(place()).await), replicas.clock(), replicas.upstream.clone());
     for chat in 0..20 {
         let outcome: Outcome = front.ask(contact(chat)).await;
         assert_eq!(told(&outcome), Ok(CacheStatus::Hit));

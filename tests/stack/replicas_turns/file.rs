@@ -16,7 +16,7 @@ async fn wait_after_restart(before: impl AsyncFnOnce(&Front), script: fn(&Attemp
     let upstream = Upstream::new(clock, script);
     let begin = async |path: &Path| {
         let store = store_at(StorePlace::File { path: path.to_owned(), bytes: 1 << 20 }).await;
-        (Front::beside(limited(), Some(store.clone()), clock, upstream.clone()), store)
+        (Front::beside(limited(), Some(&store), clock, upstream.clone()), store)
     };
     let path = directory.path().join("store");
     let (front, store) = begin(&path).await;

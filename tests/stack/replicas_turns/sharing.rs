@@ -29,10 +29,10 @@ async fn turns_of_callers_who_leave_are_those_of_other_replicas() {
     sleep(millis(500)).await;
     leaving.iter().for_each(tokio::task::JoinHandle::abort);
     sleep(millis(200)).await;
-    let before = Instant::now();
+    let (stalls, before) = (Stalls::measure(), Instant::now());
     second.ask(contact(100)).await.unwrap();
     // Their turns would take five seconds more.
-    assert!(before.elapsed() < 2 * SECOND, "{:?}", before.elapsed());
+    assert!(before.elapsed() < 2 * SECOND + stalls.longest(), "{:?}", before.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,22 +1,16 @@
 //! [`Relay`]: the way to a server, which a test can cut.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
-
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::watch,
     task::JoinHandle,
 };
 
 /// Connections that lead to a server. While it is cut, new ones are closed at once.
 pub struct Relay {
     port: u16,
-    is_cut: Arc<AtomicBool>,
-    cut: Arc<Notify>,
+    is_cut: watch::Sender<bool>,
     accepts: JoinHandle<()>,
 }
 
@@ -24,27 +18,27 @@ impl Relay {
     pub async fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (is_cut, cut) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
-        let (is_closed, end) = (is_cut.clone(), cut.clone());
+        let (is_cut, cut) = watch::channel(false);
         let accepts = tokio::spawn(async move {
             loop {
                 let (mut inward, _) = listener.accept().await.unwrap();
-                if is_closed.load(Relaxed) {
+                // It also sees a cut that comes before its task first runs.
+                let mut cut = cut.clone();
+                if *cut.borrow_and_update() {
                     continue;
                 }
-                let end = end.clone();
                 tokio::spawn(async move {
                     let Ok(mut outward) = TcpStream::connect(("127.0.0.1", server)).await else {
                         return;
                     };
                     tokio::select! {
                         _ = copy_bidirectional(&mut inward, &mut outward) => {}
-                        () = end.notified() => {}
+                        _ = cut.changed() => {}
                     }
                 });
             }
         });
-        Self { port, is_cut, cut, accepts }
+        Self { port, is_cut, accepts }
     }
 
     pub fn port(&self) -> u16 {
@@ -52,12 +46,11 @@ impl Relay {
     }
 
     pub fn cut(&self) {
-        self.is_cut.store(true, Relaxed);
-        self.cut.notify_waiters();
+        self.is_cut.send_replace(true);
     }
 
     pub fn mend(&self) {
-        self.is_cut.store(false, Relaxed);
+        self.is_cut.send_replace(false);
     }
 }
 

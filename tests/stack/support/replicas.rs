@@ -55,7 +55,7 @@ impl Replicas {
 
     async fn one_within(&self, settings: Settings, port: u16, timeout: Duration) -> Front {
         let store = store_within(StorePlace::Server(server_at(port)), timeout).await;
-        Front::beside(settings, Some(store), self.clock, self.upstream.clone())
+        Front::beside(settings, Some(&store), self.clock, self.upstream.clone())
     }
 
     pub async fn three(&self) -> [Front; 3] {

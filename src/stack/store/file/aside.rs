@@ -1,4 +1,4 @@
-//! [`move_aside`]: a damaged file is kept for whoever wants to look at it, and makes room for a new one.
+//! [`move_aside`]: a damaged file is kept, so that it can be examined, and makes room for a new one.
 
 use std::{
     ffi::OsString,

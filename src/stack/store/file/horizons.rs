@@ -4,10 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 
-use super::super::{horizon::HorizonRecord, time::StoreTime};
-
-/// The most instances. A horizon of one more is not remembered; its turns then start without a burst.
-const MOST: usize = 16_384;
+use super::super::{engine::INSTANCES_MAX, horizon::HorizonRecord, time::StoreTime};
 
 /// The horizons by the tag of the instance, and which of them are not written yet.
 #[derive(Debug, Default)]
@@ -38,7 +35,7 @@ impl Horizons {
                 return false;
             }
             *former = record;
-        } else if known.records.len() < MOST {
+        } else if known.records.len() < INSTANCES_MAX {
             known.records.insert(tag.to_owned(), record);
         } else {
             return false;

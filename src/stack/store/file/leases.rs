@@ -1,13 +1,10 @@
 //! [`Leases`]: the leases of the fetches of this process. They end with it and need no file.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::super::engine::LeaseId;
-
-/// How long a lease lasts without renewal.
-pub const LEASE_TIME: Duration = Duration::from_secs(3);
+use super::super::engine::{LEASE_TIME, LeaseId};
 
 /// The leases by name. At most one for each look-up in flight, and those of the last seconds.
 #[derive(Debug, Default)]
@@ -49,6 +46,8 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

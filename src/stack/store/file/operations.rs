@@ -7,15 +7,12 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::{
-    super::engine::{Epoch, LeaseId, Leased, Names, Reading, ScopeState, Seen, Written},
+    super::engine::{self, Epoch, LeaseId, Leased, Names, RawReading, SCOPE_TIME, ScopeState, Seen, Written},
     fault::Fault,
     leases::Leases,
     rows::{self, ScopeRow, Table},
 };
 use crate::{domain::Reach, stack::store::StoreTime};
-
-/// How long the record of a scope lives after its last write.
-const SCOPE_TIME: Duration = Duration::from_secs(40 * 24 * 60 * 60);
 
 /// All that an operation works on.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ pub struct Answer {
 }
 
 impl Session<'_> {
-    pub fn read(&mut self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Fault> {
+    pub fn read(&mut self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<RawReading, Fault> {
         let scope = self.scope(&names.scope)?;
         let answer = self.value(Table::Answers, &names.answer)?;
         let failure = self.value(Table::Failures, &names.failure)?;
@@ -63,7 +60,7 @@ impl Session<'_> {
             }
             Some(_) | None => Leased::No,
         };
-        Ok(Reading { now: self.now, scope: scope.map(state), answer, failure, scope_failure, lease })
+        Ok(RawReading { now: self.now, scope: scope.map(state), answer, failure, scope_failure, lease })
     }
 
     pub fn answers(&self, scope: &str, names: &[String]) -> Result<Answers, Fault> {
@@ -121,16 +118,20 @@ impl Session<'_> {
         lease: LeaseId,
     ) -> Result<StoreTime, Fault> {
         self.leases.release(&names.lease, lease);
-        if self.scope(&names.scope)?.is_none() {
-            return Ok(self.now);
-        }
+        let Some(scope) = self.scope(&names.scope)? else { return Ok(self.now) };
         let name = match reach {
             Reach::Key => &names.failure,
             Reach::Scope => &names.scope_failure,
         };
-        let stored = self.value(Table::Failures, name)?;
-        let (stored, began) = (stored.as_deref().and_then(header), header(value));
-        if stored.is_none_or(|stored| Some(stored) <= began || stored > self.now.millis()) {
+        let stored = self.value(Table::Failures, name)?.as_deref().and_then(header);
+        let answered = match reach {
+            Reach::Key => self.value(Table::Answers, &names.answer)?.as_deref().and_then(header),
+            Reach::Scope => Some(scope.answered),
+        };
+        let began = header(value);
+        // Times that have not come are from before the clock was set back.
+        let is_later = |time: Option<u64>| time > began && time <= Some(self.now.millis());
+        if !is_later(stored) && !is_later(answered) {
             rows::put_value(self.db, Table::Failures, name, value, after(self.now, ttl))?;
         }
         Ok(self.now)
@@ -139,6 +140,12 @@ impl Session<'_> {
     pub fn reject(&self, name: &str, ago: Duration) -> Result<Option<StoreTime>, Fault> {
         let Some(scope) = self.scope(name)? else { return Ok(None) };
         let at = StoreTime::from_micros(self.now.micros().saturating_sub(micros(ago))).millis();
+        if scope.answered > self.now.millis() {
+            // From before the clock was set back, so that it cannot be compared.
+            let at = scope.rejected.max(Some(at)).unwrap_or(at);
+            self.renew_epoch(name, scope, at)?;
+            return Ok(Some(StoreTime::from_millis(at)));
+        }
         if scope.answered > at || scope.rejected.is_some_and(|rejected| rejected >= at) {
             return Ok(scope.rejected.map(StoreTime::from_millis));
         }
@@ -156,8 +163,26 @@ impl Session<'_> {
         Ok(self.now)
     }
 
+    /// The record of a scope. A rejection whose time has not come is from before the clock was set back. It
+    /// counts as one of now, and because the times of the stored answers are from then, too, a new epoch
+    /// hides them.
     fn scope(&self, name: &str) -> Result<Option<ScopeRow>, Fault> {
-        Ok(rows::scope(self.db, name)?.filter(|row| row.expires > self.now))
+        let Some(row) = rows::scope(self.db, name)?.filter(|row| row.expires > self.now) else {
+            return Ok(None);
+        };
+        let now = self.now.millis();
+        if row.rejected.is_none_or(|rejected| rejected <= now) {
+            return Ok(Some(row));
+        }
+        self.renew_epoch(name, row, now).map(Some)
+    }
+
+    /// Notes a rejection under a new epoch, which hides all stored answers.
+    fn renew_epoch(&self, name: &str, row: ScopeRow, rejected: u64) -> Result<ScopeRow, Fault> {
+        let (epoch, rejected) = (rand::random(), Some(rejected));
+        let row = self.renewed(ScopeRow { epoch, rejected, answered: 0, ..row });
+        rows::put_scope(self.db, name, &row)?;
+        Ok(row)
     }
 
     fn value(&self, table: Table, name: &str) -> Result<Option<Vec<u8>>, Fault> {
@@ -174,10 +199,9 @@ fn state(row: ScopeRow) -> ScopeState {
     ScopeState { epoch: row.epoch, rejected_at: row.rejected.map(StoreTime::from_millis) }
 }
 
-/// The time after the version of a sealed value, in ms.
+/// The time in the header of a sealed value, in ms.
 fn header(value: &[u8]) -> Option<u64> {
-    let time = value.get(1..9)?;
-    time.try_into().ok().map(u64::from_be_bytes)
+    engine::header(value).map(StoreTime::millis)
 }
 
 fn is_later(value: Option<&[u8]>, seen: Option<StoreTime>) -> bool {

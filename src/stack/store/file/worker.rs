@@ -143,8 +143,11 @@ impl Worker {
         result.map_err(|fault| Failed { cause: fault.to_string() })
     }
 
-    /// Has the changed horizons written soon.
+    /// Has the changed horizons written soon, unless the file is closed.
     pub fn write_soon(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         self.commit_at.get_or_insert_with(|| Instant::now() + COMMIT_AFTER);
     }
 
@@ -162,6 +165,8 @@ impl Worker {
             }
         }
         self.lock = None;
+        // Nothing is written any more, and the thread would find it due again and again.
+        self.commit_at = None;
     }
 
     fn do_due(&mut self) {
@@ -362,4 +367,22 @@ fn checkpoint(db: &Connection, mode: &str) -> Result<(), Fault> {
 fn wall_clock() -> StoreTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     StoreTime::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_due_after_the_file_was_closed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("store.db");
+        let lock = fs::File::create(folder.path().join("lock")).expect("a lock file");
+        let mut worker = Worker::open(path, lock, 1 << 30).expect("a new file");
+        worker.write_soon();
+        assert!(worker.commit_at.is_some());
+        worker.close();
+        worker.write_soon();
+        assert_eq!(worker.commit_at, None);
+    }
 }

@@ -1,9 +1,13 @@
 //! The lease of a fetch, between two replicas.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 
 use super::*;
-use crate::telemetry::{Metrics as AllMetrics, MetricsForm};
+use crate::{
+    domain::{LookupError, Reach},
+    stack::store::FailureRecord,
+    telemetry::{Metrics as AllMetrics, MetricsForm},
+};
 
 const ONE: &str = "15551230001";
 /// The life of a lease.
@@ -106,4 +110,54 @@ async fn a_lease_that_was_lost_is_not_taken_from_its_new_owner() {
     drop(lease);
     theirs.keep(sleep(Duration::from_millis(1500))).await;
     assert!(is_held(&one.read(ONE, None).await));
+}
+
+/// Waits until the server has no lease of the contact, for less than a lease lives.
+async fn released(server: &Server, one: &Replica) {
+    let (key, credential) = contact(ONE);
+    let name = one.store.parts().scopes.of(&key.scope, &credential).names(&key.chat).lease;
+    let start = Instant::now();
+    eventually(async || server.command::<u64>(&["EXISTS", &name]).await == 0).await;
+    assert!(start.elapsed() < EARLY);
+}
+
+async fn set_memory(server: &Server, bytes: &str) {
+    let _: () = server.command(&["CONFIG", "SET", "maxmemory", bytes]).await;
+}
+
+#[tokio::test]
+async fn a_lease_is_released_although_the_answer_or_the_failure_cannot_be_written() {
+    let server = Server::start();
+    let one = Replica::on(&server).await;
+    let stored = one.fetch(ONE).await;
+    let lease = taken(one.read(ONE, Some(stored.asked_at)).await);
+    set_memory(&server, "1").await;
+    let again = one.found();
+    lease.store(again.record, again.asked_at, LONG, false);
+    released(&server, &one).await;
+
+    set_memory(&server, "0").await;
+    let lease = taken(one.read(ONE, Some(stored.asked_at)).await);
+    set_memory(&server, "1").await;
+    let began = stored.asked_at;
+    let until = StoreTime::from_micros(began.micros() + 60_000_000);
+    let time = Duration::from_secs(60);
+    lease.fail(FailureRecord { error: LookupError::InstanceStarting, began, until, time }, Reach::Key);
+    released(&server, &one).await;
+}
+
+#[tokio::test]
+async fn a_lease_is_released_while_too_much_is_written_in_the_background() {
+    let server = Server::start();
+    let one = Replica::on(&server).await;
+    let start = Instant::now();
+    let (dropped, writing) = (one.lease("15551230002").await, one.lease(ONE).await);
+    for _ in 0..2000 {
+        one.store.parts().in_background(pending());
+    }
+    let stored = one.found();
+    drop(dropped);
+    writing.store(stored.record, stored.asked_at, LONG, false);
+    eventually(async || server.command::<Vec<String>>(&["KEYS", "*:l:*"]).await.is_empty()).await;
+    assert!(start.elapsed() < EARLY);
 }

@@ -104,3 +104,29 @@ async fn a_rejection_while_the_store_is_away_is_written_before_anything_is_read(
     eventually(async || !other.heard.rejected.lock().is_empty()).await;
     assert_eq!(other.answer(ONE).await, None);
 }
+
+#[tokio::test]
+async fn a_rejection_that_the_store_has_lost_is_written_again() {
+    let (server, one, other) = Replica::two().await;
+    one.fetch(ONE).await;
+    hold(&one);
+    sleep(Duration::from_millis(5)).await;
+    reject(&one);
+    let scope = one.scope_name();
+    let has_flag = async || server.command::<bool>(&["HEXISTS", &scope, "r"]).await;
+    eventually(has_flag).await;
+    // A server that lost its last write, as after a fail-over.
+    let _: u64 = server.command(&["HDEL", &scope, "r"]).await;
+    assert!(other.answer(ONE).await.is_some());
+    check_scopes(one.store.parts()).await.unwrap();
+    eventually(has_flag).await;
+    assert_eq!(other.answer(ONE).await, None);
+
+    // A later answer has lifted it, so that it is not lost.
+    sleep(Duration::from_millis(5)).await;
+    one.fetch(ONE).await;
+    assert!(!has_flag().await);
+    check_scopes(one.store.parts()).await.unwrap();
+    eventually(async || one.store.parts().rejections.all().is_empty()).await;
+    assert!(!has_flag().await);
+}

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    super::engine::{Epoch, Failed, LeaseId, Leased, Names, Reading, ScopeState, Seen, Write, Written},
+    super::engine::{
+        Epoch, Failed, LEASE_TIME, LeaseId, Leased, Names, RawReading, SCOPE_TIME, ScopeState, Seen, Write,
+        Written,
+    },
     Repeat, StoreTime, Valkey, form, millis,
     scripts::{ANSWERS, Call, FAIL, READ, RELEASE, RENEW, WRITE},
 };
 use crate::domain::Reach;
-
-/// Time of a lease, unless it is renewed.
-const LEASE: Duration = Duration::from_secs(3);
-/// Time to live of the record of a scope since its last write.
-pub const SCOPE_TTL: Duration = Duration::from_hours(40 * 24);
 
 /// A sealed value, or raw bytes; `None` when there is none.
 type Bytes = Option<Vec<u8>>;
@@ -28,24 +26,32 @@ impl Valkey {
     /// # Errors
     ///
     /// [`Failed`].
-    pub async fn read(&self, names: &Names, seen: Seen, lease: Option<LeaseId>) -> Result<Reading, Failed> {
+    pub async fn read(
+        &self,
+        names: &Names,
+        seen: Seen,
+        lease: Option<LeaseId>,
+    ) -> Result<RawReading, Failed> {
         let Names { scope, scope_failure, answer, lease: lease_name, failure } = names;
         let id = lease.as_ref().map_or(&[][..], |id| &id[..]);
         let call = Call::on([scope, scope_failure, answer, lease_name, failure].map(String::as_str))
             .with(id)
-            .with(millis(LEASE))
-            .with(header(seen.answer))
-            .with(header(seen.failure))
-            .with(header(seen.scope_failure));
+            .with(millis(LEASE_TIME))
+            .with(time(seen.answer))
+            .with(time(seen.failure))
+            .with(time(seen.scope_failure));
         let reply = READ.run(&self.link, &call, Repeat::Harmless).await?;
         let (now, epoch, rejected, answer, failure, scope_failure, leased): Found = form(reply)?;
-        let leased = match leased {
-            1 => Leased::Taken,
-            2 => Leased::Held,
-            _ => Leased::No,
-        };
+        let leased = leasing(leased)?;
         let scope = state(epoch, rejected);
-        Ok(Reading { now: StoreTime::from_micros(now), scope, answer, failure, scope_failure, lease: leased })
+        Ok(RawReading {
+            now: StoreTime::from_micros(now),
+            scope,
+            answer,
+            failure,
+            scope_failure,
+            lease: leased,
+        })
     }
 
     /// Reads the record of a scope and the answers of up to 64 of its contacts.
@@ -62,7 +68,7 @@ impl Valkey {
         let reply = ANSWERS.run(&self.link, &call, Repeat::Harmless).await?;
         let (now, epoch, rejected, answers): Group = form(reply)?;
         if answers.len() != names.len() {
-            return Err(Failed { cause: "the reply has another form".to_owned() });
+            return Err(another_form());
         }
         Ok((StoreTime::from_micros(now), state(epoch, rejected), answers))
     }
@@ -80,23 +86,14 @@ impl Valkey {
             .with(millis(write.ttl))
             .with(&write.epoch[..])
             .with(u8::from(write.is_new_epoch))
-            .with(header(write.unreadable))
+            .with(time(write.unreadable))
             .with(&write.lease[..])
-            .with(millis(SCOPE_TTL));
+            .with(millis(SCOPE_TIME));
         let reply = WRITE.run(&self.link, &call, Repeat::Harmless).await?;
         let mut reply: Vec<redis::Value> = form(reply)?;
         let other = if reply.len() > 2 { reply.pop() } else { None };
         let (now, code): (u64, u8) = form(redis::Value::Array(reply))?;
-        let written = match (code, other) {
-            (0, _) => Written::Stored,
-            (1, _) => Written::Outdated,
-            (2, Some(other)) => match form::<Vec<u8>>(other)?.try_into() {
-                Ok(epoch) => Written::OtherEpoch(epoch),
-                Err(_) => return Err(Failed { cause: "the record of a scope is broken".to_owned() }),
-            },
-            _ => Written::NoScope,
-        };
-        Ok((StoreTime::from_micros(now), written))
+        Ok((StoreTime::from_micros(now), outcome(code, other)?))
     }
 
     /// Shares a cool-down if the scope has a record, and releases the lease in any case.
@@ -116,10 +113,12 @@ impl Valkey {
             Reach::Key => &names.failure,
             Reach::Scope => &names.scope_failure,
         };
-        let call = Call::on([&names.scope, failure, &names.lease].map(String::as_str))
-            .with(value)
-            .with(millis(ttl))
-            .with(&lease[..]);
+        let answer = match reach {
+            Reach::Key => Some(&names.answer),
+            Reach::Scope => None,
+        };
+        let keys = [&names.scope, failure, &names.lease].into_iter().chain(answer);
+        let call = Call::on(keys.map(String::as_str)).with(value).with(millis(ttl)).with(&lease[..]);
         let now = FAIL.run(&self.link, &call, Repeat::Harmless).await?;
         Ok(StoreTime::from_micros(form(now)?))
     }
@@ -130,7 +129,7 @@ impl Valkey {
     ///
     /// [`Failed`].
     pub async fn renew(&self, lease: &str, id: LeaseId) -> Result<bool, Failed> {
-        let call = Call::on([lease]).with(&id[..]).with(millis(LEASE));
+        let call = Call::on([lease]).with(&id[..]).with(millis(LEASE_TIME));
         form(RENEW.run(&self.link, &call, Repeat::Harmless).await?)
     }
 
@@ -146,14 +145,42 @@ impl Valkey {
     }
 }
 
+/// The lease by the code of read.lua.
+fn leasing(code: u8) -> Result<Leased, Failed> {
+    match code {
+        0 => Ok(Leased::No),
+        1 => Ok(Leased::Taken),
+        2 => Ok(Leased::Held),
+        _ => Err(another_form()),
+    }
+}
+
+/// The outcome by the code of write.lua and the epoch that comes with some codes.
+fn outcome(code: u8, epoch: Option<redis::Value>) -> Result<Written, Failed> {
+    match (code, epoch) {
+        (0, None) => Ok(Written::Stored),
+        (1, None) => Ok(Written::Outdated),
+        (2, Some(epoch)) => match form::<Vec<u8>>(epoch)?.try_into() {
+            Ok(epoch) => Ok(Written::OtherEpoch(epoch)),
+            Err(_) => Err(Failed { cause: "the record of a scope is broken".to_owned() }),
+        },
+        (3, None) => Ok(Written::NoScope),
+        _ => Err(another_form()),
+    }
+}
+
+fn another_form() -> Failed {
+    Failed { cause: "the reply has another form".to_owned() }
+}
+
 /// The state of a scope. A record with a broken epoch counts as absent.
 pub fn state(epoch: Option<Vec<u8>>, rejected: Option<u64>) -> Option<ScopeState> {
     let epoch = Epoch::try_from(epoch?).ok()?;
     Some(ScopeState { epoch, rejected_at: rejected.map(StoreTime::from_millis) })
 }
 
-/// The time of a header, in milliseconds; -1 for none.
-fn header(time: Option<StoreTime>) -> i64 {
+/// The argument of a script for a time, in milliseconds; -1 for none.
+fn time(time: Option<StoreTime>) -> i64 {
     time.map_or(-1, |time| i64::try_from(time.millis()).unwrap_or(i64::MAX))
 }
 
@@ -161,4 +188,22 @@ fn header(time: Option<StoreTime>) -> i64 {
 fn turns(scope: &str) -> String {
     let tag = scope.find('}').map_or("", |end| &scope[..=end]);
     format!("{tag}:turn")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_is_not_known_is_a_failure() {
+        assert_eq!([0, 1, 2].map(leasing), [Ok(Leased::No), Ok(Leased::Taken), Ok(Leased::Held)]);
+        assert_eq!(leasing(3), Err(another_form()));
+        let codes = [0, 1, 3].map(|code| outcome(code, None));
+        assert_eq!(codes, [Ok(Written::Stored), Ok(Written::Outdated), Ok(Written::NoScope)]);
+        let epoch = || Some(redis::Value::BulkString(vec![7; 16]));
+        assert_eq!(outcome(2, epoch()), Ok(Written::OtherEpoch([7; 16])));
+        for (code, epoch) in [(2, None), (4, None), (3, epoch())] {
+            assert_eq!(outcome(code, epoch), Err(another_form()), "{code}");
+        }
+    }
 }

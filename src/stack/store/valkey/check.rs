@@ -1,5 +1,4 @@
-//! [`check`]: whether a server can ever work with the settings. Only a fault that no time mends ends the
-//! start.
+//! [`check`]: whether a server can ever work with the settings. Only a permanent fault ends the start.
 
 use std::time::Duration;
 

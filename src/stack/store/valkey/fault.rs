@@ -46,7 +46,7 @@ const CODES: &[(&str, &str)] = &[
     ("MISCONF", "MISCONF: the server cannot save its data"),
     ("NOREPLICAS", "NOREPLICAS: too few replicas of the server are in reach"),
     ("BUSY", "BUSY: a script runs for too long"),
-    ("CROSSSLOT", "CROSSSLOT: the names of a contact lie in several slots"),
+    ("CROSSSLOT", "CROSSSLOT: the names of a contact are in several slots"),
     ("TRYAGAIN", "TRYAGAIN: a slot is moving"),
 ];
 

@@ -12,12 +12,12 @@ use redis::{
     Cmd, Value, aio::MultiplexedConnection, cluster_async::ClusterConnection,
     cluster_routing::SingleNodeRoutingInfo,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     super::engine::Failed,
     fault::Fault,
-    target::{CONNECT_MAX, Target, limits},
+    target::{CONNECT_MAX, Target},
 };
 
 /// So many operations in a row that are given up without any reply in between end a connection. The server
@@ -97,7 +97,7 @@ impl Link {
 
     async fn attempt(&self, command: &Cmd, redirection: Option<&Fault>) -> Result<Value, Fault> {
         let (generation, mut connection) = self.connection().await?;
-        let given_up = GivenUp { link: self, generation };
+        let given_up = GivenUp { link: self, generation, began: Instant::now() };
         let reply = connection.call(command, redirection).await;
         std::mem::forget(given_up);
         let result = reply.map_err(|error| Fault::from(&error));
@@ -167,11 +167,14 @@ impl fmt::Debug for Link {
 struct GivenUp<'a> {
     link: &'a Link,
     generation: u64,
+    began: Instant,
 }
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        self.link.note_silence(self.generation);
+        if self.began.elapsed() >= self.link.0.target.silence_min() {
+            self.link.note_silence(self.generation);
+        }
     }
 }
 
@@ -180,7 +183,7 @@ async fn connect(target: Target) -> Result<Connection, Failed> {
         Ok(match (target.cluster(), target.nodes()) {
             (Some(cluster), _) => Connection::Cluster(cluster.get_async_connection().await?),
             (None, nodes) => {
-                let limits = limits();
+                let limits = target.limits();
                 Connection::Server(nodes[0].get_multiplexed_async_connection_with_config(&limits).await?)
             }
         })

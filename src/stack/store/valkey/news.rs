@@ -15,8 +15,8 @@ use super::{
     target::CONNECT_MAX,
 };
 
-/// The most messages that wait for the receiver. With more, the subscription begins again, since a lost
-/// message is made good by what the receiver does then.
+/// The most messages that wait for the receiver. With more, the subscription begins again: the receiver
+/// then reads the records of the scopes, which makes up for lost messages.
 pub const WAITING_MAX: usize = 1024;
 /// The wait before the second attempt to subscribe; it doubles with every further one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);

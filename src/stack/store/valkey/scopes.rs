@@ -5,15 +5,12 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::engine::{Failed, ScopeState},
+    super::engine::{Failed, GROUP_MAX, SCOPE_TIME, ScopeState},
     Repeat, StoreTime, Valkey,
-    answers::{SCOPE_TTL, state},
+    answers::state,
     form, millis,
     scripts::{Call, REJECT, SCOPE},
 };
-
-/// The most records of scopes that are read at a time.
-const TOGETHER_MAX: usize = 64;
 
 impl Valkey {
     /// Notes that the token of a scope was rejected so long ago. Returns the rejection that is noted now.
@@ -23,12 +20,12 @@ impl Valkey {
     /// [`Failed`].
     pub async fn reject(&self, scope: &str, ago: Duration) -> Result<Option<StoreTime>, Failed> {
         let ago = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
-        let call = Call::on([scope]).with(ago).with(millis(SCOPE_TTL));
+        let call = Call::on([scope]).with(ago).with(millis(SCOPE_TIME));
         let rejected: Option<u64> = form(REJECT.run(&self.link, &call, Repeat::Harmless).await?)?;
         Ok(rejected.map(StoreTime::from_millis))
     }
 
-    /// Reads the records of scopes, which may lie on several nodes.
+    /// Reads the records of scopes, which may be on several nodes.
     ///
     /// # Errors
     ///
@@ -36,7 +33,7 @@ impl Valkey {
     pub async fn scopes(&self, names: &[String]) -> Result<Vec<Option<ScopeState>>, Failed> {
         // A closure in the stream would keep the future from being sent to another thread.
         let reads: Vec<_> = names.iter().map(|name| self.scope(name)).collect();
-        stream::iter(reads).buffered(TOGETHER_MAX).try_collect().await
+        stream::iter(reads).buffered(GROUP_MAX).try_collect().await
     }
 
     async fn scope(&self, name: &str) -> Result<Option<ScopeState>, Failed> {

@@ -20,8 +20,11 @@ use super::super::{Server, Setting, Unusable};
 /// Time to make a connection, TLS and the password included. An operation waits for it only as long as it
 /// may.
 pub const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// Time for a reply that nothing else bounds.
+/// Time for a reply that nothing else bounds. An operation that may take longer has its own time.
 const REPLY_MAX: Duration = Duration::from_secs(2);
+/// An operation that is given up sooner says nothing about the server: its caller has left. For a time-out
+/// that is shorter, it is half of it.
+const SILENCE_MIN: Duration = Duration::from_millis(50);
 /// Time that sent bytes may stay without an acknowledgement before the kernel gives up the connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(2);
 /// After this time of silence the kernel asks the other side whether it is still there.
@@ -34,15 +37,19 @@ pub struct Target {
     /// connection.
     nodes: Arc<[Client]>,
     cluster: Option<Arc<ClusterClient>>,
+    /// Time for a reply.
+    reply_max: Duration,
+    silence_min: Duration,
 }
 
 impl Target {
-    /// The target of these settings. Nothing is looked for yet.
+    /// The target of these settings, for operations that may take `timeout`. Nothing is looked for yet.
     ///
     /// # Errors
     ///
     /// When there is no host, or the certificates cannot be read.
-    pub fn new(server: &Server) -> Result<Self, Unusable> {
+    pub fn new(server: &Server, timeout: Duration) -> Result<Self, Unusable> {
+        let (reply_max, silence_min) = (REPLY_MAX.max(timeout), SILENCE_MIN.min(timeout / 2));
         let certificates = server.tls.then(|| certificates(server)).transpose()?;
         let mut nodes = clients(server, certificates.as_ref()).map_err(|error| unusable(&error))?;
         if !server.is_cluster {
@@ -51,9 +58,9 @@ impl Target {
         if nodes.is_empty() {
             return Err(Unusable { setting: Setting::Place, fault: "there is no host".to_owned() });
         }
-        let cluster = server.is_cluster.then(|| cluster(&nodes, certificates)).transpose();
+        let cluster = server.is_cluster.then(|| cluster(&nodes, certificates, reply_max)).transpose();
         let cluster = cluster.map_err(|error| unusable(&error))?.map(Arc::new);
-        Ok(Self { nodes: nodes.into(), cluster })
+        Ok(Self { nodes: nodes.into(), cluster, reply_max, silence_min })
     }
 
     /// The clients for one connection each: to the server, or to the nodes that the settings name. There is
@@ -67,6 +74,18 @@ impl Target {
         self.cluster.as_deref()
     }
 
+    /// The shortest time without a reply that counts as silence of the server.
+    pub fn silence_min(&self) -> Duration {
+        self.silence_min
+    }
+
+    /// The limits of a connection to one server.
+    pub fn limits(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_MAX))
+            .set_response_timeout(Some(self.reply_max))
+    }
+
     /// The clients of [`Self::nodes`], which present no password and choose no database.
     pub fn without_password(&self) -> impl Iterator<Item = Result<Client, RedisError>> {
         let settings =
@@ -77,22 +96,19 @@ impl Target {
     }
 }
 
-/// The limits of a connection to one server.
-pub fn limits() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_MAX))
-        .set_response_timeout(Some(REPLY_MAX))
-}
-
 /// The client of a cluster. It follows no redirection and repeats nothing: a repeated booking would take two
 /// turns, so the link decides.
-fn cluster(nodes: &[Client], certificates: Option<TlsCertificates>) -> Result<ClusterClient, RedisError> {
+fn cluster(
+    nodes: &[Client],
+    certificates: Option<TlsCertificates>,
+    reply_max: Duration,
+) -> Result<ClusterClient, RedisError> {
     let nodes = nodes.iter().map(|node| node.get_connection_info().clone());
     let builder = ClusterClientBuilder::new(nodes)
         .use_protocol(ProtocolVersion::RESP2)
         .tcp_settings(tcp())
         .connection_timeout(CONNECT_MAX / 2)
-        .response_timeout(REPLY_MAX)
+        .response_timeout(reply_max)
         .retries(0);
     match certificates {
         Some(certificates) => builder.certs(certificates).build(),

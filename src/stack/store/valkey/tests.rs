@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Server as Settings,
+        Server as Settings, Unusable,
         engine::{LeaseId, Names, Seen, Write, Written},
         testing::Server,
         time::StoreTime,
@@ -42,6 +42,13 @@ fn settings(port: u16) -> Settings {
         username: None,
         password: None,
         prefix: "test".to_owned(),
+    }
+}
+
+impl Valkey {
+    /// The server with the time-out of production.
+    fn new(server: &Settings) -> Result<Self, Unusable> {
+        Self::within(server, Duration::from_millis(100))
     }
 }
 

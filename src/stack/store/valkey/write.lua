@@ -1,5 +1,6 @@
 -- Stores an answer of the scope's present epoch, unless a newer one is stored, or the token was rejected
--- after the attempt began. Ends the cool-downs and releases the lease. A success lifts an earlier
+-- after the attempt began. A stored one whose time has not come is from before the clock was set back, and
+-- counts as older. Ends the cool-downs and releases the lease. A success lifts an earlier
 -- rejection.
 -- KEYS: scope, scope's failure, answer, lease, failure, turns of the instance.
 -- ARGV: sealed answer; its time to live in ms; its epoch; 1 if the epoch is new, for a scope without a
@@ -11,7 +12,8 @@ if epoch and epoch ~= ARGV[3] then return {now(), 2, epoch} end
 if not epoch and ARGV[4] ~= '1' then return {now(), 3} end
 local asked, stored = header(ARGV[1]), header(value(KEYS[3]))
 local result = {now(), 0}
-if rejected and asked <= rejected or stored > asked and stored ~= tonumber(ARGV[5]) then
+local is_newer = stored > asked and stored * 1000 <= result[1] and stored ~= tonumber(ARGV[5])
+if rejected and asked <= rejected or is_newer then
   result[2] = 1
 else
   -- The first write comes first: a server that is full refuses no further ones.

@@ -54,6 +54,78 @@ async fn an_answer_from_before_the_clock_was_set_back_is_displaced() {
     assert_eq!(stored(&file, 1).await, Some(value));
 }
 
+async fn scope(file: &File) -> ScopeState {
+    file.scopes(&["s:1".into()]).await.unwrap()[0].unwrap()
+}
+
+#[tokio::test]
+async fn a_rejection_counts_after_the_clock_was_set_back() {
+    let (_folder, path) = folder();
+    let (file, one) = (open(&path), names(1));
+    let ahead = value(StoreTime::from_millis(now(&file).await.millis() + 3_600_000), "ahead");
+    assert_eq!(file.write(answer(&one, &ahead)).await.unwrap().1, Written::Stored);
+    let flag = file.reject("s:1", SECOND).await.unwrap().unwrap();
+    assert!(flag < now(&file).await);
+    let ScopeState { epoch, rejected_at } = scope(&file).await;
+    assert_eq!(rejected_at, Some(flag));
+    assert_ne!(epoch, EPOCH, "the answer is later than the rejection, so a new epoch hides it");
+    let later = value(StoreTime::from_millis(flag.millis() + 1), "later");
+    let later = Write { epoch, ..answer(&one, &later) };
+    assert_eq!(file.write(later).await.unwrap().1, Written::Stored);
+    assert_eq!(scope(&file).await, ScopeState { epoch, rejected_at: None });
+}
+
+#[tokio::test]
+async fn a_rejection_from_before_the_clock_was_set_back_counts_as_one_of_now() {
+    let (_folder, path) = folder();
+    let (file, one) = (open(&path), names(1));
+    let start = now(&file).await;
+    store(&file, 1, "one").await;
+    // The file as a process with another clock leaves it.
+    file.close().await;
+    drop(file);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let ahead = start.millis() + 3_600_000;
+    let row = super::super::rows::scope(&db, "s:1").unwrap().unwrap();
+    let row = super::super::rows::ScopeRow { rejected: Some(ahead), answered: ahead - 1, ..row };
+    super::super::rows::put_scope(&db, "s:1", &row).unwrap();
+    drop(db);
+    let file = open(&path);
+    let ScopeState { epoch, rejected_at } = scope(&file).await;
+    assert_ne!(epoch, EPOCH, "the answers may be later than now, so a new epoch hides them");
+    let flag = rejected_at.unwrap();
+    assert!(start <= StoreTime::from_millis(flag.millis() + 1) && flag <= now(&file).await);
+    assert_eq!(scope(&file).await.rejected_at, Some(flag), "it is changed once");
+    for (millis, expected) in [(flag.millis(), Written::Outdated), (flag.millis() + 1, Written::Stored)] {
+        let value = value(StoreTime::from_millis(millis), "later");
+        let write = Write { epoch, ..answer(&one, &value) };
+        assert_eq!(file.write(write).await.unwrap().1, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_failure_from_before_a_success_is_not_shared() {
+    let (_folder, path) = folder();
+    let (file, one, other) = (open(&path), names(1), names(2));
+    let now = now(&file).await;
+    for (names, asked) in [(&one, now), (&other, earlier(now, HOUR))] {
+        let value = value(asked, "answer");
+        assert_eq!(file.write(answer(names, &value)).await.unwrap().1, Written::Stored);
+    }
+    let failure = value(earlier(now, SECOND), "failure");
+    for (names, reach, is_shared) in [
+        (&one, Reach::Key, false),
+        (&one, Reach::Scope, false),
+        (&other, Reach::Scope, false),
+        (&other, Reach::Key, true),
+    ] {
+        file.fail(names, reach, &failure, HOUR, LEASE).await.unwrap();
+        let reading = file.read(names, Seen::default(), None).await.unwrap();
+        let found = reading.failure.or(reading.scope_failure);
+        assert_eq!(found.is_some(), is_shared, "{} {reach:?}", names.answer);
+    }
+}
+
 #[tokio::test]
 async fn only_the_present_epoch_is_written() {
     let (_folder, path) = folder();
@@ -115,6 +187,8 @@ async fn a_cool_down_lasts_until_an_answer_or_its_end() {
     assert_eq!(file.read(&one, Seen::default(), None).await.unwrap().failure, None);
     assert!(!file.renew(&one.lease, LEASE).await.unwrap());
     store(&file, 2, "two").await;
+    let now = super::now(&file).await;
+    let failure = value(now, "failure");
     file.fail(&one, Reach::Key, &failure, HOUR, LEASE).await.unwrap();
     file.fail(&one, Reach::Key, &value(earlier(now, SECOND), "older"), HOUR, LEASE).await.unwrap();
     file.fail(&one, Reach::Scope, &failure, HOUR, LEASE).await.unwrap();

@@ -136,6 +136,36 @@ async fn operations_that_are_given_up_end_no_connection_that_answers_others() {
 }
 
 #[tokio::test]
+async fn callers_who_leave_at_once_end_no_connection() {
+    let server = Server::start();
+    let proxy = Proxy::before(server.port()).await;
+    let valkey = Valkey::new(&settings(proxy.port())).unwrap();
+    valkey.probe().await.unwrap();
+    for _ in 0..20 {
+        let _ = timeout(Duration::ZERO, valkey.probe()).await;
+    }
+    valkey.probe().await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_reply_that_is_slow_and_comes_within_the_time_out_ends_no_connection() {
+    let server = Server::start();
+    let proxy = Proxy::before(server.port()).await;
+    let valkey = Valkey::within(&settings(proxy.port()), SOON).unwrap();
+    valkey.probe().await.unwrap();
+    server.stop();
+    let later = async {
+        sleep(Duration::from_secs(3)).await;
+        server.go_on();
+    };
+    let (probed, ()) = tokio::join!(valkey.probe(), later);
+    probed.unwrap();
+    valkey.probe().await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
 async fn a_connection_that_is_never_made_is_given_up() {
     // A server that accepts connections and says nothing, not even to a password.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

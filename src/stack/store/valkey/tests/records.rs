@@ -1,7 +1,7 @@
 //! Answers, cool-downs, leases and records of scopes.
 
 use super::{
-    super::super::engine::{Leased, Reading, ScopeState},
+    super::super::engine::{Leased, RawReading, ScopeState},
     *,
 };
 use crate::domain::Reach;
@@ -35,7 +35,7 @@ async fn an_answer_is_read_as_it_was_written() {
     let server = Server::start();
     let (valkey, names) = (valkey(&server), names("a"));
     let nothing = valkey.read(&names, Seen::default(), None).await.unwrap();
-    let Reading { scope, answer, failure, scope_failure, lease, .. } = nothing;
+    let RawReading { scope, answer, failure, scope_failure, lease, .. } = nothing;
     assert_eq!((scope, answer, failure, scope_failure, lease), (None, None, None, None, Leased::No));
 
     begin(&valkey, &names, 1000).await;
@@ -74,7 +74,7 @@ async fn times_are_compared_as_numbers() {
     let server = Server::start();
     let (valkey, names) = (valkey(&server), names("a"));
     // As text with 14 digits, or byte by byte as signed numbers, these would be equal or the other way round.
-    let (earlier, later) = (1_790_000_000_127, 1_790_000_000_128);
+    let (earlier, later) = (1_690_000_000_127, 1_690_000_000_128);
     begin(&valkey, &names, later).await;
     let value = sealed(earlier);
     assert_eq!(written(&valkey, write(&names, &value)).await, Written::Outdated);
@@ -258,7 +258,7 @@ async fn a_record_of_another_kind_counts_as_absent_and_is_replaced() {
     }
     let _: () = server.command(&["SET", scope, "x"]).await;
     let reading = valkey.read(&names, Seen::default(), Some(LEASE)).await.unwrap();
-    let Reading { scope, answer, failure, scope_failure, lease, .. } = reading;
+    let RawReading { scope, answer, failure, scope_failure, lease, .. } = reading;
     assert_eq!((scope, answer, failure, scope_failure, lease), (None, None, None, None, Leased::Taken));
     assert_eq!(valkey.scopes(std::slice::from_ref(&names.scope)).await.unwrap(), [None]);
     assert_eq!(valkey.reject(&names.scope, Duration::ZERO).await.unwrap(), None);
@@ -284,4 +284,94 @@ async fn an_answer_ends_the_growth_of_the_pauses() {
     begin(&valkey, &names, 1000).await;
     let fields: Vec<String> = server.command(&["HGETALL", &turns]).await;
     assert_eq!(fields, ["free_at", "5"]);
+}
+
+/// The time of the server in ms, a minute from now: that of a clock which is set back a minute later.
+async fn minute_ahead(valkey: &Valkey) -> u64 {
+    valkey.probe().await.unwrap().millis() + 60_000
+}
+
+async fn rejected_at(valkey: &Valkey, names: &Names) -> Option<StoreTime> {
+    valkey.read(names, Seen::default(), None).await.unwrap().scope.unwrap().rejected_at
+}
+
+#[tokio::test]
+async fn a_rejection_counts_after_the_clock_was_set_back() {
+    let server = Server::start();
+    let (valkey, names) = (valkey(&server), names("a"));
+    begin(&valkey, &names, minute_ahead(&valkey).await).await;
+    let flag = valkey.reject(&names.scope, Duration::from_secs(1)).await.unwrap().unwrap();
+    assert!(flag < valkey.probe().await.unwrap());
+    let scope = valkey.read(&names, Seen::default(), None).await.unwrap().scope.unwrap();
+    assert_eq!(scope.rejected_at, Some(flag));
+    assert_ne!(scope.epoch, EPOCH, "the answers are later than the rejection, so a new epoch hides them");
+
+    // An attempt that began later lifts it.
+    let value = sealed(flag.millis() + 1);
+    let later = Write { epoch: scope.epoch, unreadable: None, ..write(&names, &value) };
+    assert_eq!(written(&valkey, later).await, Written::Stored);
+    assert_eq!(rejected_at(&valkey, &names).await, None);
+    assert_eq!(without_ttl(&server).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_rejection_from_before_the_clock_was_set_back_counts_as_one_of_now() {
+    let server = Server::start();
+    let (valkey, names) = (valkey(&server), names("a"));
+    let ahead = minute_ahead(&valkey).await;
+    begin(&valkey, &names, ahead - 1).await;
+    let _: u64 = server.command(&["HSET", &names.scope, "r", &ahead.to_string()]).await;
+    let scopes = valkey.scopes(std::slice::from_ref(&names.scope)).await.unwrap();
+    let scope = scopes[0].unwrap();
+    assert_ne!(scope.epoch, EPOCH, "the answers are later than now, so a new epoch hides them");
+    let flag = scope.rejected_at.unwrap();
+    assert!(flag <= valkey.probe().await.unwrap());
+    assert_eq!(rejected_at(&valkey, &names).await, Some(flag), "it is changed once");
+
+    for (millis, expected) in [(flag.millis(), Written::Outdated), (flag.millis() + 1, Written::Stored)] {
+        let value = sealed(millis);
+        let write = Write { epoch: scope.epoch, ..write(&names, &value) };
+        assert_eq!(written(&valkey, write).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_and_a_failure_from_before_the_clock_was_set_back_are_displaced() {
+    let server = Server::start();
+    let (valkey, names) = (valkey(&server), names("a"));
+    let ahead = minute_ahead(&valkey).await;
+    begin(&valkey, &names, ahead).await;
+    for reach in [Reach::Key, Reach::Scope] {
+        for millis in [ahead, 1000] {
+            valkey.fail(&names, reach, &sealed(millis), LONG, LEASE).await.unwrap();
+        }
+    }
+    let reading = valkey.read(&names, Seen::default(), None).await.unwrap();
+    assert_eq!((reading.failure, reading.scope_failure), (Some(sealed(1000)), Some(sealed(1000))));
+    let value = sealed(1000);
+    assert_eq!(written(&valkey, write(&names, &value)).await, Written::Stored);
+    assert_eq!(stored(&valkey, &names).await, Some(sealed(1000)));
+}
+
+#[tokio::test]
+async fn a_failure_from_before_a_success_is_not_shared() {
+    let server = Server::start();
+    let (valkey, one, other) = (valkey(&server), names("a"), names("b"));
+    begin(&valkey, &one, 2000).await;
+    let value = sealed(1000);
+    assert_eq!(written(&valkey, write(&other, &value)).await, Written::Stored);
+    // The cool-down of a contact ends with an answer for it, and that of a scope with any answer.
+    for (names, reach, is_shared) in [
+        (&one, Reach::Key, false),
+        (&one, Reach::Scope, false),
+        (&other, Reach::Scope, false),
+        (&other, Reach::Key, true),
+    ] {
+        assert_eq!(read(&valkey, names, seen(2000), LEASE).await, Leased::Taken);
+        valkey.fail(names, reach, &sealed(1999), LONG, LEASE).await.unwrap();
+        let reading = valkey.read(names, Seen::default(), None).await.unwrap();
+        let found = reading.failure.or(reading.scope_failure);
+        assert_eq!(found.is_some(), is_shared, "{} {reach:?}", names.answer);
+        assert_eq!(server.command::<u64>(&["EXISTS", &names.lease]).await, 0, "the lease is released");
+    }
 }
