@@ -12,14 +12,14 @@ PEERS_NODE := $(TARGET)/peers-node
 VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
-	LOAD_BIN=$(BENCHES)/release/load
+	LOAD_BIN=$(BENCHES)/release/load VALKEY_BIN=$(VALKEY)
 
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run run-replicas test test-rust test-go test-python test-peers bench bench-cache bench-speed bench-gate generate lint \
-	check-metrics binary peers measured compared
+.PHONY: help run run-replicas test test-rust test-go test-python test-peers bench bench-cache bench-store bench-speed \
+	bench-gate generate lint check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -47,16 +47,19 @@ test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies,
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
-bench: bench-cache bench-speed ## Run all measurements: five minutes after the build
+bench: bench-cache bench-store bench-speed ## Run all measurements: seven minutes after the build
 
 bench-cache: ## Measure the hit ratio of the cache and its memory
 	cargo bench --locked --bench eviction --bench memory
+
+bench-store: $(PEERS_VENV)/stamp ## Measure what a store server does for 100 replicas, and the bytes of a contact
+	VALKEY_BIN=$(VALKEY) cargo bench --locked --bench store
 
 # The server that answers in Python needs the packages of the Python client.
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
 
-bench-gate: measured ## Compare the cost of a hit with its limits, in counts that hardly vary
+bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate
 
 generate: $(TOOLS)/stamp ## Generate the code of both clients

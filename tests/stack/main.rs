@@ -14,6 +14,7 @@ mod idle;
 mod outage;
 mod rate;
 mod replicas_answers;
+mod replicas_trips;
 mod replicas_turns;
 mod retries;
 mod streams;
