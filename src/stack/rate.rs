@@ -16,6 +16,7 @@ mod limit;
 mod own;
 mod shared;
 mod source;
+mod trips;
 mod turns;
 
 use std::sync::Arc;

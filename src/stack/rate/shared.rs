@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Spare, asking::Asking, booked::Booked, detached::Detached, limit::Limit};
+use super::{Spare, asking::Asking, booked::Booked, detached::Detached, limit::Limit, trips::Trips};
 use crate::{
     domain::Instance,
     stack::store::{Attachment, Store, TurnMode, TurnReply, TurnRequest},
@@ -17,6 +17,11 @@ use crate::{
 const HELD_MAX: Duration = Duration::from_secs(30);
 /// ... and this much longer.
 const HELD_MORE: Duration = Duration::from_secs(1);
+/// How long before a turn the store is asked whether a pause has begun, so that the turn is not late when the
+/// reply takes its time. It is less than the 100 ms within which a pause holds on all replicas (rule 48).
+const LOOK_AHEAD: Duration = Duration::from_millis(50);
+/// The time between a turn and its attempt besides the way to the store: the timer and the tasks before.
+const START_TIME: Duration = Duration::from_millis(5);
 
 /// The turns of one instance.
 #[derive(Debug)]
@@ -27,13 +32,14 @@ pub struct Shared {
     detached: Mutex<Detached>,
     /// The end of the last pause, until Hypersender answers after it.
     unanswered: Mutex<Option<Instant>>,
+    trips: Trips,
 }
 
 impl Shared {
     /// Turns of `instance` in a process that began at `started`.
     pub fn new(limit: Limit, store: Store, instance: Instance, started: Instant) -> Self {
         let detached = Mutex::new(Detached::new(limit, store.replicas(), started));
-        Self { store, instance, limit, detached, unanswered: Mutex::default() }
+        Self { store, instance, limit, detached, unanswered: Mutex::default(), trips: Trips::default() }
     }
 
     /// The distance of two turns, once the burst is used up.
@@ -56,10 +62,17 @@ impl Shared {
         }
         // A caller whose time is over only learns the wait.
         let mode = if latest < now { TurnMode::Look } else { TurnMode::Book };
-        let Some(reply) = self.ask(asking, mode, latest).await else {
+        // A turn at the very end of the caller's time would be lost to all: on the way to the store and back,
+        // the time runs out.
+        let asked = now.max(latest.checked_sub(self.trips.longest() + START_TIME).unwrap_or(now)).min(latest);
+        let Some(reply) = self.ask(asking, mode, asked).await else {
             return self.turn_alone(Instant::now(), latest);
         };
         let turn = reply.turn?;
+        if latest > now && turn > latest {
+            self.give_back(&Booked::shared(turn));
+            return Err(turn - now);
+        }
         if !is_held {
             return Ok(Booked::shared(turn));
         }
@@ -117,14 +130,18 @@ impl Shared {
         }
     }
 
-    /// Whether a pause holds for a look-up that has waited for its turn.
-    pub async fn is_paused(&self, asking: &mut Asking) -> bool {
-        let now = Instant::now();
-        if self.is_asked(asking) {
+    /// Waits for a turn. Returns whether it has come in a pause, so that it is lost.
+    pub async fn comes_in_pause(&self, asking: &mut Asking, booked: &Booked) -> bool {
+        let is_far = booked.at > Instant::now() + LOOK_AHEAD;
+        sleep_until(booked.at - LOOK_AHEAD).await;
+        // What the reply to a near turn said of a pause is new enough.
+        if is_far && self.is_asked(asking) {
             // The reply is part of the horizon.
-            self.ask(asking, TurnMode::Look, now).await;
+            self.ask(asking, TurnMode::Look, Instant::now()).await;
         }
-        self.spare(Instant::now()).paused_until > Instant::now()
+        sleep_until(booked.at).await;
+        let now = Instant::now();
+        self.spare(now).paused_until > now
     }
 
     /// The next spare turn, and the end of the pause, as far as they are known.
@@ -212,10 +229,12 @@ impl Shared {
     }
 
     async fn ask(&self, asking: &mut Asking, mode: TurnMode, latest: Instant) -> Option<TurnReply> {
+        let began = Instant::now();
         let Ok(reply) = self.store.turn(&self.instance, self.request(mode, latest)).await else {
             asking.give_up();
             return None;
         };
+        self.trips.took(began.elapsed());
         self.note_pause(reply.paused_until);
         Some(reply)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Spare, asking::Asking, booked::Booked, gcra::Gcra, own::Own, shared::Shared};
 
@@ -50,11 +50,14 @@ impl Source {
         }
     }
 
-    /// Whether a pause holds for a look-up that has waited for its turn.
-    pub async fn is_paused(&self, asking: &mut Asking) -> bool {
+    /// Waits for a turn. Returns whether it has come in a pause, so that it is lost.
+    pub async fn comes_in_pause(&self, asking: &mut Asking, booked: &Booked) -> bool {
         match self {
-            Self::Own(own) => own.read(|gcra| gcra.paused_until() > Instant::now()),
-            Self::Shared(shared) => shared.is_paused(asking).await,
+            Self::Own(own) => {
+                sleep_until(booked.at).await;
+                own.read(|gcra| gcra.paused_until() > Instant::now())
+            }
+            Self::Shared(shared) => shared.comes_in_pause(asking, booked).await,
         }
     }
 

@@ -121,15 +121,15 @@ impl Turns {
             if booked.at <= Instant::now() {
                 return Ok(());
             }
-            select! {
-                () = sleep_until(booked.at) => {}
+            // A pause that has begun during the wait holds for this call, too.
+            let is_paused = select! {
+                is_paused = self.source.comes_in_pause(asking, &booked) => is_paused,
                 () = left(lookup) => {
                     self.source.give_back(&booked);
                     return Err(LookupError::DeadlineExceeded);
                 }
-            }
-            // A pause that has begun during the wait holds for this call, too.
-            if !self.source.is_paused(asking).await {
+            };
+            if !is_paused {
                 return Ok(());
             }
         }

@@ -263,20 +263,45 @@ fn a_record_that_has_lost_changes_takes_over_the_later_times_once() {
 }
 
 #[test]
-fn a_clock_that_steps_holds_up_turns_for_a_bounded_time_and_forgets_none() {
+fn a_clock_that_steps_back_changes_no_wait() {
     with_record(ONE_A_SECOND, |record| {
-        let push = |record: &mut Recorded, seconds: u64| {
-            record.call(PUSH_BACK, HOUR, &[signed(Duration::from_secs(seconds)), 0])
+        let _: [u64; 8] = book(record, HOUR);
+        assert_eq!(record.turn("look", Duration::ZERO, PATIENCE_MAX), Err(4 * SECOND));
+        let reply = record.call_knowing(Known::default(), TURN, Duration::ZERO, &["look"]);
+        assert_eq!(reply.known.pause, Duration::ZERO, "there was none");
+        assert_eq!(book(record, SECOND), [3]);
+        let asked = signed(Duration::from_secs(30));
+        assert_eq!(record.call(PUSH_BACK, HOUR, &[asked, 0]), Ok(30 * SECOND));
+        assert_eq!(record.turn("look", SECOND, PATIENCE_MAX), Err(30 * SECOND));
+    });
+}
+
+#[test]
+fn a_record_from_the_future_holds_up_turns_for_a_bounded_time() {
+    with_record(ONE_A_SECOND, |record| {
+        let forget = |record: &mut Recorded| {
+            let _: u64 = redis::cmd("HDEL").arg("turn").arg("at").query(record.connection).unwrap();
         };
         let _: [u64; 8] = book(record, HOUR);
+        forget(record);
         assert_eq!(record.turn("book", Duration::ZERO, PATIENCE_MAX), Err(16 * SECOND));
         assert_eq!(book(record, SECOND), [15], "it is counted down from there");
-        assert_eq!(push(record, 100_000), Ok(Duration::from_secs(300)));
+        let asked = signed(Duration::from_secs(100_000));
+        assert_eq!(record.call(PUSH_BACK, HOUR, &[asked, 0]), Ok(Duration::from_secs(300)));
+        forget(record);
         assert_eq!(record.turn("look", Duration::ZERO, PATIENCE_MAX), Err(Duration::from_secs(316)));
+    });
+}
+
+#[test]
+fn a_clock_that_steps_forward_forgets_no_turn() {
+    with_record(ONE_A_SECOND, |record| {
+        let asked = signed(Duration::from_secs(300));
+        assert_eq!(record.call(PUSH_BACK, Duration::ZERO, &[asked, 0]), Ok(Duration::from_secs(300)));
         let reply = record.call_knowing(Known::default(), TURN, Duration::ZERO, &["look"]);
-        // The clock steps forward by ten minutes. A caller who knows of the turns tells the store.
+        // A caller who knows of the turns tells the store.
         let reply = record.call_knowing(reply.known, TURN, Duration::from_secs(600), &["look"]);
-        assert_eq!((reply.wait, reply.known.pause), (Duration::from_secs(316), Duration::from_secs(300)));
+        assert_eq!((reply.wait, reply.known.pause), (Duration::from_secs(300), Duration::from_secs(300)));
     });
 }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep;
-
 use super::*;
 use crate::{
     domain::{CacheControl, ChatId, Credential, Deadline, Lookup, StoreLoss},
@@ -49,10 +47,27 @@ fn lookup() -> Lookup {
 /// Waits until `replica` finds that the instance pauses.
 async fn pauses(replica: &Shared) {
     let start = Instant::now();
-    while !replica.is_paused(&mut Asking::of(&lookup())).await {
+    let far = || Booked::shared(Instant::now() + 2 * LOOK_AHEAD);
+    while !replica.comes_in_pause(&mut Asking::of(&lookup()), &far()).await {
         assert!(start.elapsed() < SOON, "the pause is not shared");
-        sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A turn that comes when the caller's time is nearly over would be lost to all callers.
+#[tokio::test]
+async fn a_turn_leaves_time_for_the_way_to_the_store() {
+    let server = Server::start();
+    let one = replica(&server).await;
+    let mut asking = Asking::of(&lookup());
+    let now = Instant::now();
+    let first = one.turn(&mut asking, now, now + SOON).await.unwrap();
+    let second = one.turn(&mut asking, now, now + SOON).await.unwrap();
+    assert!(second.at >= first.at + SECOND - LOOK_AHEAD, "{:?}", second.at - first.at);
+    let third = second.at + SECOND;
+    // A machine that stalls makes the trip longer, which changes neither answer.
+    one.trips.took(SECOND / 2);
+    assert!(one.turn(&mut asking, Instant::now(), third + SECOND / 4).await.is_err());
+    assert!(one.turn(&mut asking, Instant::now(), third + 2 * SECOND).await.is_ok());
 }
 
 #[tokio::test]
