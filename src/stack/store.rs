@@ -9,6 +9,7 @@ mod backend;
 mod booking;
 mod engine;
 mod file;
+mod hearing;
 mod horizon;
 mod horizons;
 mod keys;

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tracing::warn;
@@ -48,6 +48,8 @@ pub struct Parts {
     pub waits: Waits,
     /// The rejections that the store does not have yet.
     pub rejections: Rejections,
+    /// Has all known rejections announced, soon.
+    pub announce_again: Notify,
     pub listener: OnceLock<Arc<dyn Listener>>,
     pub metrics: Arc<Metrics>,
     pub replicas: u32,
@@ -74,6 +76,7 @@ impl Parts {
             horizons: Horizons::default(),
             waits: Waits::default(),
             rejections: Rejections::default(),
+            announce_again: Notify::new(),
             listener: OnceLock::new(),
             metrics,
             replicas,

@@ -20,8 +20,8 @@ use super::{
 pub const WAITING_MAX: usize = 1024;
 /// The wait before the second attempt to subscribe; it doubles with every further one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait between two attempts.
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// The longest wait between two attempts. A replica that returns must hear soon what it has missed.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// A subscription receives nothing for hours. This often it is confirmed, or else given up: a server that is
 /// frozen keeps its connections.
 const CONFIRM_EVERY: Duration = Duration::from_secs(5);
