@@ -3,26 +3,59 @@
 use std::sync::Arc;
 
 use tokio::{sync::mpsc, time::Instant};
+use tracing::{info, warn};
 
 use super::{
     booking,
-    engine::Heard,
+    engine::{Failed, Heard},
     news::{News, ScopeMessage, ScopeNews, returned},
     parts::Parts,
     revocation::{check_scopes, tell},
 };
 use crate::{domain::Key, telemetry::StoreOutcome};
 
+/// The attempts to subscribe that fail in a row before there is a warning. At the start, and when a server
+/// has come back, one may fail.
+const TRIES: u32 = 5;
+
+/// The attempts to subscribe since the last one that succeeded.
+#[derive(Debug, Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Notes an attempt that failed. Returns whether it is worth a warning. While the store is away, there is
+    /// one for that.
+    fn failed(&mut self, is_attached: bool) -> bool {
+        self.0 = self.0.saturating_add(u32::from(is_attached));
+        is_attached && self.0 == TRIES
+    }
+
+    /// Notes that an attempt has succeeded. Returns whether there was a warning.
+    fn succeeded(&mut self) -> bool {
+        std::mem::take(&mut self.0) >= TRIES
+    }
+}
+
 /// Does what the messages say, until there are no more.
 pub async fn hear(parts: Arc<Parts>, mut messages: mpsc::Receiver<Heard>) {
+    let mut tries = Tries::default();
     while let Some(heard) = messages.recv().await {
         match heard {
-            // Messages may be lost. While the store is away, its return does the same.
-            Heard::Subscribed if parts.guard.is_attached() => {
-                parts.announce(Some(returned(parts.process)));
-                let _ = check_scopes(&parts).await;
+            Heard::Subscribed => {
+                if tries.succeeded() {
+                    info!("the news of other replicas can be heard again");
+                }
+                // Messages may be lost. While the store is away, its return does the same.
+                if parts.guard.is_attached() {
+                    parts.announce(Some(returned(parts.process)));
+                    let _ = check_scopes(&parts).await;
+                }
             }
-            Heard::Subscribed => {}
+            Heard::NotSubscribed(Failed { cause }) => {
+                if tries.failed(parts.guard.is_attached()) {
+                    warn!(cause, "the news of other replicas cannot be heard; this one learns of them late");
+                }
+            }
             Heard::Message(message) => receive(&parts, &message),
         }
     }
@@ -62,4 +95,22 @@ fn receive_scope(parts: &Parts, message: &ScopeMessage<'_>) -> StoreOutcome {
         None => return StoreOutcome::Unreadable,
     }
     StoreOutcome::Ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_to_subscribe_that_fail_while_the_store_is_attached_are_reported_once() {
+        let mut tries = Tries::default();
+        assert!(!tries.succeeded());
+        for _ in 0..3 {
+            assert!((0..9).all(|_| !tries.failed(false)));
+            assert_eq!((0..9).filter(|_| tries.failed(true)).count(), 1);
+            assert!(tries.succeeded());
+            assert_eq!((1..TRIES).filter(|_| tries.failed(true)).count(), 0);
+            assert!(!tries.succeeded(), "there was no warning");
+        }
+    }
 }
