@@ -23,6 +23,7 @@ use super::{
     pending::Rejections,
     scopes::Scopes,
     time::{StoreClock, StoreTime},
+    unshared::Unshared,
     waits::Waits,
 };
 use crate::telemetry::{StoreMetrics as Metrics, StoreOperation as Operation};
@@ -46,6 +47,8 @@ pub struct Parts {
     pub scopes: Scopes,
     pub horizons: Horizons,
     pub waits: Waits,
+    /// The pauses that the store may not have yet.
+    pub unshared: Unshared,
     /// The rejections that the store does not have yet.
     pub rejections: Rejections,
     /// Has all known rejections announced, soon.
@@ -75,6 +78,7 @@ impl Parts {
             scopes: Scopes::new(prefix),
             horizons: Horizons::default(),
             waits: Waits::default(),
+            unshared: Unshared::default(),
             rejections: Rejections::default(),
             announce_again: Notify::new(),
             listener: OnceLock::new(),

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     attachment::{Guard, Pauses},
+    booking,
     engine::Failed,
     hearing,
     news::returned,
@@ -77,13 +78,14 @@ async fn back(parts: &Arc<Parts>) -> Result<(), Failed> {
     write_rejections(parts).await
 }
 
-/// Makes up for messages that were lost on both sides while the store was away.
+/// Makes up for what this process could not share, and did not hear, while the store was away.
 fn attached(parts: &Arc<Parts>) {
     // A rejection may have been added since they were written.
     parts.rejections.write_again();
     // Those that were written on return could not be announced.
     parts.announce_again.notify_one();
     parts.announce(Some(returned(parts.process)));
+    booking::share_pauses(parts);
 }
 
 async fn check(parts: Arc<Parts>) {
