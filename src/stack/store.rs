@@ -9,6 +9,7 @@ mod backend;
 mod booking;
 mod engine;
 mod file;
+mod hearing;
 mod horizon;
 mod horizons;
 mod keys;
@@ -27,6 +28,7 @@ pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 mod time;
+mod unshared;
 mod upkeep;
 mod valkey;
 mod waits;
@@ -298,7 +300,7 @@ impl Store {
     }
 
     /// Begins or lengthens the pause of an instance for all replicas, in the background. It is tried some
-    /// times before `until`, while the store is not away.
+    /// times before `until`, and again when the store is back.
     pub fn share_pause(&self, instance: &Instance, until: Instant, request: TurnRequest) {
         booking::share_pause(self.parts(), instance, until, request);
     }

@@ -1,6 +1,6 @@
 //! [`Guard`]: the bound of every operation in time, and whether the store answers at all.
 //!
-//! After some failures in a row the process is detached: operations are refused at once, until a probe in the
+//! After some failures in a row, of all operations or of one kind, the process is detached: operations are refused at once, until a probe in the
 //! background finds that the store answers again (rule 7 of the design of the store).
 
 use std::{sync::Arc, time::Duration};
@@ -15,7 +15,8 @@ use tracing::{info, warn};
 use super::{Attachment, Unavailable, engine::Failed};
 use crate::telemetry::{StoreMetrics as Metrics, StoreOperation as Operation, StoreOutcome as Outcome};
 
-/// The failures in a row that detach.
+/// The failures in a row that detach: of all operations, or of those of one kind. With a right missing, for
+/// instance, one kind always fails while others succeed.
 const FAILURES: u32 = 3;
 /// The first pause before a probe. Each further one is twice as long as the one before ...
 const PROBE_MIN: Duration = Duration::from_secs(1);
@@ -38,12 +39,20 @@ pub struct Guard {
 #[derive(Debug)]
 struct State {
     attachment: Attachment,
-    /// The failures since the last success.
+    /// The failures of all operations.
+    all: Row,
+    /// The failures of each operation.
+    kinds: [Row; Operation::COUNT],
+    /// The cause of the last one.
+    cause: String,
+}
+
+/// The failures since the last success.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
     failures: u32,
     /// When the last failure that counted was seen.
     counted: Option<Instant>,
-    /// The cause of the last one.
-    cause: String,
 }
 
 /// The result of an operation, and when it took place.
@@ -59,7 +68,8 @@ impl Guard {
     pub fn new(timeout: Duration, metrics: Arc<Metrics>) -> Self {
         metrics.attached(true);
         let attachment = Attachment::Attached { returned: None };
-        let state = State { attachment, failures: 0, counted: None, cause: String::new() };
+        let (all, kinds) = <(Row, [Row; Operation::COUNT])>::default();
+        let state = State { attachment, all, kinds, cause: String::new() };
         Self { state: Mutex::new(state), detached: Notify::new(), timeout, metrics }
     }
 
@@ -100,8 +110,8 @@ impl Guard {
         let began = Instant::now();
         let result = self.attempt(operation, work).await;
         match &result {
-            Ok(_) => self.state.lock().failures = 0,
-            Err(failed) => self.failed(began, failed),
+            Ok(_) => self.state.lock().succeed(operation),
+            Err(failed) => self.failed(operation, began, failed),
         }
         result
     }
@@ -135,16 +145,16 @@ impl Guard {
         self.detach_now(&mut state);
     }
 
-    fn failed(&self, began: Instant, failed: &Failed) {
+    fn failed(&self, operation: Operation, began: Instant, failed: &Failed) {
         let mut state = self.state.lock();
-        if state.fail(began, Instant::now(), failed) {
+        if state.fail(operation, began, Instant::now(), failed) {
             self.detach_now(&mut state);
         }
     }
 
     fn detach_now(&self, state: &mut State) {
         state.attachment = Attachment::Detached { since: Instant::now() };
-        state.failures = 0;
+        (state.all, state.kinds) = Default::default();
         self.metrics.attached(false);
         warn!(cause = state.cause, "the store does not answer; the service goes on without it");
         self.detached.notify_one();
@@ -159,7 +169,6 @@ impl Guard {
         let now = Instant::now();
         let away = now - since;
         state.attachment = Attachment::Attached { returned: Some((now, away)) };
-        state.counted = None;
         self.metrics.attached(true);
         info!(?away, cause = state.cause, "the store answers again");
     }
@@ -207,18 +216,35 @@ impl Pauses {
 }
 
 impl State {
+    fn succeed(&mut self, operation: Operation) {
+        self.all.failures = 0;
+        self.kinds[operation as usize].failures = 0;
+    }
+
     /// Notes a failure of an operation that began at `began`. Returns whether it is the last one before the
     /// store counts as away.
-    fn fail(&mut self, began: Instant, now: Instant, failed: &Failed) -> bool {
-        let is_attached = matches!(self.attachment, Attachment::Attached { .. });
-        // One stall of this process lets many operations time out together. They count as one.
-        if !is_attached || self.counted.is_some_and(|counted| began < counted) {
+    fn fail(&mut self, operation: Operation, began: Instant, now: Instant, failed: &Failed) -> bool {
+        if !matches!(self.attachment, Attachment::Attached { .. }) {
             return false;
         }
+        let rows = [&mut self.all, &mut self.kinds[operation as usize]].map(|row| row.fail(began, now));
+        if rows != [None; 2] {
+            self.cause.clone_from(&failed.cause);
+        }
+        rows.contains(&Some(FAILURES))
+    }
+}
+
+impl Row {
+    /// Notes a failure of an operation that began at `began`. Returns how many there are, if it counts.
+    fn fail(&mut self, began: Instant, now: Instant) -> Option<u32> {
+        // One stall of this process lets many operations time out together. They count as one.
+        if self.counted.is_some_and(|counted| began < counted) {
+            return None;
+        }
         self.counted = Some(now);
-        self.cause.clone_from(&failed.cause);
         self.failures += 1;
-        self.failures == FAILURES
+        Some(self.failures)
     }
 }
 
@@ -277,6 +303,26 @@ mod tests {
         hang(&guard).await;
         assert_eq!(guard.attachment(), Attachment::Detached { since: Instant::now() });
         assert_eq!(succeed(&guard).await, Err(Unavailable), "the store is not asked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_failures_in_a_row_of_one_kind_detach_while_others_succeed() {
+        let guard = guard();
+        for number in 0..3 {
+            assert!(guard.is_attached(), "{number}");
+            let denied = ready(Err::<(), _>(Failed { cause: "NOPERM".into() }));
+            assert!(guard.run(Operation::Turn, denied).await.is_err());
+            advance(Duration::from_millis(1)).await;
+            let _ = succeed(&guard).await;
+        }
+        assert!(!guard.is_attached());
+        guard.attach();
+        fail(&guard).await;
+        fail(&guard).await;
+        assert!(guard.run(Operation::Turn, ready(Ok(()))).await.is_ok());
+        assert!(guard.is_attached());
+        fail(&guard).await;
+        assert!(!guard.is_attached(), "a success of another kind does not count");
     }
 
     #[tokio::test(start_paused = true)]

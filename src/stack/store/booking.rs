@@ -16,6 +16,7 @@ use super::{
     news::TurnNews,
     parts::Parts,
     time::StoreTime,
+    unshared::Pause,
 };
 use crate::{domain::Instance, telemetry::StoreOperation as Operation};
 
@@ -64,17 +65,32 @@ pub async fn push_back(
 
 /// Shares a pause in the background; see [`super::Store::share_pause`].
 pub fn share_pause(parts: &Arc<Parts>, instance: &Instance, until: Instant, request: TurnRequest) {
-    let (instance, parts_too) = (instance.clone(), parts.clone());
+    let pause = Pause { until, request };
+    parts.unshared.add(instance, pause, Instant::now());
+    share(parts, instance.clone(), pause);
+}
+
+/// Shares the pauses that began while the store was away, or that could not be shared.
+pub fn share_pauses(parts: &Arc<Parts>) {
+    for (instance, pause) in parts.unshared.all(Instant::now()) {
+        share(parts, instance, pause);
+    }
+}
+
+fn share(parts: &Arc<Parts>, instance: Instance, Pause { until, request }: Pause) {
+    let parts_too = parts.clone();
     parts.in_background(async move {
         for pause in SHARE_AFTER_MS {
             sleep(Duration::from_millis(pause)).await;
             let rest = until.saturating_duration_since(Instant::now());
+            // While the store is away, its return shares the pause.
             if rest.is_zero() || !parts_too.guard.is_attached() {
                 return;
             }
             // An earlier try may have been carried out. The same pause again changes nothing, as long as it
             // does not begin the growth of the pauses again.
             if push_back(&parts_too, &instance, Some(rest), false, request).await.is_ok() {
+                parts_too.unshared.shared(&instance, until);
                 return;
             }
         }

@@ -62,6 +62,8 @@ pub struct Names {
 pub enum Heard {
     /// The subscription has begun, or has begun again. Messages before it may be lost.
     Subscribed,
+    /// An attempt to subscribe has failed.
+    NotSubscribed(Failed),
     /// The bytes that a replica published.
     Message(Vec<u8>),
 }

@@ -183,6 +183,7 @@ impl Held {
             match written {
                 Written::Stored => {
                     self.known.has_record();
+                    self.known.answered(asked_at);
                     if is_change {
                         self.announce_change(asked_at);
                     }

@@ -1,4 +1,5 @@
 //! [`News`]: the messages between replicas: `version ‖ kind ‖ sender ‖ tag ‖ the rest`.
+//! A replica that returned says nothing more than that.
 //!
 //! News about a scope are sealed with a key of the scope, so that only a replica with the token can send and
 //! read them. News about the turns of an instance are plain: a sender could change the turns in the store
@@ -18,6 +19,7 @@ const VERSION: u8 = 1;
 const REJECTED: u8 = 1;
 const CHANGED: u8 = 2;
 const TURNS: u8 = 3;
+const RETURNED: u8 = 4;
 /// Version, kind and sender.
 const HEADER: usize = 10;
 const NONCE: usize = 12;
@@ -28,6 +30,11 @@ pub type ProcessId = [u8; 8];
 /// A message that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);
+
+/// The message that `sender` may have missed messages: it was without the store or without a subscription.
+pub fn returned(sender: ProcessId) -> Sealed {
+    Sealed([&[VERSION, RETURNED][..], &sender].concat())
+}
 
 /// News about a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +64,8 @@ pub enum News<'a> {
     Scope(ScopeMessage<'a>),
     /// About the turns of an instance.
     Turns(InstanceTag, TurnNews),
+    /// The sender may have missed messages.
+    Returned,
 }
 
 /// News about a scope that are still sealed.
@@ -105,6 +114,9 @@ impl<'a> News<'a> {
         }
         if *sender == own {
             return Some(Self::Own);
+        }
+        if *kind == RETURNED {
+            return rest.is_empty().then_some(Self::Returned);
         }
         if *kind == TURNS {
             let (instance, numbers) = rest.split_first_chunk()?;
@@ -169,7 +181,7 @@ mod tests {
     fn opened(message: &[u8], token: &str) -> Option<ScopeNews> {
         match News::read(message, OTHER)? {
             News::Scope(message) => message.open(&keys(token).news),
-            News::Own | News::Turns(..) => None,
+            News::Own | News::Turns(..) | News::Returned => None,
         }
     }
 
@@ -211,6 +223,14 @@ mod tests {
         let keys = keys("a");
         let Sealed(message) = changed().seal(SENDER, keys.tag(), &keys.news).unwrap();
         assert_eq!(News::read(&message, SENDER), Some(News::Own));
+    }
+
+    #[test]
+    fn a_replica_that_returned_says_no_more_than_that() {
+        let Sealed(message) = returned(SENDER);
+        assert_eq!(News::read(&message, OTHER), Some(News::Returned));
+        assert_eq!(News::read(&message, SENDER), Some(News::Own));
+        assert_eq!(News::read(&[&message[..], b"\0"].concat(), OTHER), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tracing::warn;
@@ -23,6 +23,7 @@ use super::{
     pending::Rejections,
     scopes::Scopes,
     time::{StoreClock, StoreTime},
+    unshared::Unshared,
     waits::Waits,
 };
 use crate::telemetry::{StoreMetrics as Metrics, StoreOperation as Operation};
@@ -46,8 +47,12 @@ pub struct Parts {
     pub scopes: Scopes,
     pub horizons: Horizons,
     pub waits: Waits,
+    /// The pauses that the store may not have yet.
+    pub unshared: Unshared,
     /// The rejections that the store does not have yet.
     pub rejections: Rejections,
+    /// Has all known rejections announced, soon.
+    pub announce_again: Notify,
     pub listener: OnceLock<Arc<dyn Listener>>,
     pub metrics: Arc<Metrics>,
     pub replicas: u32,
@@ -73,7 +78,9 @@ impl Parts {
             scopes: Scopes::new(prefix),
             horizons: Horizons::default(),
             waits: Waits::default(),
+            unshared: Unshared::default(),
             rejections: Rejections::default(),
+            announce_again: Notify::new(),
             listener: OnceLock::new(),
             metrics,
             replicas,

@@ -165,6 +165,7 @@ fn answer(
     if known.is_rejected(asked_at) {
         return (None, StoredAnswer::Miss);
     }
+    known.answered(asked_at);
     let found = if now < record.fresh_until { StoredAnswer::Hit } else { StoredAnswer::Stale };
     (Some(Stored { record, asked_at }), found)
 }

@@ -6,9 +6,10 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
+    Unavailable,
     attachment::Done,
     engine::{Failed, GROUP_MAX},
-    news::ScopeNews,
+    news::{ScopeNews, Sealed},
     parts::Parts,
     scopes::Known,
     time::StoreTime,
@@ -17,6 +18,10 @@ use crate::{
     domain::{Credential, Scope},
     telemetry::StoreOperation as Operation,
 };
+
+/// The most rejections that are announced together, the latest ones. Other replicas must be able to take the
+/// messages of several replicas in at once.
+const ANNOUNCED_MAX: usize = 256;
 
 /// Notes a rejection. It counts in this process from now on; `upkeep` writes it.
 pub fn reject(parts: &Parts, scope: &Scope, credential: &Credential, at: Instant) {
@@ -41,23 +46,45 @@ async fn write_rejection(parts: &Arc<Parts>, known: &Arc<Known>, at: Instant) ->
     let Done { value: flag, .. } =
         parts.guard.maintain(Operation::Reject, parts.backend.reject(&known.name, ago)).await?;
     parts.rejections.written(known, at);
+    if flag.is_some() {
+        known.has_record();
+    }
     // Without a record, replicas may still have answers in memory. A token that never had an answer is no
     // news.
     let known_at = parts.clock.at(at).filter(|_| known.had_record());
     if let Some(at) = flag.max(known_at) {
         known.reject(at);
-        let news = ScopeNews::Rejected { at };
-        parts.announce(news.seal(parts.process, known.tag, &known.keys.news));
+        parts.announce(news(parts, known, at));
     }
     Ok(())
 }
 
+/// Announces all rejections that this process knows and that no later answer has lifted. A replica that was
+/// away may have missed them, and their records may be lost.
+pub async fn announce_all(parts: &Parts) -> Result<(), Unavailable> {
+    if !parts.backend.shares_turns() {
+        return Ok(());
+    }
+    for group in parts.scopes.rejections(ANNOUNCED_MAX).chunks(GROUP_MAX) {
+        let messages = group.iter().filter_map(|(known, at)| news(parts, known, *at));
+        let sent = messages
+            .map(|Sealed(message)| parts.guard.run(Operation::Publish, parts.backend.publish(message)));
+        join_all(sent).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    }
+    Ok(())
+}
+
+fn news(parts: &Parts, known: &Known, at: StoreTime) -> Option<Sealed> {
+    ScopeNews::Rejected { at }.seal(parts.process, known.tag, &known.keys.news)
+}
+
 /// Reads the records of all scopes that memory holds, and drops from memory what was fetched with tokens that
-/// were rejected meanwhile. A record that is missing drops nothing.
+/// were rejected meanwhile. A record that is missing drops nothing. If this process knows of a rejection that
+/// was in it, the others hear of it again.
 ///
 /// A record that lacks a rejection which this process knows is from before it, as after a fail-over or from a
 /// snapshot. The rejection is added to those to write; the store ignores it if a later attempt was answered.
-pub async fn check_scopes(parts: &Parts) -> Result<(), Failed> {
+pub async fn check_scopes(parts: &Arc<Parts>) -> Result<(), Failed> {
     let Some(listener) = parts.listener.get() else {
         return Ok(());
     };
@@ -66,7 +93,12 @@ pub async fn check_scopes(parts: &Parts) -> Result<(), Failed> {
         let names: Vec<_> = group.iter().map(|known| known.name.clone()).collect();
         let done = parts.guard.maintain(Operation::Scopes, parts.backend.scopes(&names)).await?;
         for (known, state) in group.iter().zip(done.value) {
-            let Some(state) = state else { continue };
+            let Some(state) = state else {
+                if let Some(at) = known.rejection() {
+                    parts.announce(news(parts, known, at));
+                }
+                continue;
+            };
             if let Some(now) = parts.clock.at(done.ended) {
                 known.note(Some(state), now);
             }

@@ -65,6 +65,8 @@ struct Standing {
     has_record: bool,
     /// The latest rejection of the token, as far as this process knows.
     rejected_at: Option<StoreTime>,
+    /// The start of the latest attempt whose answer this process stored or read.
+    answered: Option<StoreTime>,
     /// The epoch that was read last.
     epoch: Option<Epoch>,
 }
@@ -115,6 +117,17 @@ impl Scopes {
         self.table.read().by_scope.get(scope).cloned()
     }
 
+    /// The latest rejections, at most `max`, that no later answer has lifted as far as this process knows.
+    pub fn rejections(&self, max: usize) -> Vec<(Arc<Known>, StoreTime)> {
+        let table = self.table.read();
+        let mut all: Vec<_> =
+            table.by_scope.values().filter_map(|known| Some((known.clone(), known.rejection()?))).collect();
+        drop(table);
+        all.sort_by_key(|(_, at)| Reverse(*at));
+        all.truncate(max);
+        all
+    }
+
     /// The scope with this tag, if it is known.
     pub fn tagged(&self, tag: &Tag) -> Option<Arc<Known>> {
         self.table.read().by_tag.get(tag).cloned()
@@ -159,6 +172,19 @@ impl Known {
         standing.has_record = true;
         standing.epoch = Some(epoch);
         standing.rejected_at = standing.rejected_at.max(rejected_at);
+    }
+
+    /// Notes that an attempt that began at `asked_at` was answered.
+    pub fn answered(&self, asked_at: StoreTime) {
+        let mut standing = self.standing.lock();
+        standing.answered = standing.answered.max(Some(asked_at));
+    }
+
+    /// The latest rejection, unless an attempt that began later was answered. `None` for a token that never
+    /// had an answer: its rejection is no news.
+    pub fn rejection(&self) -> Option<StoreTime> {
+        let standing = self.standing.lock();
+        standing.rejected_at.filter(|at| standing.has_record && standing.answered.is_none_or(|it| it <= *at))
     }
 
     /// Notes that the store has a record of the scope.
@@ -255,6 +281,27 @@ mod tests {
         known.note(None, StoreTime::from_millis(5));
         assert_eq!(rejected(), [true, true, true, false]);
         assert!(known.had_record());
+    }
+
+    #[test]
+    fn the_latest_rejections_that_no_answer_has_lifted_are_found() {
+        let (scopes, millis) = (Scopes::new("test".into()), StoreTime::from_millis);
+        let found = |max| scopes.rejections(max).into_iter().map(|(_, at)| at.millis()).collect::<Vec<_>>();
+        let of = |token: &str| {
+            let (one, credential) = scope(token);
+            scopes.of(&one, &credential)
+        };
+        for number in 1..=3 {
+            let known = of(&number.to_string());
+            known.has_record();
+            known.reject(millis(10 * number));
+        }
+        of("never answered").reject(millis(99));
+        assert_eq!(found(9), [30, 20, 10]);
+        assert_eq!(found(2), [30, 20]);
+        of("2").answered(millis(20));
+        of("3").answered(millis(31));
+        assert_eq!(found(9), [20, 10], "a later attempt was answered");
     }
 
     #[test]

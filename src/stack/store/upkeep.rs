@@ -1,10 +1,9 @@
 //! The tasks in the background of a store, which end with it: the probe of a store that is away, the check of
-//! the scopes, the writing of rejections and the reading of news.
+//! the scopes, and the writing of rejections. The reading of news is in `hearing`.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
@@ -12,19 +11,18 @@ use tokio::{
 use super::{
     attachment::{Guard, Pauses},
     booking,
-    engine::{Failed, Heard},
-    news::{News, ScopeMessage, ScopeNews},
+    engine::Failed,
+    hearing,
+    news::returned,
     parts::Parts,
-    revocation::{check_scopes, tell, write_rejections},
+    revocation::{announce_all, check_scopes, write_rejections},
 };
-use crate::{
-    domain::Key,
-    telemetry::{StoreOperation as Operation, StoreOutcome},
-};
+use crate::telemetry::StoreOperation as Operation;
 
 /// The time between two checks of the scopes, so that a message that was lost does no lasting harm.
 const CHECK: Duration = Duration::from_secs(30);
-/// The pause after a rejection could not be written, while the store is not away.
+/// The pause after a rejection could not be written, while the store is not away, and the least time between
+/// two announcements of all rejections.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts the tasks. They end when the set is dropped.
@@ -32,13 +30,13 @@ pub fn start(parts: &Arc<Parts>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let own = parts.clone();
     tasks.spawn(async move {
-        // A rejection may have been added since they were written.
-        stay_attached(&own.guard, || back(&own), || own.rejections.write_again()).await;
+        stay_attached(&own.guard, || back(&own), || attached(&own)).await;
     });
     tasks.spawn(check(parts.clone()));
     tasks.spawn(reject(parts.clone()));
     if let Some(messages) = parts.backend.subscribe() {
-        tasks.spawn(hear(parts.clone(), messages));
+        tasks.spawn(announce_again(parts.clone()));
+        tasks.spawn(hearing::hear(parts.clone(), messages));
     }
     tasks
 }
@@ -80,6 +78,16 @@ async fn back(parts: &Arc<Parts>) -> Result<(), Failed> {
     write_rejections(parts).await
 }
 
+/// Makes up for what this process could not share, and did not hear, while the store was away.
+fn attached(parts: &Arc<Parts>) {
+    // A rejection may have been added since they were written.
+    parts.rejections.write_again();
+    // Those that were written on return could not be announced.
+    parts.announce_again.notify_one();
+    parts.announce(Some(returned(parts.process)));
+    booking::share_pauses(parts);
+}
+
 async fn check(parts: Arc<Parts>) {
     let mut ticks = interval_at(Instant::now() + CHECK, CHECK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,6 +100,18 @@ async fn check(parts: Arc<Parts>) {
     }
 }
 
+/// Announces rejections again, at most once in [`RETRY`]. No announcement causes another one.
+async fn announce_again(parts: Arc<Parts>) {
+    loop {
+        parts.announce_again.notified().await;
+        // While the store is away, its return announces them.
+        while parts.guard.is_attached() && announce_all(&parts).await.is_err() {
+            sleep(RETRY).await;
+        }
+        sleep(RETRY).await;
+    }
+}
+
 async fn reject(parts: Arc<Parts>) {
     loop {
         parts.rejections.added().await;
@@ -100,51 +120,6 @@ async fn reject(parts: Arc<Parts>) {
             sleep(RETRY).await;
         }
     }
-}
-
-async fn hear(parts: Arc<Parts>, mut messages: mpsc::Receiver<Heard>) {
-    while let Some(heard) = messages.recv().await {
-        match heard {
-            // While the store is away, its return checks the scopes.
-            Heard::Subscribed if parts.guard.is_attached() => {
-                let _ = check_scopes(&parts).await;
-            }
-            Heard::Subscribed => {}
-            Heard::Message(message) => receive(&parts, &message),
-        }
-    }
-}
-
-fn receive(parts: &Parts, message: &[u8]) {
-    let outcome = match News::read(message, parts.process) {
-        Some(News::Own) => return,
-        Some(News::Turns(instance, turns)) => {
-            booking::hear(parts, instance, turns);
-            StoreOutcome::Ok
-        }
-        Some(News::Scope(message)) => receive_scope(parts, &message),
-        None => StoreOutcome::Unreadable,
-    };
-    parts.metrics.received(outcome);
-}
-
-fn receive_scope(parts: &Parts, message: &ScopeMessage<'_>) -> StoreOutcome {
-    // Memory holds nothing of a scope that this process never met.
-    let Some(known) = parts.scopes.tagged(&message.tag) else {
-        return StoreOutcome::Ok;
-    };
-    match message.open(&known.keys.news) {
-        Some(ScopeNews::Rejected { at }) => tell(parts, &known, at),
-        Some(ScopeNews::Changed { chat, asked_at }) => {
-            let key = Key { scope: known.scope.clone(), chat };
-            if let (Some(listener), Some(at)) = (parts.listener.get(), parts.clock.instant(asked_at)) {
-                // No change is from the future, even when the clocks disagree.
-                listener.changed(&key, at.min(Instant::now()));
-            }
-        }
-        None => return StoreOutcome::Unreadable,
-    }
-    StoreOutcome::Ok
 }
 
 #[cfg(test)]

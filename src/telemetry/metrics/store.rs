@@ -83,6 +83,9 @@ pub enum LeaseResult {
 }
 
 impl Operation {
+    /// The number of operations.
+    pub const COUNT: usize = Self::ALL.len();
+
     const ALL: [(Self, &'static str); 14] = [
         (Self::Read, "read"),
         (Self::ReadGroup, "read_group"),

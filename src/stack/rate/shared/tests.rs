@@ -94,6 +94,21 @@ async fn a_pause_is_shared_although_the_first_try_fails() {
     pauses(&other).await;
 }
 
+#[tokio::test]
+async fn a_pause_that_began_while_the_store_was_away_is_shared_on_its_return() {
+    let mut server = Server::start();
+    let (one, other) = (replica(&server).await, replica(&server).await);
+    server.kill();
+    while matches!(one.store.attachment(), Attachment::Attached { .. }) {
+        one.is_paused(&mut Asking::of(&lookup())).await;
+    }
+    let wait = one.pushed_back(&mut Asking::of(&lookup()), Some(PAUSE)).await;
+    assert!(wait <= PAUSE && wait > PAUSE / 2, "{wait:?}");
+    server.restart();
+    // This process asks for no turn, and so tells the store nothing by itself.
+    pauses(&other).await;
+}
+
 #[test]
 fn the_attempts_of_a_fetch_lose_one_time_out_together() {
     let first = lookup();

@@ -82,6 +82,24 @@ fn turn(latest: Instant) -> TurnRequest {
 }
 
 #[tokio::test]
+async fn a_right_that_is_missing_detaches_although_other_operations_succeed() {
+    let server = Server::start();
+    let one = Replica::on(&server).await;
+    one.fetch(ONE).await;
+    let _: () = server.command(&["ACL", "SETUSER", "default", "-hset"]).await;
+    let shop = Instance::parse("shop").unwrap();
+    for number in 0..3 {
+        assert!(one.is_attached(), "{number}");
+        assert!(one.answer(ONE).await.is_some());
+        assert!(one.store.turn(&shop, turn(Instant::now())).await.is_err());
+    }
+    assert!(!one.is_attached());
+    let _: () = server.command(&["ACL", "SETUSER", "default", "+hset"]).await;
+    back(&one).await;
+    assert!(one.store.turn(&shop, turn(Instant::now() + SOON)).await.is_ok());
+}
+
+#[tokio::test]
 async fn replicas_know_how_far_ahead_others_have_booked() {
     let (_server, one, other) = Replica::two().await;
     let (shop, start) = (Instance::parse("shop").unwrap(), Instant::now());

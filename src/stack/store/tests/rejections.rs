@@ -1,7 +1,7 @@
 //! A rejected token, and what the replicas do about it.
 
 use super::*;
-use crate::stack::store::revocation::check_scopes;
+use crate::stack::store::{engine::Failed, revocation::check_scopes};
 
 const ONE: &str = "15551230001";
 
@@ -129,4 +129,74 @@ async fn a_rejection_that_the_store_has_lost_is_written_again() {
     check_scopes(one.store.parts()).await.unwrap();
     eventually(async || one.store.parts().rejections.all().is_empty()).await;
     assert!(!has_flag().await);
+}
+
+/// Two replicas that know the token, with memories that hold answers of it. Operations of the first one time
+/// out soon.
+async fn two_that_hold() -> (Server, Replica, Replica) {
+    let server = Server::start();
+    let one = Replica::with(&server, Duration::from_millis(500), Arc::default()).await;
+    let other = Replica::on(&server).await;
+    subscribed(&server, 2).await;
+    one.fetch(ONE).await;
+    hold(&one);
+    hold(&other);
+    other.answer(ONE).await;
+    (server, one, other)
+}
+
+/// Lets `replica` find out that it is cut off. It is back after a second or more.
+fn cut_off(replica: &Replica) {
+    replica.store.parts().guard.detach(Failed { cause: "cut off".into() });
+}
+
+#[tokio::test]
+async fn a_rejection_while_detached_is_announced_on_return_even_if_it_is_lost_again() {
+    let (server, one, other) = two_that_hold().await;
+    cut_off(&one);
+    reject(&one);
+    // Without the record, no other way leads to the other replica.
+    let _: String = server.command(&["FLUSHALL"]).await;
+    assert!(other.heard.rejected.lock().is_empty() && !one.is_attached());
+    eventually(async || !other.heard.rejected.lock().is_empty()).await;
+    assert!(one.is_attached());
+}
+
+#[tokio::test]
+async fn a_replica_that_returns_hears_of_a_rejection_whose_record_is_gone() {
+    let (server, one, other) = two_that_hold().await;
+    // It hears of the rejection, as over a subscription that is not cut off. So it must hear twice.
+    cut_off(&other);
+    reject(&one);
+    eventually(async || other.heard.rejected.lock().len() == 1).await;
+    assert!(!other.is_attached());
+    let _: String = server.command(&["FLUSHALL"]).await;
+    eventually(async || other.heard.rejected.lock().len() == 2).await;
+    assert!(other.is_attached());
+}
+
+#[tokio::test]
+async fn a_replica_that_subscribes_again_hears_of_a_rejection_whose_record_is_gone() {
+    let (server, one, other) = two_that_hold().await;
+    reject(&one);
+    eventually(async || !other.heard.rejected.lock().is_empty()).await;
+    let _: String = server.command(&["FLUSHALL"]).await;
+    other.heard.rejected.lock().clear();
+    let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    eventually(async || !other.heard.rejected.lock().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_check_that_finds_no_record_announces_the_rejection_again() {
+    let (server, one, other) = two_that_hold().await;
+    reject(&one);
+    eventually(async || !other.heard.rejected.lock().is_empty()).await;
+    let _: String = server.command(&["FLUSHALL"]).await;
+    other.heard.rejected.lock().clear();
+    check_scopes(one.store.parts()).await.unwrap();
+    eventually(async || !other.heard.rejected.lock().is_empty()).await;
+    // A later answer lifts it.
+    sleep(Duration::from_millis(5)).await;
+    one.fetch(ONE).await;
+    assert!(one.store.parts().scopes.rejections(9).is_empty());
 }

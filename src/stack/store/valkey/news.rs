@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     super::engine::{Failed, Heard},
     Repeat, Valkey,
+    fault::Fault,
     target::CONNECT_MAX,
 };
 
@@ -20,8 +21,8 @@ use super::{
 pub const WAITING_MAX: usize = 1024;
 /// The wait before the second attempt to subscribe; it doubles with every further one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait between two attempts.
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// The longest wait between two attempts. A replica that returns must hear soon what it has missed.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// A subscription receives nothing for hours. This often it is confirmed, or else given up: a server that is
 /// frozen keeps its connections.
 const CONFIRM_EVERY: Duration = Duration::from_secs(5);
@@ -60,24 +61,32 @@ impl Valkey {
 async fn hear(nodes: &[Client], channel: &str, sender: &Sender<Heard>) {
     let mut back_off = BACK_OFF_MIN;
     for node in nodes.iter().cycle() {
-        if let Some(subscription) = subscribe(node, channel).await
-            && sender.try_send(Heard::Subscribed).is_ok()
-        {
-            back_off = BACK_OFF_MIN;
-            forward(subscription, channel, sender).await;
+        match subscribe(node, channel).await {
+            Ok(subscription) if sender.try_send(Heard::Subscribed).is_ok() => {
+                back_off = BACK_OFF_MIN;
+                forward(subscription, channel, sender).await;
+            }
+            // The receiver is too slow.
+            Ok(_) => {}
+            Err(failed) => {
+                let _ = sender.try_send(Heard::NotSubscribed(failed));
+            }
         }
         sleep(back_off.mul_f64(rand::random_range(0.5..1.0))).await;
         back_off = (back_off * 2).min(BACK_OFF_MAX);
     }
 }
 
-async fn subscribe(node: &Client, channel: &str) -> Option<PubSub> {
+async fn subscribe(node: &Client, channel: &str) -> Result<PubSub, Failed> {
     let subscribe = async {
         let mut subscription = node.get_async_pubsub().await?;
         subscription.subscribe(channel).await?;
         Ok::<_, redis::RedisError>(subscription)
     };
-    timeout(CONNECT_MAX, subscribe).await.ok()?.ok()
+    match timeout(CONNECT_MAX, subscribe).await {
+        Ok(subscribed) => subscribed.map_err(|error| Failed::from(Fault::from(&error))),
+        Err(_) => Err(Failed { cause: "no reply in time".into() }),
+    }
 }
 
 /// Passes messages on until the connection is lost or the receiver is too slow.

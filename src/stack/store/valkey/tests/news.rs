@@ -3,7 +3,10 @@
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
 use super::{
-    super::{super::engine::Heard, news::WAITING_MAX},
+    super::{
+        super::engine::{Failed, Heard},
+        news::WAITING_MAX,
+    },
     proxy::Proxy,
     *,
 };
@@ -11,8 +14,14 @@ use super::{
 /// The subscription takes some milliseconds, and seconds after a loss.
 const SOON: Duration = Duration::from_secs(60);
 
+/// The next message, whether there were attempts that failed before it or not.
 async fn next(heard: &mut Receiver<Heard>) -> Heard {
-    timeout(SOON, heard.recv()).await.expect("something is heard").expect("the task runs")
+    loop {
+        match timeout(SOON, heard.recv()).await.expect("something is heard").expect("the task runs") {
+            Heard::NotSubscribed(_) => {}
+            heard => return heard,
+        }
+    }
 }
 
 #[tokio::test]
@@ -48,6 +57,21 @@ async fn the_subscription_begins_again_after_each_loss() {
             _ => server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await,
         }
     }
+}
+
+#[tokio::test]
+async fn a_subscription_that_cannot_be_made_is_heard_of_until_it_is_made() {
+    let server = Server::start();
+    let valkey = valkey(&server);
+    let _: () = server.command(&["ACL", "SETUSER", "default", "resetchannels"]).await;
+    let mut heard = valkey.subscribe();
+    let cause = "NOPERM: the user lacks the right to a command, a key or a channel".to_owned();
+    for _ in 0..2 {
+        let not_subscribed = timeout(SOON, heard.recv()).await.expect("it is heard of");
+        assert_eq!(not_subscribed, Some(Heard::NotSubscribed(Failed { cause: cause.clone() })));
+    }
+    let _: () = server.command(&["ACL", "SETUSER", "default", "allchannels"]).await;
+    assert_eq!(next(&mut heard).await, Heard::Subscribed);
 }
 
 #[tokio::test]
