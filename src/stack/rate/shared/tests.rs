@@ -100,7 +100,7 @@ async fn a_pause_that_began_while_the_store_was_away_is_shared_on_its_return() {
     let (one, other) = (replica(&server).await, replica(&server).await);
     server.kill();
     while matches!(one.store.attachment(), Attachment::Attached { .. }) {
-        one.is_paused(&mut Asking::of(&lookup())).await;
+        one.ask(&mut Asking::of(&lookup()), TurnMode::Look, Instant::now()).await;
     }
     let wait = one.pushed_back(&mut Asking::of(&lookup()), Some(PAUSE)).await;
     assert!(wait <= PAUSE && wait > PAUSE / 2, "{wait:?}");
