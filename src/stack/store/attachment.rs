@@ -1,8 +1,7 @@
 //! [`Guard`]: the bound of every operation in time, and whether the store answers at all.
 //!
 //! After some failures in a row, of all operations or of one kind, the process is detached: operations are
-//! refused at once, until a probe in the background finds that the store answers again (rule 7 of the design
-//! of the store).
+//! refused at once, until a probe in the background finds that the store answers again (rule 53).
 
 use std::{sync::Arc, time::Duration};
 
