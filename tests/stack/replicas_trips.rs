@@ -17,8 +17,8 @@ use crate::support::{
 const CONTACTS: usize = 20;
 /// The scripts of a cold miss: a read that takes the lease, the turn, and the write that releases the lease.
 const MISS: usize = 3;
-/// The scripts of the start of a replica.
-const START: usize = 3;
+/// The scripts of the start of a replica, and the message with which it asks what it may have missed.
+const START: usize = 4;
 const NO_RATE: RateSettings = RateSettings { per_second: 0.0, burst: 0 };
 /// A turn each two thirds of a second. A wait for the next one is too short for a renewal of the lease.
 const SLOW: RateSettings = RateSettings { per_second: 1.5, burst: 1 };
