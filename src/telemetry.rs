@@ -29,8 +29,9 @@ use tracing_subscriber::{
 pub use self::codes::code_of;
 pub use self::metrics::{
     Attempt, Call as CallInProgress, Calls as CallMetrics, Form as MetricsForm, Kind as MethodKind,
-    Lookups as LookupMetrics, Many as ManyMetrics, ManyMethod, Method, Metrics, Phase as BreakerPhase,
-    Received as ReceivedMessages, ResultKind,
+    LeaseResult, Lookups as LookupMetrics, Many as ManyMetrics, ManyMethod, Method, Metrics,
+    Operation as StoreOperation, Phase as BreakerPhase, Received as ReceivedMessages, ResultKind,
+    Store as StoreMetrics, StoreOutcome, StoredAnswer,
 };
 pub use self::traces::{
     AttemptSpan, BatchSettings as TraceBatchSettings, CallLink, CallSpan, Protocol as TraceProtocol,

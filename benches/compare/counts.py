@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import load
 from contacts import BATCH, USUAL, Contacts, link, some
-from servers import PATIENCE, Bare, Service, wait_until
+from servers import PATIENCE, Bare, Service, Valkey, wait_until
 
 # Calls in the smaller of two runs. The difference of the runs excludes the cost of connections and of an idle
 # server.
@@ -134,6 +134,16 @@ def service_hits(directory, sandbox, *, production=True):
     sandbox.answer_with(link(USUAL.reply_bytes))
     make = functools.partial(Service, sandbox=sandbox, production=production)
     return hits(make, directory / f"service-counted-{production}")
+
+
+def stored_hits(directory, sandbox):
+    """The counts for hits of a service with a shared store."""
+    sandbox.answer_with(link(USUAL.reply_bytes))
+    with Valkey(directory / "valkey") as store:
+        counted = hits(functools.partial(Service, sandbox=sandbox, store=store), directory / "stored-counted")
+        # Those that filled the cache: a read, a turn and a write each.
+        assert store.operations() >= 3 * ASKED.count, "the service went on without the store"
+    return counted
 
 
 def batch_hits(directory, sandbox):

@@ -35,6 +35,7 @@ def measure(directory):
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(Sandbox(directory / "sandbox"))
         service = counts.service_hits(directory, sandbox)
+        stored = counts.stored_hits(directory, sandbox)
         batched = counts.batch_hits(directory, sandbox)
         writing = stack.enter_context(Service(directory / "service", sandbox))
         few, real = some(counts.ASKED.count), Contacts(REAL.first, counts.ASKED.count, REAL.reply_bytes)
@@ -47,6 +48,10 @@ def measure(directory):
         "instructions_together_over_bare": service.together.instructions / bare.together.instructions,
         "allocations_alone": service.alone.allocations,
         "allocations_together": service.together.allocations,
+        "instructions_stored_over_hit": max(
+            stored.alone.instructions / service.alone.instructions,
+            stored.together.instructions / service.together.instructions,
+        ),
         "instructions_batched_over_hit": batched.instructions / service.together.instructions,
         "allocations_batched": batched.allocations,
         "mebibytes_of_256_streams": mebibytes,

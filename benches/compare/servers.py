@@ -163,13 +163,41 @@ class Sandbox(Server):
         urllib.request.urlopen(request, timeout=PATIENCE).close()
 
 
+class Valkey(Server):
+    """The store of replicas. It has nothing to do with hits."""
+
+    def __init__(self, directory):
+        # Valkey cannot choose a free port and print it.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        flags = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        super().__init__(directory, [program("VALKEY_BIN"), *flags, "--dir", str(directory)], core=None)
+
+    def _listening(self):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self._port)):
+            return f"127.0.0.1:{self._port}"
+
+    def operations(self):
+        """The number of scripts that it has run for a service."""
+        with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as connection:
+            connection.sendall(b"INFO commandstats\r\nQUIT\r\n")
+            reply = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+        return sum(map(int, re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", reply)))
+
+
 class Service(Server):
-    """The service. `production` adds a callers file and the admin port, `limits` are flags."""
+    """The service. `limits` are flags.
+
+    `production` adds a callers file and the admin port, and `store` a shared store.
+    """
 
     name = "this service"
 
-    def __init__(self, directory, sandbox, *, production=True, limits=NO_UPSTREAM_LIMITS, under=()):
+    def __init__(self, directory, sandbox, *, production=True, store=None, limits=NO_UPSTREAM_LIMITS, under=()):
         flags = ["--listen", "127.0.0.1:0", "--log-format", "json", "--cache-entries", "200000", *limits]
+        if store:
+            # Under valgrind, an operation takes longer than it may in production.
+            flags += ["--store", f"redis://{store.address}", "--store-timeout", "5s"]
         callers = directory.with_suffix(".toml")
         callers.write_text(CALLERS)
         if production:

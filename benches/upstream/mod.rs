@@ -63,6 +63,7 @@ pub fn callers(
         },
         Clock::system(),
         &Arc::default(),
+        None,
         upstream,
     );
     Callers {

@@ -15,14 +15,31 @@ use tracing::{error, info, warn};
 use self::listen::{listen, listen_admin};
 use super::{fail_config, tell};
 use crate::{
-    config::{ServeFlags, Settings, Upstream, Variables, names, unknown_variables, unused_proxy_variables},
+    config::{
+        Faults, ServeFlags, Settings, Upstream, Variables, names, store_faults, unknown_variables,
+        unused_proxy_variables,
+    },
     domain::TokenOwner,
     grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
     server::{self, Admin, LongCalls},
-    stack::{self, Clock, Proxy},
+    stack::{self, Clock, Proxy, Store, StorePlace, StoreSettings},
     telemetry::{self, Metrics, Traces, chain},
 };
+
+/// Why the service does not serve.
+enum Failed {
+    /// The store can never work with its settings.
+    Store(Faults),
+    /// The system refuses something, such as a port.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
 
 /// Checks the settings and serves. The exit code says whether the service stopped as it was asked to.
 pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
@@ -52,35 +69,44 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
     // The limit of open files is set before the runtime starts, because the runtime opens files itself.
     let limited = open_files::keep_within(&mut settings);
     let runtime = limited.and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
-    let served = runtime.and_then(|runtime| {
-        let served = runtime.block_on(serve(settings));
+    let served = runtime.map_err(Failed::Io).and_then(|runtime| {
+        let served = runtime.block_on(serve(settings, variables));
         // A name resolution cannot be cancelled, and dropping the runtime would wait for it.
         runtime.shutdown_background();
         served
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Failed::Store(faults)) => fail_config(faults),
+        Err(Failed::Io(error)) => {
             error!(error = chain(&error), "cannot serve");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(settings: Settings) -> io::Result<()> {
+async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> {
     let server = settings.server;
     // Signals are handled first, so that a signal that arrives before the port is open also stops the
     // service.
     let stop = signals::stop()?;
     signals::reload_on_hangup(server.callers.clone(), server.tls.clone())?;
     let (base_url, credentials, sandbox) = upstream::start(settings.upstream).await?;
-    let metrics = Metrics::new(&methods());
+    let mut metrics = Metrics::new(&methods());
     let traces = settings.traces.map(|traces| Traces::start(traces, &methods()));
     let traces = traces.transpose().map_err(io::Error::other)?;
     let clock = Clock::system();
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
         .map_err(io::Error::other)?;
-    let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, upstream);
+    let store = match settings.store {
+        None => None,
+        Some(store) => {
+            warn_of_plain_store(&store);
+            let opened = Store::open(store.clone(), metrics.with_store()).await;
+            Some(opened.map_err(|unusable| Failed::Store(store_faults(&unusable, &store, variables)))?)
+        }
+    };
+    let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, store.as_ref(), upstream);
     let streams = Streams::new(settings.streams, metrics.many.clone());
     let contacts = Contacts::new(lookup, credentials, streams.clone(), metrics.many.clone());
     let health = Health::serving().await;
@@ -104,6 +130,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
     }
     let long_calls = LongCalls { health, streams };
     server::serve(listener, contacts, server, long_calls, calls, traces.clone(), stop).await;
+    if let Some(store) = store {
+        store.close().await;
+    }
     if let Some(traces) = traces {
         traces.stop().await;
     }
@@ -119,6 +148,23 @@ fn warn_of_exposure(address: SocketAddr, server: &server::Settings) {
     }
     if server.tls.is_none() && (has_tokens || server.token_owner == TokenOwner::Caller) {
         warn!(%address, "no TLS: the tokens of callers travel in the clear; see {}", names("tls_cert"));
+    }
+}
+
+/// Warns of a store whose password would cross a network in plain text.
+fn warn_of_plain_store(store: &StoreSettings) {
+    match &store.place {
+        StorePlace::Server(server) if !server.tls && !server.is_this_machine() => {
+            if server.password.is_some() {
+                warn!("no TLS: the password of the store travels in the clear; see {}", names("store"));
+            } else {
+                warn!(
+                    "no TLS and no password: everyone who reaches the store can change its turns; see {}",
+                    names("store")
+                );
+            }
+        }
+        StorePlace::Server(_) | StorePlace::File { .. } => {}
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     faults::Faults,
     flags::{AttemptFlags, CacheFlags, LimitFlags, ServeFlags, ServerFlags},
     given::Given,
-    proxy, traces, upstream,
+    proxy, store, traces, upstream,
     variables::variable,
 };
 use crate::{
@@ -39,12 +39,14 @@ pub fn serve(flags: &ServeFlags, variables: &Variables) -> Result<(Settings, tel
         per_instance: faults.take(&flags.server.streams_per_instance),
     };
     let upstream = upstream::read(&flags.hypersender, token_owner, variables, &mut faults);
-    let stack = stack(&flags.cache, &flags.attempts, &flags.limits, &mut faults);
+    let link_hosts = attempt.link_hosts.clone();
+    let stack = stack(&flags.cache, &flags.attempts, &flags.limits, link_hosts, &mut faults);
+    let store = store::read(&flags.store, variables, &mut faults);
     let traces = traces(variables, &mut faults);
     match (ports, upstream) {
         (Some((listen, admin_listen)), Some(upstream)) => {
             let settings =
-                Settings { listen, admin_listen, upstream, attempt, stack, streams, server, traces };
+                Settings { listen, admin_listen, upstream, attempt, stack, store, streams, server, traces };
             faults.unless_any(Some((settings, log)))
         }
         _ => faults.unless_any(None),
@@ -121,6 +123,7 @@ fn stack(
     cache: &CacheFlags,
     attempts: &AttemptFlags,
     limits: &LimitFlags,
+    link_hosts: stack::LinkHosts,
     faults: &mut Faults,
 ) -> stack::Settings {
     stack::Settings {
@@ -133,6 +136,7 @@ fn stack(
             stale_if_error: faults.take(&cache.stale_if_error),
             refresh_floor: faults.take(&cache.refresh_floor),
             link_margin: faults.take(&cache.link_margin),
+            link_hosts,
         },
         flights: faults.take(&limits.flights),
         retry: stack::RetrySettings {

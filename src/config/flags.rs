@@ -12,9 +12,10 @@ use url::Url;
 
 use super::{
     client_flags::{GetFlags, SyncFlags, TargetFlags},
-    given::{Given, LEFT_OUT, bytes, duration, number, one_of, optional, path, read_by, switch},
+    given::{Given, LEFT_OUT, bytes, duration, number, one_of, optional, path, read_by, read_from, switch},
+    location::Location,
     values::{
-        LogFilter, read_admin_listen, read_base_url, read_format, read_instance, read_loopback,
+        LogFilter, read_admin_listen, read_base_url, read_format, read_instance, read_loopback, read_prefix,
         read_token_owner,
     },
 };
@@ -88,6 +89,8 @@ pub struct ServeFlags {
     pub(super) attempts: AttemptFlags,
     #[command(flatten)]
     pub(super) limits: LimitFlags,
+    #[command(flatten)]
+    pub(super) store: StoreFlags,
     #[command(flatten)]
     pub(super) logs: LogFlags,
 }
@@ -281,7 +284,9 @@ pub(super) struct AttemptFlags {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Limits of this process alone (divide them by the number of replicas)")]
+#[command(
+    next_help_heading = "Limits of this process (--rate and --burst: of all replicas, with a store that they share)"
+)]
 pub(super) struct LimitFlags {
     /// Maximum attempts per second for each instance, because WhatsApp bans numbers for bulk look-ups; 0
     /// means no limit (0 to 1000)
@@ -307,6 +312,42 @@ pub(super) struct LimitFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_FLIGHTS", value_name = "COUNT", default_value = "1024")]
     #[arg(value_parser = number(1..=1_000_000_usize))]
     pub flights: Given<usize>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Store")]
+pub(super) struct StoreFlags {
+    /// Where answers, turns and pauses are kept: none, file:/path for one process, or for replicas the URL of
+    /// a server of Valkey or Redis: redis://host:6379/0, or rediss:// for TLS. For a cluster, host:port of
+    /// some of its nodes, separated by commas, and ?cluster=true. The user is read from the variable
+    /// HYPERSENDER_GRPC_STORE_USERNAME, the password from HYPERSENDER_GRPC_STORE_PASSWORD, or from the file
+    /// that HYPERSENDER_GRPC_STORE_PASSWORD_FILE names
+    #[arg(long, env = "HYPERSENDER_GRPC_STORE", value_name = "URL", default_value = "none")]
+    #[arg(hide_env_values = true, value_parser = read_from(Location::read))]
+    pub store: Given<Option<Location>>,
+    /// PEM file with the authorities that sign the certificate of the store's server [default: those of the
+    /// machine]
+    #[arg(long, env = "HYPERSENDER_GRPC_STORE_CA", value_name = "PATH")]
+    #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(path()))]
+    pub store_ca: Given<Option<PathBuf>>,
+    /// Beginning of all names in the store's server, so that deployments can share it: 1 to 64 characters of
+    /// A-Z a-z 0-9 _ - . : /
+    #[arg(long, env = "HYPERSENDER_GRPC_STORE_PREFIX", value_name = "TEXT")]
+    #[arg(default_value = "hypersender-grpc", value_parser = read_by(read_prefix))]
+    pub store_prefix: Given<String>,
+    /// Time for each operation of the store as a whole; a look-up then goes on without it (10ms to 5s)
+    #[arg(long, env = "HYPERSENDER_GRPC_STORE_TIMEOUT", value_name = "DURATION", default_value = "100ms")]
+    #[arg(value_parser = duration(10 * MILLISECOND..=5 * SECOND))]
+    pub store_timeout: Given<Duration>,
+    /// Maximum bytes of stored answers in a file (1MiB to 1TiB)
+    #[arg(long, env = "HYPERSENDER_GRPC_STORE_BYTES", value_name = "BYTES", default_value = "1GiB")]
+    #[arg(value_parser = bytes(ByteSize::mib(1)..=ByteSize::tib(1)))]
+    pub store_bytes: Given<ByteSize>,
+    /// The most replicas there will ever be at a time: the maximum of an autoscaler and the surge of a
+    /// rollout. While the store is unreachable, each of them has this fraction of --rate (1 to 10000)
+    #[arg(long, env = "HYPERSENDER_GRPC_REPLICAS", value_name = "COUNT", default_value = "1")]
+    #[arg(value_parser = number(1..=10_000_u32))]
+    pub replicas: Given<u32>,
 }
 
 #[derive(Args, Debug)]

@@ -44,9 +44,7 @@ where
     type Value = Given<T>;
 
     fn parse_ref(&self, _: &Command, setting: Option<&Arg>, value: &OsStr) -> Result<Given<T>, Error> {
-        let text = value.to_str().ok_or_else(|| NOT_UTF8.to_owned());
-        let value = text.and_then(|text| (self.0)(text.trim()));
-        Ok(Given { name: name(setting), value })
+        Ok(Given { name: name(setting), value: text(value).and_then(&self.0) })
     }
 }
 
@@ -85,6 +83,37 @@ where
     }
 }
 
+/// A [`Reader`] that also learns where the value comes from: the command line, a variable or the default.
+#[derive(Clone)]
+pub struct SourcedReader<F>(F);
+
+impl<T, F> TypedValueParser for SourcedReader<F>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Fn(&str, ValueSource) -> Result<T, String> + Clone + Send + Sync + 'static,
+{
+    type Value = Given<T>;
+
+    fn parse_ref(&self, command: &Command, setting: Option<&Arg>, value: &OsStr) -> Result<Given<T>, Error> {
+        self.parse_ref_(command, setting, value, ValueSource::CommandLine)
+    }
+
+    fn parse_ref_(
+        &self,
+        _: &Command,
+        setting: Option<&Arg>,
+        value: &OsStr,
+        source: ValueSource,
+    ) -> Result<Given<T>, Error> {
+        Ok(Given { name: name(setting), value: text(value).and_then(|text| (self.0)(text, source)) })
+    }
+}
+
+/// The text of a value without the white space around it.
+fn text(value: &OsStr) -> Result<&str, String> {
+    value.to_str().map(str::trim).ok_or_else(|| NOT_UTF8.to_owned())
+}
+
 fn name(setting: Option<&Arg>) -> Name {
     Name::of(setting.expect("clap leaves it out for external subcommands alone, and there are none"))
 }
@@ -97,6 +126,11 @@ pub fn optional<F>(reader: Reader<F>) -> OptionalReader<F> {
 /// Parses with `read`, whose error becomes the fault of the value.
 pub fn read_by<T, F: Fn(&str) -> Result<T, String>>(read: F) -> Reader<F> {
     Reader(read)
+}
+
+/// Parses with `read`, which also gets the source of the value.
+pub fn read_from<T, F: Fn(&str, ValueSource) -> Result<T, String>>(read: F) -> SourcedReader<F> {
+    SourcedReader(read)
 }
 
 /// Parses the path of a file.

@@ -1,5 +1,5 @@
-//! Secrets: tokens, and the user and password of a proxy, from a variable or from a file. No fault repeats
-//! one of them.
+//! Secrets: tokens, and the users and passwords of a proxy and of the store, from a variable or from a file.
+//! No fault repeats one of them.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use super::{
     faults::Fault,
     files,
     variables::{
-        API_KEY, API_KEY_FILE, CALLER_TOKEN, CALLER_TOKEN_FILE, PROXY_AUTH, PROXY_AUTH_FILE, variable,
+        API_KEY, API_KEY_FILE, CALLER_TOKEN, CALLER_TOKEN_FILE, PROXY_AUTH, PROXY_AUTH_FILE, STORE_PASSWORD,
+        STORE_PASSWORD_FILE, STORE_USERNAME, variable,
     },
 };
 
@@ -35,6 +36,17 @@ pub fn caller_token(variables: &Variables) -> Result<Option<SecretString>, Fault
 /// The user and password of the proxy as `user:password`, and the variable that gives them.
 pub fn proxy_auth(variables: &Variables) -> Result<Option<(&'static str, SecretString)>, Fault> {
     secret(variables, PROXY_AUTH, PROXY_AUTH_FILE, user_and_password_from)
+}
+
+/// The password of the store's server, and the variable that gives it.
+pub fn store_password(variables: &Variables) -> Result<Option<(&'static str, SecretString)>, Fault> {
+    secret(variables, STORE_PASSWORD, STORE_PASSWORD_FILE, password_from)
+}
+
+/// The user of the store's server.
+pub fn store_username(variables: &Variables) -> Result<Option<String>, Fault> {
+    let user = variable(variables, STORE_USERNAME)?.map(user_from).transpose();
+    user.map_err(|fault| (STORE_USERNAME, fault))
 }
 
 /// A token, from the variable `name` or from the file that the variable `file_name` names.
@@ -108,22 +120,68 @@ fn user_and_password_from(text: &str) -> Result<SecretString, String> {
     slip.map_or_else(|| Ok(SecretString::from(both)), Err)
 }
 
+/// The user in a text.
+///
+/// # Errors
+///
+/// When the text cannot be a user.
+pub fn user_from(text: &str) -> Result<String, String> {
+    const NOUN: &str = "user";
+    match slip(text, NOUN) {
+        Some(slip) => Err(slip),
+        None if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) => {
+            Err(format!("a {NOUN} has neither blanks nor control characters"))
+        }
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// The password in the text of a variable, URL or file. White space may be part of it; the line break at the
+/// end of a file is not.
+///
+/// # Errors
+///
+/// When the text cannot be a password.
+pub fn password_from(text: &str) -> Result<SecretString, String> {
+    const NOUN: &str = "password";
+    let password = text.trim_end_matches(['\r', '\n']);
+    // A password may hold quotes and dollar signs; it is refused only where it is a placeholder as a whole.
+    let slip = begins_with_another(password, NOUN).or_else(|| placeholder(password.trim(), NOUN));
+    match slip {
+        Some(slip) => Err(slip),
+        None if password.trim().is_empty() => Err(format!("holds no {NOUN}")),
+        None if password.contains(char::is_control) => {
+            Err(format!("a {NOUN} has neither line breaks nor other control characters"))
+        }
+        None => Ok(SecretString::from(password)),
+    }
+}
+
 /// A common mistake in the place of a secret: the text is a placeholder, or has something around it. Every
 /// call with it would fail. `noun` says what the secret is.
 fn slip(text: &str, noun: &str) -> Option<String> {
     let first = text.split_ascii_whitespace().next().unwrap_or_default().to_ascii_lowercase();
-    if text.starts_with('\u{feff}') {
-        Some("begins with a byte order mark (BOM); remove it".to_owned())
+    if let Some(begins) = begins_with_another(text, noun) {
+        Some(begins)
     } else if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
         Some(in_quotes(noun))
     } else if text.starts_with('$') || text.contains("${") || text.contains("$(") {
         Some(NOT_REPLACED.to_owned())
     } else if matches!(first.as_str(), "bearer" | "bearer:" | "authorization:") {
         Some(format!("begins with Bearer; write the {noun} alone"))
+    } else {
+        placeholder(text, noun)
+    }
+}
+
+/// A text that begins with something that is never part of a secret.
+fn begins_with_another(text: &str, noun: &str) -> Option<String> {
+    if text.starts_with('\u{feff}') {
+        Some("begins with a byte order mark (BOM); remove it".to_owned())
     } else if text.to_ascii_lowercase().starts_with("hypersender_") && text.contains('=') {
         Some(format!("begins with the name of a variable; write the {noun} alone"))
     } else {
-        placeholder(text, noun)
+        None
     }
 }
 
@@ -209,6 +267,29 @@ mod tests {
                 let told = fault.unwrap_or_else(|| panic!("{text} is taken for a user and password"));
                 assert!(told.contains(word), "{text}: {told}");
             }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_password_alone_and_is_none_is_a_fault() {
+        for (word, texts) in [
+            ("quotes", &["\"p\"", "'p'", "'p'\n"][..]),
+            ("variable", &["$PASS", "${PASS}", "$(cat p)", "%PASS%"]),
+            ("placeholder", &["<password>", "changeme", "***", "your-password", "{{ password }}"]),
+            ("name of a variable", &["HYPERSENDER_GRPC_STORE_PASSWORD=p"]),
+            ("byte order mark", &["\u{feff}p"]),
+            ("no password", &["", " ", "\r\n"]),
+            ("line breaks", &["one\ntwo\n", "a\tb"]),
+        ] {
+            for text in texts {
+                let fault = password_from(text).err();
+                let told = fault.unwrap_or_else(|| panic!("{text:?} is taken for a password"));
+                assert!(told.contains(word), "{text:?}: {told}");
+            }
+        }
+        for password in ["pa'", "\"", "$ecret", "a${b", " p ", "u:p", "bearer"] {
+            let read = password_from(&format!("{password}\r\n"));
+            assert_eq!(read.unwrap().expose_secret(), password);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 use opentelemetry_sdk::trace::Sampler;
 
-use super::{authorities, faults::Fault};
+use super::{authorities, faults::Fault, values::percent_decoded};
 use crate::telemetry::{TraceBatchSettings, TraceProtocol, TraceSettings};
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
@@ -62,7 +62,7 @@ pub fn read<'a>(
     match &endpoint {
         None => reader.note(name, "not an http or https URL such as http://127.0.0.1:4317"),
         Some(endpoint) if endpoint.scheme() == Some(&Scheme::HTTPS) => {
-            if let Some(fault) = authorities::missing() {
+            if let Some(fault) = authorities::missing("https") {
                 reader.note(name, &fault);
             }
         }
@@ -198,18 +198,6 @@ fn are_headers(text: &str) -> bool {
             is_valid && !value.is_empty()
         })
     })
-}
-
-/// The text without its percent-encoding; `None` where that is broken, and the SDK takes the text as it is.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(code, 16).ok()?);
-        bytes.extend(rest.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// `base` with `path` appended, as OTLP over HTTP does with the address of a collector for all signals.

@@ -69,7 +69,7 @@ pub fn read(
         return Some(Upstream::Sandbox);
     }
     if let Some(name) = base_url.as_ref().and_then(|url| https_setting(url, flags))
-        && let Some(fault) = authorities::missing()
+        && let Some(fault) = authorities::missing("https")
     {
         faults.note(name, fault);
     }

@@ -51,6 +51,16 @@ pub fn read_domain(text: &str) -> Result<String, String> {
     name.map_err(|_| format!("{text:?} is not a name such as contacts.internal"))
 }
 
+/// Reads the beginning of the names in a store. A brace would begin or end the hash tag of a cluster, and
+/// `*`, `?` and `[` have a meaning in the patterns of the server's permissions.
+pub fn read_prefix(text: &str) -> Result<String, String> {
+    let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "_-.:/".contains(letter);
+    if (1..=64).contains(&text.len()) && text.chars().all(is_allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not 1 to 64 characters of A-Z a-z 0-9 _ - . : /"))
+}
+
 /// Reads the id of an instance.
 pub fn read_instance(text: &str) -> Result<Instance, String> {
     Instance::parse(text).map_err(|error| error.to_string())
@@ -108,4 +118,17 @@ pub fn read_base_url(text: &str) -> Result<Url, String> {
         return Err("must hold neither user, query nor fragment".to_owned());
     }
     Ok(url)
+}
+
+/// The text without its percent-encoding; `None` where that is broken or is not UTF-8.
+pub fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        let is_hex = code.bytes().all(|digit| digit.is_ascii_hexdigit());
+        bytes.push(u8::from_str_radix(code, 16).ok().filter(|_| is_hex)?);
+        bytes.extend(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }

@@ -19,6 +19,22 @@ pub const CALLER_TOKEN_FILE: &str = "HYPERSENDER_GRPC_TOKEN_FILE";
 pub const PROXY_AUTH: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH";
 /// The path of a file with that user and password.
 pub const PROXY_AUTH_FILE: &str = "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH_FILE";
+/// The user of the store's server.
+pub const STORE_USERNAME: &str = "HYPERSENDER_GRPC_STORE_USERNAME";
+/// The password of the store's server.
+pub const STORE_PASSWORD: &str = "HYPERSENDER_GRPC_STORE_PASSWORD";
+/// The path of a file with that password.
+pub const STORE_PASSWORD_FILE: &str = "HYPERSENDER_GRPC_STORE_PASSWORD_FILE";
+/// The variables that belong to no flag and begin with [`OWN_PREFIX`].
+const WITHOUT_FLAG: [&str; 7] = [
+    CALLER_TOKEN,
+    CALLER_TOKEN_FILE,
+    PROXY_AUTH,
+    PROXY_AUTH_FILE,
+    STORE_USERNAME,
+    STORE_PASSWORD,
+    STORE_PASSWORD_FILE,
+];
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
 
 /// The value of a variable without the white space around it; `None` when it is not set, or holds nothing
@@ -62,8 +78,7 @@ pub fn unknown_variables(variables: &Variables) -> Vec<String> {
     let command = Cli::command();
     let arguments = command.get_subcommands().flat_map(Command::get_arguments);
     let known = arguments.filter_map(|argument| argument.get_env());
-    let known: BTreeSet<_> =
-        known.chain([CALLER_TOKEN, CALLER_TOKEN_FILE, PROXY_AUTH, PROXY_AUTH_FILE].map(OsStr::new)).collect();
+    let known: BTreeSet<_> = known.chain(WITHOUT_FLAG.map(OsStr::new)).collect();
     let others = variables.iter().filter(|(name, _)| !known.contains(name.as_os_str()));
     others
         .map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()))

@@ -1,6 +1,12 @@
 //! [`Lookup`] and [`Answer`]: the request that travels down the stack and the result that comes back up.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -59,8 +65,30 @@ pub struct Lookup {
     pub resent: u32,
     /// Whether this attempt is the probe of a circuit breaker. All other calls of the instance wait for it.
     pub is_probe: bool,
-    /// The fetch time of the stored answer that the caller saw and did not accept.
+    /// When Hypersender was asked for the stored answer that the caller saw and did not accept.
     pub seen: Option<Instant>,
+    /// Whether the shared store did not answer this look-up, which therefore goes on without it.
+    pub without_store: bool,
+    /// The same for the turns of a fetch, whose attempts share it. `None` outside a fetch.
+    pub store_loss: Option<StoreLoss>,
+}
+
+/// Whether the shared store has failed to answer one of the attempts of a fetch. Clones share it, so that the
+/// fetch loses one time-out at most (rule 53).
+#[derive(Clone, Debug, Default)]
+pub struct StoreLoss(Arc<AtomicBool>);
+
+impl StoreLoss {
+    /// Notes that the store did not answer.
+    pub fn note(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Whether that has happened.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 impl Lookup {
@@ -85,6 +113,8 @@ impl Lookup {
             resent: 0,
             is_probe: false,
             seen: None,
+            without_store: false,
+            store_loss: None,
         }
     }
 
@@ -156,6 +186,9 @@ pub struct CacheInfo {
     pub ttl: Ttl,
     /// Whether this call waited for a fetch that another call had started.
     pub collapsed: bool,
+    /// Whether the flight ended with an answer of the shared store, which was good enough for the call that
+    /// started the flight. Calls that joined it decide for themselves.
+    pub is_read: bool,
 }
 
 impl CacheInfo {
@@ -165,6 +198,7 @@ impl CacheInfo {
         age: Duration::ZERO,
         ttl: Ttl::Left(Duration::ZERO),
         collapsed: false,
+        is_read: false,
     };
 }
 

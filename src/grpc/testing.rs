@@ -64,7 +64,7 @@ pub fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupSe
         async move { upstream.answer(clock.now()) }
     });
     let settings = Settings { rate, ..Settings::default() };
-    let (_, stack) = stack(settings, clock, &Arc::default(), service);
+    let (_, stack) = stack(settings, clock, &Arc::default(), None, service);
     let streams = Streams::new(StreamSettings::default(), Arc::default());
     let credentials = Credentials {
         any: Some(Credential::new("token".into(), &RandomState::new())),

@@ -4,6 +4,8 @@
 //! finds no turn waits here for a place, with which it may book a turn ahead (rule 37). The turns themselves
 //! are taken further inside, by the rate limit, which also refuses.
 
+mod stored;
+
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use futures_util::{
@@ -84,13 +86,15 @@ impl<F: LookupService> LookupBatch<F> {
         self.rest.is_none()
     }
 
-    /// Looks up what memory did not have. Returns a result for each look-up, in their order. It ends shortly
-    /// after the deadline of the look-ups at the latest. When it is dropped, no further look-up starts.
+    /// Looks up what memory did not have, in the shared store first (rule 36). Returns a result for each
+    /// look-up, in their order. It ends shortly after the deadline of the look-ups at the latest. When it is
+    /// dropped, no further look-up starts.
     pub async fn finish(mut self) -> Vec<Found> {
-        if let Some((stack, missed)) = self.rest.take()
-            && let Some(first) = missed.front().map(|first| first.lookup.clone())
-        {
-            Run::new(stack, &first, missed, &mut self.found).await_all().await;
+        if let Some((stack, mut missed)) = self.rest.take() {
+            stored::read(&stack.serve, &mut missed, &mut self.found).await;
+            if let Some(first) = missed.front().map(|first| first.lookup.clone()) {
+                Run::new(stack, &first, missed, &mut self.found).await_all().await;
+            }
         }
         self.results()
     }

@@ -7,11 +7,14 @@
 //! lock of its shard, a rejected token hides everything stored with it at once, and a hit only sets a mark.
 //! The bench "eviction" compares the three caches.
 
+mod boarding;
 mod cooldown;
 mod eviction;
 mod fill;
 mod freshness;
+mod recorded;
 mod serve;
+mod shared;
 mod standing;
 
 use std::{
@@ -27,6 +30,7 @@ use std::{
 use dashmap::{DashMap, Entry as MapEntry};
 use parking_lot::Mutex;
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
+use tokio::time::Instant;
 
 pub use self::{
     cooldown::CoolDowns,
@@ -36,10 +40,11 @@ pub use self::{
 use self::{
     eviction::{Digest, Sieve},
     freshness::{Entry, Since},
-    standing::{Row, Standing},
+    standing::{Row, Standing, State},
 };
 use crate::{
     domain::{Answer, Finding, Key, Scope},
+    stack::upstream::LinkHosts,
     telemetry::LookupMetrics as Metrics,
 };
 
@@ -62,6 +67,8 @@ pub struct Settings {
     pub refresh_floor: Duration,
     /// A link stops being fresh this long before it expires.
     pub link_margin: Duration,
+    /// The hosts that links may lead to. Answers of the shared store may be older than this setting.
+    pub link_hosts: LinkHosts,
 }
 
 impl Default for Settings {
@@ -76,9 +83,14 @@ impl Default for Settings {
             stale_if_error: 24 * 60 * MINUTE,
             refresh_floor: Duration::from_secs(30),
             link_margin: 10 * MINUTE,
+            link_hosts: LinkHosts::default(),
         }
     }
 }
+
+/// How far the same moment on the clock of the store may lie apart here when it is converted twice. Two
+/// answers for one contact are much further apart.
+const CLOCK_ERROR: Duration = Duration::from_secs(1);
 
 /// Stored answers by key, bounded in number and bytes. A hit takes only the shared lock of one shard of the
 /// map.
@@ -93,8 +105,18 @@ pub struct PictureCache {
     bytes: AtomicUsize,
     hasher: KeyHasher,
     standing: Standing,
+    /// The row of slots whose answer was dropped.
+    dropped: Row,
     settings: Settings,
     metrics: Arc<Metrics>,
+}
+
+/// What came of an answer that was stored.
+#[derive(Debug)]
+struct Settled {
+    entry: Entry,
+    /// Whether the picture that was known before is another one now, or gone.
+    is_change: bool,
 }
 
 #[derive(Debug)]
@@ -115,6 +137,7 @@ impl PictureCache {
             bytes: AtomicUsize::new(0),
             hasher: KeyHasher(SipHasher13::new_with_key(&rand::random())),
             standing: Standing::default(),
+            dropped: State::hidden(),
             settings,
             metrics,
         }
@@ -147,38 +170,94 @@ impl PictureCache {
         Some(slot.entry.clone())
     }
 
-    /// Hides everything that is stored under `scope`, until Hypersender answers for the scope again.
-    fn revoke(&self, scope: &Scope) {
-        self.standing.revoke(scope);
+    /// Hides everything that is stored under `scope`, whose token was rejected at `at`, until Hypersender
+    /// answers an attempt for the scope that began later.
+    fn revoke(&self, scope: &Scope, at: Instant) {
+        self.standing.revoke(scope, at);
     }
 
-    /// Combines `answer` with the stored entry, stores the result and returns it.
-    fn settle(&self, key: &Key, answer: &Answer, spread: f64) -> Entry {
+    /// Combines `answer` with the stored entry, stores the result and returns it. `known` takes the place of
+    /// the stored entry when memory has none.
+    fn settle(&self, key: &Key, answer: &Answer, spread: f64, known: Option<Entry>) -> Settled {
+        let began = answer.fetched.instant;
+        let began = began.checked_sub(answer.took).unwrap_or(began);
+        let mut is_change = false;
+        let entry = self.put(key, Some(began), |previous, _| {
+            let previous = previous.or(known);
+            let entry = Entry::settle(previous.clone(), answer, spread, &self.settings);
+            is_change = recorded::is_change(previous.as_ref(), &entry);
+            Some(entry)
+        });
+        Settled { entry: entry.expect("an answer is always an entry"), is_change }
+    }
+
+    /// Stores what `change` makes of the stored entry, and returns it. `began` is the start of the attempt
+    /// that the change comes from; `None` when it is not known, which lifts no rejection. `change` learns
+    /// whether the token was rejected or the answer dropped since then, and may decline.
+    fn put(
+        &self,
+        key: &Key,
+        began: Option<Instant>,
+        change: impl FnOnce(Option<Entry>, bool) -> Option<Entry>,
+    ) -> Option<Entry> {
         let digest = self.digest(key);
-        let (entry, is_new) = match self.map.entry(digest) {
+        let row = |kept: Option<&Row>| match kept {
+            Some(row) => (row.clone(), false),
+            None => self.standing.of(&key.scope),
+        };
+        let mut is_new = false;
+        let entry = match self.map.entry(digest) {
             MapEntry::Occupied(mut occupied) => {
                 let slot = occupied.get_mut();
-                slot.standing.restore();
-                let before = entry_bytes(&slot.entry);
-                let previous = Some(slot.entry.clone());
-                slot.entry = Entry::settle(previous, answer, spread, &self.settings);
-                self.bytes.fetch_add(entry_bytes(&slot.entry), Relaxed);
-                self.bytes.fetch_sub(before, Relaxed);
-                (slot.entry.clone(), false)
+                let kept = (!self.is_dropped(&slot.standing)).then_some(&slot.standing);
+                let previous = kept.is_some().then(|| slot.entry.clone());
+                let (standing, is_new_row) = row(kept);
+                if let Some(began) = began {
+                    standing.restore(began);
+                }
+                // A read of the old answer may end after the news that it is another one now.
+                let was_dropped = previous.is_none()
+                    && began.is_none_or(|began| began + CLOCK_ERROR < slot.entry.fetched.instant);
+                let Some(entry) = change(previous, was_dropped || standing.is_revoked()) else {
+                    self.let_go(standing, is_new_row);
+                    return None;
+                };
+                let row_bytes = if is_new_row { Standing::ROW_BYTES } else { 0 };
+                self.exchange_bytes(entry_bytes(&slot.entry), entry_bytes(&entry) + row_bytes);
+                (slot.entry, slot.standing) = (entry.clone(), standing);
+                entry
             }
             MapEntry::Vacant(vacant) => {
-                let entry = Entry::settle(None, answer, spread, &self.settings);
-                let (standing, is_new) = self.standing.of(&key.scope);
-                standing.restore();
-                let row_bytes = if is_new { Standing::ROW_BYTES } else { 0 };
-                self.bytes.fetch_add(entry_bytes(&entry) + row_bytes, Relaxed);
+                let (standing, is_new_row) = row(None);
+                if let Some(began) = began {
+                    standing.restore(began);
+                }
+                let Some(entry) = change(None, standing.is_revoked()) else {
+                    self.let_go(standing, is_new_row);
+                    return None;
+                };
+                let row_bytes = if is_new_row { Standing::ROW_BYTES } else { 0 };
+                self.exchange_bytes(0, entry_bytes(&entry) + row_bytes);
                 let slot = Slot { entry: entry.clone(), standing, hit: AtomicBool::new(false) };
                 vacant.insert(Box::new(slot));
-                (entry, true)
+                is_new = true;
+                entry
             }
         };
         self.keep_within_bounds(is_new.then_some(digest));
-        entry
+        Some(entry)
+    }
+
+    /// Drops a row that no answer is stored with.
+    fn let_go(&self, row: Row, is_new: bool) {
+        let was_last = self.standing.release(row);
+        let row_bytes = |is: bool| if is { Standing::ROW_BYTES } else { 0 };
+        self.exchange_bytes(row_bytes(was_last), row_bytes(is_new));
+    }
+
+    fn exchange_bytes(&self, before: usize, after: usize) {
+        self.bytes.fetch_add(after, Relaxed);
+        self.bytes.fetch_sub(before, Relaxed);
     }
 
     /// Queues the new entry and evicts entries until the bounds are met. The hand visits one entry in each
@@ -263,75 +342,4 @@ impl Hasher for DigestHasher {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{hash::RandomState, time::SystemTime};
-
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::domain::{Absence, CacheInfo, ChatId, Credential, Instance, Now};
-
-    fn key(hasher: &RandomState, token: &str, chat: &str) -> Key {
-        let credential = Credential::of_caller(token.into(), hasher).id();
-        let instance = Instance::parse("shop").unwrap();
-        Key { scope: Scope { instance, credential }, chat: ChatId::parse(chat).unwrap() }
-    }
-
-    fn answer() -> Answer {
-        Answer {
-            finding: Finding::Absent(Absence::Null),
-            fetched: Now { instant: Instant::now(), wall: SystemTime::now() },
-            took: Duration::ZERO,
-            cache: CacheInfo::FETCHED,
-        }
-    }
-
-    #[test]
-    fn credentials_without_anything_stored_take_no_room() {
-        let (hasher, settings) = (RandomState::new(), Settings { entries: 2, ..Settings::default() });
-        let cache = PictureCache::new(settings, Arc::default());
-        let store = |token: &str, chat: &str| cache.settle(&key(&hasher, token, chat), &answer(), 1.0);
-        store("a", "15551230001");
-        store("a", "15551230002");
-        assert_eq!(cache.standing.len(), 1);
-        let bytes = cache.bytes();
-        for number in 0..100 {
-            let token = number.to_string();
-            cache.revoke(&key(&hasher, &format!("never answered {token}"), "15551230001").scope);
-            store(&token, "15551230001");
-            assert!(cache.standing.len() <= 2);
-        }
-        store("b", "15551230001");
-        store("b", "15551230002");
-        assert_eq!((cache.standing.len(), cache.bytes()), (1, bytes));
-    }
-
-    #[test]
-    fn a_credential_that_is_rejected_hides_what_eviction_left_of_its_answers() {
-        let (hasher, settings) = (RandomState::new(), Settings { entries: 2, ..Settings::default() });
-        let cache = PictureCache::new(settings, Arc::default());
-        let keys = ["15551230001", "15551230002", "15551230003"].map(|chat| key(&hasher, "a", chat));
-        for key in &keys {
-            cache.settle(key, &answer(), 1.0);
-        }
-        let stored = || keys.iter().filter(|key| cache.get(key).is_some()).count();
-        assert_eq!(stored(), 2);
-        cache.revoke(&keys[0].scope);
-        assert_eq!(stored(), 0);
-    }
-
-    #[test]
-    fn a_credential_that_is_rejected_hides_what_it_stored_and_nothing_else() {
-        let (hasher, cache) = (RandomState::new(), PictureCache::new(Settings::default(), Arc::default()));
-        let [first, second, other] = [("a", "15551230001"), ("a", "15551230002"), ("b", "15551230001")]
-            .map(|(t, c)| key(&hasher, t, c));
-        for key in [&first, &second, &other] {
-            cache.settle(key, &answer(), 1.0);
-        }
-        let stored = || [&first, &second, &other].map(|key| cache.get(key).is_some());
-        cache.revoke(&first.scope);
-        assert_eq!(stored(), [false, false, true]);
-        cache.settle(&second, &answer(), 1.0);
-        assert_eq!(stored(), [true, true, true]);
-    }
-}
+mod tests;

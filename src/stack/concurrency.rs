@@ -1,5 +1,5 @@
 //! [`ConcurrencyLimit`]: how many attempts may be on the wire, in all and for one instance. An attempt that
-//! no caller waits for any more is not made.
+//! no caller waits for any more is not made, and none begins in a pause after a 429.
 //!
 //! One instance gets at most half of the permits, so that an instance that hangs leaves the other half to its
 //! neighbours.
@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use super::{
     ask::{Ask, LookupService},
     keyed::{Idle, Keyed},
+    rate::Rates,
 };
 use crate::domain::{Answer, Instance, Lookup, LookupError};
 
@@ -44,6 +45,7 @@ pub struct ConcurrencyLimit<S> {
     instances: Arc<Keyed<Instance, Permits>>,
     all: Arc<Semaphore>,
     settings: Settings,
+    rates: Rates,
     inner: S,
 }
 
@@ -60,10 +62,11 @@ impl Idle for Permits {
 }
 
 impl<S> ConcurrencyLimit<S> {
-    /// Asks through `inner`, with at most as many attempts at a time as `settings` allow.
-    pub fn new(settings: Settings, inner: S) -> Self {
+    /// Asks through `inner`, with at most as many attempts at a time as `settings` allow, and not while
+    /// `rates` know of a pause.
+    pub fn new(settings: Settings, rates: Rates, inner: S) -> Self {
         let all = Arc::new(Semaphore::new(settings.attempts));
-        Self { instances: Arc::new(Keyed::new()), all, settings, inner }
+        Self { instances: Arc::new(Keyed::new()), all, settings, rates, inner }
     }
 
     /// Takes a permit of the instance first, so that a call which waits for it does not hold one of the
@@ -98,10 +101,15 @@ impl<S> ConcurrencyLimit<S> {
 impl<S: LookupService> Ask for ConcurrencyLimit<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let _permits = self.permits(&lookup).await?;
-        // Checked at the last moment: the time may have run out, or all callers may have left, while the
-        // attempt waited.
-        if !lookup.deadline.leaves_time_at(Instant::now()) {
+        // Checked at the last moment: the time may have run out, all callers may have left, or a pause may
+        // have begun, while the attempt waited.
+        let now = Instant::now();
+        if !lookup.deadline.leaves_time_at(now) {
             return Err(LookupError::DeadlineExceeded);
+        }
+        let paused_until = self.rates.spare(&lookup.key.scope.instance, now).paused_until;
+        if paused_until > now {
+            return Err(LookupError::NoTurnYet { wait: paused_until - now });
         }
         self.inner.oneshot(lookup).await
     }

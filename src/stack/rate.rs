@@ -3,12 +3,20 @@
 //!
 //! It reserves turns: a call gets a turn that comes in time and waits for it, or is refused at once with the
 //! time until the next free turn. Batches and streams have terms of their own, which are in [`turns`]. The
-//! limit holds for this process; each replica has its own.
+//! limit holds for this process, or for all replicas that share a store.
 //!
 //! governor is not used: it reserves no turns, cannot pause an instance after a 429, and does not run on
 //! tokio's clock.
 
+mod asking;
+mod booked;
+mod detached;
 mod gcra;
+mod limit;
+mod own;
+mod shared;
+mod source;
+mod trips;
 mod turns;
 
 use std::sync::Arc;
@@ -17,10 +25,11 @@ use tokio::{sync::Semaphore, time::Instant};
 use tower::ServiceExt;
 use tracing::warn;
 
-use self::turns::Turns;
+use self::{asking::Asking, limit::Limit, own::Own, shared::Shared, source::Source, turns::Turns};
 use super::{
     ask::{Ask, LookupService},
     keyed::Keyed,
+    store::Store,
 };
 use crate::{
     domain::{Answer, Instance, Lookup, LookupError, QueuePlace},
@@ -46,7 +55,10 @@ impl Default for Settings {
 #[derive(Clone, Debug)]
 pub struct Rates {
     instances: Arc<Keyed<Instance, Turns>>,
-    settings: Settings,
+    limit: Limit,
+    store: Option<Store>,
+    /// When this process began.
+    started: Instant,
 }
 
 /// When a stream may ask an instance, as of now.
@@ -60,14 +72,19 @@ pub struct Spare {
 }
 
 impl Rates {
-    /// Turns as `settings` allow. No instance has used any.
-    pub fn new(settings: Settings) -> Self {
-        Self { instances: Arc::new(Keyed::new()), settings }
+    /// Turns as `settings` allow. They are those of all replicas that share `store`, or this process goes on
+    /// where it stopped. Without a store no instance has used any.
+    pub fn new(settings: Settings, store: Option<Store>) -> Self {
+        let (instances, started) = (Arc::new(Keyed::new()), Instant::now());
+        Self { instances, limit: Limit::of(settings), store, started }
     }
 
     /// The next spare turn of `instance`. Nothing is reserved.
     pub fn spare(&self, instance: &Instance, now: Instant) -> Spare {
-        let turns = self.instances.get(instance);
+        let turns = match (self.instances.get(instance), &self.store) {
+            (None, Some(_)) => self.of(instance).ok(),
+            (turns, _) => turns,
+        };
         turns.map_or(Spare { at: now, paused_until: now }, |turns| turns.spare(now))
     }
 
@@ -85,7 +102,18 @@ impl Rates {
     }
 
     fn of(&self, instance: &Instance) -> Result<Arc<Turns>, LookupError> {
-        self.instances.of(instance, || Turns::new(self.settings, Instant::now()))
+        self.instances.of(instance, || Turns::new(self.source(instance)))
+    }
+
+    fn source(&self, instance: &Instance) -> Source {
+        let Self { limit, started, .. } = *self;
+        match self.store.clone() {
+            None => Source::Own(Own::new(limit, Instant::now())),
+            Some(store) if store.shares_turns() => {
+                Source::Shared(Shared::new(limit, store, instance.clone(), started))
+            }
+            Some(store) => Source::Own(Own::kept(limit, store, instance.clone(), started, Instant::now())),
+        }
     }
 }
 
@@ -107,31 +135,35 @@ impl<S> RateLimit<S> {
 impl<S: LookupService> Ask for RateLimit<S> {
     async fn ask(self, lookup: Lookup) -> Result<Answer, LookupError> {
         let turns = self.rates.of(&lookup.key.scope.instance)?;
-        turns.wait(&lookup).await.inspect_err(|error| {
-            if matches!(error, LookupError::RateLimited { .. }) {
-                self.metrics.refused(lookup.purpose());
-            }
-        })?;
-        if let Some(place) = &lookup.place {
-            place.leave();
-        }
-        let instance = lookup.key.scope.instance.clone();
-        match self.inner.oneshot(lookup).await {
-            Err(LookupError::UpstreamRateLimited { retry_after }) => {
-                let wait = turns.pushed_back(Instant::now(), retry_after);
-                warn!(
-                    instance = instance.as_str(),
-                    ?wait,
-                    "upstream limits the rate of an instance, which pauses"
-                );
-                Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) })
-            }
-            // A refusal by this server says nothing about the rate limit of Hypersender.
-            answered => {
-                if !answered.as_ref().is_err_and(|error| error.handling().is_own_refusal) {
-                    turns.answered();
+        let mut asking = Asking::of(&lookup);
+        loop {
+            turns.wait(&lookup, &mut asking).await.inspect_err(|error| {
+                if matches!(error, LookupError::RateLimited { .. }) {
+                    self.metrics.refused(lookup.purpose());
                 }
-                answered
+            })?;
+            if let Some(place) = &lookup.place {
+                place.leave();
+            }
+            match self.inner.clone().oneshot(lookup.clone()).await {
+                // A pause has begun since the turn came. The turn is lost, and the look-up needs another one.
+                Err(LookupError::NoTurnYet { .. }) => {}
+                Err(LookupError::UpstreamRateLimited { retry_after }) => {
+                    let wait = turns.pushed_back(&mut asking, retry_after).await;
+                    warn!(
+                        instance = lookup.key.scope.instance.as_str(),
+                        ?wait,
+                        "upstream limits the rate of an instance, which pauses"
+                    );
+                    return Err(LookupError::UpstreamRateLimited { retry_after: Some(wait) });
+                }
+                // A refusal by this server says nothing about the rate limit of Hypersender.
+                answered => {
+                    if !answered.as_ref().is_err_and(|error| error.handling().is_own_refusal) {
+                        turns.answered();
+                    }
+                    return answered;
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod lane;
 mod obstacle;
 mod pace;
 mod queue;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 use futures_util::{FutureExt, future::Either};
 use tokio::{
     task::{JoinSet, yield_now},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tower::Service;
 
@@ -34,6 +35,7 @@ use self::{
     lane::Claims,
     obstacle::Obstacle,
     queue::{Pending, Queue},
+    stored::Reading,
 };
 use super::{Stack, ask::LookupService};
 use crate::{
@@ -62,6 +64,7 @@ pub struct LookupStream<F> {
     scanned: usize,
     /// The number of contacts looked at since other tasks could run.
     looked_at: usize,
+    reading: Reading,
     queue: Queue,
     claims: Claims,
     /// The look-ups in progress. Each runs in a task of its own, so that it gives back its permits when it
@@ -83,6 +86,8 @@ enum Step {
     Again,
     /// Let other tasks run first.
     Yield,
+    /// Wait for the group that is read from the store, or until this instant.
+    Read(Instant),
     /// Wait for a claim, for a look-up in progress, or until this instant.
     Wait(Instant),
 }
@@ -97,6 +102,7 @@ impl<F: LookupService> LookupStream<F> {
             scope,
             scanned: 0,
             looked_at: 0,
+            reading: Reading::default(),
             queue: Queue::default(),
             claims,
             in_progress: JoinSet::new(),
@@ -120,6 +126,12 @@ impl<F: LookupService> LookupStream<F> {
                 Step::Yield => {
                     self.looked_at = 0;
                     yield_now().await;
+                    None
+                }
+                Step::Read(until) => {
+                    if let Ok(missed) = timeout_at(until, self.reading.ended()).await {
+                        self.queue_missed(missed);
+                    }
                     None
                 }
                 Step::Wait(until) => {
@@ -148,6 +160,7 @@ impl<F: LookupService> LookupStream<F> {
     /// Starts no further look-up. The results of those in progress still come.
     pub fn stop(&mut self) {
         self.is_stopped = true;
+        self.reading.clear();
         self.queue.clear();
         self.leave_queue();
     }
@@ -166,7 +179,7 @@ impl<F: LookupService> LookupStream<F> {
     fn step(&mut self) -> Step {
         let now = Instant::now();
         if !self.is_stopped
-            && let Some(step) = self.look_in_memory()
+            && let Some(step) = self.look_in_memory().or_else(|| self.read_store(now))
         {
             return step;
         }
@@ -191,23 +204,6 @@ impl<F: LookupService> LookupStream<F> {
             return self.wait(now, until);
         }
         self.find_ready(now).or_else(|| self.wait_for_turn(now)).unwrap_or_else(|| self.start())
-    }
-
-    /// Serves the contacts that memory has, and queues the others (rule 36); `None` when that is done.
-    fn look_in_memory(&mut self) -> Option<Step> {
-        while self.scanned < self.contacts.chats.len() {
-            if self.is_tired() {
-                return Some(Step::Yield);
-            }
-            let pending = Pending::new(u32::try_from(self.scanned).expect("a stream has few contacts"));
-            self.scanned += 1;
-            match self.stack.serve.call(self.lookup(&pending, None)) {
-                Either::Left(ready) => return Some(found(&pending, ready.into_inner())),
-                // It was not polled, so nothing has begun.
-                Either::Right(_) => self.queue.push_back(pending),
-            }
-        }
-        None
     }
 
     /// Serves the contacts that have a usable answer, then waits for the end of `obstacle` (rule 40).

@@ -7,6 +7,7 @@
 mod calls;
 mod lookups;
 mod many;
+mod store;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use self::{
     calls::{Call, Calls, Kind, Method, Received},
     lookups::{Attempt, Lookups, Phase},
     many::{Many, ManyMethod, ResultKind},
+    store::{LeaseResult, Operation, Store, StoreOutcome, StoredAnswer},
 };
 
 /// All metrics of the process.
@@ -72,6 +74,12 @@ impl Metrics {
         let lookups = Arc::new(Lookups::new(&mut registry));
         let many = Arc::new(Many::new(&mut registry));
         Self { registry, lookups, many, calls }
+    }
+
+    /// Adds the metrics of a store, from zero. Call it once, and only in a process that has a store.
+    #[must_use]
+    pub fn with_store(&mut self) -> Arc<Store> {
+        Arc::new(Store::new(&mut self.registry))
     }
 
     /// The text with the current values.
@@ -144,6 +152,31 @@ mod tests {
             (prometheus, Form::OpenMetrics),
         ] {
             assert_eq!(Form::accepted(accept), form, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_process_with_a_store_exports_its_metrics() {
+        let mut metrics = Metrics::new(&[]);
+        assert!(!metrics.text(Form::Prometheus).contains("_store_"));
+        let store = metrics.with_store();
+        store.operation(Operation::Turn, StoreOutcome::TimedOut, std::time::Duration::from_millis(100));
+        store.answer(StoredAnswer::Stale);
+        store.lease(LeaseResult::TakenOver);
+        store.attached(true);
+        store.clock_offset(-1.5);
+        let text = metrics.text(Form::Prometheus);
+        for line in [
+            "hypersender_store_operations_total{operation=\"turn\",outcome=\"timed_out\"} 1",
+            "hypersender_store_operations_total{operation=\"read\",outcome=\"ok\"} 0",
+            "hypersender_store_operation_seconds_count 1",
+            "hypersender_store_attached 1",
+            "hypersender_store_answers_total{result=\"stale\"} 1",
+            "hypersender_store_answers_total{result=\"unreadable\"} 0",
+            "hypersender_leases_total{result=\"taken_over\"} 1",
+            "hypersender_store_clock_offset_seconds -1.5",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
     }
 

@@ -53,7 +53,10 @@ fn without_tests(code: &str, module: &[String]) -> (String, Vec<Names>) {
     let mut kept = parts.next().unwrap_or_default().to_owned();
     let mut tests = Vec::new();
     for part in parts {
-        let declared = part.trim_start().strip_prefix("mod ").and_then(|rest| rest.split_once(';'));
+        let part = part.trim_start();
+        let item =
+            ["pub ", "pub(super) "].into_iter().find_map(|seen| part.strip_prefix(seen)).unwrap_or(part);
+        let declared = item.strip_prefix("mod ").and_then(|rest| rest.split_once(';'));
         match declared {
             Some((name, rest)) if name.chars().all(is_name) => {
                 tests.push([module, &[name.to_owned()]].concat());
@@ -251,8 +254,10 @@ mod tests {
         let source =
             Source::new("a.rs", "let x = \"one\ntwo\";\n// three\nfour\n#[cfg(test)]\nmod tests {}\n");
         assert_eq!(source.lines, 4);
-        let source =
-            Source::new("a/b.rs", "#[cfg(test)]\nmod c;\none.two();\n#[cfg(test)]\nmod d { three(); }");
+        let source = Source::new(
+            "a/b.rs",
+            "#[cfg(test)]\npub(super) mod c;\none.two();\n#[cfg(test)]\nmod d { three(); }",
+        );
         assert_eq!(source.tests, [["a", "b", "c"]]);
         assert!(source.has_word("two") && !source.has_word("three"));
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, iter::Peekable, str::Chars};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::Service;
 
@@ -19,7 +20,10 @@ async fn every_metric_of_the_dashboard_exists() {
     collect(&dashboard, &mut shown);
     assert!(shown.len() > 10, "the expressions are not where they were: {shown:?}");
 
-    let samples = Service::start(&[]).await.metrics().await;
+    // The metrics of a store exist only with one.
+    let directory = TempDir::new().unwrap();
+    let store = format!("file:{}", directory.path().join("store").display());
+    let samples = Service::start(&["--store", &store]).await.metrics().await;
     let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
     let present: BTreeSet<_> = samples.lines().map(name).collect();
     let missing: Vec<_> = shown.difference(&present).collect();

@@ -100,7 +100,8 @@ async fn failing(
     let settings = server::Settings { deadline: UNSTATED, in_flight: calls, ..server::Settings::default() };
     let (health, metrics) = (Health::serving().await, Metrics::new(&[]).calls.clone());
     let clock = Clock::following_tokio(SystemTime::now());
-    let (_, stack) = stack(Settings { flights: 16, ..Settings::default() }, clock, &Arc::default(), upstream);
+    let (_, stack) =
+        stack(Settings { flights: 16, ..Settings::default() }, clock, &Arc::default(), None, upstream);
     let streams = Streams::new(StreamSettings::default(), Arc::default());
     let contacts = Contacts::new(stack, credentials, streams, Arc::default());
     let service = server::calls(contacts, &settings, &health, metrics, None, &Leaving::new());

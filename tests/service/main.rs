@@ -33,6 +33,7 @@ mod refused_calls;
 mod request;
 mod secrets;
 mod settings;
+mod store;
 mod stream_bounds;
 mod support;
 mod sync;

@@ -16,7 +16,14 @@ const KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// The variables that belong to no flag. Each comes with a second one, with `_FILE` at its end, that names a
 /// file.
-const WITHOUT_FLAG: [&str; 3] = [KEY, "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH", "HYPERSENDER_GRPC_TOKEN"];
+const WITHOUT_FLAG: [&str; 4] = [
+    KEY,
+    "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH",
+    "HYPERSENDER_GRPC_STORE_PASSWORD",
+    "HYPERSENDER_GRPC_TOKEN",
+];
+/// The variable that belongs to no flag and is no secret.
+const STORE_USERNAME: &str = "HYPERSENDER_GRPC_STORE_USERNAME";
 const OPERATING: &str = include_str!("../../docs/operating.md");
 const SYNC: &str = include_str!("../../docs/sync.md");
 /// A token that occurs nowhere else, so that it is found wherever it leaks.
@@ -181,12 +188,24 @@ async fn the_help_of_serve_tells_flag_variable_and_default_of_every_setting() {
         let entry = help.split("\n      --").find(|entry| entry.starts_with(&format!("{flag} ")));
         let entry = entry.unwrap_or_else(|| panic!("--{flag} is not in the help"));
         assert!(setting.get_help().is_some(), "--{flag}");
-        assert!(entry.contains(&format!("[env: {}=]", variable.display())), "{entry}");
+        // The value of a variable that may hold a password is not printed.
+        let shown = if setting.is_hide_env_values_set() { "" } else { "=" };
+        assert!(entry.contains(&format!("[env: {}{shown}]", variable.display())), "{entry}");
         for default in setting.get_default_values().iter().filter(|default| !default.is_empty()) {
             assert!(entry.contains(&format!("[default: {}]", default.display())), "{entry}");
         }
     }
     assert!(settings.len() > 20);
+}
+
+#[tokio::test]
+async fn no_help_prints_a_password_of_the_store() {
+    let url = format!("redis://someone:{MARKED}@127.0.0.1:6379");
+    for flag in ["--help", "-h", "--no-such-flag"] {
+        let launch = Launch::of(&["serve", flag]).variable("HYPERSENDER_GRPC_STORE", url.as_str());
+        let ended = launch.variable("HYPERSENDER_GRPC_STORE_PASSWORD", MARKED).run().await;
+        assert!(!ended.stdout.contains("Zq9mark") && !ended.stderr.contains("Zq9mark"), "{flag}: {ended:?}");
+    }
 }
 
 #[test]
@@ -204,6 +223,7 @@ fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
     assert_eq!(format!("{:?}", settings.server), format!("{:?}", server::Settings::default()));
     assert_eq!(format!("{logs:?}"), format!("{:?}", telemetry::Settings::default()));
     assert!(settings.traces.is_none(), "{:?}", settings.traces);
+    assert!(settings.store.is_none(), "{:?}", settings.store);
 }
 
 /// The rows of settings in `docs/operating.md` and `docs/sync.md`: flag, variable and default, as they are
@@ -246,6 +266,8 @@ fn the_documentation_has_flag_variable_and_default_of_every_setting_and_no_other
 
 #[test]
 fn the_documentation_has_every_variable_without_a_flag_and_names_no_variable_that_is_not_read() {
+    let row = format!("| `{STORE_USERNAME}` | - |");
+    assert!(OPERATING.lines().any(|line| line.starts_with(&row)), "no row begins with {row}");
     for variable in WITHOUT_FLAG {
         let row = format!("| `{variable}` | `{variable}_FILE` |");
         assert!(OPERATING.lines().any(|line| line.starts_with(&row)), "no row begins with {row}");
@@ -254,12 +276,14 @@ fn the_documentation_has_every_variable_without_a_flag_and_names_no_variable_tha
     let arguments = command.get_subcommands().flat_map(clap::Command::get_arguments);
     let mut read: Vec<_> = arguments.filter_map(|argument| argument.get_env()?.to_str()).collect();
     let files = WITHOUT_FLAG.map(|variable| format!("{variable}_FILE"));
+    read.push(STORE_USERNAME);
     read.extend(WITHOUT_FLAG.into_iter().chain(files.iter().map(String::as_str)));
     for (document, text) in [
         ("README.md", include_str!("../../README.md")),
         ("clients/README.md", include_str!("../../clients/README.md")),
         ("docs/cache.md", include_str!("../../docs/cache.md")),
         ("docs/errors.md", include_str!("../../docs/errors.md")),
+        ("docs/replicas.md", include_str!("../../docs/replicas.md")),
         ("docs/sync.md", SYNC),
         ("docs/operating.md", OPERATING),
         ("docs/rules.md", include_str!("../../docs/rules.md")),

@@ -17,6 +17,8 @@ mod scripted_streams;
 mod service;
 mod tls;
 mod upstream;
+#[path = "../../src/stack/store/testing.rs"]
+mod valkey;
 
 use std::time::SystemTime;
 
@@ -41,6 +43,7 @@ pub use self::{
     service::{Client, Service},
     tls::{Authority, Identity, connect},
     upstream::{Reply, Upstream},
+    valkey::Server as Valkey,
 };
 
 /// The token that the service under test has for Hypersender.

@@ -1,5 +1,11 @@
 //! [`Front`]: the stack under test, with a clock that a test can stop. [`Ask`]: a look-up.
 
+mod demand;
+mod relay;
+mod replicas;
+#[allow(clippy::disallowed_types, reason = "a server starts in real time, whatever tokio's clock shows")]
+#[path = "../../src/stack/store/testing.rs"]
+mod server;
 mod stream;
 mod upstream;
 
@@ -20,7 +26,7 @@ use hypersender_grpc::{
     },
     stack::{
         BreakerSettings, Clock, ConcurrencySettings, Contacts, PictureCache, RateSettings, RetrySettings,
-        Settings, stack,
+        Settings, Store, stack,
     },
     telemetry::{Metrics, MetricsForm},
 };
@@ -28,7 +34,10 @@ use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
 
 pub use self::{
-    stream::{Streaming, contacts},
+    demand::{Demand, Stalls},
+    relay::Relay,
+    replicas::{Replicas, server_at, store_at, until},
+    stream::{Many, Streaming, contacts},
     upstream::{Attempt, Reply, Upstream},
 };
 
@@ -136,6 +145,11 @@ impl Ask {
         self
     }
 
+    pub fn max_age(mut self, max: Duration) -> Self {
+        self.control.max_age = Some(max);
+        self
+    }
+
     pub fn stale_if_error(mut self, most: Duration) -> Self {
         self.control.stale_if_error = Some(most);
         self
@@ -163,9 +177,13 @@ pub struct Front {
 impl Front {
     pub fn new(settings: Settings, script: impl Fn(&Attempt) -> Reply + Send + Sync + 'static) -> Self {
         let clock = Clock::following_tokio(wall());
-        let upstream = Upstream::new(clock, script);
+        Self::beside(settings, None, clock, Upstream::new(clock, script))
+    }
+
+    /// One of several stacks above the same upstream.
+    pub fn beside(settings: Settings, store: Option<&Store>, clock: Clock, upstream: Upstream) -> Self {
         let metrics = Arc::new(Metrics::new(&[]));
-        let (cache, service) = stack(settings, clock, &metrics.lookups, upstream.clone());
+        let (cache, service) = stack(settings, clock, &metrics.lookups, store, upstream.clone());
         let streaming = service.clone();
         let streams = Arc::new(move |contacts| Box::new(streaming.stream(contacts)) as Box<dyn Streaming>);
         let batching = service.clone();

@@ -13,6 +13,7 @@ use crate::{
     stack::{
         block::Block,
         keyed::{Idle, Keyed},
+        store::{FailureRecord, StoreClock},
     },
 };
 
@@ -21,6 +22,9 @@ use crate::{
 const TIME_MIN: Duration = Duration::from_secs(1);
 /// ... up to this length.
 const TIME_MAX: Duration = Duration::from_secs(30);
+/// A cool-down of another replica that claims to last longer ends after this time. Hypersender may ask for a
+/// wait of 5 minutes at most, so only a clock that was set could say more.
+const SHARED_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Recent failures by key and by scope.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ struct CoolDown(Mutex<Option<Failure>>);
 #[derive(Clone, Debug)]
 struct Failure {
     error: LookupError,
+    began: Instant,
     until: Instant,
     time: Duration,
 }
@@ -64,14 +69,49 @@ impl CoolDowns {
 
     /// Begins a cool-down if `error` calls for one. Returns the error with the time to wait.
     pub fn begin(&self, key: &Key, error: LookupError, now: Instant) -> LookupError {
-        let state = match error.handling().cool_down {
-            Some(Reach::Key) => self.keys.of(key, CoolDown::default),
-            Some(Reach::Scope) => self.scopes.of(&key.scope, CoolDown::default),
-            None => return error,
+        let Some(reach) = error.handling().cool_down else {
+            return error;
         };
         // When the table of states is full, no cool-down starts and Hypersender is asked sooner. All other
         // limits still hold.
-        state.map_or(error.clone(), |state| state.begin(error, now))
+        match self.state(key, reach) {
+            Some(state) => state.begin(error, now),
+            None => error,
+        }
+    }
+
+    /// Takes over a cool-down that another replica began, if it ends later than the one that is known.
+    pub fn adopt(&self, key: &Key, reach: Reach, record: FailureRecord, clock: &StoreClock, now: Instant) {
+        let (Some(began), Some(until)) = (clock.instant(record.began), clock.instant(record.until)) else {
+            return;
+        };
+        let (until, time) = (until.min(now + SHARED_MAX), record.time.min(TIME_MAX));
+        let failure = Failure { error: record.error, began, until, time };
+        if let Some(state) = self.state(key, reach).filter(|_| failure.is_remembered(now)) {
+            let mut last = state.0.lock();
+            if last.as_ref().is_none_or(|last| last.until < failure.until) {
+                *last = Some(failure);
+            }
+        }
+    }
+
+    /// The present cool-down in the form for the store. `None` when there is none, and before the clock of
+    /// the store is known.
+    pub fn record(&self, key: &Key, reach: Reach, clock: &StoreClock) -> Option<FailureRecord> {
+        let failure = match reach {
+            Reach::Key => self.keys.get(key)?.0.lock().clone(),
+            Reach::Scope => self.scopes.get(&key.scope)?.0.lock().clone(),
+        };
+        let Failure { error, began, until, time } = failure?;
+        Some(FailureRecord { error, began: clock.at(began)?, until: clock.at(until)?, time })
+    }
+
+    /// The state of a contact or of its scope. `None` when the table of states is full.
+    fn state(&self, key: &Key, reach: Reach) -> Option<Arc<CoolDown>> {
+        match reach {
+            Reach::Key => self.keys.of(key, CoolDown::default).ok(),
+            Reach::Scope => self.scopes.of(&key.scope, CoolDown::default).ok(),
+        }
     }
 
     /// Forgets all earlier failures, because Hypersender has answered.
@@ -97,7 +137,7 @@ impl CoolDown {
             None => (TIME_MIN, now),
         };
         let until = since.max(now + time.max(error.retry_after().unwrap_or_default()));
-        *last = Some(Failure { error: error.clone(), until, time });
+        *last = Some(Failure { error: error.clone(), began: now, until, time });
         error.with_retry_after(until - now)
     }
 }
@@ -112,5 +152,67 @@ impl Failure {
 impl Idle for CoolDown {
     fn is_idle(&self, now: Instant) -> bool {
         self.0.lock().as_ref().is_none_or(|failure| !failure.is_remembered(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::RandomState;
+
+    use super::*;
+    use crate::{
+        domain::{Again, ChatId, Credential, Instance, Rejected},
+        stack::store::StoreTime,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn key(chat: &str) -> Key {
+        let credential = Credential::new("token".into(), &RandomState::new()).id();
+        let scope = Scope { instance: Instance::parse("shop").unwrap(), credential };
+        Key { scope, chat: ChatId::parse(chat).unwrap() }
+    }
+
+    fn cooling() -> CoolDowns {
+        CoolDowns::new(Arc::new(Block::new()))
+    }
+
+    fn clock() -> StoreClock {
+        let clock = StoreClock::default();
+        clock.learn(Instant::now(), StoreTime::from_millis(1_900_000_000_000));
+        clock
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cool_down_holds_on_another_replica_and_doubles_there() {
+        let unavailable = |wait| LookupError::Unavailable { retry_after: wait, again: Again::Yes };
+        let (one, two, clock, key) = (cooling(), cooling(), clock(), key("15551230001"));
+        one.begin(&key, unavailable(None), Instant::now());
+        let record = one.record(&key, Reach::Key, &clock).unwrap();
+        tokio::time::advance(SECOND / 4).await;
+        two.adopt(&key, Reach::Key, record.clone(), &clock, Instant::now());
+        assert_eq!(two.failure(&key, Instant::now()), Some(unavailable(Some(SECOND * 3 / 4))));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(two.failure(&key, Instant::now()), None);
+        assert_eq!(two.begin(&key, unavailable(None), Instant::now()), unavailable(Some(2 * SECOND)));
+        // The earlier one, read late, shortens nothing.
+        two.adopt(&key, Reach::Key, record, &clock, Instant::now());
+        assert_eq!(two.failure(&key, Instant::now()), Some(unavailable(Some(2 * SECOND))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cool_down_of_a_scope_holds_for_its_other_contacts_and_never_for_hours() {
+        let rejected = LookupError::CredentialsRejected(Rejected::Own);
+        let (one, two, clock) = (cooling(), cooling(), clock());
+        let first = key("15551230001");
+        let other = Key { chat: ChatId::parse("15551230002").unwrap(), ..first.clone() };
+        one.begin(&first, rejected.clone(), Instant::now());
+        assert_eq!(one.record(&first, Reach::Key, &clock), None);
+        let mut record = one.record(&first, Reach::Scope, &clock).unwrap();
+        record.until = StoreTime::from_micros(record.until.micros() + 3_600_000_000);
+        two.adopt(&first, Reach::Scope, record, &clock, Instant::now());
+        assert_eq!(two.failure(&other, Instant::now()), Some(rejected));
+        tokio::time::advance(SHARED_MAX).await;
+        assert_eq!(two.failure(&other, Instant::now()), None);
     }
 }

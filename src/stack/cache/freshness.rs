@@ -3,6 +3,8 @@
 //! Nothing here locks, waits or asks. [`Entry::settle`] turns an answer into an entry. [`decide`] says what a
 //! caller gets before a fetch, and [`after_fetch`] what it gets after one.
 
+mod stored;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -153,7 +155,7 @@ impl Entry {
             status,
             age: now.instant.duration_since(self.fetched.instant),
             ttl: Ttl::until(self.fresh_until, now.instant),
-            collapsed: false,
+            ..CacheInfo::FETCHED
         };
         Answer { finding: self.finding, fetched: self.fetched, took: Duration::ZERO, cache }
     }
@@ -265,6 +267,19 @@ pub fn decide(entry: Option<&Entry>, now: Now, control: &CacheControl, settings:
     Decision::Fetch(if fresh { CacheStatus::Refreshed } else { CacheStatus::Expired })
 }
 
+/// Whether a stored answer may take the place of what a fetch ended with.
+#[must_use]
+pub fn yields(fetched: &Result<Answer, LookupError>, now: Now) -> bool {
+    match fetched {
+        Err(error) => error.handling().yields_to_stored_answer,
+        Ok(answer) => match &answer.finding {
+            Finding::Picture(link) => link.is_dead(now.wall),
+            Finding::Absent(Absence::Null) => true,
+            Finding::Absent(Absence::ForeignLink) | Finding::NotFound(_) => false,
+        },
+    }
+}
+
 /// The result for a caller after a fetch: the result of the fetch, or the stored answer (as stale) where that
 /// is better.
 ///
@@ -278,15 +293,7 @@ pub fn after_fetch(
     control: &CacheControl,
     settings: &Settings,
 ) -> Result<Answer, LookupError> {
-    let yields = match &fetched {
-        Err(error) => error.handling().yields_to_stored_answer,
-        Ok(answer) => match &answer.finding {
-            Finding::Picture(link) => link.is_dead(now.wall),
-            Finding::Absent(Absence::Null) => true,
-            Finding::Absent(Absence::ForeignLink) | Finding::NotFound(_) => false,
-        },
-    };
-    if !yields {
+    if !yields(&fetched, now) {
         return fetched;
     }
     // A failure gives way to any usable answer. A null or a dead link gives way only to the link that it did

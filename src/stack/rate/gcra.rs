@@ -8,10 +8,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Settings;
+use super::limit::Limit;
+use crate::stack::store::Horizon;
 
-/// The slowest rate is one turn a day, so that every instant stays in the range of the clock.
-const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The pause after a 429 without a hint. It doubles with each further 429 ...
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// ... up to this length.
@@ -20,9 +19,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The generic cell rate algorithm (ITU-T I.371), extended by a pause and by spare turns.
 #[derive(Debug)]
 pub struct Gcra {
-    interval: Duration,
-    /// How far ahead of an even spacing turns may be taken. It is the time of the burst minus one turn.
-    slack: Duration,
+    limit: Limit,
     /// The instant after all reserved turns, if they were evenly spaced.
     free_at: Instant,
     /// The same without the slack that a pause adds: the next turn that is spare.
@@ -38,16 +35,10 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    pub fn new(settings: Settings, now: Instant) -> Self {
-        let off = settings.per_second <= 0.0 || settings.burst == 0;
-        let interval = if off {
-            Duration::ZERO
-        } else {
-            Duration::try_from_secs_f64(1.0 / settings.per_second).unwrap_or(INTERVAL_MAX).min(INTERVAL_MAX)
-        };
+    /// Turns of which none is taken.
+    pub fn new(limit: Limit, now: Instant) -> Self {
         Self {
-            interval,
-            slack: interval.saturating_mul(settings.burst.saturating_sub(1)),
+            limit,
             free_at: now,
             spare_at: now,
             paused_until: now,
@@ -57,11 +48,25 @@ impl Gcra {
         }
     }
 
-    /// The distance of two turns, once the burst is used up.
-    pub fn interval(&self) -> Duration {
-        self.interval
+    /// Takes over what is known of turns that were taken elsewhere. Turns come no earlier than without.
+    pub fn take_over(&mut self, known: &Horizon) {
+        self.free_at = self.free_at.max(known.free_at);
+        self.spare_at = self.spare_at.max(known.spare_at);
+        self.paused_until = self.paused_until.max(known.paused_until);
     }
 
+    /// How far ahead the turns are taken.
+    pub fn horizon(&self) -> Horizon {
+        let Self { free_at, spare_at, paused_until, .. } = *self;
+        Horizon { free_at, spare_at, paused_until, changes: 0 }
+    }
+
+    /// The distance of two turns, once the burst is used up.
+    pub fn interval(&self) -> Duration {
+        self.limit.interval
+    }
+
+    /// The end of the pause. It is in the past when there is none.
     pub fn paused_until(&self) -> Instant {
         self.paused_until
     }
@@ -69,8 +74,7 @@ impl Gcra {
     /// Reserves the next turn if it comes by `latest`. Otherwise reserves none and returns the time until it
     /// would come.
     pub fn turn(&mut self, now: Instant, latest: Instant) -> Result<Instant, Duration> {
-        // A turn that was given back is lost once it has passed: taken later, it would be close to others.
-        self.given_back = self.given_back.split_off(&now.max(self.paused_until));
+        self.forget_lost_turns(now);
         let turn = self.next_turn(now);
         if turn > latest {
             return Err(turn - now);
@@ -78,35 +82,42 @@ impl Gcra {
         if self.given_back.pop_first().is_some() {
             return Ok(turn);
         }
-        self.free_at = self.free_at.max(now) + self.interval;
+        self.free_at = self.free_at.max(now) + self.limit.interval;
         // A turn after a pause is a debt from the pause's end on. Counted from now, it would be forgiven
         // before it comes.
-        self.spare_at = self.spare_at.max(turn) + self.interval;
+        self.spare_at = self.spare_at.max(turn) + self.limit.interval;
         Ok(turn)
     }
 
     /// The turn that would be reserved next.
-    fn next_turn(&self, now: Instant) -> Instant {
+    pub fn next_turn(&self, now: Instant) -> Instant {
         if let Some(turn) = self.given_back.range(now.max(self.paused_until)..).next() {
             return *turn;
         }
-        let turn = self.free_at.checked_sub(self.slack).map_or(now, |turn| turn.max(now));
+        let turn = self.free_at.checked_sub(self.limit.slack).map_or(now, |turn| turn.max(now));
         turn.max(self.paused_until)
     }
 
     /// Gives back a reserved turn that has not come yet, because nobody waits for it any longer.
     pub fn give_back(&mut self, turn: Instant, now: Instant) {
-        if turn <= now {
+        self.forget_lost_turns(now);
+        // In a pause the turn is lost, too.
+        if turn <= now || turn < self.paused_until {
             return;
         }
         self.given_back.insert(turn);
         // The last turns are not reserved any more. The others wait in their places for the next call.
-        while let Some(last) = self.free_at.checked_sub(self.slack + self.interval)
+        while let Some(last) = self.free_at.checked_sub(self.limit.span())
             && self.given_back.remove(&last)
         {
-            self.free_at -= self.interval;
-            self.spare_at -= self.interval;
+            self.free_at -= self.limit.interval;
+            self.spare_at -= self.limit.interval;
         }
+    }
+
+    /// A turn that was given back is lost once it has passed: taken later, it would be close to others.
+    fn forget_lost_turns(&mut self, now: Instant) {
+        self.given_back = self.given_back.split_off(&now.max(self.paused_until));
     }
 
     /// Takes a turn that no call needs: one that is free now, while no turn is owed, there is no pause, and
@@ -126,7 +137,7 @@ impl Gcra {
         if at > now {
             return Err(at - now);
         }
-        self.spare_at = now + self.interval;
+        self.spare_at = now + self.limit.interval;
         self.free_at = self.free_at.max(self.spare_at);
         Ok(())
     }
@@ -136,7 +147,7 @@ impl Gcra {
         let next = self.spare_at.max(self.paused_until);
         match self.retries {
             0 => next,
-            ahead => next.max(now) + self.interval.saturating_mul(ahead),
+            ahead => next.max(now) + self.limit.interval.saturating_mul(ahead),
         }
     }
 
@@ -151,9 +162,9 @@ impl Gcra {
     }
 
     /// Allows no turn before `until`, and no burst right after it.
-    fn pause(&mut self, until: Instant) {
+    pub fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(until);
-        self.free_at = self.free_at.max(until + self.slack);
+        self.free_at = self.free_at.max(until + self.limit.slack);
     }
 
     /// Pauses for as long as Hypersender asks, or longer each time when it gives no hint. Returns the time
@@ -167,6 +178,11 @@ impl Gcra {
             self.pause(now + asked.unwrap_or_default());
         }
         self.paused_until - now
+    }
+
+    /// The number of retries that wait for a spare turn.
+    pub fn retries(&self) -> u32 {
+        self.retries
     }
 
     /// Forgets earlier refusals, because Hypersender has answered.
@@ -184,274 +200,6 @@ impl Gcra {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, option::of, prelude::*, sample::select};
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn limit(per_second: f64, burst: u32) -> (Gcra, Instant) {
-        let now = Instant::now();
-        (Gcra::new(Settings { per_second, burst }, now), now)
-    }
-
-    #[test]
-    fn turns_come_as_a_burst_and_then_evenly_spaced() {
-        let (mut turns, now) = limit(5.0, 3);
-        let waits: Vec<_> =
-            (0..6).map(|_| turns.turn(now, now + SECOND).unwrap().duration_since(now).as_millis()).collect();
-        assert_eq!(waits, [0, 0, 0, 200, 400, 600]);
-    }
-
-    #[test]
-    fn a_refused_turn_tells_the_wait_and_is_not_booked() {
-        let (mut turns, now) = limit(1.0, 1);
-        assert_eq!(turns.turn(now, now), Ok(now));
-        for _ in 0..3 {
-            assert_eq!(turns.turn(now, now), Err(SECOND));
-        }
-        assert_eq!(turns.turn(now, now + SECOND), Ok(now + SECOND));
-        assert_eq!(turns.turn(now, now + SECOND), Err(2 * SECOND));
-    }
-
-    #[test]
-    fn a_pause_holds_up_every_turn_and_empties_the_burst() {
-        let (mut turns, now) = limit(1.0, 20);
-        turns.pause(now + 5 * SECOND);
-        assert_eq!(turns.turn(now, now + SECOND), Err(5 * SECOND));
-        let later = now + 60 * SECOND;
-        assert_eq!(turns.turn(now, later), Ok(now + 5 * SECOND));
-        assert_eq!(turns.turn(now, later), Ok(now + 6 * SECOND));
-    }
-
-    #[test]
-    fn a_turn_that_is_given_back_is_the_next_one() {
-        let (mut turns, now) = limit(1.0, 1);
-        let later = now + 60 * SECOND;
-        let all: Vec<_> = (0..6).map(|_| turns.turn(now, later).unwrap()).collect();
-        turns.give_back(all[2], now);
-        turns.give_back(all[4], now);
-        assert_eq!(turns.turn(now, later), Ok(all[2]));
-        // The last one, and with it the one before that was given back.
-        turns.give_back(all[5], now);
-        assert_eq!(turns.turn(now, later), Ok(all[4]));
-        turns.give_back(all[4], now);
-        turns.give_back(all[3], all[3]);
-        assert_eq!(turns.turn(now, later), Ok(all[4]), "a turn that has come cannot be given back");
-        for turn in &all[1..5] {
-            turns.give_back(*turn, now);
-        }
-        assert_eq!(turns.turn(now, later), Ok(now + SECOND));
-        assert_eq!(turns.turn(now, later), Ok(now + 2 * SECOND));
-    }
-
-    #[test]
-    fn a_turn_that_is_given_back_is_lost_when_it_has_passed_or_a_pause_begins() {
-        let (mut turns, now) = limit(1.0, 1);
-        let later = now + 60 * SECOND;
-        let all: Vec<_> = (0..5).map(|_| turns.turn(now, later).unwrap()).collect();
-        turns.give_back(all[1], now);
-        turns.give_back(all[2], now);
-        assert_eq!(turns.turn(all[1] + SECOND / 2, later), Ok(all[2]));
-        turns.give_back(all[2], now);
-        turns.pause(now + 3 * SECOND);
-        assert_eq!(turns.turn(now, later), Ok(now + 5 * SECOND));
-    }
-
-    #[test]
-    fn pauses_that_are_not_asked_for_grow_to_a_bound() {
-        let (mut turns, now) = limit(0.0, 0);
-        let mut later = now;
-        let waits: Vec<_> = (0..7)
-            .map(|_| {
-                let wait = turns.pushed_back(later, None);
-                later += wait;
-                wait.as_secs()
-            })
-            .collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(turns.pushed_back(later, Some(3 * SECOND)), 3 * SECOND);
-    }
-
-    #[test]
-    fn refusals_of_attempts_that_were_on_the_wire_together_are_one() {
-        let (mut turns, now) = limit(5.0, 20);
-        assert!((0..20).all(|_| turns.pushed_back(now, None) == SECOND));
-        assert_eq!(turns.pushed_back(now, Some(3 * SECOND)), 3 * SECOND);
-        assert_eq!(turns.pushed_back(now, None), 3 * SECOND, "the longest holds");
-        assert_eq!(turns.pushed_back(now + 3 * SECOND, None), 2 * SECOND);
-    }
-
-    #[test]
-    fn the_slowest_rate_is_a_turn_a_day() {
-        let (mut turns, now) = limit(f64::MIN_POSITIVE, 10_000);
-        turns.pause(now);
-        assert_eq!(turns.turn(now, now), Ok(now));
-        assert_eq!(turns.turn(now, now), Err(INTERVAL_MAX));
-    }
-
-    #[test]
-    fn a_limit_that_is_off_still_pauses() {
-        for (per_second, burst) in [(0.0, 20), (5.0, 0)] {
-            let (mut turns, now) = limit(per_second, burst);
-            assert!((0..1000).all(|_| turns.turn(now, now) == Ok(now)));
-            turns.pause(now + SECOND);
-            assert_eq!(turns.turn(now, now), Err(SECOND));
-        }
-    }
-
-    #[test]
-    fn a_spare_turn_is_one_that_is_free_while_nothing_is_owed() {
-        let (mut turns, now) = limit(1.0, 20);
-        assert_eq!(turns.spare_turn(now), Ok(()));
-        assert_eq!(turns.spare_turn(now), Err(SECOND), "the burst is not spare");
-        assert_eq!(turns.turn(now, now), Ok(now));
-        assert_eq!(turns.spare_turn(now + SECOND), Err(SECOND));
-        assert_eq!(turns.next_spare(now), now + 2 * SECOND);
-        assert_eq!(turns.spare_turn(now + 2 * SECOND), Ok(()));
-    }
-
-    #[test]
-    fn spare_turns_begin_at_the_end_of_a_pause_and_do_not_delay_the_return_of_the_burst() {
-        let (mut turns, now) = limit(1.0, 5);
-        turns.pause(now + 10 * SECOND);
-        assert_eq!(turns.spare_turn(now), Err(10 * SECOND));
-        for second in 10..14 {
-            assert_eq!(turns.spare_turn(now + second * SECOND), Ok(()));
-        }
-        // Without spare turns, all five are free 4 s after the pause.
-        let later = now + 14 * SECOND;
-        assert!((0..5).all(|_| turns.turn(later, later) == Ok(later)));
-    }
-
-    #[test]
-    fn turns_that_are_booked_in_a_pause_are_owed_after_it() {
-        let (mut turns, now) = limit(1.0, 20);
-        let end = now + 10 * SECOND;
-        turns.pause(end);
-        for second in 0..5 {
-            assert_eq!(turns.turn(now, now + 60 * SECOND), Ok(end + second * SECOND));
-        }
-        assert_eq!(turns.spare_turn(end), Err(5 * SECOND));
-    }
-
-    #[test]
-    fn retries_that_wait_come_before_all_others_that_take_spare_turns() {
-        let (mut turns, now) = limit(1.0, 20);
-        assert_eq!(turns.spare_turn(now), Ok(()));
-        turns.retry_waits();
-        turns.retry_waits();
-        assert_eq!(turns.spare_turn(now), Err(3 * SECOND));
-        let late = now + 10 * SECOND;
-        assert_eq!((turns.spare_turn(late), turns.next_spare(late)), (Err(2 * SECOND), late + 2 * SECOND));
-        assert_eq!(turns.spare_turn_of_retry(late), Ok(()));
-        turns.retry_left();
-        assert_eq!(turns.spare_turn(late + SECOND), Err(SECOND));
-        turns.retry_left();
-        assert_eq!(turns.spare_turn(late + SECOND), Ok(()));
-        assert_eq!(
-            turns.turn(late + SECOND, late + SECOND),
-            Ok(late + SECOND),
-            "callers do not wait for them"
-        );
-    }
-
-    /// A step of a story: a time passes, or something happens to the turns.
-    #[derive(Clone, Copy, Debug)]
-    enum Step {
-        Pass {
-            millis: u64,
-        },
-        Caller {
-            patience: u64,
-        },
-        Batch,
-        Stream,
-        /// The caller of this turn leaves, if the turn has not come yet.
-        Leave {
-            turn: usize,
-        },
-        PushedBack {
-            seconds: Option<u64>,
-        },
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => prop_oneof![0..50_u64, 0..1_000_u64, 0..10_000_u64].prop_map(|millis| Step::Pass { millis }),
-            4 => (0..30_000_u64).prop_map(|patience| Step::Caller { patience }),
-            2 => Just(Step::Batch),
-            4 => Just(Step::Stream),
-            3 => (0..100_usize).prop_map(|turn| Step::Leave { turn }),
-            1 => of(0..20_u64).prop_map(|seconds| Step::PushedBack { seconds }),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn turns_of_all_sides_together_stay_within_rate_and_burst(
-            steps in vec(step(), 1..100),
-            per_second in select(vec![0.5, 1.0, 5.0, 7.0]),
-            burst in 1..25_u32,
-        ) {
-            let (mut turns, mut now) = limit(per_second, burst);
-            let mut taken = Vec::new();
-            for step in steps {
-                match step {
-                    Step::Pass { millis } => now += Duration::from_millis(millis),
-                    Step::Caller { patience } => {
-                        taken.extend(turns.turn(now, now + Duration::from_millis(patience)).ok());
-                    }
-                    Step::Batch => taken.extend(turns.turn(now, now).ok()),
-                    Step::Stream => taken.extend(turns.spare_turn(now).ok().map(|()| now)),
-                    Step::Leave { turn } => {
-                        if taken.get(turn).is_some_and(|turn| *turn > now) {
-                            turns.give_back(taken.swap_remove(turn), now);
-                        }
-                    }
-                    Step::PushedBack { seconds } => {
-                        turns.pushed_back(now, seconds.map(Duration::from_secs));
-                    }
-                }
-            }
-            taken.sort();
-            // A window with more turns than the burst is as long as the further turns take.
-            for (first, start) in taken.iter().enumerate() {
-                for (more, end) in taken[first..].iter().skip(burst as usize).enumerate() {
-                    let least = turns.interval() * u32::try_from(more + 1).unwrap();
-                    let time = *end - *start;
-                    prop_assert!(time >= least, "{more} turns more than the burst in {time:?}");
-                }
-            }
-        }
-
-        #[test]
-        fn spare_turns_delay_a_caller_by_one_turn_at_most(steps in vec(step(), 1..100), burst in 1..25_u32) {
-            let (mut turns, mut now) = limit(5.0, burst);
-            let mut without = Gcra::new(Settings { per_second: 5.0, burst }, now);
-            let far = now + Duration::from_secs(1_000_000);
-            for step in steps {
-                match step {
-                    Step::Pass { millis } => now += Duration::from_millis(millis),
-                    Step::Caller { .. } | Step::Batch => {
-                        let [turn, alone] =
-                            [&mut turns, &mut without].map(|turns| turns.turn(now, far).unwrap());
-                        prop_assert!(turn <= alone + turns.interval(), "{:?} later", turn - alone);
-                    }
-                    Step::Stream => {
-                        let _ = turns.spare_turn(now);
-                    }
-                    Step::Leave { .. } => {}
-                    Step::PushedBack { seconds } => {
-                        for turns in [&mut turns, &mut without] {
-                            turns.pushed_back(now, seconds.map(Duration::from_secs));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
+mod scripts;
+#[cfg(test)]
+mod tests;

@@ -17,14 +17,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
 
-use super::{Settings, Spare, gcra::Gcra};
+use super::{Spare, asking::Asking, booked::Booked, source::Source};
 use crate::{
     domain::{BatchTurns, Lookup, LookupError, Purpose, QueuePlace},
     stack::keyed::Idle,
@@ -38,7 +37,7 @@ const BOOKED_MAX: usize = 20;
 /// The turns of one instance.
 #[derive(Debug)]
 pub struct Turns {
-    gcra: Mutex<Gcra>,
+    source: Source,
     /// The places of the look-ups of batches that may book a turn ahead.
     bookings: Arc<Semaphore>,
     /// The retries of streams take spare turns in the order in which they came.
@@ -50,15 +49,14 @@ pub struct Turns {
 impl Idle for Turns {
     fn is_idle(&self, now: Instant) -> bool {
         // A batch that has or awaits a place holds the semaphore.
-        Arc::strong_count(&self.bookings) == 1 && self.gcra.lock().is_idle(now)
+        Arc::strong_count(&self.bookings) == 1 && self.source.is_idle(now)
     }
 }
 
 impl Turns {
-    pub fn new(settings: Settings, now: Instant) -> Self {
-        let gcra = Mutex::new(Gcra::new(settings, now));
+    pub fn new(source: Source) -> Self {
         Self {
-            gcra,
+            source,
             bookings: bookings(),
             retries: tokio::sync::Mutex::default(),
             refresh: Arc::new(Semaphore::new(1)),
@@ -72,8 +70,7 @@ impl Turns {
 
     /// The next spare turn.
     pub fn spare(&self, now: Instant) -> Spare {
-        let gcra = self.gcra.lock();
-        Spare { at: gcra.next_spare(now), paused_until: gcra.paused_until() }
+        self.source.spare(now)
     }
 
     /// The place of a refresh that would take a spare turn now, if there is one.
@@ -85,13 +82,13 @@ impl Turns {
     }
 
     /// Notes that Hypersender refuses requests as too many. Returns the time until the end of the pause.
-    pub fn pushed_back(&self, now: Instant, asked: Option<Duration>) -> Duration {
-        self.gcra.lock().pushed_back(now, asked)
+    pub async fn pushed_back(&self, asking: &mut Asking, asked: Option<Duration>) -> Duration {
+        self.source.pushed_back(asking, asked).await
     }
 
     /// Notes that Hypersender answers.
     pub fn answered(&self) {
-        self.gcra.lock().answered();
+        self.source.answered();
     }
 
     /// Takes a turn for `lookup`, and waits for it.
@@ -100,64 +97,68 @@ impl Turns {
     ///
     /// [`LookupError::RateLimited`] when no turn comes in time, [`LookupError::NoTurnYet`] when a batch or a
     /// stream has to wait outside, and [`LookupError::DeadlineExceeded`] when no attempt could end in time.
-    pub async fn wait(&self, lookup: &Lookup) -> Result<(), LookupError> {
+    pub async fn wait(&self, lookup: &Lookup, asking: &mut Asking) -> Result<(), LookupError> {
         // The place of a retry of a batch. It is left when the turn comes.
         let mut place = None;
         loop {
             let now = Instant::now();
-            let turn = match terms(lookup) {
-                Purpose::SpareRefresh => self.spare_turn(now, |wait| LookupError::RateLimited { wait })?,
-                Purpose::Refresh => self.turn(now, now)?,
+            let booked = match terms(lookup) {
+                Purpose::SpareRefresh => {
+                    self.spare_turn(asking, now, |wait| LookupError::RateLimited { wait }).await?
+                }
+                Purpose::Refresh => self.turn(asking, now, now).await?,
                 Purpose::Stream if lookup.resent == 0 => {
                     // A turn of a stream that has left would be lost to the others.
                     latest_start(lookup, now)?;
-                    self.spare_turn(now, |wait| LookupError::NoTurnYet { wait })?
+                    self.spare_turn(asking, now, |wait| LookupError::NoTurnYet { wait }).await?
                 }
-                Purpose::Stream if self.turn_of_retry(lookup).await? => return Ok(()),
+                Purpose::Stream if self.turn_of_retry(lookup, asking).await? => return Ok(()),
                 Purpose::Stream => continue,
-                Purpose::Batch => self.turn_of_batch(lookup, now, &mut place)?,
-                Purpose::Caller => self.turn(now, latest_start(lookup, now)?)?,
+                Purpose::Batch => self.turn_of_batch(lookup, asking, now, &mut place).await?,
+                Purpose::Caller => self.turn(asking, now, latest_start(lookup, now)?).await?,
             };
             // The timer rounds up to the next millisecond, so a turn that is free now must not wait for it.
-            if turn <= now {
+            if booked.at <= Instant::now() {
                 return Ok(());
             }
-            select! {
-                () = sleep_until(turn) => {}
+            // A pause that has begun during the wait holds for this call, too.
+            let is_paused = select! {
+                is_paused = self.source.comes_in_pause(asking, &booked) => is_paused,
                 () = left(lookup) => {
-                    self.gcra.lock().give_back(turn, Instant::now());
+                    self.source.give_back(&booked);
                     return Err(LookupError::DeadlineExceeded);
                 }
-            }
-            // A pause that has begun during the wait holds for this call, too.
-            if self.gcra.lock().paused_until() <= Instant::now() {
+            };
+            if !is_paused {
                 return Ok(());
             }
         }
     }
 
-    fn turn(&self, now: Instant, latest: Instant) -> Result<Instant, LookupError> {
-        self.gcra.lock().turn(now, latest).map_err(|wait| LookupError::RateLimited { wait })
+    async fn turn(&self, asking: &mut Asking, now: Instant, latest: Instant) -> Result<Booked, LookupError> {
+        self.source.turn(asking, now, latest).await.map_err(|wait| LookupError::RateLimited { wait })
     }
 
-    fn spare_turn(
+    async fn spare_turn(
         &self,
+        asking: &mut Asking,
         now: Instant,
         missing: impl FnOnce(Duration) -> LookupError,
-    ) -> Result<Instant, LookupError> {
-        self.gcra.lock().spare_turn(now).map(|()| now).map_err(missing)
+    ) -> Result<Booked, LookupError> {
+        self.source.spare_turn(asking, now).await.map(|()| Booked::own(now)).map_err(missing)
     }
 
     /// A turn for a look-up of a batch.
-    fn turn_of_batch(
+    async fn turn_of_batch(
         &self,
         lookup: &Lookup,
+        asking: &mut Asking,
         now: Instant,
         place: &mut Option<OwnedSemaphorePermit>,
-    ) -> Result<Instant, LookupError> {
+    ) -> Result<Booked, LookupError> {
         let Some(batch) = &lookup.batch else {
             // A look-up of a batch has joined the flight of another side.
-            return self.turn(now, latest_start(lookup, now)?);
+            return self.turn(asking, now, latest_start(lookup, now)?).await;
         };
         let latest = lookup.deadline.latest_start().ok_or(LookupError::DeadlineExceeded)?;
         if lookup.resent > 0 && place.is_none() {
@@ -166,8 +167,8 @@ impl Turns {
         }
         let has_place = place.is_some() || lookup.place.as_ref().is_some_and(QueuePlace::is_held);
         let until = if has_place { latest } else { now.min(latest) };
-        let wait = match self.gcra.lock().turn(now, until) {
-            Ok(turn) => return Ok(turn),
+        let wait = match self.source.turn(asking, now, until).await {
+            Ok(booked) => return Ok(booked),
             // The turn would be free, and the time is over.
             Err(Duration::ZERO) => return Err(LookupError::DeadlineExceeded),
             Err(wait) => wait,
@@ -183,19 +184,19 @@ impl Turns {
 
     /// The refusal of a look-up of a batch, with a wait of its own: one interval after the one before.
     fn put_off(&self, wait: Duration, batch: &BatchTurns) -> LookupError {
-        let later = self.gcra.lock().interval().saturating_mul(batch.refuse());
+        let later = self.source.interval().saturating_mul(batch.refuse());
         LookupError::RateLimited { wait: wait.saturating_add(later) }
     }
 
     /// Takes the next spare turn for a retry of a stream. Returns whether it has come; otherwise the terms of
     /// the look-up must be read again.
-    async fn turn_of_retry(&self, lookup: &Lookup) -> Result<bool, LookupError> {
+    async fn turn_of_retry(&self, lookup: &Lookup, asking: &mut Asking) -> Result<bool, LookupError> {
         let latest = latest_start(lookup, Instant::now())?;
         let _waits = WaitingRetry::new(self);
         select! {
             biased;
             () = lookup.deadline.changed() => Ok(false),
-            turn = self.first_spare_turn(lookup) => turn.map(|()| true),
+            turn = self.first_spare_turn(lookup, asking) => turn.map(|()| true),
             () = sleep_until(latest) => match lookup.deadline.latest_start() {
                 Some(later) if later > latest => Ok(false),
                 Some(_) | None => Err(LookupError::DeadlineExceeded),
@@ -204,12 +205,12 @@ impl Turns {
     }
 
     /// Waits behind the retries that came before, and then for the next spare turn.
-    async fn first_spare_turn(&self, lookup: &Lookup) -> Result<(), LookupError> {
+    async fn first_spare_turn(&self, lookup: &Lookup, asking: &mut Asking) -> Result<(), LookupError> {
         let _first = self.retries.lock().await;
         loop {
             let now = Instant::now();
             let latest = latest_start(lookup, now)?;
-            let missing = self.gcra.lock().spare_turn_of_retry(now);
+            let missing = self.source.spare_turn_of_retry(asking, now).await;
             match missing {
                 Ok(()) => return Ok(()),
                 Err(wait) if now + wait > latest => return Err(LookupError::NoTurnYet { wait }),
@@ -251,14 +252,14 @@ struct WaitingRetry<'a>(&'a Turns);
 
 impl<'a> WaitingRetry<'a> {
     fn new(turns: &'a Turns) -> Self {
-        turns.gcra.lock().retry_waits();
+        turns.source.retry_waits();
         Self(turns)
     }
 }
 
 impl Drop for WaitingRetry<'_> {
     fn drop(&mut self) {
-        self.0.gcra.lock().retry_left();
+        self.0.source.retry_left();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 async fn a_stream_does_not_spin_while_look_ups_outlast_its_deadline() {
     let never = tower::service_fn(|_: Lookup| pending::<Result<Answer, LookupError>>());
     let clock = Clock::following_tokio(SystemTime::UNIX_EPOCH);
-    let (_, stack) = stack(Settings::default(), clock, &Arc::default(), never);
+    let (_, stack) = stack(Settings::default(), clock, &Arc::default(), None, never);
     let now = Instant::now();
     let mut stream = stack.stream(Contacts {
         instance: Instance::parse("shop").unwrap(),

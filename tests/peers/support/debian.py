@@ -1,6 +1,6 @@
-"""nginx and HAProxy from Debian. If a proxy is not installed, its tests are skipped.
+"""nginx, HAProxy and Redis from Debian. If a program is not installed, its tests are skipped.
 
-PEERS_REQUIRE is a list of the required proxies, separated by commas. They are never skipped.
+PEERS_REQUIRE is a list of the required programs, separated by commas. They are never skipped.
 """
 
 import getpass

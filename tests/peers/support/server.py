@@ -46,12 +46,19 @@ class Server(Steered):
 
     def _listening(self):
         assert self.process.poll() is None, self.log.read_text()
-        # The last line may be incomplete.
-        whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        lines = {line.get("message"): line for line in map(json.loads, whole)}
+        lines = {line.get("message"): line for line in self._lines()}
         if "listening" not in lines:
             return None
         return lines["listening"]["address"], lines["admin listening"]["address"]
+
+    def _lines(self):
+        # The last line may be incomplete, and faults of settings are no JSON.
+        lines = self.log.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
+
+    def messages(self, level):
+        """The messages of this level in the log since the last start."""
+        return [line["message"] for line in self._lines() if line["level"] == level]
 
     @property
     def host(self):
