@@ -59,7 +59,7 @@ def show(valkey, replicas):
         print(f"replica {number}: {answer['cacheInfo']['status']} after {time.monotonic() - begin:.2f} s")
     print(f"requests to Hypersender: {replicas.asked([CONTACT])}")
     first = replicas[0].address
-    print(f"\nAsk for another contact:  hypersender-grpc get 15551230004 --address {first}")
+    print(f"\nAsk for another contact:  cargo run --locked -- get 15551230004 --address {first}")
     print(f"Count the requests:       curl {replicas.sandbox.sandbox}/_sandbox/calls")
     print(f"Take the store away:      kill {valkey.process.pid}")
     print("Ctrl-C ends all of them.", flush=True)
