@@ -24,7 +24,8 @@
 //! 3. `grpc/service` decodes the request message and starts the look-up that it asks for. `grpc/batch` and
 //!    `grpc/stream` leave that to `stack/batch` and `stack/stream`, which start many look-ups as turns allow.
 //! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`,
-//!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. The first of them answers a cache hit.
+//!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. The first of them answers a cache hit. With a
+//!    store, `cache::Fill` reads it and takes the lease of the fetch, and `rate` takes turns from it.
 //! 5. The answer goes back through `grpc/service`, `grpc/batch` or `grpc/stream`, a failure through
 //!    `grpc/status`.
 //!
