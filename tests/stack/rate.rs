@@ -149,6 +149,17 @@ async fn a_turn_that_is_now_goes_at_once() {
     }
 }
 
+/// An attempt needs 50 ms, and the timer and other tasks some more. A turn at the very end would be lost.
+#[tokio::test(start_paused = true)]
+async fn a_turn_at_the_very_end_of_a_callers_time_is_left_to_others() {
+    let front = Front::new(limited(1.0, 1), |_| Reply::picture());
+    front.ask(contact(0)).await.unwrap();
+    let refused = front.ask(contact(1).within(millis(1_052))).await.map(|_| ());
+    assert_eq!((refused, front.time()), (Err(LookupError::RateLimited { wait: SECOND }), Duration::ZERO));
+    front.ask(contact(2).within(millis(1_060))).await.unwrap();
+    assert_eq!(front.upstream.times(), [0, 1_000]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_that_leave_give_their_turns_back() {
     let front = Front::new(limited(5.0, 5), |_| Reply::picture());

@@ -20,8 +20,6 @@ const HELD_MORE: Duration = Duration::from_secs(1);
 /// How long before a turn the store is asked whether a pause has begun, so that the turn is not late when the
 /// reply takes its time. It is less than the 100 ms within which a pause holds on all replicas (rule 48).
 const LOOK_AHEAD: Duration = Duration::from_millis(50);
-/// The time between a turn and its attempt besides the way to the store: the timer and the tasks before.
-const START_TIME: Duration = Duration::from_millis(5);
 
 /// The turns of one instance.
 #[derive(Debug)]
@@ -64,7 +62,7 @@ impl Shared {
         let mode = if latest < now { TurnMode::Look } else { TurnMode::Book };
         // A turn at the very end of the caller's time would be lost to all: on the way to the store and back,
         // the time runs out.
-        let asked = now.max(latest.checked_sub(self.trips.longest() + START_TIME).unwrap_or(now)).min(latest);
+        let asked = now.max(latest.checked_sub(self.trips.longest()).unwrap_or(now)).min(latest);
         let Some(reply) = self.ask(asking, mode, asked).await else {
             return self.turn_alone(Instant::now(), latest);
         };

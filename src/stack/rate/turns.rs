@@ -34,6 +34,9 @@ use crate::{
 /// for at most this many of their turns, however many batches there are.
 const BOOKED_MAX: usize = 20;
 
+/// The time between a turn and its attempt: the timer, and the tasks that run before.
+const START_TIME: Duration = Duration::from_millis(5);
+
 /// The turns of one instance.
 #[derive(Debug)]
 pub struct Turns {
@@ -135,7 +138,10 @@ impl Turns {
         }
     }
 
+    /// The next turn, if it comes by `latest`. One for which the caller has to wait comes somewhat before,
+    /// because it would be lost to all callers if the attempt began after its time.
     async fn turn(&self, asking: &mut Asking, now: Instant, latest: Instant) -> Result<Booked, LookupError> {
+        let latest = latest.checked_sub(START_TIME).map_or(now, |early| early.max(now)).min(latest);
         self.source.turn(asking, now, latest).await.map_err(|wait| LookupError::RateLimited { wait })
     }
 
