@@ -155,16 +155,7 @@ impl Replicas {
 
 /// A server on this machine.
 pub fn place(port: u16) -> StorePlace {
-    StorePlace::Server(StoreServer {
-        hosts: vec![("127.0.0.1".to_owned(), port)],
-        is_cluster: false,
-        database: 0,
-        tls: false,
-        ca: None,
-        username: None,
-        password: None,
-        prefix: "hypersender-grpc".to_owned(),
-    })
+    StorePlace::Server(StoreServer::at("127.0.0.1", port, "hypersender-grpc"))
 }
 
 async fn answered(lookup: Lookup, fetch: Fetch) -> Result<Answer, LookupError> {

@@ -61,3 +61,20 @@ impl Server {
         self.hosts.iter().all(|(host, _)| is_loopback(host))
     }
 }
+
+impl Server {
+    /// A single server without TLS, user and password, whose names begin with `prefix`.
+    #[must_use]
+    pub fn at(host: &str, port: u16, prefix: &str) -> Self {
+        Self {
+            hosts: vec![(host.to_owned(), port)],
+            is_cluster: false,
+            database: 0,
+            tls: false,
+            ca: None,
+            username: None,
+            password: None,
+            prefix: prefix.to_owned(),
+        }
+    }
+}

@@ -62,16 +62,7 @@ impl Replica {
     }
 
     async fn with(server: &Server, timeout: Duration, metrics: Arc<Metrics>) -> Self {
-        let address = Address {
-            hosts: vec![("127.0.0.1".to_owned(), server.port())],
-            is_cluster: false,
-            database: 0,
-            tls: false,
-            ca: None,
-            username: None,
-            password: None,
-            prefix: "test".to_owned(),
-        };
+        let address = Address::at("127.0.0.1", server.port(), "test");
         Self::open(Place::Server(address), timeout, metrics).await
     }
 

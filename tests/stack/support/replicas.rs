@@ -75,16 +75,7 @@ impl Replicas {
 
 /// A server on this machine.
 pub fn server_at(port: u16) -> StoreServer {
-    StoreServer {
-        hosts: vec![("127.0.0.1".to_owned(), port)],
-        is_cluster: false,
-        database: 0,
-        tls: false,
-        ca: None,
-        username: None,
-        password: None,
-        prefix: "test".to_owned(),
-    }
+    StoreServer::at("127.0.0.1", port, "test")
 }
 
 /// A store that answers in time, however busy the machine is.

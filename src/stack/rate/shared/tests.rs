@@ -15,16 +15,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(20);
 
 async fn replica(server: &Server) -> Shared {
-    let address = Address {
-        hosts: vec![("127.0.0.1".to_owned(), server.port())],
-        is_cluster: false,
-        database: 0,
-        tls: false,
-        ca: None,
-        username: None,
-        password: None,
-        prefix: "test".to_owned(),
-    };
+    let address = Address::at("127.0.0.1", server.port(), "test");
     // A slow machine must not detach the store.
     let settings = Settings { place: Place::Server(address), timeout: 2 * SECOND, replicas: 2 };
     let store = Store::open(settings, Arc::default()).await.unwrap();

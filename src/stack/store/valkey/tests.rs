@@ -34,16 +34,7 @@ const EPOCH: [u8; 16] = *b"\0\x01epoch\xff\r\n 34567";
 const LONG: Duration = Duration::from_secs(60);
 
 fn settings(port: u16) -> Settings {
-    Settings {
-        hosts: vec![("127.0.0.1".to_owned(), port)],
-        is_cluster: false,
-        database: 0,
-        tls: false,
-        ca: None,
-        username: None,
-        password: None,
-        prefix: "test".to_owned(),
-    }
+    Settings::at("127.0.0.1", port, "test")
 }
 
 impl Valkey {
