@@ -4,6 +4,7 @@
 //! consistent after a panic, because no change under a lock can panic half-way.
 
 mod ask;
+mod avatar;
 mod batch;
 mod block;
 mod breaker;
@@ -101,6 +102,14 @@ impl<F: LookupService> Stack<F> {
     #[must_use]
     pub fn batch(&self, lookups: impl Iterator<Item = Lookup>) -> LookupBatch<F> {
         LookupBatch::begin(self, lookups)
+    }
+
+    /// Looks up one contact for an image in a browser: from memory at once, else later, with the spare turns
+    /// that no other call needs (rule 3 of many contacts). The look-up ends at its deadline at the latest. It
+    /// goes on only while the future is polled.
+    #[must_use]
+    pub fn avatar(&self, lookup: Lookup) -> ServeFuture {
+        avatar::look_up(self, lookup)
     }
 
     /// Begins to look up many contacts. Nothing happens before the stream is polled.

@@ -108,7 +108,7 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     };
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, store.as_ref(), upstream);
     let streams = Streams::new(settings.streams, metrics.many.clone());
-    let contacts = Contacts::new(lookup, credentials, streams.clone(), metrics.many.clone());
+    let contacts = Contacts::new(lookup, credentials.into(), streams.clone(), metrics.many.clone(), None);
     let health = Health::serving().await;
 
     let listener = listen(settings.listen, "listen")?;

@@ -12,6 +12,8 @@ pub enum Purpose {
     Refresh,
     /// A stream, which takes spare turns only: turns that no other call needs.
     Stream,
+    /// An image for a browser. Like a stream, it takes spare turns only, and it comes before all streams.
+    Avatar,
     /// A batch, which has few turns booked ahead at a time.
     Batch,
     /// A caller, who waits for this one answer.
@@ -21,14 +23,14 @@ pub enum Purpose {
 impl Purpose {
     /// All of them, in their order, so that `purpose as usize` is an index.
     pub const ALL: [Self; Self::Caller as usize + 1] =
-        [Self::SpareRefresh, Self::Refresh, Self::Stream, Self::Batch, Self::Caller];
+        [Self::SpareRefresh, Self::Refresh, Self::Stream, Self::Avatar, Self::Batch, Self::Caller];
 
     /// Whether no caller waits, so that there is one attempt, which waits for nothing.
     #[must_use]
     pub fn is_refresh(self) -> bool {
         match self {
             Self::SpareRefresh | Self::Refresh => true,
-            Self::Stream | Self::Batch | Self::Caller => false,
+            Self::Stream | Self::Avatar | Self::Batch | Self::Caller => false,
         }
     }
 }

@@ -15,6 +15,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::{
+    avatar_address::AvatarAddress,
     backend::Backend,
     batch, contact,
     contact_method::{ContactMethod, RequestMessage},
@@ -49,11 +50,12 @@ impl<F> Contacts<F> {
     /// Serves the answers of `stack`, with as many streams as `streams` allows.
     pub fn new(
         stack: Stack<F>,
-        credentials: Credentials,
+        credentials: Arc<Credentials>,
         streams: Streams,
         metrics: Arc<ManyMetrics>,
+        avatar_address: Option<AvatarAddress>,
     ) -> Self {
-        Self(Backend::new(stack, credentials, streams, metrics))
+        Self(Backend::new(stack, credentials, streams, metrics, avatar_address))
     }
 }
 

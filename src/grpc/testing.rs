@@ -71,7 +71,7 @@ pub fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupSe
         default_instance: Some(Instance::parse(INSTANCE).unwrap()),
         ..Credentials::default()
     };
-    Backend::new(stack, credentials, streams, Arc::default())
+    Backend::new(stack, credentials.into(), streams, Arc::default(), None)
 }
 
 /// A call with `message`, as it comes from the layers of the server.

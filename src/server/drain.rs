@@ -18,7 +18,8 @@ impl Leaving {
     }
 
     /// A receiver whose value becomes `true` when the stop is announced.
-    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
         self.0.subscribe()
     }
 

@@ -200,7 +200,7 @@ impl<S: LookupService> Ask for Flight<S> {
             };
             let no_turn_yet = matches!(error, LookupError::NoTurnYet { .. });
             let waits_outside = match lookup.own_purpose {
-                Purpose::Batch | Purpose::Stream => no_turn_yet,
+                Purpose::Batch | Purpose::Avatar | Purpose::Stream => no_turn_yet,
                 Purpose::Caller | Purpose::Refresh | Purpose::SpareRefresh => false,
             };
             if !collapsed || waits_outside {

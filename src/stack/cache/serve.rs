@@ -294,7 +294,7 @@ impl<S: LookupService> Serve<S> {
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
         (lookup.own_purpose, lookup.place) = match lookup.own_purpose {
             Purpose::Caller | Purpose::Refresh => (Purpose::Refresh, None),
-            Purpose::Batch | Purpose::Stream | Purpose::SpareRefresh => {
+            Purpose::Batch | Purpose::Avatar | Purpose::Stream | Purpose::SpareRefresh => {
                 match self.0.rates.place_of_refresh(&lookup.key.scope.instance, now) {
                     Some(place) => (Purpose::SpareRefresh, Some(place)),
                     None => return,

@@ -110,13 +110,15 @@ impl Turns {
                     self.spare_turn(asking, now, |wait| LookupError::RateLimited { wait }).await?
                 }
                 Purpose::Refresh => self.turn(asking, now, now).await?,
-                Purpose::Stream if lookup.resent == 0 => {
+                Purpose::Stream | Purpose::Avatar if lookup.resent == 0 => {
                     // A turn of a stream that has left would be lost to the others.
                     latest_start(lookup, now)?;
                     self.spare_turn(asking, now, |wait| LookupError::NoTurnYet { wait }).await?
                 }
-                Purpose::Stream if self.turn_of_retry(lookup, asking).await? => return Ok(()),
-                Purpose::Stream => continue,
+                Purpose::Stream | Purpose::Avatar if self.turn_of_retry(lookup, asking).await? => {
+                    return Ok(());
+                }
+                Purpose::Stream | Purpose::Avatar => continue,
                 Purpose::Batch => self.turn_of_batch(lookup, asking, now, &mut place).await?,
                 Purpose::Caller => self.turn(asking, now, latest_start(lookup, now)?).await?,
             };
@@ -231,10 +233,11 @@ fn terms(lookup: &Lookup) -> Purpose {
     match lookup.purpose() {
         // The callers of the instance are refused until the probe ends, so it does not wait longer than they
         // would.
-        Purpose::Batch | Purpose::Stream if lookup.is_probe => Purpose::Caller,
+        Purpose::Batch | Purpose::Avatar | Purpose::Stream if lookup.is_probe => Purpose::Caller,
         purpose @ (Purpose::SpareRefresh
         | Purpose::Refresh
         | Purpose::Stream
+        | Purpose::Avatar
         | Purpose::Batch
         | Purpose::Caller) => purpose,
     }

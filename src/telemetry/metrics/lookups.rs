@@ -172,7 +172,7 @@ impl Lookups {
             Purpose::Caller => self.refused_caller.inc(),
             Purpose::Batch => self.refused_batch.inc(),
             Purpose::Refresh | Purpose::SpareRefresh => self.refused_refresh.inc(),
-            Purpose::Stream => 0,
+            Purpose::Stream | Purpose::Avatar => 0,
         };
     }
 

@@ -1,0 +1,1 @@
+//! Initials: a default image with the first letters of a name.

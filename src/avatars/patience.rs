@@ -1,0 +1,1 @@
+//! [`Patience`]: bounds how long the requests for one instance wait together.

@@ -1,0 +1,1 @@
+//! [`PictureCache`]: images in memory, by fingerprint and size.

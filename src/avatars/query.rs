@@ -1,0 +1,1 @@
+//! [`Query`]: the parameters of an address.

@@ -1,0 +1,1 @@
+//! The response for an outcome: status, headers and body.

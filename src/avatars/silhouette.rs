@@ -1,0 +1,1 @@
+//! The silhouette: the default image.
