@@ -312,7 +312,8 @@ impl LookupError {
     pub fn restart_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { wait } => Some(*wait),
-            // The turn was missing for a batch, an avatar or a stream alone. A caller has a right to every turn.
+            // The turn was missing for a batch, an avatar or a stream alone. A caller has a right to every
+            // turn.
             Self::DeadlineExceeded | Self::Overloaded | Self::NoTurnYet { .. } => Some(Duration::ZERO),
             Self::NotCached
             | Self::CircuitOpen { .. }

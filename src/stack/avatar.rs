@@ -75,12 +75,11 @@ impl<F: LookupService> Avatar<F> {
             Either::Right(joined) => joined,
         };
         // It is ready at once when there is no flight.
-        let found = match (&mut joined).now_or_never() {
-            Some(found) => found,
-            None => {
-                self.claims.leave();
-                joined.await
-            }
+        let found = if let Some(found) = (&mut joined).now_or_never() {
+            found
+        } else {
+            self.claims.leave();
+            joined.await
         };
         Some(found).filter(|found| !matches!(found, Err(LookupError::NoTurnYet { .. })))
     }
@@ -89,13 +88,9 @@ impl<F: LookupService> Avatar<F> {
     /// answer costs the look-up one time-out.
     async fn stored(&mut self) -> Option<Found> {
         let deadline = self.lookup.deadline.latest().unwrap_or_else(Instant::now);
-        match self.stack.serve.recall_group(std::slice::from_ref(&self.lookup), deadline).await {
-            Ok(results) => results.into_iter().next().flatten(),
-            Err(_) => {
-                self.lookup.without_store = true;
-                None
-            }
-        }
+        let read = self.stack.serve.recall_group(std::slice::from_ref(&self.lookup), deadline).await;
+        self.lookup.without_store = read.is_err();
+        read.ok()?.into_iter().next().flatten()
     }
 
     /// Waits for a turn, and asks Hypersender.

@@ -2,8 +2,8 @@
 //! look-ups.
 //!
 //! It reserves turns: a call gets a turn that comes in time and waits for it, or is refused at once with the
-//! time until the next free turn. Batches, avatars and streams have terms of their own, which are in [`turns`]. The
-//! limit holds for this process, or for all replicas that share a store.
+//! time until the next free turn. Batches, avatars and streams have terms of their own, which are in
+//! [`turns`]. The limit holds for this process, or for all replicas that share a store.
 //!
 //! governor is not used: it reserves no turns, cannot pause an instance after a 429, and does not run on
 //! tokio's clock.

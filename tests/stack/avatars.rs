@@ -3,8 +3,6 @@
 mod ends;
 mod shares;
 
-use std::time::Duration;
-
 use futures_util::{FutureExt, future::Either};
 use hypersender_grpc::{
     domain::{CacheStatus, LookupError},
@@ -176,6 +174,46 @@ async fn an_avatar_that_leaves_lets_the_next_one_move_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn avatars_that_leave_at_any_moment_leave_nothing_behind() {
+    let front = Front::new(limited(5.0, 20), |_| Reply::picture().after(millis(300)));
+    for round in 0..300 {
+        let asked = avatars(&front, 10 * round..10 * round + 3).await;
+        sleep(millis((37 * round % 700) as u64)).await;
+        // The head, the middle and the end of the queue, or look-ups that have started.
+        let in_order = [[0, 1, 2], [1, 0, 2], [2, 1, 0]][round % 3];
+        for one in in_order {
+            asked[one].abort();
+            for _ in 0..round % 5 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    sleep(5 * SECOND).await;
+    let (calls, start) = (front.calls(), front.time());
+    assert_eq!(front.metric("hypersender_flights"), 0);
+    assert!(front.avatar(contact(4_000)).await.is_ok());
+    assert_eq!(front.look_up(contacts([4_001])).await.unwrap().answers(), 1);
+    assert_eq!(front.time() - start, millis(600), "each has its turn at once");
+    use_burst(&front, 18).await;
+    assert_eq!((front.time() - start, front.calls() - calls), (millis(900), 20), "no turn is owed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_is_not_polled_holds_up_others_until_it_is_dropped() {
+    let front = Front::new(limited(5.0, 20), |_| Reply::picture());
+    use_burst(&front, 1).await;
+    let mut parked = front.avatar(contact(1));
+    assert!((&mut parked).now_or_never().is_none());
+    let asked = avatars(&front, 2..4).await;
+    let stream = front.look_up(contacts([1_000]));
+    sleep(5 * SECOND).await;
+    assert_eq!(front.calls(), 1);
+    drop(parked);
+    assert_eq!(count(&outcomes(asked).await, Result::is_ok), 2);
+    assert_eq!(stream.await.unwrap().answers(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stale_answer_is_served_and_renewed_with_a_spare_turn_alone() {
     let cache = CacheSettings { ttl: MINUTE, ..CacheSettings::default() };
     let front = Front::new(Settings { cache, ..limited(1.0, 5) }, |_| Reply::picture());
@@ -187,8 +225,7 @@ async fn a_stale_answer_is_served_and_renewed_with_a_spare_turn_alone() {
         settle().await;
     }
     assert_eq!(front.calls(), 5, "one turn was to spare");
-    let waits = Duration::ZERO;
-    assert_eq!(front.time(), 2 * MINUTE + waits);
+    assert_eq!(front.time(), 2 * MINUTE);
     assert_eq!(front.metric("hypersender_rate_limited_total{purpose=\"refresh\"}"), 0);
     // While an avatar waits for the next spare turn, no refresh takes it.
     let asked = avatars(&front, [100]).await;
@@ -230,4 +267,22 @@ async fn avatars_of_all_replicas_share_the_spare_turns() {
     let span = attempts[39].at - attempts[0].at;
     // A request may be late, but no turn comes early.
     assert!(span >= millis(3_800), "{span:?}");
+}
+
+#[tokio::test]
+async fn avatars_come_before_streams_with_turns_of_the_store() {
+    let replicas = Replicas::new(|_| Reply::picture());
+    let front = replicas.one_with(limited(4.0, 5)).await;
+    let stream = front.look_up(contacts(1_000..1_100));
+    sleep(SECOND).await;
+    let asked: Vec<_> = (0..6).map(|chat| front.spawn_avatar(contact(chat))).collect();
+    assert_eq!(count(&outcomes(asked).await, Result::is_ok), 6);
+    let chats = chats(&front);
+    let first = chats.iter().position(|chat| *chat < 1_000).unwrap();
+    let last = chats.iter().rposition(|chat| *chat < 1_000).unwrap();
+    // All of them wait long before the second one has its turn.
+    assert!(last - first <= 6, "{chats:?}");
+    sleep(SECOND).await;
+    assert!(front.calls() > last + 1, "the stream goes on");
+    stream.abort();
 }

@@ -293,8 +293,8 @@ impl<S: LookupService> Serve<S> {
 
     /// Starts a fetch in the background. No caller waits for it, so its deadline is that of the flight.
     ///
-    /// For a batch, an avatar or a stream it starts only when there is a turn to spare now. They may find very
-    /// many stale answers at once, whose refreshes would only fill the flights and be refused.
+    /// For a batch, an avatar or a stream it starts only when there is a turn to spare now. They may find
+    /// very many stale answers at once, whose refreshes would only fill the flights and be refused.
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
         (lookup.own_purpose, lookup.place) = match lookup.own_purpose {
             Purpose::Caller | Purpose::Refresh => (Purpose::Refresh, None),

@@ -15,8 +15,8 @@
 //! The purpose of a flight changes while it waits. A flight that waits on low terms decides again when its
 //! purpose rises. A turn that is reserved stays reserved when the purpose falls.
 //!
-//! A batch, an avatar or a stream that finds no turn does not wait here, where it holds a flight (rules 37, 39
-//! and 59). Retries come first, because they do hold one. There are few of them, and streams that give way
+//! A batch, an avatar or a stream that finds no turn does not wait here, where it holds a flight (rules 37,
+//! 39 and 59). Retries come first, because they do hold one. There are few of them, and streams that give way
 //! cause none, so avatars get nearly all spare turns while they wait.
 
 use std::{sync::Arc, time::Duration};
@@ -127,7 +127,8 @@ impl Turns {
     /// # Errors
     ///
     /// [`LookupError::RateLimited`] when no turn comes in time, [`LookupError::NoTurnYet`] when a batch, an
-    /// avatar or a stream has to wait outside, and [`LookupError::DeadlineExceeded`] when no attempt could end in time.
+    /// avatar or a stream has to wait outside, and [`LookupError::DeadlineExceeded`] when no attempt could
+    /// end in time.
     pub async fn wait(&self, lookup: &Lookup, asking: &mut Asking) -> Result<(), LookupError> {
         // The place of a retry of a batch. It is left when the turn comes.
         let mut place = None;
@@ -234,8 +235,8 @@ impl Turns {
         LookupError::RateLimited { wait: wait.saturating_add(later) }
     }
 
-    /// Takes the next spare turn for a retry of an avatar or a stream. Returns whether it has come; otherwise the terms of
-    /// the look-up must be read again.
+    /// Takes the next spare turn for a retry of an avatar or a stream. Returns whether it has come; otherwise
+    /// the terms of the look-up must be read again.
     async fn turn_of_retry(&self, lookup: &Lookup, asking: &mut Asking) -> Result<bool, LookupError> {
         let latest = latest_start(lookup, Instant::now())?;
         let _waits = WaitingRetry::new(self);
@@ -294,7 +295,8 @@ fn latest_start(lookup: &Lookup, now: Instant) -> Result<Instant, LookupError> {
     latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)
 }
 
-/// A retry of an avatar or a stream that waits for a spare turn. All others that take spare turns come after it.
+/// A retry of an avatar or a stream that waits for a spare turn. All others that take spare turns come after
+/// it.
 struct WaitingRetry<'a>(&'a Turns);
 
 impl<'a> WaitingRetry<'a> {

@@ -43,8 +43,8 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Streams and avatars get half of the `flights` of the process, half of the attempts on the wire of the process, and
-    /// half of those of each instance, and never less than 1 of each (rule 41).
+    /// Streams and avatars get half of the `flights` of the process, half of the attempts on the wire of the
+    /// process, and half of those of each instance, and never less than 1 of each (rule 41).
     pub fn new(flights: usize, concurrency: ConcurrencySettings) -> Self {
         let half = |all: usize| (all / 2).clamp(1, Semaphore::MAX_PERMITS);
         let [wire, flights] = [concurrency.attempts, flights].map(|all| Arc::new(Semaphore::new(half(all))));
@@ -99,8 +99,8 @@ impl Idle for Lane {
     }
 }
 
-/// The permits that a stream or an avatar holds or waits for. A claim keeps its place among the waiters while it is not
-/// polled.
+/// The permits that a stream or an avatar holds or waits for. A claim keeps its place among the waiters while
+/// it is not polled.
 #[derive(Debug)]
 pub struct Claims {
     lane: Arc<Lane>,
