@@ -35,6 +35,12 @@ impl Size {
             Self::S640 => 640,
         }
     }
+
+    /// The smallest size with at least this number of pixels; `None` when there is none.
+    #[must_use]
+    pub fn covering(pixels: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|size| size.pixels() >= pixels.into())
+    }
 }
 
 /// Why a downloaded image cannot be shown.

@@ -106,6 +106,12 @@ impl<F: LookupService> Pictures<F> {
         unimplemented!("skeleton")
     }
 
+    /// The look-ups.
+    #[must_use]
+    pub fn stack(&self) -> &Stack<F> {
+        &self.0.stack
+    }
+
     /// The tags of this server's representations.
     #[must_use]
     pub fn tagger(&self) -> &Tagger {

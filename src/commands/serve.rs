@@ -22,7 +22,7 @@ use crate::{
     domain::TokenOwner,
     grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
-    server::{self, Admin, LongCalls},
+    server::{self, Admin, Leaving, LongCalls},
     stack::{self, Clock, Proxy, Store, StorePlace, StoreSettings},
     telemetry::{self, Metrics, Traces, chain},
 };
@@ -128,7 +128,7 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     if let Some(sandbox) = &sandbox {
         greet(sandbox, address, admin_address, server.token_owner);
     }
-    let long_calls = LongCalls { health, streams };
+    let long_calls = LongCalls { health, streams, leaving: Leaving::new() };
     server::serve(listener, contacts, server, long_calls, calls, traces.clone(), stop).await;
     if let Some(store) = store {
         store.close().await;
