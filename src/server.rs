@@ -94,6 +94,9 @@ pub struct LongCalls {
     pub health: Health,
     /// The streams of contacts, which begin to end with the GOAWAY.
     pub streams: Streams,
+    /// Announces the stop, with the GOAWAY, to all that has subscribed to it. The server subscribes its own
+    /// connections.
+    pub leaving: Leaving,
 }
 
 /// Serves connections of `listener` until `stop` resolves and the drain is over. `contacts` answers the calls
@@ -116,8 +119,7 @@ pub async fn serve<S>(
         + Send
         + 'static,
 {
-    let LongCalls { health, streams } = long_calls;
-    let leaving = Leaving::new();
+    let LongCalls { health, streams, leaving } = long_calls;
     let service = calls(contacts, &settings, &health, metrics, traces, &leaving);
     let terms = Terms { tls: settings.tls, age_max: settings.connection_age, leaving: leaving.subscribe() };
     let mut door = Door::new(listener, service, terms, settings.connections);
