@@ -63,18 +63,20 @@ pub fn read(
     let flags = &all.avatars;
     let is_sandbox = matches!(all.hypersender.sandbox.value, Ok(true));
     let given = faults.take(&flags.avatars_listen);
-    let settings = settings(flags, is_sandbox, variables, faults);
     let is_passthrough = others.token_owner == Some(TokenOwner::Caller);
     let listen = match given {
-        Some(AvatarsListen::At(listen)) => listen,
-        None if is_sandbox && !is_passthrough => SANDBOX_LISTEN,
-        Some(AvatarsListen::Off) | None => {
-            // A port that cannot be read is a fault that is noted already.
-            if flags.avatars_listen.value.is_ok() {
-                refuse_without_port(flags, variables, faults);
-            }
-            return None;
+        Some(AvatarsListen::At(listen)) => Some(listen),
+        None if is_sandbox && !is_passthrough => Some(SANDBOX_LISTEN),
+        Some(AvatarsListen::Off) | None => None,
+    };
+    let is_key_required = listen.is_some() && !is_sandbox && flags.avatars_url.is_given();
+    let settings = settings(flags, is_key_required, variables, faults);
+    let Some(listen) = listen else {
+        // A port that cannot be read is a fault that is noted already.
+        if flags.avatars_listen.value.is_ok() {
+            refuse_without_port(flags, variables, faults);
         }
+        return None;
     };
     let name = &flags.avatars_listen.name;
     if is_passthrough {
@@ -120,7 +122,7 @@ pub fn read(
 /// The settings of the addresses and images.
 fn settings(
     flags: &AvatarFlags,
-    is_sandbox: bool,
+    is_key_required: bool,
     variables: &Variables,
     faults: &mut Faults,
 ) -> avatars::Settings {
@@ -129,7 +131,7 @@ fn settings(
         check_root(root, flags, faults);
     }
     avatars::Settings {
-        keys: keys::read(&flags.avatars_url, is_sandbox, variables, faults),
+        keys: keys::read(&flags.avatars_url, is_key_required, variables, faults),
         root,
         period: faults.take(&flags.avatars_period),
         mode: faults.take(&flags.avatars_mode),

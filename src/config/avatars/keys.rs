@@ -29,18 +29,17 @@ const PADDING: GeneralPurposeConfig =
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING);
 
-/// The keys for the addresses below `root`. With a sandbox, they may be missing. If a key is missing
-/// otherwise, or has no use, the fault is noted.
+/// The keys for the addresses below `root`. If they are required and not given, or have a fault, it is noted.
 pub fn read(
     root: &Given<Option<Url>>,
-    is_sandbox: bool,
+    is_required: bool,
     variables: &Variables,
     faults: &mut Faults,
 ) -> Vec<AddressKey> {
     let (variable, text) = match avatars_keys(variables) {
         Ok(Some(given)) => given,
         Ok(None) => {
-            if root.is_given() && !is_sandbox {
+            if is_required {
                 let missing = format!("not set, and neither is {AVATARS_KEY_FILE}, though {} is", root.name);
                 faults.note(AVATARS_KEY, format_args!("{missing} given; {HOW}"));
             }
@@ -55,7 +54,17 @@ pub fn read(
     keys.map_err(|fault| faults.note(variable, fault)).unwrap_or_default()
 }
 
-/// The keys of a text, one on each line. Blank lines are skipped.
+/// Notes the fault of keys that no address is made with.
+pub fn refuse_without_root(root: &Given<Option<Url>>, variables: &Variables, faults: &mut Faults) {
+    if root.is_given() {
+        return;
+    }
+    for variable in [AVATARS_KEY, AVATARS_KEY_FILE].into_iter().filter(|name| is_set(variables, name)) {
+        faults.note(variable, format_args!("cannot be used without {}", root.name));
+    }
+}
+
+/// The keys in a text, one on each line. Blank lines are skipped.
 fn parse(text: &str) -> Result<Vec<AddressKey>, String> {
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
     let lines: Vec<_> = lines.map(|(at, line)| (at + 1, line)).collect();
@@ -110,12 +119,66 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()
 }
 
-/// Whether a key is set that no address is made or opened with.
-pub fn refuse_without_root(root: &Given<Option<Url>>, variables: &Variables, faults: &mut Faults) {
-    if root.is_given() {
-        return;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "6f1d2a9b8c7e5f40312233445566778899aabbccddeeff001122334455667788";
+    const OTHER: &str = "Zq9mark-_+wKKp4LqBcJ8a1cFo0u2v3x4y5z6A7B8C0";
+
+    #[test]
+    fn a_key_is_read_in_hex_and_in_every_kind_of_base64() {
+        let key = key(HEX).unwrap();
+        let (standard, url_safe) = (STANDARD.encode(key), URL_SAFE.encode(key));
+        for text in [
+            HEX.to_uppercase(),
+            standard.trim_end_matches('=').to_owned(),
+            url_safe.trim_end_matches('=').to_owned(),
+            standard,
+            url_safe,
+        ] {
+            assert_eq!(super::key(&text), Ok(key), "{text}");
+        }
     }
-    for variable in [AVATARS_KEY, AVATARS_KEY_FILE].into_iter().filter(|name| is_set(variables, name)) {
-        faults.note(variable, format_args!("cannot be used without {}", root.name));
+
+    #[test]
+    fn keys_stand_on_lines_of_their_own() {
+        let other = STANDARD.encode([7, 8].repeat(16));
+        for (text, count) in
+            [(HEX.to_owned(), 1), (format!("{HEX}\n"), 1), (format!("\r\n  {HEX}  \r\n\r\n{other}\r\n"), 2)]
+        {
+            assert_eq!(parse(&text).map(|keys| keys.len()), Ok(count), "{text:?}");
+        }
+        let key = |number: u8| format!("{number:02x}{}\n", &HEX[2..]);
+        let most: String = (0..16).map(key).collect();
+        assert_eq!(parse(&most).map(|keys| keys.len()), Ok(KEYS_MAX));
+        assert!(parse(&(most + &key(16))).unwrap_err().contains("17 keys, and 16"));
+    }
+
+    #[test]
+    fn every_slip_is_named_and_no_part_of_the_key_is_repeated() {
+        for (word, text) in [
+            ("no key", String::new()),
+            ("has 62 hex digits", HEX[2..].to_owned()),
+            ("has 63 hex digits", HEX[1..].to_owned()),
+            ("has 31 bytes", STANDARD.encode([9; 31])),
+            ("has 33 bytes", STANDARD.encode([9; 33])),
+            ("0x", format!("0x{HEX}")),
+            ("quotes", format!("'{HEX}'")),
+            ("placeholder", "<key>".to_owned()),
+            ("variable that was not replaced", "${KEY}".to_owned()),
+            ("byte order mark", format!("\u{feff}{HEX}")),
+            ("name of a variable", format!("HYPERSENDER_GRPC_AVATARS_KEY={HEX}")),
+            ("neither", OTHER.to_owned()),
+            ("neither", format!("{HEX} {HEX}")),
+            ("neither", format!("{HEX},{HEX}")),
+            ("not random", "ab".repeat(32)),
+            ("line 2: the same key as in line 1", format!("{HEX}\n{}\n", HEX.to_uppercase())),
+            ("line 3: neither", format!("{HEX}\n\n{OTHER}\n")),
+        ] {
+            let fault = parse(&text).err().unwrap_or_else(|| panic!("{text} is read as a key"));
+            assert!(fault.contains(word), "{text}: {fault}");
+            assert!(!fault.contains(&HEX[..8]) && !fault.contains("Zq9"), "{fault}");
+        }
     }
 }
