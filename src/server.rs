@@ -94,8 +94,7 @@ pub struct LongCalls {
     pub health: Health,
     /// The streams of contacts, which begin to end with the GOAWAY.
     pub streams: Streams,
-    /// Announces the stop, with the GOAWAY, to all that has subscribed to it. The server subscribes its own
-    /// connections.
+    /// Announces the GOAWAY. Another port that drains with this server subscribes to it.
     pub leaving: Leaving,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! How a value is read is in `given` and `values`. The check is in `avatars`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -11,21 +11,12 @@ use url::Url;
 
 use super::{
     given::{Given, LEFT_OUT, bytes, duration, one_of, optional, read_by},
-    values::{read_avatars_listen, read_base_url, read_mode},
+    values::{AvatarsListen, read_avatars_listen, read_base_url, read_mode},
 };
 use crate::avatars::{Mode, PictureHosts};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The port of the avatars as it is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AvatarsListen {
-    /// No port is opened.
-    Off,
-    /// The address to listen on.
-    At(SocketAddr),
-}
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Avatars")]

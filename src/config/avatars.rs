@@ -8,9 +8,10 @@ use url::Url;
 
 use super::{
     Variables, authorities,
-    avatar_flags::{AvatarFlags, AvatarsListen},
+    avatar_flags::AvatarFlags,
     faults::Faults,
     flags::ServeFlags,
+    values::AvatarsListen,
     variables::{AVATARS_KEY, AVATARS_KEY_FILE, is_set},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 /// The port with `--sandbox`.
 const SANDBOX_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// Maximum number of open connections of the port. A browser opens up to 6 over HTTP/1.1, and a proxy in front
+/// Maximum number of open connections of the port. A browser opens up to 6 for HTTP/1.1, and a proxy in front
 /// of the service opens few, so it is as high as the default of the gRPC port.
 const CONNECTIONS_MAX: usize = 1024;
 

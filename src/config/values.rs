@@ -5,7 +5,6 @@ use std::{net::SocketAddr, str::FromStr};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 use url::{Host, Url};
 
-use super::avatar_flags::AvatarsListen;
 use crate::{
     avatars::Mode,
     domain::{Instance, TokenOwner},
@@ -37,6 +36,15 @@ pub fn read_admin_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     }
     let address = text.parse().map(Some);
     address.map_err(|_| format!("{text:?} is neither an IP address and port such as 127.0.0.1:9090 nor off"))
+}
+
+/// The port of the avatars as it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AvatarsListen {
+    /// No port is opened.
+    Off,
+    /// The address to listen on.
+    At(SocketAddr),
 }
 
 /// Reads `--avatars-listen`. An empty flag means off, as `off` does; an empty variable counts as unset.
@@ -126,7 +134,8 @@ pub fn read_format(text: &str) -> Result<Format, String> {
     }
 }
 
-/// Reads a base URL: of the REST API, or of the avatars. The fault does not repeat the text: a URL may hold a password.
+/// Reads a base URL: of the REST API, or of the avatars. The fault does not repeat the text, because a URL
+/// may hold a password.
 pub fn read_base_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text)
         .map_err(|error| format!("not an absolute URL such as https://host/path ({error})"))?;

@@ -27,9 +27,9 @@ pub fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
     })
 }
 
-/// Listens on `wanted`: the admin port, or the port of the avatars. A service must not run without one of them
-/// by mistake, so a port in use is an error. With a sandbox, neither is essential, and other programs often
-/// use these ports, so a free one is taken instead.
+/// Listens on `wanted`: the admin port, or the port of the avatars. A service must not run without one of
+/// them by mistake, so a port in use is an error. With a sandbox, neither is essential, and other programs
+/// often use these ports, so a free one is taken instead.
 pub fn listen_free(wanted: SocketAddr, id: &str, sandbox: bool) -> io::Result<TcpListener> {
     match listen(wanted, id) {
         Err(error) if sandbox && error.kind() == io::ErrorKind::AddrInUse => {

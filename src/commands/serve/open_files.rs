@@ -49,8 +49,8 @@ pub fn keep_within(settings: &mut Settings) -> io::Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OpenFiles(usize);
 
-/// The maximum numbers of connections of callers, of connections of the port of the avatars (zero without that
-/// port), and of attempts on the wire.
+/// The maximum numbers of connections of callers, of connections of the port of the avatars (zero without
+/// that port), and of attempts on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
     connections: usize,
