@@ -285,6 +285,7 @@ fn the_documentation_has_every_variable_without_a_flag_and_names_no_variable_tha
     for (document, text) in [
         ("README.md", include_str!("../../README.md")),
         ("clients/README.md", include_str!("../../clients/README.md")),
+        ("docs/avatars.md", include_str!("../../docs/avatars.md")),
         ("docs/cache.md", include_str!("../../docs/cache.md")),
         ("docs/errors.md", include_str!("../../docs/errors.md")),
         ("docs/replicas.md", include_str!("../../docs/replicas.md")),
