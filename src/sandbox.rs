@@ -1,5 +1,6 @@
 //! The stand-in for the Hypersender REST API and for WhatsApp's CDN: numbers with known answers, faults on
-//! demand, and a count of the look-ups and downloads. Its answers follow the vendor's documentation, byte for byte where that shows one.
+//! demand, and a count of the look-ups and downloads. Its answers follow the vendor's documentation, byte for
+//! byte where that shows one.
 //!
 //! Deliberately not here: code of the rest of this crate, except `telemetry`, so that the two cannot share a
 //! mistake; pictures of people, because every image is drawn here; any address but loopback, because every
