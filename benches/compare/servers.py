@@ -32,7 +32,7 @@ instances = ["*"]
 AVATARS = {
     "HYPERSENDER_GRPC_AVATARS_LISTEN": "127.0.0.1:0",
     "HYPERSENDER_GRPC_AVATARS_URL": "https://avatars.example.com",
-    "HYPERSENDER_GRPC_AVATARS_KEY": "07" * 32,
+    "HYPERSENDER_GRPC_AVATARS_KEY": hashlib.sha256(b"bench").hexdigest(),
 }
 # The limits protect Hypersender, which is not used here. All other settings are like in production.
 NO_UPSTREAM_LIMITS = "--rate 0 --burst 0 --breaker-failures 0 --upstream-concurrency 1024".split()
