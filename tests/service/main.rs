@@ -8,6 +8,7 @@
 
 mod admin;
 mod answer_table;
+mod avatar_settings;
 mod bad_configurations;
 mod batches;
 mod cache;
