@@ -54,8 +54,8 @@ pub enum Undecodable {
     Invalid,
 }
 
-/// Decodes `image`, reduces it to `size`, and encodes it as a JPEG without metadata. It takes milliseconds, so
-/// it must run on a thread for blocking work.
+/// Decodes `image`, reduces it to `size`, and encodes it as a JPEG without metadata. It takes milliseconds,
+/// so it must run on a thread for blocking work.
 ///
 /// # Errors
 ///

@@ -13,8 +13,8 @@ const GRAPHEME_CHARS_MAX: usize = 10;
 /// Keeps two letters of a cursive script from being joined, which would show parts of words.
 const NON_JOINER: char = '\u{200c}';
 
-/// The colours of the background. White letters on each of them have a contrast of at least 4.5 to 1 (WCAG 2.2,
-/// 1.4.3).
+/// The colours of the background. White letters on each of them have a contrast of at least 4.5 to 1, as
+/// WCAG 2.2 asks for (1.4.3).
 const COLOURS: [&str; 12] = [
     "#b3261e", "#a8324e", "#8e3a8c", "#6a3fb5", "#4a50c0", "#1f64b8", "#00707e", "#00735a", "#3b7220",
     "#6f6500", "#8c5400", "#5b6470",

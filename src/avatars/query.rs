@@ -1,7 +1,7 @@
 //! [`Query`]: the parameters of an address, and [`decode`], which removes percent-encoding.
 //!
-//! Not here: the contact, which is in the path. Unknown parameters are ignored, because services for links and
-//! statistics add their own.
+//! Not here: the contact, which is in the path. Unknown parameters are ignored, because services for links
+//! and statistics add their own.
 
 use thiserror::Error;
 
