@@ -8,6 +8,7 @@
 
 mod admin;
 mod answer_table;
+mod avatars;
 mod bad_configurations;
 mod batches;
 mod cache;
