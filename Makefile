@@ -19,7 +19,7 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender clients/python/hypersender
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers bench bench-cache bench-store bench-speed \
-	bench-gate generate lint check-metrics binary peers measured compared
+	bench-gate bench-images generate lint check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ bench-store: $(PEERS_VENV)/stamp ## Measure what a store server does for 100 rep
 # The server that answers in Python needs the packages of the Python client.
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
+
+bench-images: measured ## Compare an image in memory with the same one in the cache of nginx
+	$(MEASURED) $(PYTHON) -B benches/compare/images.py
 
 bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate
