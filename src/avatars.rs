@@ -8,7 +8,7 @@
 //! 3. `pictures` looks the contact up through the stack, and finds, downloads and resizes its image
 //!    (`picture_cache`, `fetch`, `image`), as long as `patience` allows the request to wait.
 //! 4. `reply` makes the response: the image, the link, or a default image (`silhouette`, `initials`), with
-//!    the entity tag (`etag`) and the headers.
+//!    the entity tag (`etag`) and the headers. `status` chooses its status.
 //!
 //! Not here: which contact has which link, which is a matter of the look-up.
 
@@ -28,6 +28,7 @@ mod routes;
 mod sealed;
 mod settings;
 mod silhouette;
+mod status;
 
 pub use self::{
     fetch::{FetchError, Fetcher, Image, Kind, PictureHosts, Unusable},

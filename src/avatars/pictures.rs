@@ -1,21 +1,51 @@
 //! [`Pictures`]: from a contact to the bytes that show it. It looks up, downloads and resizes, keeps what it
-//! has, and never lets a request wait for long.
+//! has, and never lets a request wait for long (rule 60).
+//!
+//! A request is answered from memory if possible. Else it waits for an errand, which all requests for the same
+//! contact and size share, and which goes on when they have left: `conclusion` says what an errand does with
+//! the outcome of the look-up, `images` downloads and resizes, and `healing` renews a link that is refused.
 
-use std::{sync::Arc, time::Duration};
+mod conclusion;
+mod flights;
+mod healing;
+mod images;
+
+use std::{future::ready, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::Either;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
+use self::{
+    flights::{Flights, Waiter},
+    healing::Renewed,
+    images::{Broken, Download, Images},
+};
 use super::{
     etag::{EntityTag, Seen, Tagger},
     fetch::Fetcher,
     image::Size,
-    settings::Settings,
+    patience::{Patience, Share},
+    picture_cache::PictureCache,
+    renewals::Renewals,
+    settings::{Mode, Settings},
 };
 use crate::{
-    domain::{ChatId, Credential, Instance, LookupError},
+    domain::{Answer, CacheControl, ChatId, Credential, Deadline, Instance, Key, Lookup, LookupError},
     stack::{Clock, LookupService, Stack},
     telemetry::AvatarMetrics,
 };
+
+/// The longest wait of a request, for look-up, download and resizing together.
+const REQUEST_WAIT: Duration = Duration::from_secs(2);
+/// The longest look-up, which may go on when the requests for it have left.
+const LOOK_UP_TIME: Duration = Duration::from_secs(10);
+
+/// The result of a look-up.
+type Found = Result<Answer, LookupError>;
 
 /// The contact whose picture is wanted, and in which size.
 #[derive(Clone, Debug)]
@@ -82,8 +112,15 @@ struct Inner<F> {
     stack: Stack<F>,
     clock: Clock,
     tagger: Tagger,
-    fetcher: Option<Fetcher>,
+    cache: PictureCache<Broken>,
+    /// Without it, the answer is a link.
+    images: Option<Images>,
+    patience: Patience,
+    renewals: Renewals,
     metrics: Arc<AvatarMetrics>,
+    look_ups: Flights<Key, Found>,
+    renewing: Flights<Key, Renewed>,
+    errands: Flights<(Key, Size), Shown>,
 }
 
 impl<F> Clone for Pictures<F> {
@@ -102,8 +139,40 @@ impl<F: LookupService> Pictures<F> {
         fetcher: Option<Fetcher>,
         metrics: Arc<AvatarMetrics>,
     ) -> Self {
-        let _ = (settings, &stack, clock, &fetcher, &metrics);
-        unimplemented!("skeleton")
+        let source = fetcher.filter(|_| settings.mode == Mode::Bytes);
+        let source = source.map(|fetcher| Arc::new(fetcher) as Arc<dyn Download>);
+        Self::from_source(settings, stack, clock, source, metrics)
+    }
+
+    /// The same with another source of downloads.
+    fn from_source(
+        settings: &Settings,
+        stack: Stack<F>,
+        clock: Clock,
+        source: Option<Arc<dyn Download>>,
+        metrics: Arc<AvatarMetrics>,
+    ) -> Self {
+        let cache = PictureCache::new(settings.bytes);
+        let tag_key = settings.keys.first().map_or_else(rand::random, |key| key.derive("entity tags"));
+        Self(Arc::new(Inner {
+            stack,
+            clock,
+            tagger: Tagger::new(tag_key),
+            images: source.map(|source| Images::new(cache.clone(), source, metrics.clone())),
+            cache,
+            patience: Patience::default(),
+            renewals: Renewals::new(metrics.clone()),
+            metrics,
+            look_ups: Flights::new(),
+            renewing: Flights::new(),
+            errands: Flights::new(),
+        }))
+    }
+
+    /// The look-ups.
+    #[must_use]
+    pub fn stack(&self) -> &Stack<F> {
+        &self.0.stack
     }
 
     /// The tags of this server's representations.
@@ -114,7 +183,141 @@ impl<F: LookupService> Pictures<F> {
 
     /// The outcome for one request. It takes 2 s at most.
     pub async fn show(&self, wanted: Wanted, seen: &Seen) -> Shown {
-        let _ = (wanted, seen, &self.0.stack, self.0.clock, &self.0.fetcher, &self.0.metrics);
-        unimplemented!("skeleton")
+        let end = Instant::now() + REQUEST_WAIT;
+        let found = self.0.recall(&wanted);
+        if let Some(shown) = found.as_ref().and_then(|found| self.0.at_once(&wanted, found, seen)) {
+            return shown;
+        }
+        let shown = match self.0.patience.share(&wanted.instance) {
+            Some(share) => self.later(&wanted, found, seen, &share, end).await,
+            None => self.0.not_yet(&wanted),
+        };
+        shown.unless_seen(seen)
+    }
+
+    /// The outcome for a request that memory cannot answer.
+    async fn later(
+        &self,
+        wanted: &Wanted,
+        mut found: Option<Found>,
+        seen: &Seen,
+        share: &Arc<Share>,
+        end: Instant,
+    ) -> Shown {
+        let wait = share.wait();
+        if found.is_none() {
+            let Some(looking) = self.0.look_up(wanted, share) else {
+                return self.0.not_yet(wanted);
+            };
+            // Nothing is downloaded before the answer is known, because the browser may have the image.
+            let mut left = Left { pictures: self, wanted, share, is_over: false };
+            let looked_up = match &wait {
+                Some(_) => timeout_at(end, looking.landed()).await.ok(),
+                None => None,
+            };
+            let Some(looked_up) = looked_up else {
+                return self.0.not_yet(wanted);
+            };
+            left.is_over = true;
+            let looked_up = looked_up.unwrap_or(Err(LookupError::Internal));
+            if let Some(shown) = self.0.at_once(wanted, &looked_up, seen) {
+                return shown;
+            }
+            found = Some(looked_up);
+        }
+        let errand = self.errand(wanted, found, share);
+        let Some(errand) = errand.filter(|_| wait.is_some()) else {
+            return self.0.not_yet(wanted);
+        };
+        match timeout_at(end, errand.landed()).await {
+            Ok(shown) => shown.unwrap_or(Shown::Failed(LookupError::Internal)),
+            Err(_) => self.0.not_yet(wanted),
+        }
+    }
+
+    /// Joins or starts the errand for a contact and a size. `None` when there is too much work in progress.
+    fn errand(&self, wanted: &Wanted, found: Option<Found>, share: &Arc<Share>) -> Option<Waiter<Shown>> {
+        let key = wanted.lookup(CacheControl::default()).key;
+        self.0.errands.join(&(key, wanted.size), || {
+            let found = match found {
+                Some(found) => Either::Left(ready(Some(found))),
+                None => Either::Right(self.0.look_up(wanted, share)?.landed()),
+            };
+            let (inner, wanted) = (self.0.clone(), wanted.clone());
+            Some(async move {
+                let found = found.await.unwrap_or(Err(LookupError::Internal));
+                inner.conclusion(&wanted, found).await
+            })
+        })
     }
 }
+
+/// A request that waits for a look-up. When it leaves before the end, an errand takes over, so that the image
+/// is there when the browser asks again.
+struct Left<'a, F: LookupService> {
+    pictures: &'a Pictures<F>,
+    wanted: &'a Wanted,
+    share: &'a Arc<Share>,
+    is_over: bool,
+}
+
+impl<F: LookupService> Drop for Left<'_, F> {
+    fn drop(&mut self) {
+        // Without a runtime, the process is about to end.
+        if !self.is_over && Handle::try_current().is_ok() {
+            self.pictures.errand(self.wanted, None, self.share);
+        }
+    }
+}
+
+impl<F: LookupService> Inner<F> {
+    /// The answer that memory has.
+    fn recall(&self, wanted: &Wanted) -> Option<Found> {
+        match self.stack.avatar(wanted.lookup(CacheControl::default())) {
+            Either::Left(found) => Some(found.into_inner()),
+            Either::Right(_) => None,
+        }
+    }
+
+    /// Joins or starts the look-up of a contact. `None` when there are as many as there may be.
+    fn look_up(&self, wanted: &Wanted, share: &Arc<Share>) -> Option<Waiter<Found>> {
+        let lookup = wanted.lookup(CacheControl::default());
+        self.look_ups.join(&lookup.key.clone(), || {
+            let permit = share.look_up()?;
+            let found = self.stack.avatar(lookup);
+            Some(async move {
+                let found = found.await;
+                drop(permit);
+                found
+            })
+        })
+    }
+}
+
+impl Wanted {
+    fn lookup(&self, control: CacheControl) -> Lookup {
+        let deadline = Deadline::at(Instant::now() + LOOK_UP_TIME);
+        Lookup::new(self.instance.clone(), self.credential.clone(), self.chat.clone(), control, deadline)
+    }
+}
+
+impl Shown {
+    /// The same for a browser that may have the image already.
+    fn unless_seen(self, seen: &Seen) -> Self {
+        match self {
+            Self::Picture { tag, fresh_for, is_stale, .. } if seen.has(&tag) => {
+                Self::Unchanged { tag, fresh_for, is_stale }
+            }
+            Self::Picture { .. }
+            | Self::Unchanged { .. }
+            | Self::Link { .. }
+            | Self::Absent { .. }
+            | Self::NotYet
+            | Self::Failed(_)
+            | Self::NoImage => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

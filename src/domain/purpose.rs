@@ -4,15 +4,15 @@
 /// decides how the flight gets its turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
-    /// The cache, which renews a stored answer in the background on behalf of a batch or a stream. It works
-    /// like `Refresh`, and takes spare turns only.
+    /// The cache, which renews a stored answer in the background on behalf of a batch, an avatar or a
+    /// stream. It works like `Refresh`, and takes spare turns only.
     SpareRefresh,
     /// The cache, which renews a stored answer in the background. No caller waits for this fetch, so it makes
     /// one attempt and never waits for a turn or a permit.
     Refresh,
     /// A stream, which takes spare turns only: turns that no other call needs.
     Stream,
-    /// An image for a browser. Like a stream, it takes spare turns only, and it comes before all streams.
+    /// An image for a browser. It takes spare turns only, and comes before all streams.
     Avatar,
     /// A batch, which has few turns booked ahead at a time.
     Batch,

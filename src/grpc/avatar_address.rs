@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::domain::{ChatId, Instance};
+use http::Extensions;
+
+use crate::domain::{Caller, ChatId, Instance};
 
 type Make = dyn Fn(&Instance, &ChatId) -> Option<String> + Send + Sync;
 
@@ -17,6 +19,12 @@ impl AvatarAddress {
         Self(Arc::new(make))
     }
 
+    /// The addresses for the caller of `call`, the extensions of a request. `None` if it gets none.
+    #[must_use]
+    pub fn for_caller(&self, call: &Extensions) -> Option<Self> {
+        call.get::<Caller>().is_some_and(Caller::has_avatars).then(|| self.clone())
+    }
+
     /// The address of the image of `chat`, as `instance` sees it.
     #[must_use]
     pub fn of(&self, instance: &Instance, chat: &ChatId) -> Option<String> {
@@ -29,3 +37,6 @@ impl fmt::Debug for AvatarAddress {
         f.write_str("AvatarAddress(..)")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Extensions;
 use tokio::sync::Semaphore;
 
 use super::{avatar_address::AvatarAddress, credentials::Credentials, streams::Streams};
@@ -25,7 +26,7 @@ pub struct Backend<F> {
     /// The counters of batches and streams.
     pub metrics: Arc<ManyMetrics>,
     /// Makes the addresses of images; `None` when there are none.
-    pub avatar_address: Option<AvatarAddress>,
+    avatar_address: Option<AvatarAddress>,
 }
 
 impl<F> Backend<F> {
@@ -39,6 +40,12 @@ impl<F> Backend<F> {
     ) -> Self {
         let large_batches = Arc::new(Semaphore::new(LARGE_BATCHES_BYTES_MAX));
         Self { stack, credentials, streams, large_batches, metrics, avatar_address }
+    }
+
+    /// Makes the addresses in the answers to `call`, the extensions of a request. `None` if its caller gets
+    /// none.
+    pub fn avatar_address(&self, call: &Extensions) -> Option<AvatarAddress> {
+        self.avatar_address.as_ref()?.for_caller(call)
     }
 }
 

@@ -56,7 +56,7 @@ impl Upstream {
 }
 
 /// The parts of a server whose look-ups `upstream` answers.
-pub fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupService> {
+pub fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupService + use<>> {
     let clock = Clock::following_tokio(SystemTime::now());
     let answering = upstream.clone();
     let service = service_fn(move |_: Lookup| {

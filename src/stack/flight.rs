@@ -103,6 +103,10 @@ impl<S: LookupService> Flight<S> {
                 starter.follow();
                 return Ok((outcome, deadline.wait_until(until, lookup.own_purpose), true));
             }
+            // Its turn is still to come.
+            Entry::Vacant(_) if lookup.joins_only => {
+                return Err(LookupError::NoTurnYet { wait: Duration::ZERO });
+            }
             Entry::Vacant(entry) => entry,
         };
         if self.flights.count.fetch_add(1, Relaxed) >= self.flights.max {

@@ -26,7 +26,7 @@ use hypersender_grpc::{
     },
     stack::{
         BreakerSettings, Clock, ConcurrencySettings, Contacts, PictureCache, RateSettings, RetrySettings,
-        Settings, Store, stack,
+        ServeFuture, Settings, Store, stack,
     },
     telemetry::{Metrics, MetricsForm},
 };
@@ -169,6 +169,7 @@ pub struct Front {
     service: BoxCloneSyncService<Lookup, Answer, LookupError>,
     streams: Arc<dyn Fn(Contacts) -> Box<dyn Streaming> + Send + Sync>,
     batches: Arc<dyn Fn(Vec<Lookup>) -> BoxFuture<'static, Vec<Outcome>> + Send + Sync>,
+    avatars: Arc<dyn Fn(Lookup) -> ServeFuture + Send + Sync>,
     hasher: RandomState,
     metrics: Arc<Metrics>,
     start: Instant,
@@ -190,6 +191,8 @@ impl Front {
         let batches = Arc::new(move |lookups: Vec<Lookup>| {
             batching.batch(lookups.into_iter()).finish().boxed() as BoxFuture<_>
         });
+        let imaging = service.clone();
+        let avatars = Arc::new(move |lookup| imaging.avatar(lookup));
         let service = BoxCloneSyncService::new(service);
         Self {
             upstream,
@@ -197,6 +200,7 @@ impl Front {
             service,
             streams,
             batches,
+            avatars,
             hasher: RandomState::new(),
             metrics,
             start: Instant::now(),
@@ -211,6 +215,16 @@ impl Front {
     /// Asks for all of them as a batch, in a new task.
     pub fn batch(&self, asks: impl IntoIterator<Item = Ask>) -> JoinHandle<Vec<Outcome>> {
         tokio::spawn((self.batches)(asks.into_iter().map(|ask| self.lookup(ask)).collect()))
+    }
+
+    /// Asks for an image. Nothing waits before the future is polled.
+    pub fn avatar(&self, ask: Ask) -> ServeFuture {
+        (self.avatars)(self.lookup(ask))
+    }
+
+    /// Asks for an image in a new task.
+    pub fn spawn_avatar(&self, ask: Ask) -> JoinHandle<Outcome> {
+        tokio::spawn(self.avatar(ask))
     }
 
     fn lookup(&self, ask: Ask) -> Lookup {

@@ -25,6 +25,27 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// Authorities that sign client certificates, PEM. If given, every client must show a certificate.
     pub client_ca: Option<PathBuf>,
+    /// The protocols that are offered to clients.
+    pub protocols: TlsProtocols,
+}
+
+/// The protocols that a server offers in the handshake (ALPN), the preferred one first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsProtocols {
+    /// HTTP/2, for gRPC.
+    #[default]
+    Http2,
+    /// HTTP/2 and HTTP/1.1, for browsers.
+    Http2AndHttp1,
+}
+
+impl TlsProtocols {
+    fn names(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http2 => vec![b"h2".to_vec()],
+            Self::Http2AndHttp1 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
 }
 
 /// One of the files that [`TlsSettings`] name.
@@ -103,7 +124,7 @@ impl fmt::Debug for Tls {
 }
 
 fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsFault> {
-    let TlsSettings { cert, key, client_ca } = settings;
+    let TlsSettings { cert, key, client_ca, protocols } = settings;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -133,7 +154,7 @@ fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsFault> {
     let mut config = builder
         .with_single_cert(chain_der, private_der)
         .map_err(|error| TlsFault::new(TlsFile::Cert, cert, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = protocols.names();
     Ok(config)
 }
 

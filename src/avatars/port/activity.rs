@@ -1,0 +1,164 @@
+//! [`Activity`]: notices that the peer of a connection is idle, stops in the middle of a request, or does not
+//! read its responses.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep, timeout},
+};
+use tower::{Service, ServiceExt};
+
+use crate::server::{SlowReader, Watched};
+
+/// Interval of the looks at a connection. The limits below are kept to this precision.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Time for the first request of a connection, and for the rest of an HTTP/1.1 request that has begun.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without a request after which a connection is closed. Proxies and browsers keep connections for about
+/// as long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What happened on a connection. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Activity {
+    reader: SlowReader,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The requests so far.
+    requests: AtomicUsize,
+    /// Whether the last request came by HTTP/1.1, in which bytes after it are the beginning of another one.
+    is_http1: AtomicBool,
+    /// Whether bytes have arrived since the last request.
+    has_begun: AtomicBool,
+}
+
+impl Activity {
+    /// Wraps the byte stream of the connection.
+    pub fn noting<S>(&self, stream: S) -> Noted<S> {
+        Noted { stream, counts: self.counts.clone() }
+    }
+
+    /// Wraps the service of the connection.
+    pub fn watch<S, B>(
+        &self,
+        service: S,
+    ) -> Watched<
+        impl Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = S::Future>,
+    >
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        B: Body<Data = Bytes>,
+    {
+        let counts = self.counts.clone();
+        self.reader.watch(service.map_request(move |request: Request<Incoming>| {
+            counts.requests.fetch_add(1, Relaxed);
+            counts.is_http1.store(request.version() < Version::HTTP_2, Relaxed);
+            counts.has_begun.store(false, Relaxed);
+            request
+        }))
+    }
+
+    /// Whether no response is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.reader.is_idle()
+    }
+
+    /// Resolves when the connection has had its first request, at the latest after `limit`.
+    pub async fn first_request(&self, limit: Duration) {
+        let begun = async {
+            while self.requests() == 0 {
+                sleep(limit / 20).await;
+            }
+        };
+        let _ = timeout(limit, begun).await;
+    }
+
+    /// Resolves when the connection has been idle for too long.
+    pub async fn idle(&self) {
+        self.unchanged(IDLE_TIMEOUT, |requests| requests > 0).await;
+    }
+
+    /// Resolves when a request has been on its way for too long.
+    pub async fn stalled(&self) {
+        let Counts { is_http1, has_begun, .. } = &*self.counts;
+        let on_its_way = |requests| requests == 0 || (is_http1.load(Relaxed) && has_begun.load(Relaxed));
+        self.unchanged(HEAD_TIMEOUT, on_its_way).await;
+    }
+
+    /// Resolves when the peer has left a part of a response unread for too long.
+    pub async fn unread(&self) {
+        self.reader.detected().await;
+    }
+
+    /// Resolves when, for all of `limit`, no response was in flight, no request came, and `holds` was true of
+    /// the number of requests.
+    async fn unchanged(&self, limit: Duration, holds: impl Fn(usize) -> bool) {
+        let (mut since, mut last) = (Instant::now(), self.requests());
+        while since.elapsed() < limit {
+            sleep(INTERVAL).await;
+            let requests = self.requests();
+            if requests != last || !self.is_idle() || !holds(requests) {
+                (since, last) = (Instant::now(), requests);
+            }
+        }
+    }
+
+    fn requests(&self) -> usize {
+        self.counts.requests.load(Relaxed)
+    }
+}
+
+/// A byte stream that notes when bytes arrive.
+#[derive(Debug)]
+pub struct Noted<S> {
+    stream: S,
+    counts: Arc<Counts>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, counts } = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            counts.has_begun.store(true, Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
