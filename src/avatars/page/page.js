@@ -4,8 +4,11 @@
 const POLL_MS = 2000;
 // How long the outcome of a look-up stays in view before the state of the cache replaces it.
 const HOLD_MS = 3000;
-// The default image of a failed download is valid for 15 s; then the browser may ask once more.
+// The default image of a failed download is valid for 15 s; then the page asks once more, so many times.
 const RETRY_MS = 15500;
+const RETRIES_MAX = 8;
+// An image waits so long for the first look-up of this page, so that the look-up shows its MISS.
+const FIRST_MS = 1500;
 const ASKED_AT_A_TIME = 3;
 const LOG_MAX = 40;
 
@@ -55,7 +58,7 @@ function badgeOf(contact) {
     case 'HIT': return ['HIT', 'hit'];
     case 'STALE': return ['STALE', 'stale'];
     case 'MISS': return ['MISS', 'fetched'];
-    case null: return ['NOT ASKED', 'none'];
+    case null: return [contact.note ?? 'NOT ASKED', 'none'];
     default: return [contact.status, 'again'];
   }
 }
@@ -65,7 +68,7 @@ function answerOf(contact) {
     case 'picture': return 'There is a picture';
     case 'absent': return 'There is no picture';
     case 'not_found': return 'There is no such contact';
-    default: return contact.error ? 'None' : 'None yet';
+    default: return contact.error ? 'None' : 'None is stored';
   }
 }
 
@@ -98,8 +101,9 @@ function setImage(img, address) {
   if (address && img.getAttribute('src') !== address) img.src = address;
 }
 
-// Reads what the image of a row is. The browser has the response already.
+// Reads what the image of a contact with a picture is. The browser has the response already.
 async function inspect(row) {
+  if (row.contact.finding !== 'picture') return;
   const address = row.img.getAttribute('src');
   let status = 'unavailable';
   try {
@@ -110,14 +114,16 @@ async function inspect(row) {
   row.image = status;
   row.button.dataset.image = status;
   clearTimeout(row.retry);
-  if (status === 'unavailable' && row.contact.finding === 'picture') {
+  // A stale answer gives a stale image. Otherwise the image is from before, because the new one cannot be had.
+  const isLate = status === 'stale' && row.contact.status !== 'STALE';
+  if ((status === 'unavailable' || isLate) && row.tries < RETRIES_MAX) {
     row.retry = setTimeout(() => { row.tries += 1; render(row); }, RETRY_MS);
   }
   if (chosen === row) renderCard();
 }
 
 function makeRow(contact) {
-  const row = { contact, log: [], tries: 0, held: 0, busy: 0, image: null, retry: 0 };
+  const row = { contact, log: [], tries: 0, held: 0, busy: 0, image: null, retry: 0, shows: contact.status !== null, asked: false };
   const button = element('button', 'contact');
   button.type = 'button';
   button.dataset.number = contact.number;
@@ -144,19 +150,24 @@ function makeRow(contact) {
 }
 
 function render(row) {
-  setImage(row.img, source(row, 96));
+  if (row.contact.status === null) row.contact.note = row.busy ? 'ASKING' : row.asked ? 'NOT STORED' : undefined;
+  if (row.shows) setImage(row.img, source(row, 96));
   setBadge(row.badge, row.contact);
+  row.button.dataset.kind = row.badge.dataset.kind;
   const age = row.contact.age_seconds;
   setText(row.when, age === null ? '' : shownTime(age));
   if (chosen === row) renderCard();
 }
 
 function imageOf(row) {
+  const { finding, error } = row.contact;
+  if (finding === 'absent' || finding === 'not_found') return 'Default: no picture';
+  if (finding !== 'picture') return error ? 'Default: no answer' : 'Default';
   switch (row.image) {
     case 'present': return 'Shown';
     case 'stale': return 'Shown, from before';
     case 'absent': return 'Default: no picture';
-    case 'unavailable': return 'Default: not to be had now';
+    case 'unavailable': return 'Default: it cannot be had now';
     default: return 'Loading';
   }
 }
@@ -172,9 +183,9 @@ function renderCard() {
   setText(byId('chat-about'), contact.about);
   setBadge(byId('chat-badge'), contact);
   const portrait = byId('portrait');
-  portrait.hidden = !contact.avatar;
+  portrait.hidden = !(contact.avatar && row.shows);
   portrait.alt = `Avatar of ${shownNumber(contact.number)}`;
-  setImage(portrait, source(row, 192));
+  if (row.shows) setImage(portrait, source(row, 192));
   setText(byId('fact-answer'), answerOf(contact));
   setText(byId('fact-age'), ageOf(contact));
   setText(byId('fact-image'), imageOf(row));
@@ -201,8 +212,7 @@ function renderLog() {
     return item;
   });
   byId('log').replaceChildren(...items);
-  const pane = byId('log').parentElement;
-  pane.scrollTop = pane.scrollHeight;
+  byId('log').scrollTop = byId('log').scrollHeight;
 }
 
 function note(row, text, ours = false) {
@@ -238,7 +248,11 @@ function update(row, contact) {
   if (contact.version && before.version && contact.version !== before.version) {
     note(row, 'The picture is another one. Its image is fetched once for everyone.');
   }
-  if (contact.version !== before.version) row.tries = 0;
+  if (contact.version && contact.version !== before.version) {
+    row.tries = 0;
+    row.image = null;
+    delete row.button.dataset.image;
+  }
   render(row);
 }
 
@@ -259,11 +273,14 @@ function outcome(contact, again, milliseconds) {
 
 async function ask(row, again) {
   row.busy += 1;
+  render(row);
   if (again) note(row, 'Ask again, max_age: 0', true);
   const start = performance.now();
   try {
     const contact = await call('/_page/ask', { number: row.contact.number, again });
     row.held = Date.now() + HOLD_MS;
+    row.asked = true;
+    row.shows = true;
     const text = outcome(contact, again, performance.now() - start);
     note(row, text);
     if (again) announce(text);
@@ -273,6 +290,7 @@ async function ask(row, again) {
     if (again) announce(`The look-up failed: ${error.message}`);
   } finally {
     row.busy -= 1;
+    render(row);
   }
 }
 
@@ -344,6 +362,12 @@ async function poll() {
 // Asks for the numbers that nobody has asked for, a few at a time.
 async function askFirst() {
   const unknown = [...rows.values()].filter((row) => row.contact.status === null && !row.contact.error);
+  setTimeout(() => {
+    for (const row of rows.values()) {
+      row.shows = true;
+      render(row);
+    }
+  }, FIRST_MS);
   const worker = async () => {
     for (let row = unknown.shift(); row; row = unknown.shift()) await ask(row, false);
   };
