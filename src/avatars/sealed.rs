@@ -25,10 +25,11 @@ mod periods;
 use std::{
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use url::Url;
 
 pub use self::key::AddressKey;
 use self::{
@@ -36,10 +37,7 @@ use self::{
     key::{HEAD_BYTES, SealingKey},
     periods::Periods,
 };
-use crate::{
-    avatars::settings::Settings,
-    domain::{ChatId, Instance},
-};
+use crate::domain::{ChatId, Instance};
 
 /// The path of sealed addresses below the root.
 const PATH: &str = "/avatars/";
@@ -76,15 +74,13 @@ struct Shared {
 }
 
 impl Addresses {
-    /// Prepares the keys of `settings`. The root must have no query and no fragment; its path may end in a
-    /// slash or not.
+    /// Addresses below `root`, which must have no query and no fragment; its path may end in a slash or not.
+    /// The first key seals, and all open.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
-        let keys: Vec<_> = settings.keys.iter().map(SealingKey::new).collect();
-        let prefix =
-            settings.root.as_ref().map(|root| format!("{}{PATH}", root.as_str().trim_end_matches('/')));
-        let periods = Periods::new(settings.period, settings.keys.first());
-        Self(Arc::new(Shared { keys, prefix, periods }))
+    pub fn new(root: Option<&Url>, keys: &[AddressKey], period: Duration) -> Self {
+        let prefix = root.map(|root| format!("{}{PATH}", root.as_str().trim_end_matches('/')));
+        let periods = Periods::new(period, keys.first());
+        Self(Arc::new(Shared { keys: keys.iter().map(SealingKey::new).collect(), prefix, periods }))
     }
 
     /// The URL of the contact at `now`, or `None` without a root. It stays the same for a period, on every

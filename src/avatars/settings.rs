@@ -4,7 +4,10 @@ use url::Url;
 
 use std::time::Duration;
 
-use super::{fetch::PictureHosts, sealed::AddressKey};
+use super::{
+    fetch::PictureHosts,
+    sealed::{AddressKey, Addresses},
+};
 
 /// The settings of the avatars.
 #[derive(Clone, Debug)]
@@ -21,6 +24,14 @@ pub struct Settings {
     pub bytes: u64,
     /// The hosts that images are fetched from.
     pub picture_hosts: PictureHosts,
+}
+
+impl Settings {
+    /// Makes and opens the sealed addresses.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses::new(self.root.as_ref(), &self.keys, self.period)
+    }
 }
 
 /// The answer for a contact with a picture.

@@ -65,7 +65,7 @@ impl World {
             keys: vec![AddressKey::new([1; 32])],
             ..Settings::default()
         };
-        let addresses = Addresses::new(&settings);
+        let addresses = settings.addresses();
         let images = Images {
             pictures: Gallery { tagger: Tagger::new([7; 16]), asked: Arc::clone(&asked) },
             addresses: addresses.clone(),

@@ -1,19 +1,16 @@
 //! Sealed addresses (rule 67): their format, their life, their keys, and that nothing else opens.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::collections::HashSet;
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use url::Url;
 
 use super::*;
 
 const ROOT: &str = "https://avatars.example.com";
 const PREFIX: &str = "https://avatars.example.com/avatars/";
 const WEEK: u64 = 7 * 24 * 60 * 60;
+const PERIOD: Duration = Duration::from_secs(WEEK);
 const NOW: u64 = 1_800_000_000;
 /// The bytes 0 to 31.
 const KEY: [u8; 32] = {
@@ -31,11 +28,8 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn addresses(root: &str, keys: &[[u8; 32]]) -> Addresses {
-    Addresses::new(&Settings {
-        root: Some(Url::parse(root).unwrap()),
-        keys: keys.iter().copied().map(AddressKey::new).collect(),
-        ..Settings::default()
-    })
+    let keys: Vec<_> = keys.iter().copied().map(AddressKey::new).collect();
+    Addresses::new(Some(&Url::parse(root).unwrap()), &keys, PERIOD)
 }
 
 fn contact(instance: &str, chat: &str) -> (Instance, ChatId) {
@@ -116,10 +110,10 @@ fn the_root_may_have_a_path_and_a_slash_at_its_end() {
 fn without_a_root_there_are_no_addresses_and_without_a_key_none_opens() {
     let (instance, chat) = contact("shop", "15551230001");
     let sealed = seal(&addresses(ROOT, &[KEY]), &(instance.clone(), chat.clone()), NOW);
-    let neither = Addresses::new(&Settings::default());
+    let neither = Addresses::new(None, &[], PERIOD);
     assert_eq!(neither.url(&instance, &chat, at(NOW)), None);
     assert_eq!(neither.open(&sealed, at(NOW)), Err(Unopened::Unknown));
-    let no_root = Addresses::new(&Settings { keys: vec![AddressKey::new(KEY)], ..Settings::default() });
+    let no_root = Addresses::new(None, &[AddressKey::new(KEY)], PERIOD);
     assert_eq!(no_root.url(&instance, &chat, at(NOW)), None);
     assert_eq!(no_root.open(&sealed, at(NOW)), Ok((instance, chat)), "the key is all that opening needs");
 }
@@ -337,12 +331,11 @@ proptest! {
         now in 0..8_000_000_000_u64,
         period in 3_600..31_536_000_u64,
     ) {
-        let addresses = Addresses::new(&Settings {
-            root: Some(Url::parse(ROOT).unwrap()),
-            keys: vec![AddressKey::new(key)],
-            period: Duration::from_secs(period),
-            ..Settings::default()
-        });
+        let addresses = Addresses::new(
+            Some(&Url::parse(ROOT).unwrap()),
+            &[AddressKey::new(key)],
+            Duration::from_secs(period),
+        );
         let contact = contact(&instance, &chat);
         let sealed = seal(&addresses, &contact, now);
         prop_assert!([71, 114, 156, 199].contains(&sealed.len()));

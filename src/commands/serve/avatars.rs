@@ -65,7 +65,7 @@ impl Avatars {
             Mode::Bytes => Some(Fetcher::new(settings.picture_hosts.clone()).map_err(io::Error::other)?),
             Mode::Redirect => None,
         };
-        let addresses = Addresses::new(&settings);
+        let addresses = settings.addresses();
         Ok(Self { listener, address, tls, connections, settings, addresses, fetcher })
     }
 
