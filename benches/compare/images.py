@@ -1,4 +1,4 @@
-"""Compares an image that the service has in memory with the same image in the cache of nginx, over HTTP/1.1."""
+"""Compares an image in the memory of the service with the same one in the cache of nginx, over HTTP/1.1."""
 
 import contextlib
 import random
