@@ -1,6 +1,7 @@
 //! The way of a request over the whole stack, with an upstream and a CDN that follow scripts, on a clock that a
 //! test stops.
 
+mod guard;
 mod healing;
 mod sharing;
 mod sockets;
