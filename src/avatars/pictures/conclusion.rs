@@ -104,8 +104,8 @@ impl<F: LookupService> Inner<F> {
         Shown::Absent { fresh_for: freshness(cache).0 }
     }
 
-    /// The outcome of a look-up that failed: an image from before, unless the failure says something about the
-    /// contact or the token.
+    /// The outcome of a look-up that failed: an image from before, unless the failure says something about
+    /// the contact or the token.
     fn failed(&self, wanted: &Wanted, error: LookupError) -> Shown {
         if let LookupError::NotFound(_) = error {
             return self.absent(wanted, CacheInfo::FETCHED);

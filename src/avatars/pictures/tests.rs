@@ -1,5 +1,5 @@
-//! The way of a request over the whole stack, with an upstream and a CDN that follow scripts, on a clock that a
-//! test stops.
+//! The way of a request over the whole stack, with an upstream and a CDN that follow scripts, on a clock that
+//! a test stops.
 
 mod guard;
 mod healing;
