@@ -136,10 +136,9 @@ impl Phase {
             (Self::Usual { refused, in_progress }, Outcome::Unknown) => {
                 Self::Usual { refused, in_progress: in_progress.saturating_sub(1) }
             }
-            (Self::Trial, Outcome::Taken) => Self::Usual { refused: 0, in_progress: 0 },
             (Self::Trial, Outcome::Refused | Outcome::Unknown) => paused,
-            // A renewal that began before the pause.
-            (Self::Paused { .. }, Outcome::Taken) => Self::Usual { refused: 0, in_progress: 0 },
+            // In a pause, it is a renewal that began before.
+            (Self::Trial | Self::Paused { .. }, Outcome::Taken) => Self::Usual { refused: 0, in_progress: 0 },
             (Self::Paused { .. }, Outcome::Refused | Outcome::Unknown) => self,
         }
     }
