@@ -26,8 +26,6 @@ use crate::domain::Key;
 
 /// The memory that an entry takes besides its bytes: moka's bookkeeping, measured.
 const ENTRY_BYTES: u32 = 448;
-/// The size from which an image takes more memory than its bytes.
-const LARGE_BYTES: u32 = 16 * 1024;
 /// A file that was downloaded is kept for so long, so that the sizes of a page cost one download.
 const ORIGINAL_LIFE: Duration = Duration::from_secs(60);
 /// The part of the memory for such files, and its limit: about 100 of WhatsApp's.
@@ -211,12 +209,8 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     }
 }
 
-/// The memory for so many bytes. Blocks above [`LARGE_BYTES`] fragment the memory of the allocator, and freed
-/// ones stay for a while, which takes as much as half of them.
 fn weight(bytes: usize) -> u32 {
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    let fragments = if bytes > LARGE_BYTES { bytes / 2 } else { 0 };
-    bytes.saturating_add(fragments).saturating_add(ENTRY_BYTES)
+    u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(ENTRY_BYTES)
 }
 
 fn valid<T>((since, value): (Instant, T), life: Duration) -> Option<T> {
