@@ -116,12 +116,12 @@ fn decoded(image: &Image) -> Result<(DynamicImage, Orientation), Undecodable> {
     }
     let mut reader = ImageReader::with_format(Cursor::new(image.bytes.as_slice()), format);
     reader.limits(limits());
-    let mut decoder = reader.into_decoder().map_err(|error| reason(&error))?;
-    if decoder.total_bytes() > DECODED_BYTES_MAX {
+    let mut source = reader.into_decoder().map_err(|error| reason(&error))?;
+    if source.total_bytes() > DECODED_BYTES_MAX {
         return Err(Undecodable::TooManyPixels);
     }
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| reason(&error))?;
+    let orientation = source.orientation().unwrap_or(Orientation::NoTransforms);
+    let decoded = DynamicImage::from_decoder(source).map_err(|error| reason(&error))?;
     Ok((decoded, orientation))
 }
 

@@ -1,8 +1,8 @@
 //! [`PictureCache`]: images in memory, by picture and size; for a while, files as they were downloaded and
 //! failures; and the picture that each contact was last shown with.
 //!
-//! A picture is named by its fingerprint, so its image never has to be renewed. Names are kept as keyed hashes
-//! of 128 bits, which take little memory and reveal no contact and no link.
+//! A picture is named by its fingerprint, so its image never has to be renewed. Names are kept as keyed
+//! hashes of 128 bits, which take little memory and reveal no contact and no link.
 //!
 //! Not here: which picture a contact has now.
 

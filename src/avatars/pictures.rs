@@ -1,9 +1,9 @@
 //! [`Pictures`]: from a contact to the bytes that show it. It looks up, downloads and resizes, keeps what it
 //! has, and never lets a request wait for long (rule 60).
 //!
-//! A request is answered from memory if possible. Else it waits for an errand, which all requests for the same
-//! contact and size share, and which goes on when they have left: `conclusion` says what an errand does with
-//! the outcome of the look-up, `images` downloads and resizes, and `healing` renews a link that is refused.
+//! A request is answered from memory if possible. Else it waits for an errand, which all requests for the
+//! same contact and size share, and which goes on when they have left: `conclusion` says what an errand does
+//! with the outcome of the look-up, `images` downloads and resizes, and `healing` renews a link that is refused.
 
 mod conclusion;
 mod flights;

@@ -1,5 +1,5 @@
-//! [`Renewals`]: whether a link that the CDN refuses is renewed by a look-up (rule 61). A CDN that blocks this
-//! machine refuses each link, however new it is, and each renewal is a request of the number.
+//! [`Renewals`]: whether a link that the CDN refuses is renewed by a look-up (rule 61). A CDN that blocks
+//! this machine refuses each link, however new it is, and each renewal is a request of the number.
 //!
 //! Not here: the look-up and the download.
 
@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::telemetry::AvatarMetrics;
 
-/// After so many new links in a row that the CDN refuses, no link is renewed. So many renewals are in progress
-/// at most, too, because the outcome of one decides about the next.
+/// After so many new links in a row that the CDN refuses, no link is renewed. So many renewals are in
+/// progress at most, too, because the outcome of one decides about the next.
 const REFUSED_MAX: u32 = 5;
 /// The time for which no link is renewed. One renewal then tries whether the CDN still refuses.
 const PAUSE: Duration = Duration::from_secs(10 * 60);
@@ -136,10 +136,9 @@ impl Phase {
             (Self::Usual { refused, in_progress }, Outcome::Unknown) => {
                 Self::Usual { refused, in_progress: in_progress.saturating_sub(1) }
             }
-            (Self::Trial, Outcome::Taken) => Self::Usual { refused: 0, in_progress: 0 },
             (Self::Trial, Outcome::Refused | Outcome::Unknown) => paused,
-            // A renewal that began before the pause.
-            (Self::Paused { .. }, Outcome::Taken) => Self::Usual { refused: 0, in_progress: 0 },
+            // In a pause, it is a renewal that began before.
+            (Self::Trial | Self::Paused { .. }, Outcome::Taken) => Self::Usual { refused: 0, in_progress: 0 },
             (Self::Paused { .. }, Outcome::Refused | Outcome::Unknown) => self,
         }
     }

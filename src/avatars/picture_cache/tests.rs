@@ -1,5 +1,7 @@
 //! What is kept, for how long, and in how much memory.
 
+#![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
+
 use tokio::time::advance;
 
 use super::*;

@@ -104,8 +104,8 @@ impl<F: LookupService> Inner<F> {
         Shown::Absent { fresh_for: freshness(cache).0 }
     }
 
-    /// The outcome of a look-up that failed: an image from before, unless the failure says something about the
-    /// contact or the token.
+    /// The outcome of a look-up that failed: an image from before, unless the failure says something about
+    /// the contact or the token.
     fn failed(&self, wanted: &Wanted, error: LookupError) -> Shown {
         if let LookupError::NotFound(_) = error {
             return self.absent(wanted, CacheInfo::FETCHED);
@@ -113,25 +113,25 @@ impl<F: LookupService> Inner<F> {
         if let LookupError::NoTurnYet { .. } = error {
             return self.not_yet(wanted);
         }
-        let before = error.handling().yields_to_stored_answer.then(|| self.from_before(wanted));
-        before.flatten().unwrap_or(Shown::Failed(error))
+        let shown = error.handling().yields_to_stored_answer.then(|| self.before(wanted));
+        shown.flatten().unwrap_or(Shown::Failed(error))
     }
 
     /// The outcome without an image of the present picture.
     fn without_image(&self, wanted: &Wanted, broken: Broken) -> Shown {
         match broken {
             Broken::Busy => self.not_yet(wanted),
-            Broken::Refused | Broken::Failed => self.from_before(wanted).unwrap_or(Shown::NoImage),
+            Broken::Refused | Broken::Failed => self.before(wanted).unwrap_or(Shown::NoImage),
         }
     }
 
     /// The outcome for a request that cannot wait, or that waited in vain.
     pub fn not_yet(&self, wanted: &Wanted) -> Shown {
-        self.from_before(wanted).unwrap_or(Shown::NotYet)
+        self.before(wanted).unwrap_or(Shown::NotYet)
     }
 
     /// The image that the contact was last shown with, in the best size that memory has.
-    fn from_before(&self, wanted: &Wanted) -> Option<Shown> {
+    fn before(&self, wanted: &Wanted) -> Option<Shown> {
         let contact = self.cache.contact(&wanted.lookup(CacheControl::default()).key);
         let fingerprint = self.cache.latest(contact)?;
         let picture = self.cache.picture(&fingerprint);

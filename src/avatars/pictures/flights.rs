@@ -130,6 +130,10 @@ mod tests {
         assert_eq!(runs.load(Relaxed), 1);
     }
 
+    fn join(flights: &Flights<&'static str, usize>) -> Waiter<usize> {
+        flights.join(&"key", || None::<std::future::Ready<usize>>).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_panic_ends_the_work_and_no_later_one() {
         let (flights, runs) = (Flights::new(), Arc::default());
@@ -140,10 +144,6 @@ mod tests {
         let waiters = [flights.join(&"key", || Some(failing)).unwrap(), join(&flights)];
         assert_eq!(join_all(waiters.map(Waiter::landed)).await, [None, None]);
         assert_eq!(flights.join(&"key", || Some(counted(&runs))).unwrap().landed().await, Some(0));
-
-        fn join(flights: &Flights<&'static str, usize>) -> Waiter<usize> {
-            flights.join(&"key", || None::<std::future::Ready<usize>>).unwrap()
-        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -164,7 +164,7 @@ impl Images {
         let is_first = original.is_first_decoding();
         let count = |outcome| {
             if is_first {
-                metrics.downloaded(outcome)
+                metrics.downloaded(outcome);
             }
         };
         let Ok(Ok(image)) = spawn_blocking(move || resize(original.image(), size)).await else {

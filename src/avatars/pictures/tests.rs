@@ -1,6 +1,7 @@
-//! The way of a request over the whole stack, with an upstream and a CDN that follow scripts, on a clock that a
-//! test stops.
+//! The way of a request over the whole stack, with an upstream and a CDN that follow scripts, on a clock that
+//! a test stops.
 
+mod guard;
 mod healing;
 mod sharing;
 mod sockets;
@@ -21,10 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 use tower::Service;
 
-use super::{
-    images::{Broken, Download},
-    *,
-};
+use super::{images::Download, *};
 use crate::{
     avatars::fetch::{FetchError, Image, Kind},
     domain::{Absence, AttemptError, CacheInfo, Finding, PictureLink},
@@ -71,10 +69,13 @@ type Reply = (Duration, Option<Result<Finding, LookupError>>);
 /// The end of a download, and how long it takes. `None` panics.
 type File = (Duration, Option<Result<Image, FetchError>>);
 
+/// The reply to an attempt for a contact, by its number.
+type Script = dyn Fn(&str, u32) -> Reply + Send + Sync;
+
 /// Answers look-ups by a script, which gets the contact and the number of its attempt, from 1.
 #[derive(Clone)]
 struct Upstream {
-    script: Arc<dyn Fn(&str, u32) -> Reply + Send + Sync>,
+    script: Arc<Script>,
     attempts: Arc<Mutex<HashMap<String, u32>>>,
     clock: Clock,
 }

@@ -1,5 +1,7 @@
 //! The renewals on a stopped clock.
 
+#![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
+
 use tokio::time::{advance, timeout};
 
 use super::*;
