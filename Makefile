@@ -20,7 +20,7 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender clients/python/hypersender
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate generate lint check-metrics binary peers measured compared
+	bench-speed bench-gate bench-images generate lint check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +48,8 @@ test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies,
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
-# Chromium and its driver come from Debian (chromium, chromium-driver). Without them the tests are skipped, and
-# the last lines say so.
+# Chromium and its driver come from Debian (chromium, chromium-driver). Without them the tests are skipped,
+# and the last lines say so.
 test-page: binary $(PAGE_VENV)/stamp ## Show the page of the sandbox in Chromium; screenshots go to target/page
 	HYPERSENDER_GRPC_BIN=$(BINARY) PAGE_PICTURES=$(TARGET)/page $(PAGE_VENV)/bin/pytest tests/page $(PYTEST_FLAGS)
 
@@ -64,6 +64,9 @@ bench-store: $(PEERS_VENV)/stamp ## Measure what a store server does for 100 rep
 # The server that answers in Python needs the packages of the Python client.
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
+
+bench-images: measured ## Compare an image in memory with the same one in the cache of nginx
+	$(MEASURED) $(PYTHON) -B benches/compare/images.py
 
 bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate

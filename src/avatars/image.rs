@@ -82,8 +82,8 @@ pub enum Undecodable {
     Invalid,
 }
 
-/// Decodes `image`, reduces it to `size`, and encodes it as a JPEG without metadata. It takes milliseconds, so
-/// it must run on a thread for blocking work.
+/// Decodes `image`, reduces it to `size`, and encodes it as a JPEG without metadata. It takes milliseconds,
+/// so it must run on a thread for blocking work.
 ///
 /// The orientation of the file is applied, transparent parts become white, an animation is reduced to its
 /// first frame, and a colour profile is ignored. The same file gives the same bytes.

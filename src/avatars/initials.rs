@@ -13,8 +13,8 @@ const GRAPHEME_CHARS_MAX: usize = 10;
 /// Keeps two letters of a cursive script from being joined, which would show parts of words.
 const NON_JOINER: char = '\u{200c}';
 
-/// The colours of the background. White letters on each of them have a contrast of at least 4.5 to 1 (WCAG 2.2,
-/// 1.4.3).
+/// The colours of the background. White letters on each of them have a contrast of at least 4.5 to 1, as
+/// WCAG 2.2 asks for (1.4.3).
 const COLOURS: [&str; 12] = [
     "#b3261e", "#a8324e", "#8e3a8c", "#6a3fb5", "#4a50c0", "#1f64b8", "#00707e", "#00735a", "#3b7220",
     "#6f6500", "#8c5400", "#5b6470",
@@ -142,6 +142,13 @@ mod tests {
             ("\u{645}\u{62d}\u{645}\u{62f} \u{639}\u{644}\u{64a}", Some("\u{645}\u{200c}\u{639}")),
             ("\u{5d3}\u{5d5}\u{5d3} \u{5db}\u{5d4}\u{5df}", Some("\u{5d3}\u{5db}")),
             ("\u{930}\u{93e}\u{91c} \u{915}\u{941}", Some("\u{930}\u{93e}\u{915}\u{941}")),
+            (
+                "\u{905}\u{928}\u{93f}\u{932} \u{915}\u{941}\u{92e}\u{93e}\u{930}",
+                Some("\u{905}\u{915}\u{941}"),
+            ),
+            // A character of the second plane, and an emoji of one character.
+            ("\u{20000}\u{660e}", Some("\u{20000}")),
+            ("\u{1f600} ada", Some("\u{1f600}A")),
             ("\u{10d0}\u{10d1} \u{10d2}", Some("\u{10d0}\u{10d2}")),
             // A flag, and a family of four that is joined.
             ("\u{1f1ea}\u{1f1ec} Ada", Some("\u{1f1ea}\u{1f1ec}A")),

@@ -2,8 +2,8 @@
 //! peer can make grow or wait.
 //!
 //! Not here: the limit on requests in progress, which is in `routes`, and the accept loop, which is the gRPC
-//! server's. hyper's own time-out for the head of a request also ends idle connections, and a proxy keeps those
-//! for longer, so that `activity` has both limits.
+//! server's. hyper's own time-out for the head of a request also ends idle connections, and a proxy keeps
+//! those for longer, so that `activity` has both limits.
 
 mod activity;
 
@@ -57,7 +57,8 @@ pub struct PortSettings {
     pub drain_timeout: Duration,
 }
 
-/// Serves `routes` on connections of `listener` until the server leaves and the requests in flight have ended.
+/// Serves `routes` on connections of `listener` until the server leaves and the requests in flight have
+/// ended.
 pub async fn serve(listener: TcpListener, routes: Router, settings: PortSettings, leaving: Leaving) {
     let PortSettings { tls, connections, drain_timeout } = settings;
     let mut stop = leaving.subscribe();
@@ -122,7 +123,8 @@ where
     }
 }
 
-/// Resolves some time after the end of the connection was announced to the peer, once no response is in flight.
+/// Resolves some time after the end of the connection was announced to the peer, once no response is in
+/// flight.
 async fn nothing_in_flight(activity: &Activity) {
     sleep(LEAVING_TIMEOUT).await;
     while !activity.is_idle() {

@@ -1,7 +1,8 @@
 //! The response for an outcome: status, headers and body (rules 62, 63 and 65).
 //!
-//! The text channel of an image is its headers: `Avatar-Status` says what is shown, and `Avatar-Error` says why
-//! a request is refused, or why a caller with a token gets no picture. The statuses are chosen in `status`.
+//! The text channel of an image is its headers: `Avatar-Status` says what is shown, and `Avatar-Error` says
+//! why a request is refused, or why a caller with a token gets no picture. The statuses are chosen in
+//! `status`.
 
 mod pieces;
 
@@ -35,8 +36,8 @@ const AVATAR_STATUS: HeaderName = HeaderName::from_static("avatar-status");
 /// The header that says what is wrong.
 const AVATAR_ERROR: HeaderName = HeaderName::from_static("avatar-error");
 
-/// The headers of every response. They make sure that an image stays an image: nothing in it runs, and nothing
-/// guesses another type for it.
+/// The headers of every response. They make sure that an image stays an image: nothing in it runs, and
+/// nothing guesses another type for it.
 const EVERYWHERE: [(HeaderName, HeaderValue); 6] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (
@@ -57,7 +58,8 @@ pub struct Asked<'a> {
     pub is_head: bool,
     /// The representations that the browser has.
     pub seen: &'a Seen,
-    /// Whether the caller is known by a token. Such a response differs by token, and says why a look-up failed.
+    /// Whether the caller is known by a token. Such a response differs by token, and says why a look-up
+    /// failed.
     pub is_known: bool,
     /// Makes the tags.
     pub tagger: &'a Tagger,
@@ -208,8 +210,8 @@ fn say(why: &impl ToString, response: &mut Response) {
     }
 }
 
-/// The value of `Cache-Control`. No cache that is shared may keep an image by itself: who may see it is decided
-/// by who has the address.
+/// The value of `Cache-Control`. No cache that is shared may keep an image by itself: who may see it is
+/// decided by who has the address.
 fn cache_control(keep: Option<Keep>) -> HeaderValue {
     let text = match keep {
         None => return HeaderValue::from_static("no-store"),

@@ -1,7 +1,7 @@
 //! The routes of the port: the sealed address, the plain address, and the page of the sandbox.
 //!
-//! The addresses are read here and not by axum's router, because a part of an address must be decoded strictly,
-//! and because every path gets the same kind of answer.
+//! The addresses are read here and not by axum's router, because a part of an address must be decoded
+//! strictly, and because every path gets the same kind of answer.
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ use super::image::Size;
 /// The `Content-Type` of drawings.
 pub const SVG: &str = "image/svg+xml";
 
-/// The silhouette in a size, as SVG. The colours are medium greys, which stand out from a light and from a dark
-/// page.
+/// The silhouette in a size, as SVG. The colours are medium greys, which stand out from a light and from a
+/// dark page.
 #[must_use]
 pub fn silhouette(size: Size) -> &'static str {
     macro_rules! svg {

@@ -1,4 +1,5 @@
-//! The HTTP status of a request that is refused, or for which there is no picture. Only this file chooses them.
+//! The HTTP status of a request that is refused, or for which there is no picture. Only this file chooses
+//! them.
 //!
 //! A request that is refused gets an error status. A request whose look-up fails gets a default image with
 //! status 200, because a page wants to show something; only with `default=404` does the status tell programs

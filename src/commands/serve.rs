@@ -198,7 +198,7 @@ fn announce(ports: &Ports, server: &server::Settings, sandbox: Option<&Sandbox>)
     {
         warn!(
             %address,
-            "no TLS: tokens for the addresses of images for backends travel in the clear; see {}",
+            "no TLS: the tokens of callers travel in the clear to the port of the avatars; see {}",
             names("tls_cert")
         );
     }

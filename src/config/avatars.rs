@@ -15,7 +15,7 @@ use super::{
     variables::{AVATARS_KEY, AVATARS_KEY_FILE, is_set},
 };
 use crate::{
-    avatars::{self, Mode},
+    avatars::{self, Mode, PictureHosts},
     domain::TokenOwner,
     server::{Tls, TlsProtocols, TlsSettings},
     stack,
@@ -79,8 +79,23 @@ pub fn read(
         }
         return None;
     };
-    let name = &flags.avatars_listen.name;
-    if is_passthrough {
+    check_port(listen, all, others, faults);
+    // A sandbox makes a missing key itself, and its images come from it directly.
+    if !is_sandbox {
+        keys::refuse_without_root(&flags.avatars_url, variables, faults);
+        if settings.mode == Mode::Bytes {
+            check_downloads(all, &settings.picture_hosts, faults);
+        }
+    }
+    let tls = others.tls.and_then(|_| tls(all));
+    Some(Avatars { listen, tls, connections: CONNECTIONS_MAX, settings })
+}
+
+/// Notes the faults of a port that does not fit the other settings.
+fn check_port(listen: SocketAddr, all: &ServeFlags, others: &Others<'_>, faults: &mut Faults) {
+    let name = &all.avatars.avatars_listen.name;
+    let is_sandbox = matches!(all.hypersender.sandbox.value, Ok(true));
+    if others.token_owner == Some(TokenOwner::Caller) {
         let own = format!("{} passthrough", all.hypersender.credentials.name);
         faults.note(name, format_args!("cannot be used with {own}: a browser brings no token"));
     }
@@ -88,26 +103,9 @@ pub fn read(
         let page = "the page of the sandbox serves this machine alone";
         faults.note(name, format_args!("not a loopback address such as 127.0.0.1:8080; {page}"));
     }
-    if !is_sandbox && !flags.avatars_url.is_given() && !all.server.callers_file.is_given() {
-        let nothing = "nothing to serve: neither";
-        let (url, callers) = (&flags.avatars_url.name, &all.server.callers_file.name);
-        faults.note(name, format_args!("{nothing} {url} nor {callers} is given"));
-    }
-    if !is_sandbox {
-        keys::refuse_without_root(&flags.avatars_url, variables, faults);
-    }
-    if !is_sandbox && settings.mode == Mode::Bytes && all.hypersender.upstream_proxy.is_given() {
-        let proxy = &all.hypersender.upstream_proxy.name;
-        let direct = "images are downloaded without a proxy; set it to redirect";
-        faults.note(&flags.avatars_mode.name, format_args!("cannot be bytes with {proxy}: {direct}"));
-    }
-    let hosts = &settings.picture_hosts;
-    if !is_sandbox
-        && settings.mode == Mode::Bytes
-        && (hosts.has_listed() || hosts.has_https_origin())
-        && let Some(fault) = authorities::missing("https")
-    {
-        faults.note(&flags.picture_hosts.name, fault);
+    if !is_sandbox && !all.avatars.avatars_url.is_given() && !all.server.callers_file.is_given() {
+        let (url, callers) = (&all.avatars.avatars_url.name, &all.server.callers_file.name);
+        faults.note(name, format_args!("nothing to serve: neither {url} nor {callers} is given"));
     }
     for (other, taken) in
         [(&all.server.listen.name, others.listen), (&all.server.admin_listen.name, others.admin_listen)]
@@ -116,8 +114,21 @@ pub fn read(
             faults.note(name, format_args!("the same port as {other}; use another one"));
         }
     }
-    let tls = others.tls.and_then(|_| tls(all));
-    Some(Avatars { listen, tls, connections: CONNECTIONS_MAX, settings })
+}
+
+/// Notes why images cannot be downloaded.
+fn check_downloads(all: &ServeFlags, hosts: &PictureHosts, faults: &mut Faults) {
+    let flags = &all.avatars;
+    if all.hypersender.upstream_proxy.is_given() {
+        let proxy = &all.hypersender.upstream_proxy.name;
+        let direct = "images are downloaded without a proxy; set it to redirect";
+        faults.note(&flags.avatars_mode.name, format_args!("cannot be bytes with {proxy}: {direct}"));
+    }
+    if (hosts.has_listed() || hosts.has_https_origin())
+        && let Some(fault) = authorities::missing("https")
+    {
+        faults.note(&flags.picture_hosts.name, fault);
+    }
 }
 
 /// The settings of the addresses and images.

@@ -24,7 +24,7 @@ impl Leaving {
     }
 
     /// Announces the stop to all receivers.
-    pub(super) fn announce(&self) {
+    pub fn announce(&self) {
         self.0.send_replace(true);
     }
 }

@@ -3,6 +3,8 @@
 mod ends;
 mod shares;
 
+use std::time::Duration;
+
 use futures_util::{FutureExt, future::Either};
 use hypersender_grpc::{
     domain::{CacheStatus, LookupError},
@@ -85,6 +87,27 @@ async fn an_avatar_whose_turn_a_caller_takes_keeps_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_avatar_whose_turn_is_gone_when_it_starts_keeps_its_place() {
+    let front = Front::new(limited(1.0, 5), |_| Reply::picture());
+    use_burst(&front, 1).await;
+    let [mut first, mut second] = [1, 2].map(|chat| front.avatar(contact(chat)));
+    let waits = |avatar: &mut _| FutureExt::now_or_never(avatar).is_none();
+    assert!(waits(&mut first) && waits(&mut second));
+    advance(SECOND).await;
+    // The flight of the caller runs before that of the avatar, which has seen a spare turn.
+    let mut caller = Box::pin(front.ask(contact(100)));
+    assert!((&mut caller).now_or_never().is_none());
+    assert!(waits(&mut first));
+    settle().await;
+    assert!(waits(&mut first) && waits(&mut second));
+    assert!(caller.await.is_ok());
+    assert_eq!(chats(&front), [9_000, 100]);
+    let [first, second] = [tokio::spawn(first), tokio::spawn(second)];
+    assert_eq!(count(&outcomes(vec![first, second]).await, Result::is_ok), 2);
+    assert_eq!(chats(&front), [9_000, 100, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_avatar_joins_a_flight_without_a_turn() {
     let front = Front::new(limited(0.01, 2), |_| Reply::picture().after(3 * SECOND));
     let caller = front.spawn(contact(1));
@@ -112,6 +135,20 @@ async fn an_avatar_that_waits_for_a_turn_joins_a_flight_that_begins() {
     assert_eq!((front.time(), front.calls()), (6 * SECOND, 2));
     assert!(first.await.unwrap().is_ok());
     assert_eq!(front.upstream.times(), [0, 3_000, 10_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_avatar_leaves_its_place_when_it_joins_a_flight() {
+    let front = Front::new(limited(1.0, 5), |attempt| {
+        Reply::picture().after(if attempt.chat.ends_with("01") { 5 * SECOND } else { Duration::ZERO })
+    });
+    use_burst(&front, 1).await;
+    let asked = avatars(&front, [1, 2]).await;
+    let caller = front.spawn(contact(1));
+    assert_eq!(count(&outcomes(asked).await, Result::is_ok), 2);
+    assert_eq!((chats(&front), front.upstream.times()), (vec![9_000, 1, 2], vec![0, 0, 2_000]));
+    assert_eq!(front.time(), 5 * SECOND);
+    assert!(caller.await.unwrap().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,14 +263,19 @@ async fn a_stale_answer_is_served_and_renewed_with_a_spare_turn_alone() {
     }
     assert_eq!(front.calls(), 5, "one turn was to spare");
     assert_eq!(front.time(), 2 * MINUTE);
-    assert_eq!(front.metric("hypersender_rate_limited_total{purpose=\"refresh\"}"), 0);
     // While an avatar waits for the next spare turn, no refresh takes it.
-    let asked = avatars(&front, [100]).await;
-    sleep(SECOND).await;
-    assert!(front.avatar(contact(2)).now_or_never().is_some());
-    settle().await;
-    assert_eq!(count(&outcomes(asked).await, Result::is_ok), 1);
-    assert_eq!(chats(&front)[4..], [0, 100]);
+    let mut waits = front.avatar(contact(100));
+    assert!((&mut waits).now_or_never().is_none());
+    sleep(2 * SECOND).await;
+    for (renews, renewed) in [(false, vec![0]), (true, vec![0, 2])] {
+        if renews {
+            drop(std::mem::replace(&mut waits, front.avatar(contact(0))));
+        }
+        assert!(front.avatar(contact(2)).now_or_never().is_some());
+        settle().await;
+        assert_eq!(chats(&front)[4..], renewed);
+    }
+    assert_eq!(front.metric("hypersender_rate_limited_total{purpose=\"refresh\"}"), 0);
 }
 
 #[tokio::test]
@@ -245,10 +287,10 @@ async fn an_answer_that_another_replica_has_needs_no_turn() {
     writer.ask(contact(1)).await.unwrap();
     until(&reader, contact(1).only_if_cached(), Outcome::is_ok).await;
     let reader = replicas.one_with(settings()).await;
-    assert_eq!(told(&reader.avatar(contact(1)).await), Ok(CacheStatus::Hit));
-    // The store knows that no turn is to spare.
+    // The store knows that no turn is to spare, and then the replica knows it, too.
     let refused = reader.avatar(contact(2)).await;
     assert!(matches!(told(&refused), Err(LookupError::RateLimited { .. })), "{refused:?}");
+    assert_eq!(told(&reader.avatar(contact(1)).await), Ok(CacheStatus::Hit));
     assert_eq!(replicas.calls(), 1);
 }
 

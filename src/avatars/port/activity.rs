@@ -25,8 +25,8 @@ use tower::{Service, ServiceExt};
 
 use crate::server::{SlowReader, Watched};
 
-/// Interval of the looks at a connection. The limits below are kept to this precision.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// Interval of the looks at a connection. The times below are exceeded by up to twice this interval.
+const INTERVAL: Duration = Duration::from_secs(2);
 /// Time for the first request of a connection, and for the rest of an HTTP/1.1 request that has begun.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a request after which a connection is closed. Proxies and browsers keep connections for about
@@ -112,7 +112,8 @@ impl Activity {
     /// the number of requests.
     async fn unchanged(&self, limit: Duration, holds: impl Fn(usize) -> bool) {
         let (mut since, mut last) = (Instant::now(), self.requests());
-        while since.elapsed() < limit {
+        // A change may be as old as the look before it.
+        while since.elapsed() < limit + INTERVAL {
             sleep(INTERVAL).await;
             let requests = self.requests();
             if requests != last || !self.is_idle() || !holds(requests) {

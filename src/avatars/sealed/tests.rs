@@ -253,7 +253,7 @@ fn one_text_alone_opens_to_a_contact() {
         for length in 0..sealed.len() {
             unknown(&sealed[..length]);
         }
-        for end in ["=", "==", "A", "AA", "AAAA", " ", "\n", "/", "?", "%3D", "\0"] {
+        for end in ["=", "==", "A", "AA", "AAAA", " ", "\t", "\n", "\r\n", "/", "?", "%3D", "\0"] {
             unknown(&format!("{sealed}{end}"));
             unknown(&format!("{end}{sealed}"));
         }

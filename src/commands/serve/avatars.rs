@@ -8,7 +8,9 @@ use url::Url;
 
 use super::listen::listen_free;
 use crate::{
-    avatars::{self, AddressKey, Addresses, Fetcher, Mode, Parts, Pictures, PortSettings, Settings},
+    avatars::{
+        self, AddressKey, Addresses, Fetcher, Mode, Parts, Pictures, PortSettings, SandboxNumber, Settings,
+    },
     config,
     domain::Instance,
     grpc::{AvatarAddress, Credentials},
@@ -111,7 +113,7 @@ fn page_of(sandbox: &Sandbox) -> avatars::Sandbox {
     avatars::Sandbox {
         control: sandbox.address(),
         instance: Instance::parse(Sandbox::INSTANCE).expect("it is a UUID"),
-        numbers: Vec::new(),
+        numbers: Sandbox::numbers().map(|(number, about)| SandboxNumber { number, about }).collect(),
     }
 }
 

@@ -17,7 +17,8 @@
 //!
 //! A batch, an avatar or a stream that finds no turn does not wait here, where it holds a flight (rules 37,
 //! 39 and 59). Retries come first, because they do hold one. There are few of them, and streams that give way
-//! cause none, so avatars get nearly all spare turns while they wait.
+//! cause none, so avatars get nearly all spare turns while they wait. That holds within a process: replicas
+//! do not know of each other's avatars, so a stream of another replica takes its share of the spare turns.
 
 use std::{sync::Arc, time::Duration};
 
