@@ -4,7 +4,8 @@
 //! A sealed address is base64url without padding of
 //!
 //! ```text
-//! 0x01 ‖ first 4 bytes of SHA-256(key) ‖ AES-256-GCM-SIV(key, nonce: zeros, associated data: the 5 bytes before,
+//! 0x01 ‖ first 4 bytes of SHA-256(key) ‖ AES-256-GCM-SIV(
+//!     key, nonce: zeros, associated data: the 5 bytes before,
 //!     plaintext: end in Unix seconds, u64 big-endian ‖ u8 length ‖ instance ‖ u8 length ‖ chat id
 //!         ‖ zeros, up to a multiple of 32)
 //! ```
@@ -116,8 +117,8 @@ impl Addresses {
     /// See [`Unopened`].
     pub fn open(&self, sealed: &str, now: SystemTime) -> Result<(Instance, ChatId), Unopened> {
         let keys = &self.0.keys;
-        // A text that no address has is decrypted all the same, as zeros, and one without a known key with the
-        // first one. Neither can open.
+        // A text that no address has is decrypted all the same, as zeros, and one without a known key with
+        // the first one. Neither can open.
         let (mut bytes, length) = decode(sealed).unwrap_or(([0; SEALED_BYTES_MAX], SEALED_BYTES_MAX));
         let (head, content) = bytes[..length].split_at_mut(HEAD_BYTES);
         let known = keys.iter().find(|key| key.head == *head);
@@ -131,8 +132,8 @@ impl Addresses {
     }
 }
 
-/// The bytes of a text, and their number. `None` for a text that no address has, which includes every text but
-/// one for the same bytes.
+/// The bytes of a text, and their number. `None` for a text that no address has, which includes every text
+/// but one for the same bytes.
 fn decode(sealed: &str) -> Option<([u8; SEALED_BYTES_MAX], usize)> {
     let mut bytes = [0; SEALED_BYTES_MAX];
     if sealed.len() > SEALED_CHARS_MAX {

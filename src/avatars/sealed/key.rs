@@ -69,8 +69,8 @@ impl SealingKey {
             .expect("AES-GCM-SIV seals a content of this length")
     }
 
-    /// Decrypts `content`, whose end is its tag. `None` if it was not sealed with this key. The head in front of
-    /// it is not looked at.
+    /// Decrypts `content`, whose end is its tag. `None` if it was not sealed with this key. The head in front
+    /// of it is not looked at.
     pub fn open<'a>(&self, content: &'a mut [u8]) -> Option<&'a [u8]> {
         let content = self.key.open_in_place(nonce(), Aad::from(self.head), content).ok()?;
         Some(content)
