@@ -48,8 +48,8 @@ test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies,
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
-# Chromium and its driver come from Debian (chromium, chromium-driver). Without them the tests are skipped, and
-# the last lines say so.
+# Chromium and its driver come from Debian (chromium, chromium-driver). Without them the tests are skipped,
+# and the last lines say so.
 test-page: binary $(PAGE_VENV)/stamp ## Show the page of the sandbox in Chromium; screenshots go to target/page
 	HYPERSENDER_GRPC_BIN=$(BINARY) PAGE_PICTURES=$(TARGET)/page $(PAGE_VENV)/bin/pytest tests/page $(PYTEST_FLAGS)
 

@@ -1,8 +1,8 @@
 //! The page of the sandbox: it shows the test numbers with their avatars, and controls the sandbox. It exists
 //! with `--sandbox` only.
 //!
-//! A page in another tab must not control the sandbox. Actions are POST requests of the page itself, and while
-//! the page exists, the whole port answers only to names of this machine ([`guard`]).
+//! A page in another tab must not control the sandbox. Actions are POST requests of the page itself, and
+//! while the page exists, the whole port answers only to names of this machine ([`guard`]).
 //!
 //! Not here: the images, which come from the sealed addresses like those of any other page.
 

@@ -100,13 +100,13 @@ pub(super) fn numbers() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The table as text, with the token to use and an instance to ask.
 pub(super) fn help() -> String {
-    let rows: String = numbers().map(|(number, says)| format!("  {number}  {says}\n")).collect();
+    let rows: Vec<_> = numbers().map(|(number, says)| format!("  {number}  {says}\n")).collect();
     format!(
         "Use the token {} and any instance, for example {}.\n\n\
          Test numbers (with or without an @ part; every other number has a picture):\n\n{}",
         Sandbox::TOKEN,
         Sandbox::INSTANCE,
-        rows
+        rows.concat()
     )
 }
 

@@ -27,7 +27,8 @@ const low = [];
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 for (let text = walker.nextNode(); text; text = walker.nextNode()) {
   const node = text.parentElement;
-  if (!text.data.trim() || ['SCRIPT', 'STYLE', 'NOSCRIPT'].includes(node.tagName) || !node.checkVisibility()) continue;
+  const isText = text.data.trim() && !['SCRIPT', 'STYLE', 'NOSCRIPT'].includes(node.tagName);
+  if (!isText || !node.checkVisibility()) continue;
   const pair = [light(parts(getComputedStyle(node).color)), light(behind(node))].sort((a, b) => b - a);
   const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
   if (ratio < 4.5) low.push(`${ratio.toFixed(2)}: ${text.data.trim().slice(0, 40)}`);

@@ -52,7 +52,7 @@ impl Fault {
             Self::Gone => StatusCode::GONE.into_response(),
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Self::Redirect => (StatusCode::FOUND, [(LOCATION, location)]).into_response(),
-            Self::Cut => cut(image),
+            Self::Cut => cut(&image),
             Self::Hang => std::future::pending().await,
             Self::Html => typed("text/html; charset=utf-8", HTML),
             Self::Svg => typed("image/svg+xml", SVG),
@@ -94,7 +94,7 @@ fn typed(content_type: &'static str, body: impl Into<Body>) -> Response {
 }
 
 /// Announces the whole image, sends the first half, and ends the connection.
-fn cut(image: Vec<u8>) -> Response {
+fn cut(image: &[u8]) -> Response {
     let length = HeaderValue::from(image.len());
     let half = Bytes::copy_from_slice(&image[..image.len() / 2]);
     let ended = std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
