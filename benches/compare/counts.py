@@ -147,7 +147,7 @@ def stored_hits(directory, sandbox):
 
 
 def avatar_hits(directory, sandbox, *, filled):
-    """The counts for hits of a service with images for browsers. `filled`: the caller gets their addresses."""
+    """The counts for hits of a service with images. `filled`: the caller gets their addresses."""
     sandbox.answer_with(link(USUAL.reply_bytes))
     make = functools.partial(Service, sandbox=sandbox, avatars=filled)
     return hits(make, directory / f"avatars-counted-{filled}")
