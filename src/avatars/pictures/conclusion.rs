@@ -113,7 +113,11 @@ impl<F: LookupService> Inner<F> {
         if let LookupError::NoTurnYet { .. } = error {
             return self.not_yet(wanted);
         }
-        let shown = error.handling().yields_to_stored_answer.then(|| self.before(wanted));
+        let handling = error.handling();
+        if handling.revokes_stored_answers {
+            self.cache.forget_latest(self.cache.contact(&wanted.lookup(CacheControl::default()).key));
+        }
+        let shown = handling.yields_to_stored_answer.then(|| self.before(wanted));
         shown.flatten().unwrap_or(Shown::Failed(error))
     }
 

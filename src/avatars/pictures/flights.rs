@@ -48,6 +48,8 @@ where
         let waiter = Waiter(receiver);
         flights.insert(key.clone(), waiter.clone());
         let landing = Landing { flights: self.clone(), key: key.clone() };
+        // A runtime that is closing drops the task at once, and with it `landing`, which takes the lock.
+        drop(flights);
         tokio::spawn(async move {
             let landing = landing;
             let value = work.await;
@@ -144,6 +146,31 @@ mod tests {
         let waiters = [flights.join(&"key", || Some(failing)).unwrap(), join(&flights)];
         assert_eq!(join_all(waiters.map(Waiter::landed)).await, [None, None]);
         assert_eq!(flights.join(&"key", || Some(counted(&runs))).unwrap().landed().await, Some(0));
+    }
+
+    /// Joins a flight when it is dropped, as a request does whose connection ends.
+    struct JoinsLast(Flights<&'static str, usize>);
+
+    impl Drop for JoinsLast {
+        fn drop(&mut self) {
+            self.0.join(&"key", || Some(std::future::ready(0)));
+        }
+    }
+
+    #[test]
+    fn work_that_begins_while_the_runtime_closes_blocks_nothing() {
+        let flights = Flights::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let last = JoinsLast(flights.clone());
+        runtime.block_on(async {
+            tokio::spawn(async move {
+                let _last = last;
+                std::future::pending::<()>().await;
+            });
+            tokio::task::yield_now().await;
+        });
+        drop(runtime);
+        assert!(flights.0.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

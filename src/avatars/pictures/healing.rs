@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::Either;
+use tokio::time::timeout;
 
-use super::{Inner, Wanted, images::Broken};
+use super::{Inner, LOOK_UP_TIME, Wanted, images::Broken};
 use crate::{
     avatars::picture_cache::Original,
     domain::{Answer, CacheControl, CacheStatus, Finding, LookupError, PictureLink},
@@ -49,17 +50,22 @@ impl<F: LookupService> Inner<F> {
             return Renewed::Broken(Broken::Failed);
         };
         let control = CacheControl { max_age: Some(Duration::ZERO), ..CacheControl::default() };
-        let again = wanted.lookup(control);
-        let contact = self.cache.contact(&again.key);
+        let contact = self.cache.contact(&wanted.lookup(control).key);
         if let Some(broken) = self.cache.failure(contact) {
             return Renewed::Broken(broken);
         }
         // Within the refresh floor, memory answers, with the same link.
-        let Either::Right(looking) = self.stack.avatar(again) else {
+        if let Either::Left(_) = self.stack.avatar(wanted.lookup(control)) {
             return Renewed::TooSoon;
+        }
+        let renewal = match timeout(LOOK_UP_TIME, self.renewals.begin()).await {
+            Ok(Some(renewal)) => renewal,
+            Ok(None) => return Renewed::Broken(Broken::Refused),
+            Err(_) => return Renewed::Broken(Broken::Busy),
         };
-        let Some(renewal) = self.renewals.begin().await else {
-            return Renewed::Broken(Broken::Refused);
+        // The time of the look-up begins now, after the wait for the other renewals.
+        let Either::Right(looking) = self.stack.avatar(wanted.lookup(control)) else {
+            return Renewed::TooSoon;
         };
         self.metrics.renewed();
         self.cache.keep_failure(contact, Broken::Refused);

@@ -136,7 +136,7 @@ async fn a_failure_shows_the_image_from_before_unless_it_concerns_the_contact() 
     let gone = LookupError::NotFound(crate::domain::NotFound::Upstream);
     assert_eq!(shown_later([Err(unavailable()), Err(unavailable())], refuse).await, ["stale", "stale"]);
     assert_eq!(shown_later([Err(LookupError::ResponseInvalid)], refuse).await, ["stale"]);
-    assert_eq!(shown_later([Err(rejected), Err(unavailable())], refuse).await, ["failed", "stale"]);
+    assert_eq!(shown_later([Err(rejected), Err(unavailable())], refuse).await, ["failed", "failed"]);
     assert_eq!(shown_later([Err(gone), Err(unavailable())], refuse).await, ["absent", "failed"]);
     let absent = Finding::Absent(Absence::ForeignLink);
     assert_eq!(shown_later([Ok(absent), Err(unavailable())], refuse).await[0], "absent");
