@@ -37,8 +37,8 @@
 //!    rules of `server/calls/callers`. `query` reads size and default image.
 //! 3. `avatars/pictures` looks the contact up by `stack/avatar`, which waits for a spare turn and then passes
 //!    through the layers of step 4 above. Then it downloads (`fetch`), resizes (`image`) and keeps
-//!    (`picture_cache`) the image. `renewals` decides about links that are refused, `patience` how long the
-//!    request waits, and `backlog` has the contacts that are looked up later.
+//!    (`picture_cache`) the image. `renewals` decides about links that are refused, and `patience`
+//!    decides how long the request waits. `backlog` has the contacts that are looked up later.
 //! 4. `avatars/reply` makes the response: the image, or a default image (`silhouette`, `initials`), with the
 //!    entity tag (`etag`).
 //!
