@@ -172,8 +172,8 @@ type ProfilePicture struct {
 	// The address of the image on this service, to be used as the source of an <img>. It needs no credential,
 	// shows no phone number, and leads to a default image when there is no picture. It stays the same for a
 	// period that the operator chooses, usually 7 days, and works for one more: take it from a recent answer.
-	// Anyone who has it can see the image until then. Set for every state if the server serves images, and the
-	// caller gets their addresses; otherwise unset.
+	// Anyone who has it can see the image until then. Set for every state if the server hands out addresses of
+	// images and the caller gets them; otherwise unset.
 	AvatarUrl     string `protobuf:"bytes,8,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1048,7 +1048,8 @@ type UnchangedPicture struct {
 	// The time at which Hypersender gave this answer.
 	FetchTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=fetch_time,json=fetchTime,proto3" json:"fetch_time,omitempty"`
 	// As in ProfilePicture. It differs from that of an earlier answer once in a period, although the picture is
-	// the same.
+	// the same. Set for every state if the server hands out addresses of images and the caller gets them;
+	// otherwise unset.
 	AvatarUrl     string `protobuf:"bytes,2,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

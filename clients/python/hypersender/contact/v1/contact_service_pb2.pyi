@@ -123,8 +123,8 @@ class ProfilePicture(_message.Message):
     """The address of the image on this service, to be used as the source of an <img>. It needs no credential,
     shows no phone number, and leads to a default image when there is no picture. It stays the same for a
     period that the operator chooses, usually 7 days, and works for one more: take it from a recent answer.
-    Anyone who has it can see the image until then. Set for every state if the server serves images, and the
-    caller gets their addresses; otherwise unset.
+    Anyone who has it can see the image until then. Set for every state if the server hands out addresses of
+    images and the caller gets them; otherwise unset.
     """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
@@ -600,7 +600,8 @@ class UnchangedPicture(_message.Message):
     AVATAR_URL_FIELD_NUMBER: _builtins.int
     avatar_url: _builtins.str
     """As in ProfilePicture. It differs from that of an earlier answer once in a period, although the picture is
-    the same.
+    the same. Set for every state if the server hands out addresses of images and the caller gets them;
+    otherwise unset.
     """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
