@@ -17,7 +17,7 @@ use super::{
 use crate::{
     avatars::{self, Mode, PictureHosts},
     domain::TokenOwner,
-    server::{Tls, TlsProtocols, TlsSettings},
+    server::Tls,
     stack,
 };
 
@@ -87,7 +87,7 @@ pub fn read(
             check_downloads(all, &settings.picture_hosts, faults);
         }
     }
-    let tls = others.tls.and_then(|_| tls(all));
+    let tls = others.tls.map(Tls::for_browsers);
     Some(Avatars { listen, tls, connections: CONNECTIONS_MAX, settings })
 }
 
@@ -177,11 +177,4 @@ fn refuse_without_port(flags: &AvatarFlags, variables: &Variables, faults: &mut 
 fn are_the_same(one: SocketAddr, other: SocketAddr) -> bool {
     let is_same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && is_same_ip
-}
-
-/// Encryption by the same files as that of the gRPC port, whose faults are noted there.
-fn tls(all: &ServeFlags) -> Option<Tls> {
-    let file = |given: &super::given::Given<Option<_>>| given.value.clone().ok().flatten();
-    let (cert, key) = (file(&all.server.tls_cert)?, file(&all.server.tls_key)?);
-    Tls::new(TlsSettings { cert, key, client_ca: None, protocols: TlsProtocols::Http2AndHttp1 }).ok()
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::server::{TlsProtocols, TlsSettings};
+use crate::server::TlsSettings;
 
 const BIG_BYTES: usize = 1 << 20;
 const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -248,11 +248,16 @@ async fn a_browser_chooses_the_protocol_in_the_handshake() {
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let tls = Tls::new(TlsSettings { cert, key, client_ca: None, protocols: TlsProtocols::Http2AndHttp1 });
+    let settings = TlsSettings { cert: cert.clone(), key: key.clone(), client_ca: Some(cert.clone()) };
+    let of_grpc = Tls::new(settings).unwrap();
+    // The files were read once, and a reload that fails changes nothing.
+    std::fs::remove_file(&key).unwrap();
+    let tls = of_grpc.for_browsers();
+    assert!(of_grpc.reload().is_err());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let settings =
-        PortSettings { tls: Some(tls.unwrap()), connections: 8, drain_timeout: Duration::from_secs(1) };
+        PortSettings { tls: Some(tls), connections: 8, drain_timeout: Duration::from_secs(1) };
     let served = tokio::spawn(serve(listener, routes(&Arc::default()), settings, Leaving::new()));
 
     let mut roots = rustls::RootCertStore::empty();
