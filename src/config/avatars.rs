@@ -1,6 +1,8 @@
 //! The settings of the avatars: the port for browsers, the addresses and their keys, the images.
 
 mod keys;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -21,7 +23,7 @@ use crate::{
     stack,
 };
 
-/// The port with `--sandbox`.
+/// The usual port with `--sandbox`.
 const SANDBOX_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Maximum number of open connections of the port. A browser opens up to 6 for HTTP/1.1, and a proxy in front
@@ -67,7 +69,7 @@ pub fn read(
     let is_passthrough = others.token_owner == Some(TokenOwner::Caller);
     let listen = match given {
         Some(AvatarsListen::At(listen)) => Some(listen),
-        None if is_sandbox && !is_passthrough => Some(SANDBOX_LISTEN),
+        None if is_sandbox && !is_passthrough => Some(sandbox_listen(others)),
         Some(AvatarsListen::Off) | None => None,
     };
     let is_key_required = listen.is_some() && !is_sandbox && flags.avatars_url.is_given();
@@ -89,6 +91,13 @@ pub fn read(
     }
     let tls = others.tls.map(Tls::for_browsers);
     Some(Avatars { listen, tls, connections: CONNECTIONS_MAX, settings })
+}
+
+/// The port with `--sandbox`: the usual one, or a free one when another port of this service is the usual one.
+fn sandbox_listen(others: &Others<'_>) -> SocketAddr {
+    let mut ports = others.listen.into_iter().chain(others.admin_listen);
+    let is_taken = ports.any(|taken| are_the_same(SANDBOX_LISTEN, taken));
+    if is_taken { SocketAddr::new(SANDBOX_LISTEN.ip(), 0) } else { SANDBOX_LISTEN }
 }
 
 /// Notes the faults of a port that does not fit the other settings.
