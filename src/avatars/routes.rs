@@ -72,8 +72,9 @@ impl<F: LookupService> Show for Pictures<F> {
 /// The routes of the port.
 pub fn routes<F: LookupService>(parts: Parts<F>) -> Router {
     let Parts { pictures, addresses, credentials, callers, clock, metrics, sandbox } = parts;
-    let page = sandbox
-        .map(|sandbox| page::routes(sandbox, pictures.stack().clone(), &credentials, addresses.clone()));
+    let page = sandbox.map(|sandbox| {
+        page::routes(sandbox, pictures.stack().clone(), &credentials, addresses.clone(), clock)
+    });
     let permits = Semaphore::new(REQUESTS_MAX);
     let images = Images { pictures, addresses, credentials, callers, clock, metrics, permits };
     match page {
