@@ -73,7 +73,7 @@ impl World {
             callers: has_callers.then(|| Callers::new(source).unwrap()),
             clock: Clock::system(),
             metrics: metrics.with_avatars(),
-            permits: Semaphore::new(permits),
+            in_progress: InProgress::new(permits),
         };
         Self { routes: images.routes(), asked, metrics, addresses }
     }
