@@ -111,9 +111,12 @@ pub fn refuse(refused: &Refused, asked: &Asked<'_>) -> Answer {
         // It is over for ever.
         Refused::Ended => HeaderValue::from_static("max-age=3600"),
         // An address that is unknown now may be known soon: keys reach one replica after the other.
-        Refused::Unknown | Refused::Method | Refused::Query(_) | Refused::Overloaded | Refused::Call(_) => {
-            cache_control(None)
-        }
+        Refused::Unknown
+        | Refused::Host
+        | Refused::Method
+        | Refused::Query(_)
+        | Refused::Overloaded
+        | Refused::Call(_) => cache_control(None),
     };
     let mut response = empty(refused.status(), None, asked);
     response.headers_mut().insert(CACHE_CONTROL, keep);

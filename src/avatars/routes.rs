@@ -3,6 +3,7 @@
 //! The addresses are read here and not by axum's router, because a part of an address must be decoded
 //! strictly, and because every path gets the same kind of answer.
 
+mod host;
 mod in_progress;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use axum::{
 use http::{Extensions, Method, request::Parts as Head};
 use tracing::debug;
 
-use self::in_progress::InProgress;
+use self::{host::names_one_host, in_progress::InProgress};
 use super::{
     etag::{Seen, Tagger},
     page::{self, Sandbox},
@@ -149,6 +150,9 @@ impl<P: Show> Images<P> {
 
     /// The contact of the address, if the request may see it.
     fn target(&self, address: &Address<'_>, head: &Head) -> Result<Target, Refused> {
+        if !names_one_host(head) {
+            return Err(Refused::Host);
+        }
         if head.method != Method::GET && head.method != Method::HEAD {
             return Err(Refused::Method);
         }
