@@ -46,14 +46,16 @@ struct Counts {
     requests: AtomicUsize,
     /// Whether the last request came by HTTP/1.1, in which bytes after it are the beginning of another one.
     is_http1: AtomicBool,
-    /// Whether bytes have arrived since the last request.
+    /// Whether bytes have arrived that belong to no request so far.
     has_begun: AtomicBool,
+    /// Whether the bytes so far end with an empty line, and so with the head of a request.
+    ends_with_head: AtomicBool,
 }
 
 impl Activity {
     /// Wraps the byte stream of the connection.
     pub fn noting<S>(&self, stream: S) -> Noted<S> {
-        Noted { stream, counts: self.counts.clone() }
+        Noted { stream, tail: [0; 4], counts: self.counts.clone() }
     }
 
     /// Wraps the service of the connection.
@@ -71,7 +73,9 @@ impl Activity {
         self.reader.watch(service.map_request(move |request: Request<Incoming>| {
             counts.requests.fetch_add(1, Relaxed);
             counts.is_http1.store(request.version() < Version::HTTP_2, Relaxed);
-            counts.has_begun.store(false, Relaxed);
+            // Bytes after the head of a request without a body have arrived with it: the next one has begun.
+            let is_last = counts.ends_with_head.load(Relaxed) || !request.body().is_end_stream();
+            counts.has_begun.store(!is_last, Relaxed);
             request
         }))
     }
@@ -131,6 +135,8 @@ impl Activity {
 #[derive(Debug)]
 pub struct Noted<S> {
     stream: S,
+    /// The last bytes that have arrived.
+    tail: [u8; 4],
     counts: Arc<Counts>,
 }
 
@@ -140,10 +146,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, counts } = self.get_mut();
+        let Self { stream, tail, counts } = self.get_mut();
         let before = buffer.filled().len();
         let read = Pin::new(stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        let arrived = &buffer.filled()[before..];
+        if !arrived.is_empty() {
+            for &byte in &arrived[arrived.len().saturating_sub(tail.len())..] {
+                tail.rotate_left(1);
+                tail[3] = byte;
+            }
+            let ends = tail == b"\r\n\r\n" || tail.ends_with(b"\n\n");
+            counts.ends_with_head.store(ends, Relaxed);
             counts.has_begun.store(true, Relaxed);
         }
         read

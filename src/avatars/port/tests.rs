@@ -136,6 +136,29 @@ async fn a_request_that_waits_for_its_answer_is_not_idle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_may_begin_in_the_same_bytes_as_the_last_one() {
+    let two = [REQUEST, REQUEST].concat();
+    let with_body = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}";
+    for (begin, half, expected) in [
+        (REQUEST, "", 60..=64),
+        (REQUEST, "GET / HTTP/1.1\r\nho", 10..=14),
+        (REQUEST, "G", 10..=14),
+        (&two, "", 60..=64),
+        (&two, "GET / HTTP/1.1\r\n", 10..=14),
+    ] {
+        let mut peer = Peer::connect();
+        peer.send(&format!("{begin}{half}")).await;
+        let (rest, seconds) = peer.rest().await;
+        assert!(rest.ends_with("ok"), "{rest}");
+        assert!(expected.contains(&seconds), "{begin:?} {half:?}: {seconds} s");
+    }
+    // A request with a body ends its connection, unless the body is there already.
+    let mut peer = Peer::connect();
+    peer.send(with_body).await;
+    assert!(peer.rest().await.0.ends_with("ok"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_closed() {
     let mut peer = Peer::connect();
     peer.send("GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await;
