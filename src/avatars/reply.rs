@@ -50,7 +50,7 @@ const EVERYWHERE: [(HeaderName, HeaderValue); 6] = [
     (CONTENT_DISPOSITION, HeaderValue::from_static("inline")),
 ];
 
-/// What the response depends on besides the outcome.
+/// The parts of the request that the response depends on.
 pub struct Asked<'a> {
     /// The parameters.
     pub query: &'a Query,
@@ -68,7 +68,7 @@ pub struct Asked<'a> {
 /// A response, and its outcome for the metrics.
 pub type Answer = (Response, AvatarOutcome);
 
-/// The response that shows `shown`. `contact` chooses the colour of initials.
+/// The response that shows `shown`. `contact` determines the colour of initials.
 pub fn show(shown: Shown, contact: u64, asked: &Asked<'_>) -> Answer {
     match shown {
         Shown::Picture { bytes, tag, fresh_for, is_stale } => {

@@ -39,7 +39,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// peer does not read.
 const UNWRITTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What happened on a connection. Clones share it.
+/// The activity of a connection. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Activity {
     reader: SlowReader,
