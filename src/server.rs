@@ -23,7 +23,7 @@ use self::connection::{Terms, converse};
 pub use self::{
     admin::Admin,
     calls::{Callers, Known, ObservedBody, TokenHash, calls},
-    connection::{HalfClose, LINGER, SlowReader, Tls, TlsFault, TlsFile, TlsProtocols, TlsSettings, Watched},
+    connection::{HalfClose, LINGER, SlowReader, Tls, TlsFault, TlsFile, TlsSettings, Watched},
     door::Door,
     drain::{Leaving, announced, drain},
     pem::Pem,

@@ -20,7 +20,7 @@ const COLOURS: [&str; 12] = [
     "#6f6500", "#8c5400", "#5b6470",
 ];
 
-/// An image of the initials of `name`, as SVG. `contact` chooses the colour. `None` when the name has no
+/// An image of the initials of `name`, as SVG. `contact` determines the colour. `None` when the name has no
 /// letter, digit or emoji.
 #[must_use]
 pub fn initials(name: &str, contact: u64, size: Size) -> Option<String> {

@@ -75,8 +75,8 @@ pub fn routes<F: LookupService>(
     stack: Stack<F>,
     credentials: &Credentials,
     addresses: super::sealed::Addresses,
+    clock: Clock,
 ) -> Router {
-    let clock = Clock::system();
     let address = move |instance: &_, chat: &_| addresses.url(instance, chat, clock.now().wall);
     with_addresses(sandbox, stack, credentials, Box::new(address))
 }

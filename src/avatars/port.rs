@@ -14,6 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -42,6 +43,12 @@ const STREAMS_MAX: u32 = 256;
 const RESETS_MAX: usize = 128;
 /// Maximum number of bytes of one response that are buffered until the peer opens its window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Maximum number of bytes that the system buffers for a peer, which it doubles for its own needs. It bounds
+/// the memory of peers that do not read, and lets a network with a round trip of 100 ms take 1 MB a second.
+const SOCKET_BYTES_MAX: usize = 128 * 1024;
+/// Time for a peer to take bytes that the system has sent or wants to send. Afterwards the system closes the
+/// connection. The server itself sees only the bytes that the system has not taken yet.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the first request of a new connection once the server leaves, and then for the peer to let the
 /// connection end.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,8 +79,7 @@ pub async fn serve(listener: TcpListener, routes: Router, settings: PortSettings
 
 /// Serves one connection until the peer closes it, or one of the limits does.
 async fn converse(stream: TcpStream, routes: Router, tls: Option<Tls>, leaving: watch::Receiver<bool>) {
-    // Nagle's algorithm would delay small responses. A socket that refuses the option is closing already.
-    let _ = stream.set_nodelay(true);
+    bound(&stream);
     let Some(tls) = tls else {
         return exchange(HalfClose::new(stream), routes, leaving).await;
     };
@@ -82,6 +88,16 @@ async fn converse(stream: TcpStream, routes: Router, tls: Option<Tls>, leaving: 
         Ok(Err(error)) => debug!(error = chain(&error), "closed a connection that did not begin"),
         Err(_) => debug!("closed a connection whose peer took too long to begin"),
     }
+}
+
+/// Sets the options of a new connection. A socket that refuses one is closing already.
+fn bound(stream: &TcpStream) {
+    // Nagle's algorithm would delay small responses.
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_send_buffer_size(SOCKET_BYTES_MAX);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(READ_TIMEOUT));
 }
 
 /// Answers the requests of a connection.

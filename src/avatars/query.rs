@@ -11,8 +11,6 @@ use super::image::Size;
 const BYTES_MAX: usize = 2048;
 /// Maximum number of bytes of a name, in UTF-8.
 const NAME_BYTES_MAX: usize = 512;
-/// The range of `size`, in pixels.
-const PIXELS: std::ops::RangeInclusive<u16> = 16..=640;
 
 /// The parameters of an address.
 #[derive(Clone, PartialEq, Eq)]
@@ -99,7 +97,7 @@ fn read_size(value: &str) -> Option<Size> {
     let value = decode_value(value)?;
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let pixels = digits.then(|| value.parse().ok()).flatten()?;
-    PIXELS.contains(&pixels).then(|| Size::covering(pixels)).flatten()
+    Size::covering(pixels)
 }
 
 fn read_name(value: &str) -> Option<Name> {

@@ -50,7 +50,7 @@ const EVERYWHERE: [(HeaderName, HeaderValue); 6] = [
     (CONTENT_DISPOSITION, HeaderValue::from_static("inline")),
 ];
 
-/// What the response depends on besides the outcome.
+/// The parts of the request that the response depends on.
 pub struct Asked<'a> {
     /// The parameters.
     pub query: &'a Query,
@@ -68,7 +68,7 @@ pub struct Asked<'a> {
 /// A response, and its outcome for the metrics.
 pub type Answer = (Response, AvatarOutcome);
 
-/// The response that shows `shown`. `contact` chooses the colour of initials.
+/// The response that shows `shown`. `contact` determines the colour of initials.
 pub fn show(shown: Shown, contact: u64, asked: &Asked<'_>) -> Answer {
     match shown {
         Shown::Picture { bytes, tag, fresh_for, is_stale } => {
@@ -111,9 +111,12 @@ pub fn refuse(refused: &Refused, asked: &Asked<'_>) -> Answer {
         // It is over for ever.
         Refused::Ended => HeaderValue::from_static("max-age=3600"),
         // An address that is unknown now may be known soon: keys reach one replica after the other.
-        Refused::Unknown | Refused::Method | Refused::Query(_) | Refused::Overloaded | Refused::Call(_) => {
-            cache_control(None)
-        }
+        Refused::Unknown
+        | Refused::Host
+        | Refused::Method
+        | Refused::Query(_)
+        | Refused::Overloaded
+        | Refused::Call(_) => cache_control(None),
     };
     let mut response = empty(refused.status(), None, asked);
     response.headers_mut().insert(CACHE_CONTROL, keep);

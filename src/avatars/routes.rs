@@ -3,6 +3,9 @@
 //! The addresses are read here and not by axum's router, because a part of an address must be decoded
 //! strictly, and because every path gets the same kind of answer.
 
+mod host;
+mod in_progress;
+
 use std::sync::Arc;
 
 use axum::{
@@ -11,9 +14,9 @@ use axum::{
     response::Response,
 };
 use http::{Extensions, Method, request::Parts as Head};
-use tokio::sync::Semaphore;
 use tracing::debug;
 
+use self::{host::names_one_host, in_progress::InProgress};
 use super::{
     etag::{Seen, Tagger},
     page::{self, Sandbox},
@@ -31,8 +34,8 @@ use crate::{
     telemetry::AvatarMetrics,
 };
 
-/// Maximum number of requests in progress over all connections; a further one gets the silhouette and 503 at
-/// once. A request is in progress until its response begins.
+/// Maximum number of requests in progress over all connections, of which one instance may hold half; a further
+/// one gets the silhouette and 503 at once. A request is in progress until its response begins.
 const REQUESTS_MAX: usize = 1024;
 
 /// The parts that answer requests.
@@ -72,10 +75,11 @@ impl<F: LookupService> Show for Pictures<F> {
 /// The routes of the port.
 pub fn routes<F: LookupService>(parts: Parts<F>) -> Router {
     let Parts { pictures, addresses, credentials, callers, clock, metrics, sandbox } = parts;
-    let page = sandbox
-        .map(|sandbox| page::routes(sandbox, pictures.stack().clone(), &credentials, addresses.clone()));
-    let permits = Semaphore::new(REQUESTS_MAX);
-    let images = Images { pictures, addresses, credentials, callers, clock, metrics, permits };
+    let page = sandbox.map(|sandbox| {
+        page::routes(sandbox, pictures.stack().clone(), &credentials, addresses.clone(), clock)
+    });
+    let in_progress = InProgress::new(REQUESTS_MAX);
+    let images = Images { pictures, addresses, credentials, callers, clock, metrics, in_progress };
     match page {
         None => images.routes(),
         Some(page) => page::loopback_only(page.merge(images.routes())),
@@ -90,7 +94,7 @@ struct Images<P> {
     callers: Option<Callers>,
     clock: Clock,
     metrics: Arc<AvatarMetrics>,
-    permits: Semaphore,
+    in_progress: InProgress,
 }
 
 /// A contact whose image may be shown.
@@ -134,10 +138,11 @@ impl<P: Show> Images<P> {
     }
 
     async fn show(&self, target: Target, query: &Query, asked: &Asked<'_>) -> Answer {
-        let Ok(_permit) = self.permits.try_acquire() else {
+        let Target { instance, credential, chat } = target;
+        let counted = instance.clone();
+        let Some(_permit) = self.in_progress.begin(&counted) else {
             return refuse(&Refused::Overloaded, asked);
         };
-        let Target { instance, credential, chat } = target;
         let contact = asked.tagger.contact(&instance, &chat);
         let wanted = Wanted { instance, credential, chat, size: query.size };
         show(self.pictures.show(wanted, asked.seen).await, contact, asked)
@@ -145,6 +150,9 @@ impl<P: Show> Images<P> {
 
     /// The contact of the address, if the request may see it.
     fn target(&self, address: &Address<'_>, head: &Head) -> Result<Target, Refused> {
+        if !names_one_host(head) {
+            return Err(Refused::Host);
+        }
         if head.method != Method::GET && head.method != Method::HEAD {
             return Err(Refused::Method);
         }

@@ -1,8 +1,8 @@
 //! [`Settings`]: how images are served.
 
-use url::Url;
-
 use std::time::Duration;
+
+use url::Url;
 
 use super::{
     fetch::PictureHosts,

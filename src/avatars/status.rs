@@ -30,6 +30,9 @@ pub enum Refused {
     /// The life of the sealed address is over.
     #[error("the life of this address is over; get the present one from the service")]
     Ended,
+    /// The request does not say for which host it is, or says it twice.
+    #[error("the request must name one host, in Host or in :authority")]
+    Host,
     /// The method is neither GET nor HEAD.
     #[error("the method must be GET or HEAD")]
     Method,
@@ -61,7 +64,8 @@ impl Refused {
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::Ended => StatusCode::GONE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Query(BadQuery::TooLong | BadQuery::Size | BadQuery::Default | BadQuery::Name) => {
+            Self::Host
+            | Self::Query(BadQuery::TooLong | BadQuery::Size | BadQuery::Default | BadQuery::Name) => {
                 StatusCode::BAD_REQUEST
             }
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,

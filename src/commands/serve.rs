@@ -94,9 +94,8 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     // Signals are handled first, so that a signal that arrives before the port is open also stops the
     // service.
     let stop = signals::stop()?;
-    let avatars_tls = settings.avatars.as_ref().and_then(|avatars| avatars.tls.clone());
-    let certificates = server.tls.clone().into_iter().chain(avatars_tls).collect();
-    signals::reload_on_hangup(server.callers.clone(), certificates)?;
+    // The port of the avatars shares the certificates of the server.
+    signals::reload_on_hangup(server.callers.clone(), server.tls.clone())?;
     let (base_url, credentials, sandbox) = upstream::start(settings.upstream).await?;
     let credentials = Arc::new(credentials);
     let mut metrics = Metrics::new(&methods());

@@ -1,6 +1,8 @@
 //! The settings of the avatars: the port for browsers, the addresses and their keys, the images.
 
 mod keys;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -17,11 +19,11 @@ use super::{
 use crate::{
     avatars::{self, Mode, PictureHosts},
     domain::TokenOwner,
-    server::{Tls, TlsProtocols, TlsSettings},
+    server::Tls,
     stack,
 };
 
-/// The port with `--sandbox`.
+/// The usual port with `--sandbox`.
 const SANDBOX_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Maximum number of open connections of the port. A browser opens up to 6 for HTTP/1.1, and a proxy in front
@@ -67,7 +69,7 @@ pub fn read(
     let is_passthrough = others.token_owner == Some(TokenOwner::Caller);
     let listen = match given {
         Some(AvatarsListen::At(listen)) => Some(listen),
-        None if is_sandbox && !is_passthrough => Some(SANDBOX_LISTEN),
+        None if is_sandbox && !is_passthrough => Some(sandbox_listen(others)),
         Some(AvatarsListen::Off) | None => None,
     };
     let is_key_required = listen.is_some() && !is_sandbox && flags.avatars_url.is_given();
@@ -87,8 +89,15 @@ pub fn read(
             check_downloads(all, &settings.picture_hosts, faults);
         }
     }
-    let tls = others.tls.and_then(|_| tls(all));
+    let tls = others.tls.map(Tls::for_browsers);
     Some(Avatars { listen, tls, connections: CONNECTIONS_MAX, settings })
+}
+
+/// The port with `--sandbox`: the usual one, or a free one when another port of this service is the usual one.
+fn sandbox_listen(others: &Others<'_>) -> SocketAddr {
+    let mut ports = others.listen.into_iter().chain(others.admin_listen);
+    let is_taken = ports.any(|taken| are_the_same(SANDBOX_LISTEN, taken));
+    if is_taken { SocketAddr::new(SANDBOX_LISTEN.ip(), 0) } else { SANDBOX_LISTEN }
 }
 
 /// Notes the faults of a port that does not fit the other settings.
@@ -177,11 +186,4 @@ fn refuse_without_port(flags: &AvatarFlags, variables: &Variables, faults: &mut 
 fn are_the_same(one: SocketAddr, other: SocketAddr) -> bool {
     let is_same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && is_same_ip
-}
-
-/// Encryption by the same files as that of the gRPC port, whose faults are noted there.
-fn tls(all: &ServeFlags) -> Option<Tls> {
-    let file = |given: &super::given::Given<Option<_>>| given.value.clone().ok().flatten();
-    let (cert, key) = (file(&all.server.tls_cert)?, file(&all.server.tls_key)?);
-    Tls::new(TlsSettings { cert, key, client_ca: None, protocols: TlsProtocols::Http2AndHttp1 }).ok()
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::TokenOwner,
     grpc::StreamSettings,
-    server::{self, Tls, TlsFile, TlsProtocols, TlsSettings},
+    server::{self, Tls, TlsFile, TlsSettings},
     stack, telemetry,
 };
 
@@ -113,8 +113,7 @@ fn tls(flags: &ServerFlags, faults: &mut Faults) -> Option<Tls> {
             if client_ca.is_some() != with_client_ca {
                 return None;
             }
-            let protocols = TlsProtocols::Http2;
-            let tls = Tls::new(TlsSettings { cert: cert?, key: key?, client_ca, protocols });
+            let tls = Tls::new(TlsSettings { cert: cert?, key: key?, client_ca });
             let noted = tls.map_err(|fault| {
                 let given = match fault.file {
                     TlsFile::Cert => &flags.tls_cert,

@@ -154,7 +154,7 @@ impl Script {
         if self.fault != Some(Fault::Redirect) {
             return Err("location: only a redirect has one".to_owned());
         }
-        // A target that is sent as a header; everything else about it is the affair of the client.
+        // A target that is sent as a header; the client decides everything else about it.
         HeaderValue::from_str(location)
             .map(drop)
             .map_err(|_| "location: it cannot stand in a header".to_owned())

@@ -1,6 +1,6 @@
 //! The pictures of the stand-in: links to them, and which contacts have a new one.
 //!
-//! A link leads to the sandbox itself and has the form of WhatsApp's. The image behind it is the affair of
+//! A link leads to the sandbox itself and has the form of WhatsApp's. The image behind it comes from
 //! `cdn`.
 
 use std::collections::BTreeMap;

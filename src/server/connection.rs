@@ -33,7 +33,7 @@ use self::{
 pub use self::{
     half_close::{HalfClose, LINGER},
     slow_reader::{SlowReader, Watched},
-    tls::{Tls, TlsFault, TlsFile, TlsProtocols, TlsSettings},
+    tls::{Tls, TlsFault, TlsFile, TlsSettings},
 };
 use super::drain::announced;
 use crate::{domain::PeerNames, telemetry::chain};

@@ -3,7 +3,7 @@
 from support import wait_until
 
 PICTURE = "15551230001"
-# No picture, another host, not on WhatsApp, a rejected token, and no answer at all.
+# No picture, another host, not on WhatsApp, a rejected token, an error of the server, and no answer at all.
 DEFAULTS = ("15551230004", "15551230005", "15551230006", "15551230007", "15551230010", "15551230012")
 
 

@@ -1,10 +1,9 @@
 //! The settings of the avatars as the running service uses them: port, root, keys and certificates. Invalid
 //! ones are in `bad_configurations`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use reqwest::{Certificate, Client};
-use tokio::net::TcpStream;
 
 use crate::support::{Authority, CHAT, Files, INSTANCE, Reply, Service, Upstream, about};
 
@@ -79,8 +78,8 @@ async fn a_port_in_use_ends_the_start_except_with_a_sandbox() {
     let upstream = Upstream::start([Reply::status(404)]).await;
     let launch = Service::asking(&upstream).variables(&[(LISTEN, &address), (URL, ROOT), (KEY, OLD)]);
     let ended = launch.run().await;
-    let told = format!("cannot listen on {address}");
-    assert!(ended.code == 1 && ended.stderr.contains(&told) && ended.stderr.contains(LISTEN), "{ended:?}");
+    let message = format!("cannot listen on {address}");
+    assert!(ended.code == 1 && ended.stderr.contains(&message) && ended.stderr.contains(LISTEN), "{ended:?}");
 }
 
 #[tokio::test]
@@ -145,16 +144,4 @@ async fn tokens_that_travel_in_the_clear_to_the_port_are_warned_of() {
         assert_eq!(service.exit_code().await, 0, "{}", service.logs());
         assert_eq!(service.logs().contains(WARNING), warned, "{listen} {flags:?}");
     }
-}
-
-#[tokio::test]
-async fn an_idle_connection_does_not_keep_the_process_from_stopping() {
-    let mut service = Service::sandboxed().variable(LISTEN, FREE).start().await;
-    let port: SocketAddr = service.avatars.unwrap();
-    let _silent = TcpStream::connect(port).await.unwrap();
-    let browser = Client::new();
-    assert_eq!(browser.get(format!("http://{port}/")).send().await.unwrap().status(), 200);
-    service.signal("INT").await;
-    assert_eq!(service.exit_code().await, 0, "{}", service.logs());
-    assert!(TcpStream::connect(port).await.is_err());
 }

@@ -4,7 +4,7 @@ use hypersender_grpc::server::TokenHash;
 use reqwest::{Client, Method, RequestBuilder, Response, Version};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::support::{Authority, CHAT, Files, Launch, Service, about, patiently, picture};
+use crate::support::{CHAT, Files, Launch, Service, about, patiently, picture};
 
 const LISTEN: &[&str] = &["--avatars-listen", "127.0.0.1:0"];
 const TOKEN: &str = "Zq9mark-crm-4f1d";
@@ -139,25 +139,6 @@ async fn a_backend_asks_by_the_name_of_a_contact() {
         assert_eq!(response.status().as_u16(), status);
         assert!(!response.headers().contains_key("www-authenticate"));
         assert!(!header(&response, "avatar-error").is_empty());
-    }
-}
-
-#[tokio::test]
-async fn a_browser_needs_no_certificate() {
-    let (files, authority) = (Files::new(), Authority::new());
-    let [cert, key] = files.identity(&authority.identity("localhost"));
-    let client_ca = files.write("ca.pem", &Authority::new().pem());
-    let flags = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &client_ca];
-    let service = launch().flags(&flags).start().await;
-    let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
-    let port = service.avatars.unwrap().port();
-    for (builder, version) in
-        [(Client::builder(), Version::HTTP_2), (Client::builder().http1_only(), Version::HTTP_11)]
-    {
-        let builder = builder.no_proxy().tls_certs_only([root.clone()]);
-        let response =
-            send(builder.build().unwrap().get(format!("https://localhost:{port}/avatars/A"))).await;
-        assert_eq!((response.status().as_u16(), response.version()), (404, version));
     }
 }
 

@@ -278,6 +278,20 @@ async fn a_stale_answer_is_served_and_renewed_with_a_spare_turn_alone() {
     assert_eq!(front.metric("hypersender_rate_limited_total{purpose=\"refresh\"}"), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_only_joins_starts_the_refresh_of_a_stale_answer() {
+    let cache = CacheSettings { ttl: MINUTE, ..CacheSettings::default() };
+    let front = Front::new(Settings { cache, ..plain() }, |_| Reply::picture());
+    let none = front.ask(contact(1).joining()).await;
+    assert!(matches!(told(&none), Err(LookupError::NoTurnYet { .. })), "{none:?}");
+    front.ask(contact(1)).await.unwrap();
+    advance(2 * MINUTE).await;
+    assert_eq!(told(&front.ask(contact(1).joining()).await), Ok(CacheStatus::Stale));
+    settle().await;
+    assert_eq!(front.calls(), 2);
+    assert_eq!(told(&front.ask(contact(1)).await), Ok(CacheStatus::Hit));
+}
+
 #[tokio::test]
 async fn an_answer_that_another_replica_has_needs_no_turn() {
     let replicas = Replicas::new(|_| Reply::picture());

@@ -99,6 +99,7 @@ pub struct Ask {
     purpose: Purpose,
     batch: Option<BatchTurns>,
     place: Option<QueuePlace>,
+    joins_only: bool,
 }
 
 pub fn contact(chat: usize) -> Ask {
@@ -111,6 +112,7 @@ pub fn contact(chat: usize) -> Ask {
         purpose: Purpose::Caller,
         batch: None,
         place: None,
+        joins_only: false,
     }
 }
 
@@ -137,6 +139,11 @@ impl Ask {
 
     pub fn in_batch(self, batch: &BatchTurns) -> Self {
         Self { purpose: Purpose::Batch, batch: Some(batch.clone()), ..self }
+    }
+
+    /// Joins a flight in progress, but starts none.
+    pub fn joining(self) -> Self {
+        Self { joins_only: true, ..self }
     }
 
     /// Accepts no answer from the cache, except within the refresh floor.
@@ -228,7 +235,7 @@ impl Front {
     }
 
     fn lookup(&self, ask: Ask) -> Lookup {
-        let Ask { instance, chat, token, control, within, purpose, batch, place } = ask;
+        let Ask { instance, chat, token, control, within, purpose, batch, place, joins_only } = ask;
         let lookup = Lookup::new(
             Instance::parse(&instance).unwrap(),
             Credential::new(token.into(), &self.hasher),
@@ -236,7 +243,7 @@ impl Front {
             control,
             Deadline::at(Instant::now() + within),
         );
-        Lookup { own_purpose: purpose, batch, place, ..lookup }
+        Lookup { own_purpose: purpose, batch, place, joins_only, ..lookup }
     }
 
     /// Asks in a new task.

@@ -129,9 +129,9 @@ impl<F: LookupService> Contacts<F> {
                 Contact { error: failure.clone().map(|(_, failure)| failure), ..contact }
             }
             Err(error) => {
-                let told = Failure::of(&error);
-                *failure = Some((Instant::now(), told.clone()));
-                Contact { error: Some(told), ..contact }
+                let error = Failure::of(&error);
+                *failure = Some((Instant::now(), error.clone()));
+                Contact { error: Some(error), ..contact }
             }
         }
     }

@@ -10,7 +10,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use axum::{
     Json,
     extract::Request,
-    http::{HeaderMap, StatusCode, Uri, header::HOST},
+    http::{
+        HeaderMap, StatusCode, Uri,
+        header::{CACHE_CONTROL, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -24,7 +27,9 @@ pub async fn loopback(request: Request, next: Next) -> Response {
     }
     // A page of another site may be able to read this text, so it says nothing about the request.
     let text = "With its sandbox, this port answers requests for localhost, 127.0.0.1 and [::1] only.\n";
-    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    let headers =
+        [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff"), (REFERRER_POLICY, "no-referrer")];
+    (StatusCode::MISDIRECTED_REQUEST, headers, text).into_response()
 }
 
 /// Refuses actions that the page itself has not sent. A client without `Sec-Fetch-Site` is no current browser

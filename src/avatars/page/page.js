@@ -114,7 +114,7 @@ async function inspect(row) {
   row.image = status;
   row.button.dataset.image = status;
   clearTimeout(row.retry);
-  // A stale answer gives a stale image. Otherwise the image is from before, because the new one cannot be had.
+  // A stale answer gives a stale image. Otherwise the image is from before, because the new one is not available.
   const isLate = status === 'stale' && row.contact.status !== 'STALE';
   if ((status === 'unavailable' || isLate) && row.tries < RETRIES_MAX) {
     row.retry = setTimeout(() => { row.tries += 1; render(row); }, RETRY_MS);
@@ -167,7 +167,7 @@ function imageOf(row) {
     case 'present': return 'Shown';
     case 'stale': return 'Shown, from before';
     case 'absent': return 'Default: no picture';
-    case 'unavailable': return 'Default: it cannot be had now';
+    case 'unavailable': return 'Default: it is not available now';
     default: return 'Loading';
   }
 }
@@ -359,7 +359,7 @@ async function poll() {
   else if (chosen) renderCard();
 }
 
-// Asks for the numbers that nobody has asked for, a few at a time.
+// Asks for the numbers without an answer, a few at a time.
 async function askFirst() {
   const unknown = [...rows.values()].filter((row) => row.contact.status === null && !row.contact.error);
   setTimeout(() => {

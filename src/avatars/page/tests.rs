@@ -220,6 +220,13 @@ async fn other_sites_take_no_action() {
     assert_eq!(port.get("/_page/state").await.0, 200);
     let hidden = port.send(request(Method::GET, "/_page/state", &[("host", "attacker.example")], "")).await;
     assert_eq!(hidden.0, 421);
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert_eq!(hidden.1[name], value, "{name}");
+    }
     assert_eq!(port.sandbox.calls(), 2);
     assert_eq!(port.ask(PICTURE, true).await["version"], before, "no picture has changed");
 }

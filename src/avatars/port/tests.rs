@@ -1,9 +1,10 @@
 //! A connection as a browser or a hostile peer sees it. Time is stopped where there are no sockets.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{body::Body, response::Response, routing::any};
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
@@ -15,7 +16,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::server::{TlsProtocols, TlsSettings};
+use crate::server::TlsSettings;
 
 const BIG_BYTES: usize = 1 << 20;
 const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -63,6 +64,11 @@ impl Peer {
     }
 }
 
+/// As many bytes as `/big` has, in pieces.
+fn pieces() -> impl Stream<Item = Result<Bytes, Infallible>> {
+    stream::iter((0..BIG_BYTES / 16_384).map(|_| Ok(Bytes::from_static(&[b'x'; 16_384]))))
+}
+
 fn routes(release: &Arc<Notify>) -> Router {
     let release = release.clone();
     let slow = async move || {
@@ -72,6 +78,7 @@ fn routes(release: &Arc<Notify>) -> Router {
     Router::new()
         .route("/", any(async || "ok"))
         .route("/slow", any(slow))
+        .route("/pieces", any(async || Response::new(Body::from_stream(pieces()))))
         .route("/big", any(async || Response::new(Body::from(vec![b'x'; BIG_BYTES]))))
 }
 
@@ -136,12 +143,61 @@ async fn a_request_that_waits_for_its_answer_is_not_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_is_closed() {
+async fn a_request_may_begin_in_the_same_bytes_as_the_last_one() {
+    let two = [REQUEST, REQUEST].concat();
+    let with_body = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}";
+    for (begin, half, expected) in [
+        (REQUEST, "", 60..=64),
+        (REQUEST, "GET / HTTP/1.1\r\nho", 10..=14),
+        (REQUEST, "G", 10..=14),
+        (&two, "", 60..=64),
+        (&two, "GET / HTTP/1.1\r\n", 10..=14),
+    ] {
+        let mut peer = Peer::connect();
+        peer.send(&format!("{begin}{half}")).await;
+        let (rest, seconds) = peer.rest().await;
+        assert!(rest.ends_with("ok"), "{rest}");
+        assert!(expected.contains(&seconds), "{begin:?} {half:?}: {seconds} s");
+    }
+    // A request with a body ends its connection, unless the body is there already.
     let mut peer = Peer::connect();
-    peer.send("GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let closed = timeout(Duration::from_secs(70), &mut peer.served).await;
-    assert!(closed.is_ok());
-    assert!(peer.begin.elapsed() >= Duration::from_secs(30));
+    peer.send(with_body).await;
+    assert!(peer.rest().await.0.ends_with("ok"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_is_closed() {
+    for path in ["/big", "/pieces"] {
+        let mut peer = Peer::connect();
+        peer.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let closed = timeout(Duration::from_secs(70), &mut peer.served).await;
+        assert!(closed.is_ok(), "{path}");
+        let seconds = peer.begin.elapsed().as_secs();
+        assert!((30..=34).contains(&seconds), "{path}: {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_is_served() {
+    let mut peer = Peer::connect();
+    peer.send("GET /pieces HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    for _ in 0..30 {
+        sleep(Duration::from_secs(20)).await;
+        peer.stream.read_exact(&mut [0; 2048]).await.unwrap();
+    }
+    assert!(!peer.served.is_finished());
+}
+
+#[tokio::test]
+async fn the_system_bounds_the_bytes_that_a_peer_does_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    bound(&stream);
+    let socket = SockRef::from(&stream);
+    assert!(stream.nodelay().unwrap());
+    assert!((1..=2 * SOCKET_BYTES_MAX).contains(&socket.send_buffer_size().unwrap()));
+    #[cfg(target_os = "linux")]
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(READ_TIMEOUT));
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,11 +304,15 @@ async fn a_browser_chooses_the_protocol_in_the_handshake() {
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let tls = Tls::new(TlsSettings { cert, key, client_ca: None, protocols: TlsProtocols::Http2AndHttp1 });
+    let settings = TlsSettings { cert: cert.clone(), key: key.clone(), client_ca: Some(cert.clone()) };
+    let of_grpc = Tls::new(settings).unwrap();
+    // The files were read once, and a reload that fails changes nothing.
+    std::fs::remove_file(&key).unwrap();
+    let tls = of_grpc.for_browsers();
+    assert!(of_grpc.reload().is_err());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let settings =
-        PortSettings { tls: Some(tls.unwrap()), connections: 8, drain_timeout: Duration::from_secs(1) };
+    let settings = PortSettings { tls: Some(tls), connections: 8, drain_timeout: Duration::from_secs(1) };
     let served = tokio::spawn(serve(listener, routes(&Arc::default()), settings, Leaving::new()));
 
     let mut roots = rustls::RootCertStore::empty();

@@ -1,7 +1,10 @@
 use std::hash::RandomState;
 
 use axum::body::Body;
-use http::{Request, header::AUTHORIZATION};
+use http::{
+    Request,
+    header::{AUTHORIZATION, HOST},
+};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tower::ServiceExt;
@@ -73,13 +76,13 @@ impl World {
             callers: has_callers.then(|| Callers::new(source).unwrap()),
             clock: Clock::system(),
             metrics: metrics.with_avatars(),
-            permits: Semaphore::new(permits),
+            in_progress: InProgress::new(permits),
         };
         Self { routes: images.routes(), asked, metrics, addresses }
     }
 
     async fn send(&self, method: &str, path: &str, token: &str) -> Response {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, "avatars.example");
         if !token.is_empty() {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -191,6 +194,23 @@ async fn a_request_too_many_is_refused_at_once() {
     let text = world.metrics.text(MetricsForm::Prometheus);
     let line = "hypersender_avatar_requests_total{status=\"503\",outcome=\"refused\"} 1";
     assert!(text.lines().any(|found| found == line), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_host_or_two_gets_the_silhouette_and_400() {
+    let world = World::new(true, 8);
+    for hosts in [&[][..], &["avatars.example", "avatars.example"]] {
+        let mut request = Request::builder().uri(PLAIN).header(AUTHORIZATION, "Bearer secret");
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        let response = world.routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()["content-type"], "image/svg+xml");
+        let error = response.headers()["avatar-error"].to_str().unwrap();
+        assert!(error.contains("one host"), "{error}");
+    }
+    assert!(world.asked.lock().is_empty());
 }
 
 #[tokio::test]

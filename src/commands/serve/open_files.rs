@@ -63,8 +63,13 @@ impl Share {
     /// attempt are in this process.
     fn reserve(self, sandbox: bool) -> usize {
         let attempts = self.attempts.saturating_mul(per_attempt(sandbox));
-        let downloads = if self.browsers == 0 { 0 } else { DOWNLOADS * per_attempt(sandbox) };
-        attempts.saturating_add(FILES_OWN + downloads).max(FILES_RESERVED)
+        attempts.saturating_add(FILES_OWN + self.downloads(sandbox)).max(FILES_RESERVED)
+    }
+
+    /// Files for the downloads of images, which exist only with the port of the avatars. With a sandbox, both
+    /// ends of a download are in this process.
+    fn downloads(self, sandbox: bool) -> usize {
+        if self.browsers == 0 { 0 } else { DOWNLOADS * per_attempt(sandbox) }
     }
 }
 
@@ -102,7 +107,8 @@ impl OpenFiles {
     fn share(self, wanted: Share, sandbox: bool) -> Share {
         let Self(files) = self;
         let reserve = wanted.reserve(sandbox).min(files / 2);
-        let attempts = reserve.saturating_sub(FILES_OWN) / per_attempt(sandbox);
+        let others = FILES_OWN + wanted.downloads(sandbox);
+        let attempts = reserve.saturating_sub(others) / per_attempt(sandbox);
         let free = files - reserve;
         let connections = wanted.connections.min(free.saturating_sub(wanted.browsers).max(free / 2));
         Share {
@@ -144,6 +150,8 @@ mod tests {
         let wanted = Share { connections: 1024, browsers: 1024, attempts: 64 };
         for (files, connections, browsers, attempts) in [
             (32, 8, 8, 1),
+            // The reserve of 100 files has 64 for downloads.
+            (200, 50, 50, 16),
             (1024, 384, 384, 64),
             (2048, 896, 896, 64),
             (2304, 1024, 1024, 64),

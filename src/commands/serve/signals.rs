@@ -11,20 +11,20 @@ use tracing::{info, warn};
 use crate::server::{Callers, Stop, Tls};
 
 /// Reads the callers file and the certificates again at each SIGHUP.
-pub fn reload_on_hangup(callers: Option<Callers>, tls: Vec<Tls>) -> io::Result<()> {
+pub fn reload_on_hangup(callers: Option<Callers>, tls: Option<Tls>) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let (callers, tls) = (callers.clone(), tls.clone());
             // `reload` blocks while it reads files, so it runs on a thread for blocking work. It logs its
             // result itself.
-            let _ = tokio::task::spawn_blocking(move || reload(callers.as_ref(), &tls)).await;
+            let _ = tokio::task::spawn_blocking(move || reload(callers.as_ref(), tls.as_ref())).await;
         }
     });
     Ok(())
 }
 
-fn reload(callers: Option<&Callers>, tls: &[Tls]) {
+fn reload(callers: Option<&Callers>, tls: Option<&Tls>) {
     match callers.map(Callers::reload) {
         None => {}
         Some(Ok(callers)) => info!(callers, "read the callers file again"),
@@ -34,12 +34,12 @@ fn reload(callers: Option<&Callers>, tls: &[Tls]) {
             }
         }
     }
-    match tls.iter().try_for_each(Tls::reload) {
-        Ok(()) if tls.is_empty() => {}
-        Ok(()) => info!("read the certificates again"),
-        Err(fault) => warn!(fault = fault.text, "kept the certificates that were read before"),
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok(())) => info!("read the certificates again"),
+        Some(Err(fault)) => warn!(fault = fault.text, "kept the certificates that were read before"),
     }
-    if callers.is_none() && tls.is_empty() {
+    if callers.is_none() && tls.is_none() {
         info!("nothing to read again");
     }
 }

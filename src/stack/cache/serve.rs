@@ -306,6 +306,8 @@ impl<S: LookupService> Serve<S> {
             }
         };
         lookup.batch = None;
+        // The refresh is a flight of its own, also when the look-up itself only joins flights in progress.
+        lookup.joins_only = false;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.0.fetch.clone();
         tokio::spawn(in_this_call(async move {

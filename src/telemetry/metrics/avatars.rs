@@ -16,9 +16,9 @@ pub enum AvatarOutcome {
     Absent,
     /// A picture from before.
     Stale,
-    /// The picture could not be had.
+    /// The picture is not available.
     Unavailable,
-    /// The address is not one that is served, or the server is at its limit.
+    /// The request was not valid or not allowed, or the server is at its limit.
     Refused,
 }
 
@@ -104,8 +104,8 @@ impl Avatars {
         let requests = Family::<[(&'static str, &'static str); 2], Counter>::default();
         registry.register(
             "hypersender_avatar_requests",
-            "Requests for images of contacts by HTTP status and by what was shown; refused: the address is not \
-             served, or the server is at its limit",
+            "Requests for images of contacts by HTTP status and outcome; refused: the request was not valid or not \
+             allowed, or the server is at its limit",
             requests.clone(),
         );
         let counter = |label, outcome: AvatarOutcome| {
@@ -117,7 +117,7 @@ impl Avatars {
         let requests = STATUSES.into_iter().flat_map(of_status).collect();
         let downloads = (
             "hypersender_avatar_downloads",
-            "Downloads of images from WhatsApp's CDN by what came of them; link_refused: 403, 404 or 410",
+            "Downloads of images from WhatsApp's CDN by outcome; link_refused: 403, 404 or 410",
         );
         let downloads =
             counters(registry, downloads, "outcome", DownloadOutcome::ALL.map(|(_, outcome)| outcome));

@@ -84,7 +84,7 @@ impl Lookups {
         let [hit, miss, expired, refreshed, stale, failed] = counters(registry, lookups, "status", statuses);
         let limited = (
             "hypersender_rate_limited",
-            "Attempts refused by this process's own rate limit, by the side that wanted the answer",
+            "Attempts refused by this process's own rate limit, by the purpose of the look-up",
         );
         let purposes = ["caller", "batch", "avatar", "refresh"];
         let [refused_caller, refused_batch, refused_avatar, refused_refresh] =
