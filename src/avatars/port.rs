@@ -14,6 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+#[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -43,11 +44,14 @@ const STREAMS_MAX: u32 = 256;
 const RESETS_MAX: usize = 128;
 /// Maximum number of bytes of one response that are buffered until the peer opens its window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// Maximum number of bytes that the system buffers for a peer, which it doubles for its own needs. It bounds
-/// the memory of peers that do not read, and lets a network with a round trip of 100 ms take 1 MB a second.
-const SOCKET_BYTES_MAX: usize = 128 * 1024;
+/// Number of bytes that wait in the system to be sent from which on it takes no more of them. Bytes on their
+/// way are not counted, so this slows no network down. With megabytes in the system, a slow peer would leave
+/// the server without a sign for longer than the time below.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 16 * 1024;
 /// Time for a peer to take bytes that the system has sent or wants to send. Afterwards the system closes the
 /// connection. The server itself sees only the bytes that the system has not taken yet.
+#[cfg(target_os = "linux")]
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the first request of a new connection once the server leaves, and then for the peer to let the
 /// connection end.
@@ -94,10 +98,12 @@ async fn converse(stream: TcpStream, routes: Router, tls: Option<Tls>, leaving: 
 fn bound(stream: &TcpStream) {
     // Nagle's algorithm would delay small responses.
     let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(stream);
-    let _ = socket.set_send_buffer_size(SOCKET_BYTES_MAX);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(READ_TIMEOUT));
+    {
+        let socket = SockRef::from(stream);
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+        let _ = socket.set_tcp_user_timeout(Some(READ_TIMEOUT));
+    }
 }
 
 /// Answers the requests of a connection.

@@ -34,8 +34,8 @@ use crate::{
     telemetry::AvatarMetrics,
 };
 
-/// Maximum number of requests in progress over all connections, of which one instance may hold half; a further
-/// one gets the silhouette and 503 at once. A request is in progress until its response begins.
+/// Maximum number of requests in progress over all connections, of which one instance may hold half. A
+/// further one gets the silhouette and 503 at once. A request is in progress until its response begins.
 const REQUESTS_MAX: usize = 1024;
 
 /// The parts that answer requests.

@@ -21,8 +21,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Avatars")]
 pub(super) struct AvatarFlags {
-    /// IP address and port on which images of contacts are served to browsers, or off; port 0 takes a free one
-    /// [default: off; with --sandbox 127.0.0.1:8080, or a free port when that one is in use]
+    /// IP address and port on which images of contacts are served to browsers, or off; port 0 takes a free
+    /// one [default: off; with --sandbox 127.0.0.1:8080, or a free port when that one is in use]
     #[arg(long, env = "HYPERSENDER_GRPC_AVATARS_LISTEN", value_name = "IP:PORT")]
     #[arg(default_value = LEFT_OUT, hide_default_value = true)]
     #[arg(value_parser = optional(read_by(read_avatars_listen)))]

@@ -93,7 +93,7 @@ pub fn read(
     Some(Avatars { listen, tls, connections: CONNECTIONS_MAX, settings })
 }
 
-/// The port with `--sandbox`: the usual one, or a free one when another port of this service is the usual one.
+/// The port with `--sandbox`: the usual one, or a free one when another port of this service is that one.
 fn sandbox_listen(others: &Others<'_>) -> SocketAddr {
     let mut ports = others.listen.into_iter().chain(others.admin_listen);
     let is_taken = ports.any(|taken| are_the_same(SANDBOX_LISTEN, taken));

@@ -237,8 +237,8 @@ async fn few_connections_are_kept_and_not_for_long() {
     tokio::spawn(keep(listener, Arc::new(Barrier::new(DOWNLOADS)), closed.clone()));
     let fetcher = Fetcher::new(origin.parse().unwrap()).unwrap();
     let link = format!("{origin}/p.jpg");
-    let fetched = join_all((0..DOWNLOADS).map(|_| fetcher.fetch(&link, BYTES_MAX))).await;
-    assert!(fetched.iter().all(Result::is_ok));
+    let images = join_all((0..DOWNLOADS).map(|_| fetcher.fetch(&link, BYTES_MAX))).await;
+    assert!(images.iter().all(Result::is_ok));
     for (seconds, expected) in [(1, 4), (2 * IDLE_TIMEOUT.as_secs(), DOWNLOADS)] {
         sleep(Duration::from_secs(seconds)).await;
         assert_eq!(closed.load(Relaxed), expected, "after {seconds} s more");

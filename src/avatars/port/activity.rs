@@ -1,7 +1,8 @@
 //! [`Activity`]: notices that the peer of a connection is idle, stops in the middle of a request, or does not
 //! read its responses.
 //!
-//! Not here: bytes that the system has taken and the peer has not. The system has a limit of its own for them.
+//! Not here: bytes that the system has taken and the peer has not. The system has a limit of its own for
+//! them.
 
 use std::{
     convert::Infallible,
