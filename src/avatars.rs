@@ -12,6 +12,7 @@
 //!
 //! Not here: which contact has which link, which is a matter of the look-up.
 
+mod backlog;
 mod etag;
 mod fetch;
 mod image;

@@ -15,6 +15,8 @@ use crate::domain::{ChatId, Instance};
 /// send several. The tags after this number of bytes are ignored, which costs at most a full response.
 const SEEN_BYTES_MAX: usize = 4096;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// A strong entity tag: a keyed hash of 128 bits, so that it does not reveal a fingerprint or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityTag(HeaderValue);
@@ -27,8 +29,12 @@ impl EntityTag {
     }
 
     fn of(hash: u128) -> Self {
-        let text = format!("\"{hash:032x}\"");
-        Self(HeaderValue::try_from(text).expect("quoted hex digits are a valid header value"))
+        let mut text = *b"\"00000000000000000000000000000000\"";
+        let (digits, _) = text[1..].as_chunks_mut::<2>();
+        for (pair, byte) in digits.iter_mut().zip(hash.to_be_bytes()) {
+            *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        }
+        Self(HeaderValue::from_bytes(&text).expect("quoted hex digits are a valid header value"))
     }
 }
 

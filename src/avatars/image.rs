@@ -2,7 +2,9 @@
 //!
 //! The file comes from outside, so its dimensions are checked before anything is decoded, and everything is
 //! encoded again: nothing of the file itself, such as a comment or a second format behind the first, reaches
-//! a browser.
+//! a browser. A file that was cut is an error, whatever its type is.
+
+mod whole;
 
 use std::io::Cursor;
 
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use fast_image_resize::{PixelType, Resizer, images::Image as Pixels};
 use thiserror::Error;
 
+use self::whole::is_whole;
 use super::fetch::{Image, Kind};
 
 /// The version of the encoding. It is part of each entity tag: raise it when the bytes of an image change.
@@ -25,8 +28,6 @@ const SIDE_MAX: u32 = 2048;
 const DECODED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// The quality of JPEG, of 100. Small images show no difference to a higher one.
 const QUALITY: u8 = 80;
-/// The end marker of a JPEG.
-const JPEG_END: [u8; 2] = [0xFF, 0xD9];
 
 /// The sizes of images, in pixels of the longer side. An image is never enlarged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,8 +111,7 @@ fn decoded(image: &Image) -> Result<(DynamicImage, Orientation), Undecodable> {
         Kind::Png => ImageFormat::Png,
         Kind::Webp => ImageFormat::WebP,
     };
-    // The decoder would fill the missing part of a JPEG with grey.
-    if image.kind == Kind::Jpeg && !image.bytes.windows(2).rev().any(|pair| pair == JPEG_END) {
+    if image.kind == Kind::Jpeg && !is_whole(&image.bytes) {
         return Err(Undecodable::Invalid);
     }
     let mut reader = ImageReader::with_format(Cursor::new(image.bytes.as_slice()), format);

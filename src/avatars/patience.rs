@@ -11,13 +11,14 @@ use tokio::{
     time::Instant,
 };
 
+use super::backlog::Backlog;
 use crate::domain::Instance;
 
 /// The waiting time that all requests for an instance share. When it is used up, no request waits.
-const TIME: Duration = Duration::from_secs(48);
+const TIME: Duration = Duration::from_secs(36);
 /// The part of each second by which the waiting time grows again.
-const REFILL: f64 = 0.25;
-/// Maximum number of look-ups of an instance that requests have started and that are in progress.
+const REFILL: f64 = 1.0;
+/// Maximum number of look-ups of an instance in progress for images.
 const LOOK_UPS_MAX: usize = 32;
 /// Maximum number of instances with a state. Requests for further ones do not wait and start nothing.
 const INSTANCES_MAX: usize = 10_000;
@@ -31,6 +32,7 @@ pub struct Patience(Mutex<HashMap<Instance, Arc<Share>>>);
 pub struct Share {
     budget: Mutex<Budget>,
     look_ups: Arc<Semaphore>,
+    backlog: Backlog,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ struct Budget {
 #[derive(Debug)]
 pub struct Wait<'a> {
     share: &'a Share,
+    /// The beginning of the time that is not charged yet.
     since: Instant,
 }
 
@@ -70,7 +73,8 @@ impl Patience {
 impl Share {
     fn new() -> Self {
         let budget = Budget { left: TIME.as_secs_f64(), as_of: Instant::now() };
-        Self { budget: Mutex::new(budget), look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)) }
+        let look_ups = Arc::new(Semaphore::new(LOOK_UPS_MAX));
+        Self { budget: Mutex::new(budget), look_ups, backlog: Backlog::default() }
     }
 
     /// Begins a wait; `None` when the request must not wait.
@@ -84,6 +88,16 @@ impl Share {
     /// The permit of a look-up; `None` when as many are in progress as there may be.
     pub fn look_up(&self) -> Option<OwnedSemaphorePermit> {
         self.look_ups.clone().try_acquire_owned().ok()
+    }
+
+    /// The permit of a look-up of the backlog, as soon as there is one. `None` never happens.
+    pub async fn look_up_later(&self) -> Option<OwnedSemaphorePermit> {
+        self.look_ups.clone().acquire_owned().await.ok()
+    }
+
+    /// The contacts that wait for their look-up. Its worker holds the share.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Whether it is no different from a new one.
@@ -102,12 +116,26 @@ impl Budget {
     }
 }
 
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
+impl Wait<'_> {
+    /// Charges the time until now. The wait goes on.
+    pub fn charge(&mut self) {
         let now = Instant::now();
+        let time = now.saturating_duration_since(self.since);
         let mut budget = self.share.budget.lock();
         budget.refill(now);
-        budget.left = (budget.left - (now - self.since).as_secs_f64()).max(-TIME.as_secs_f64());
+        budget.left = (budget.left - time.as_secs_f64()).max(-TIME.as_secs_f64());
+        self.since = now;
+    }
+
+    /// Ends the wait, and charges nothing more.
+    pub fn end_free(mut self) {
+        self.since = Instant::now();
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.charge();
     }
 }
 
@@ -128,15 +156,33 @@ mod tests {
         let patience = Patience::default();
         let share = patience.share(&instance("shop")).unwrap();
         let waits: Vec<_> = (0..6).map(|_| share.wait().unwrap()).collect();
-        advance(9 * SECOND).await;
+        advance(7 * SECOND).await;
         drop(waits);
-        // 48 s are left before the waits, which take 54 s. The time does not grow above 48 s.
+        // 36 s are left before the waits, which take 42 s. The time does not grow above 36 s.
         assert!(share.wait().is_none());
         assert!(patience.share(&instance("shop")).unwrap().wait().is_none());
         assert!(patience.share(&instance("other")).unwrap().wait().is_some());
-        advance(24 * SECOND).await;
-        assert!(share.wait().is_none(), "-6 s and a quarter of 24 s are nothing");
+        advance(6 * SECOND).await;
+        assert!(share.wait().is_none(), "-6 s and 6 s are nothing");
         advance(SECOND).await;
+        assert!(share.wait().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_ends_well_is_free_from_its_last_charge_on() {
+        let patience = Patience::default();
+        let share = patience.share(&instance("shop")).unwrap();
+        for _ in 0..100 {
+            let wait = share.wait().unwrap();
+            advance(SECOND).await;
+            wait.end_free();
+        }
+        let mut waits: Vec<_> = (0..37).map(|_| share.wait().unwrap()).collect();
+        advance(SECOND).await;
+        waits.iter_mut().for_each(Wait::charge);
+        waits.into_iter().for_each(Wait::end_free);
+        assert!(share.wait().is_none());
+        advance(SECOND + SECOND / 2).await;
         assert!(share.wait().is_some());
     }
 
@@ -147,7 +193,7 @@ mod tests {
         let waits: Vec<_> = (0..500).map(|_| share.wait().unwrap()).collect();
         advance(2 * SECOND).await;
         drop(waits);
-        advance(4 * TIME).await;
+        advance(TIME).await;
         assert!(share.wait().is_none());
         advance(SECOND).await;
         assert!(share.wait().is_some());

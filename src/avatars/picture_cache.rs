@@ -22,7 +22,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::time::Instant;
 
 use super::{fetch::Image, image::Size};
-use crate::domain::Key;
+use crate::domain::{Key, PictureLink};
 
 /// The memory that an entry takes besides its bytes: moka's bookkeeping, measured.
 const ENTRY_BYTES: u32 = 448;
@@ -77,6 +77,38 @@ impl fmt::Debug for Original {
     }
 }
 
+/// A picture of a contact, with what is derived from its link: the fingerprint of a link that is not
+/// WhatsApp's own is a hash that costs microseconds.
+#[derive(Debug)]
+struct Noted {
+    since: Instant,
+    link: Name,
+    fingerprint: Box<str>,
+    picture: Name,
+}
+
+/// A picture of a contact. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    noted: Arc<Noted>,
+    /// Whether it is in memory, as the one that the contact was last shown with.
+    is_latest: bool,
+}
+
+impl Known {
+    /// The fingerprint.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.noted.fingerprint
+    }
+
+    /// The name in the picture cache.
+    #[must_use]
+    pub fn picture(&self) -> Name {
+        self.noted.picture
+    }
+}
+
 /// What is in memory. `E` is the kind of the failures. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct PictureCache<E: Copy + Send + Sync + 'static> {
@@ -84,7 +116,7 @@ pub struct PictureCache<E: Copy + Send + Sync + 'static> {
     /// here, on tokio's clock.
     images: Cache<(Name, Size), Bytes>,
     originals: Cache<Name, (Instant, Original)>,
-    latest: Cache<Name, (Instant, Arc<str>)>,
+    latest: Cache<Name, Arc<Noted>>,
     failures: Cache<Name, (Instant, E)>,
     key: SipHasher13,
 }
@@ -111,7 +143,7 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
             .eviction_policy(policy())
             .time_to_live(LATEST_LIFE)
             .max_capacity(latest)
-            .weigher(|_, (_, fingerprint): &(Instant, Arc<str>)| weight(fingerprint.len()));
+            .weigher(|_, noted: &Arc<Noted>| weight(size_of::<Noted>() + noted.fingerprint.len()));
         let failures =
             Cache::builder().eviction_policy(policy()).time_to_live(FAILURE_LIFE).max_capacity(FAILURES_MAX);
         Self {
@@ -172,17 +204,37 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
         self.originals.run_pending_tasks();
     }
 
-    /// The fingerprint of the picture that a contact was last shown with.
+    /// The picture that a contact was last shown with.
     #[must_use]
-    pub fn latest(&self, contact: Name) -> Option<Arc<str>> {
-        self.latest.get(&contact).and_then(|entry| valid(entry, LATEST_LIFE))
+    pub fn latest(&self, contact: Name) -> Option<Known> {
+        let noted = self.latest.get(&contact).filter(|noted| noted.since.elapsed() < LATEST_LIFE)?;
+        Some(Known { noted, is_latest: true })
     }
 
-    /// Notes the picture that a contact is shown with.
-    pub fn note_latest(&self, contact: Name, fingerprint: &str) {
-        let noted = self.latest.get(&contact).and_then(|entry| valid(entry, LATEST_RENEWED));
-        if noted.as_deref() != Some(fingerprint) {
-            self.latest.insert(contact, (Instant::now(), fingerprint.into()));
+    /// The picture of a contact that `link` leads to. When the contact was last shown with the same link, it
+    /// costs two hashes of a few bytes.
+    #[must_use]
+    pub fn known(&self, contact: Name, link: &PictureLink) -> Known {
+        let name = self.link(link.url());
+        if let Some(known) = self.latest(contact).filter(|known| known.noted.link == name) {
+            return known;
+        }
+        let fingerprint = link.fingerprint();
+        let picture = self.picture(&fingerprint);
+        let fingerprint = fingerprint.into();
+        let noted = Noted { since: Instant::now(), link: name, fingerprint, picture };
+        Known { noted: Arc::new(noted), is_latest: false }
+    }
+
+    /// Notes that a contact is shown with this picture.
+    pub fn note_shown(&self, contact: Name, known: Known) {
+        let Known { noted, is_latest } = known;
+        if !is_latest {
+            self.latest.insert(contact, noted);
+        } else if noted.since.elapsed() >= LATEST_RENEWED {
+            let Noted { link, ref fingerprint, picture, .. } = *noted;
+            let noted = Noted { since: Instant::now(), link, fingerprint: fingerprint.clone(), picture };
+            self.latest.insert(contact, Arc::new(noted));
         }
     }
 

@@ -3,14 +3,21 @@
 //!
 //! A request is answered from memory if possible. Else it waits for an errand, which all requests for the
 //! same contact and size share, and which goes on when they have left: `conclusion` says what an errand does
-//! with the outcome of the look-up, `images` downloads and resizes, and `healing` renews a link that is refused.
+//! with the outcome of the look-up, `images` downloads and resizes, `healing` renews a link that is refused, and
+//! `background` looks up the contacts for which there was no room.
 
+mod background;
 mod conclusion;
 mod flights;
 mod healing;
 mod images;
+mod target;
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{
+    future::{Future, Ready, ready},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::Either;
@@ -23,18 +30,19 @@ use self::{
     flights::{Flights, Waiter},
     healing::Renewed,
     images::{Broken, Download, Images},
+    target::Target,
 };
 use super::{
     etag::{EntityTag, Seen, Tagger},
     fetch::Fetcher,
     image::Size,
-    patience::{Patience, Share},
+    patience::{Patience, Share, Wait},
     picture_cache::PictureCache,
     renewals::Renewals,
     settings::{Mode, Settings},
 };
 use crate::{
-    domain::{Answer, CacheControl, ChatId, Credential, Deadline, Instance, Key, Lookup, LookupError},
+    domain::{Answer, CacheControl, ChatId, Credential, Instance, Key, LookupError},
     stack::{Clock, LookupService, Stack},
     telemetry::AvatarMetrics,
 };
@@ -183,70 +191,91 @@ impl<F: LookupService> Pictures<F> {
 
     /// The outcome for one request. It takes 2 s at most.
     pub async fn show(&self, wanted: Wanted, seen: &Seen) -> Shown {
+        let target = Target::new(wanted, &self.0.cache);
+        let found = match self.0.stack.avatar(target.lookup(CacheControl::default())) {
+            Either::Left(found) => {
+                let found = found.into_inner();
+                if let Some(shown) = self.0.at_once(&target, &found, seen) {
+                    return shown;
+                }
+                Either::Left(found)
+            }
+            Either::Right(looking) => Either::Right(looking),
+        };
         let end = Instant::now() + REQUEST_WAIT;
-        let found = self.0.recall(&wanted);
-        if let Some(shown) = found.as_ref().and_then(|found| self.0.at_once(&wanted, found, seen)) {
-            return shown;
-        }
-        let shown = match self.0.patience.share(&wanted.instance) {
-            Some(share) => self.later(&wanted, found, seen, &share, end).await,
-            None => self.0.not_yet(&wanted),
+        let shown = match self.0.patience.share(&target.key.scope.instance) {
+            Some(share) => self.later(&target, found, seen, &share, end).await,
+            None => self.0.not_yet(&target),
         };
         shown.unless_seen(seen)
     }
 
-    /// The outcome for a request that memory cannot answer.
-    async fn later(
+    /// The outcome for a request that memory cannot answer. `found` is the answer, or the work of its look-up.
+    async fn later<L: Future<Output = Found> + Send + 'static>(
         &self,
-        wanted: &Wanted,
-        mut found: Option<Found>,
+        target: &Target,
+        found: Either<Found, L>,
         seen: &Seen,
         share: &Arc<Share>,
         end: Instant,
     ) -> Shown {
-        let wait = share.wait();
-        if found.is_none() {
-            let Some(looking) = self.0.look_up(wanted, share) else {
-                return self.0.not_yet(wanted);
-            };
-            // Nothing is downloaded before the answer is known, because the browser may have the image.
-            let mut left = Left { pictures: self, wanted, share, is_over: false };
-            let looked_up = match &wait {
-                Some(_) => timeout_at(end, looking.landed()).await.ok(),
-                None => None,
-            };
-            let Some(looked_up) = looked_up else {
-                return self.0.not_yet(wanted);
-            };
-            left.is_over = true;
-            let looked_up = looked_up.unwrap_or(Err(LookupError::Internal));
-            if let Some(shown) = self.0.at_once(wanted, &looked_up, seen) {
-                return shown;
+        let mut wait = share.wait();
+        let found = match found {
+            Either::Left(found) => found,
+            Either::Right(looking) => {
+                let Some(found) = self.looked_up(target, looking, share, wait.as_mut(), end).await else {
+                    return self.0.not_yet(target);
+                };
+                // Nothing is downloaded before the answer is known, because the browser may have the image.
+                if let Some(shown) = self.0.at_once(target, &found, seen) {
+                    return shown;
+                }
+                found
             }
-            found = Some(looked_up);
-        }
-        let errand = self.errand(wanted, found, share);
-        let Some(errand) = errand.filter(|_| wait.is_some()) else {
-            return self.0.not_yet(wanted);
         };
-        match timeout_at(end, errand.landed()).await {
-            Ok(shown) => shown.unwrap_or(Shown::Failed(LookupError::Internal)),
-            Err(_) => self.0.not_yet(wanted),
+        let errand = self.errand(target, Some(found), share);
+        let (Some(errand), Some(wait)) = (errand, wait) else {
+            return self.0.not_yet(target);
+        };
+        let Ok(shown) = timeout_at(end, errand.landed()).await else {
+            return self.0.not_yet(target);
+        };
+        let shown = shown.unwrap_or(Shown::Failed(LookupError::Internal));
+        if let Shown::Picture { is_stale: false, .. } = shown {
+            wait.end_free();
         }
+        shown
+    }
+
+    /// The result of the look-up, which goes on without the request; `None` when it does not come in time.
+    async fn looked_up(
+        &self,
+        target: &Target,
+        looking: impl Future<Output = Found> + Send + 'static,
+        share: &Arc<Share>,
+        wait: Option<&mut Wait<'_>>,
+        end: Instant,
+    ) -> Option<Found> {
+        let looking = self.0.look_up(target, share, Some(looking))?;
+        let mut left = Left { pictures: self, target, share, is_over: false };
+        let wait = wait?;
+        let found = timeout_at(end, looking.landed()).await.ok()?;
+        left.is_over = true;
+        wait.charge();
+        Some(found.unwrap_or(Err(LookupError::Internal)))
     }
 
     /// Joins or starts the errand for a contact and a size. `None` when there is too much work in progress.
-    fn errand(&self, wanted: &Wanted, found: Option<Found>, share: &Arc<Share>) -> Option<Waiter<Shown>> {
-        let key = wanted.lookup(CacheControl::default()).key;
-        self.0.errands.join(&(key, wanted.size), || {
+    fn errand(&self, target: &Target, found: Option<Found>, share: &Arc<Share>) -> Option<Waiter<Shown>> {
+        self.0.errands.join(&(target.key.clone(), target.size), || {
             let found = match found {
                 Some(found) => Either::Left(ready(Some(found))),
-                None => Either::Right(self.0.look_up(wanted, share)?.landed()),
+                None => Either::Right(self.0.look_up::<Ready<Found>>(target, share, None)?.landed()),
             };
-            let (inner, wanted) = (self.0.clone(), wanted.clone());
+            let (inner, target) = (self.0.clone(), target.clone());
             Some(async move {
                 let found = found.await.unwrap_or(Err(LookupError::Internal));
-                inner.conclusion(&wanted, found).await
+                inner.conclusion(&target, found).await
             })
         })
     }
@@ -256,7 +285,7 @@ impl<F: LookupService> Pictures<F> {
 /// is there when the browser asks again.
 struct Left<'a, F: LookupService> {
     pictures: &'a Pictures<F>,
-    wanted: &'a Wanted,
+    target: &'a Target,
     share: &'a Arc<Share>,
     is_over: bool,
 }
@@ -265,39 +294,8 @@ impl<F: LookupService> Drop for Left<'_, F> {
     fn drop(&mut self) {
         // Without a runtime, the process is about to end.
         if !self.is_over && Handle::try_current().is_ok() {
-            self.pictures.errand(self.wanted, None, self.share);
+            self.pictures.errand(self.target, None, self.share);
         }
-    }
-}
-
-impl<F: LookupService> Inner<F> {
-    /// The answer that memory has.
-    fn recall(&self, wanted: &Wanted) -> Option<Found> {
-        match self.stack.avatar(wanted.lookup(CacheControl::default())) {
-            Either::Left(found) => Some(found.into_inner()),
-            Either::Right(_) => None,
-        }
-    }
-
-    /// Joins or starts the look-up of a contact. `None` when there are as many as there may be.
-    fn look_up(&self, wanted: &Wanted, share: &Arc<Share>) -> Option<Waiter<Found>> {
-        let lookup = wanted.lookup(CacheControl::default());
-        self.look_ups.join(&lookup.key.clone(), || {
-            let permit = share.look_up()?;
-            let found = self.stack.avatar(lookup);
-            Some(async move {
-                let found = found.await;
-                drop(permit);
-                found
-            })
-        })
-    }
-}
-
-impl Wanted {
-    fn lookup(&self, control: CacheControl) -> Lookup {
-        let deadline = Deadline::at(Instant::now() + LOOK_UP_TIME);
-        Lookup::new(self.instance.clone(), self.credential.clone(), self.chat.clone(), control, deadline)
     }
 }
 

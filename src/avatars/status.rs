@@ -12,14 +12,12 @@ use thiserror::Error;
 
 use super::{query::BadQuery, sealed::Unopened};
 use crate::{
-    domain::{LookupError, NotFound, Refusal},
+    domain::{LookupError, Refusal},
     telemetry::AvatarOutcome,
 };
 
 /// The wait until an image may be there, and until a failure may have passed, if no layer knows a better one.
 pub const WAIT: Duration = Duration::from_secs(15);
-/// How long a number that is not on WhatsApp counts as such.
-const NOT_ON_WHATSAPP: Duration = Duration::from_secs(5 * 60);
 
 /// Why a request is refused. `Display` is the text in `Avatar-Error`; it holds no part of the address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -144,10 +142,8 @@ impl Missing {
         let later = Self::unavailable(error.retry_after().unwrap_or(WAIT));
         let gone = Self { status: StatusCode::NOT_FOUND, retry_after: None, ..later };
         match error {
-            LookupError::NotFound(NotFound::NotOnWhatsApp) => {
-                Self { keep: Some(Keep::Only(NOT_ON_WHATSAPP)), outcome: AvatarOutcome::Absent, ..gone }
-            }
-            LookupError::NotFound(NotFound::Upstream) | LookupError::RequestRejected => gone,
+            // A number that is not on WhatsApp is no failure: it has no picture.
+            LookupError::NotFound(_) | LookupError::RequestRejected => gone,
             LookupError::RateLimited { .. }
             | LookupError::NoTurnYet { .. }
             | LookupError::UpstreamRateLimited { .. } => {

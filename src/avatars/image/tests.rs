@@ -266,6 +266,49 @@ fn a_damaged_file_is_refused() {
     }
 }
 
+/// A file with many details, so that each of its bytes counts.
+fn detailed(format: ImageFormat) -> Image {
+    let pixels = RgbImage::from_fn(40, 40, |x, y| {
+        let noise = (x * 7919 + y * 104_729 + x * y * 31) % 251;
+        Rgb([noise, (noise * 3 + x) % 256, (noise * 7 + y) % 256].map(|value| u8::try_from(value).unwrap()))
+    });
+    let mut bytes = Vec::new();
+    DynamicImage::ImageRgb8(pixels).write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    file(bytes)
+}
+
+#[test]
+fn a_file_that_was_cut_is_refused() {
+    const PREVIEW: &[u8] = b"\xFF\xE1\0\x0AExif\xFF\xD8\xFF\xD9";
+    const COMMENT: &[u8] = b"\xFF\xFE\0\x04\xFF\xD9";
+    let jpeg = detailed(ImageFormat::Jpeg).bytes;
+    let with = |segment: &[u8]| file([&jpeg[..2], segment, &jpeg[2..]].concat());
+    for (name, image) in [
+        ("JPEG with a preview", with(PREVIEW)),
+        ("JPEG with a comment", with(COMMENT)),
+        ("JPEG", file(jpeg.clone())),
+        ("progressive JPEG", read(PROGRESSIVE)),
+        ("grey JPEG", read(GREY)),
+        ("CMYK JPEG", read(CMYK)),
+        ("PNG", detailed(ImageFormat::Png)),
+        ("WebP", detailed(ImageFormat::WebP)),
+        ("lossy WebP", read(LOSSY_WEBP)),
+    ] {
+        let whole = resize(&image, Size::S48);
+        assert!(whole.is_ok(), "{name}");
+        let mut refused = 0;
+        for length in Kind::BYTES_NEEDED..image.bytes.len() {
+            let made = resize(&Image { kind: image.kind, bytes: image.bytes[..length].to_vec() }, Size::S48);
+            refused += usize::from(made == Err(Undecodable::Invalid));
+            // The last bytes of PNG and WebP may hold no pixels.
+            let is_all_there = image.kind != Kind::Jpeg && made == whole;
+            assert!(made == Err(Undecodable::Invalid) || is_all_there, "{name}, {length} bytes");
+        }
+        let accepted = image.bytes.len() - Kind::BYTES_NEEDED - refused;
+        assert!(accepted < 16, "{name}, {accepted} cuts were accepted");
+    }
+}
+
 #[test]
 fn nothing_of_the_file_but_its_pixels_is_served() {
     const SCRIPT: &[u8] = b"<script>alert(document.domain)</script>";

@@ -14,6 +14,14 @@ fn cache(bytes: u64) -> PictureCache<u8> {
     PictureCache::new(bytes)
 }
 
+/// A link to a picture, which is not WhatsApp's own, so that its fingerprint is a hash.
+fn link(picture: &str, signature: u32) -> PictureLink {
+    let text = format!(
+        "https://pictures.example/{picture}.jpg?X-Amz-Expires=60&X-Amz-Signature={signature}&X-Amz-Algorithm=AWS4&X-Amz-Credential=c&X-Amz-Date=20260101T000000Z&X-Amz-SignedHeaders=host"
+    );
+    PictureLink::parse(&text, std::time::SystemTime::UNIX_EPOCH).unwrap()
+}
+
 fn original(bytes: usize) -> Original {
     Original::new(Image { kind: Kind::Jpeg, bytes: vec![1; bytes] })
 }
@@ -36,7 +44,10 @@ async fn files_failures_and_pictures_from_before_are_kept_for_a_while() {
     let name = cache.picture("one");
     cache.keep_original(name, original(1000));
     cache.keep_failure(name, 7);
-    cache.note_latest(name, "one");
+    let show = |picture, signature| cache.note_shown(name, cache.known(name, &link(picture, signature)));
+    let latest = || cache.latest(name).map(|known| known.fingerprint().to_owned());
+    let [one, two] = ["one", "two"].map(|picture| Some(link(picture, 0).fingerprint().into_owned()));
+    show("one", 1);
     advance(FAILURE_LIFE - SECOND).await;
     assert_eq!(cache.failure(name), Some(7));
     advance(SECOND).await;
@@ -46,17 +57,38 @@ async fn files_failures_and_pictures_from_before_are_kept_for_a_while() {
     advance(SECOND).await;
     assert!(cache.original(name).is_none());
     advance(LATEST_LIFE - ORIGINAL_LIFE - SECOND).await;
-    assert_eq!(cache.latest(name).as_deref(), Some("one"));
-    cache.note_latest(name, "one");
+    assert_eq!(latest(), one);
+    show("one", 1);
     advance(LATEST_LIFE - SECOND).await;
-    assert_eq!(cache.latest(name).as_deref(), Some("one"), "it was shown again");
+    assert_eq!(latest(), one, "it was shown again");
     advance(SECOND).await;
-    assert_eq!(cache.latest(name), None);
-    cache.note_latest(name, "one");
-    cache.note_latest(name, "two");
-    assert_eq!(cache.latest(name).as_deref(), Some("two"));
+    assert_eq!(latest(), None);
+    show("one", 1);
+    show("two", 1);
+    assert_eq!(latest(), two);
+    show("two", 2);
+    assert_eq!(latest(), two);
     cache.forget_latest(name);
-    assert_eq!(cache.latest(name), None);
+    assert_eq!(latest(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_is_known_by_its_link_without_its_fingerprint() {
+    let cache = cache(MIB);
+    let [contact, other] = ["one", "other"].map(|text| cache.link(text));
+    let first = cache.known(contact, &link("one", 1));
+    assert_eq!(first.picture(), cache.picture(&link("one", 1).fingerprint()));
+    cache.note_shown(contact, first.clone());
+    let is_shared = |known: &Known| Arc::ptr_eq(&known.noted, &first.noted);
+    assert!(is_shared(&cache.known(contact, &link("one", 1))));
+    for known in [
+        cache.known(contact, &link("one", 2)),
+        cache.known(contact, &link("two", 1)),
+        cache.known(other, &link("one", 1)),
+    ] {
+        assert!(!is_shared(&known));
+    }
+    assert_ne!(cache.known(contact, &link("two", 1)).picture(), first.picture());
 }
 
 #[test]
@@ -87,12 +119,13 @@ fn files_and_contacts_have_a_part_of_the_memory_of_their_own() {
     let cache = cache(8 * MIB);
     let image = cache.picture("image");
     cache.keep_image(image, Size::S96, Bytes::from_static(b"image"));
+    let shown = link("one", 1);
     for number in 0..100_000 {
         let name = cache.link(&number.to_string());
         if number % 100 == 0 {
             cache.keep_original(name, original(70_000));
         }
-        cache.note_latest(name, "374498176_337577482181161_7091117586184162691_n.jpg");
+        cache.note_shown(name, cache.known(name, &shown));
         cache.keep_failure(name, 1);
     }
     cache.latest.run_pending_tasks();

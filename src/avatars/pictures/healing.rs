@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::Either;
 use tokio::time::timeout;
 
-use super::{Inner, LOOK_UP_TIME, Wanted, images::Broken};
+use super::{Inner, LOOK_UP_TIME, images::Broken, target::Target};
 use crate::{
     avatars::picture_cache::Original,
     domain::{Answer, CacheControl, CacheStatus, Finding, LookupError, PictureLink},
@@ -27,11 +27,10 @@ pub enum Renewed {
 
 impl<F: LookupService> Inner<F> {
     /// The outcome of the renewal of `refused`, which all requests for the contact share.
-    pub async fn renewed(self: &Arc<Self>, wanted: &Wanted, refused: &PictureLink) -> Renewed {
-        let key = wanted.lookup(CacheControl::default()).key;
-        let waiter = self.renewing.join(&key, || {
-            let (inner, wanted, refused) = (self.clone(), wanted.clone(), refused.clone());
-            Some(async move { inner.renew(&wanted, &refused).await })
+    pub async fn renewed(self: &Arc<Self>, target: &Target, refused: &PictureLink) -> Renewed {
+        let waiter = self.renewing.join(&target.key, || {
+            let (inner, target, refused) = (self.clone(), target.clone(), refused.clone());
+            Some(async move { inner.renew(&target, &refused).await })
         });
         let Some(waiter) = waiter else {
             return Renewed::Broken(Broken::Busy);
@@ -39,9 +38,10 @@ impl<F: LookupService> Inner<F> {
         waiter.landed().await.unwrap_or(Renewed::Failed(LookupError::Internal))
     }
 
-    async fn renew(&self, wanted: &Wanted, refused: &PictureLink) -> Renewed {
+    async fn renew(&self, target: &Target, refused: &PictureLink) -> Renewed {
         // Another request may have renewed it while this one waited for the download.
-        if let Some(Ok(answer)) = self.recall(wanted)
+        if let Either::Left(found) = self.stack.avatar(target.lookup(CacheControl::default()))
+            && let Ok(answer) = found.into_inner()
             && link(&answer) != Some(refused)
         {
             return Renewed::Answer(answer, None);
@@ -50,12 +50,11 @@ impl<F: LookupService> Inner<F> {
             return Renewed::Broken(Broken::Failed);
         };
         let control = CacheControl { max_age: Some(Duration::ZERO), ..CacheControl::default() };
-        let contact = self.cache.contact(&wanted.lookup(control).key);
-        if let Some(broken) = self.cache.failure(contact) {
+        if let Some(broken) = self.cache.failure(target.contact) {
             return Renewed::Broken(broken);
         }
         // Within the refresh floor, memory answers, with the same link.
-        if let Either::Left(_) = self.stack.avatar(wanted.lookup(control)) {
+        if let Either::Left(_) = self.stack.avatar(target.lookup(control)) {
             return Renewed::TooSoon;
         }
         let renewal = match timeout(LOOK_UP_TIME, self.renewals.begin()).await {
@@ -64,11 +63,11 @@ impl<F: LookupService> Inner<F> {
             Err(_) => return Renewed::Broken(Broken::Busy),
         };
         // The time of the look-up begins now, after the wait for the other renewals.
-        let Either::Right(looking) = self.stack.avatar(wanted.lookup(control)) else {
+        let Either::Right(looking) = self.stack.avatar(target.lookup(control)) else {
             return Renewed::TooSoon;
         };
         self.metrics.renewed();
-        self.cache.keep_failure(contact, Broken::Refused);
+        self.cache.keep_failure(target.contact, Broken::Refused);
         let answer = match looking.await {
             Ok(answer) => answer,
             Err(error) => return Renewed::Failed(error),

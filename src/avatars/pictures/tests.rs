@@ -1,6 +1,7 @@
 //! The way of a request over the whole stack, with an upstream and a CDN that follow scripts, on a clock that
 //! a test stops.
 
+mod backlog;
 mod guard;
 mod healing;
 mod sharing;
@@ -25,7 +26,7 @@ use tower::Service;
 use super::{images::Download, *};
 use crate::{
     avatars::fetch::{FetchError, Image, Kind},
-    domain::{Absence, AttemptError, CacheInfo, Finding, PictureLink},
+    domain::{Absence, AttemptError, CacheInfo, Finding, Lookup, NotFound, PictureLink},
     stack::{RateSettings, Settings as StackSettings, stack},
     telemetry::Metrics,
 };

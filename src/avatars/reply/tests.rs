@@ -53,7 +53,6 @@ fn line((response, outcome): &Answer) -> String {
 #[test]
 fn each_outcome_has_its_status_and_its_time() {
     let absent = || Shown::Absent { fresh_for: FRESH };
-    let nowhere = || Shown::Failed(E::NotFound(NotFound::NotOnWhatsApp));
     let down = || Shown::Failed(E::CredentialsRejected(Rejected::Own));
     let fresh = "[private, max-age=100, stale-while-revalidate=900]";
     for (outcome, query, expected) in [
@@ -80,8 +79,11 @@ fn each_outcome_has_its_status_and_its_time() {
         (rate_limited(), "default=404", "429 - unavailable [no-store] 3".to_owned()),
         (down(), "default=initials&name=A", "200 image/svg+xml unavailable [no-store] -".to_owned()),
         (down(), "default=404", "503 - unavailable [no-store] 15".to_owned()),
-        (nowhere(), "", "200 image/svg+xml absent [private, max-age=300] -".to_owned()),
-        (nowhere(), "default=404", "404 - absent [private, max-age=300] -".to_owned()),
+        (
+            Shown::Failed(E::NotFound(NotFound::Upstream)),
+            "",
+            "200 image/svg+xml unavailable [no-store] -".to_owned(),
+        ),
         (
             Shown::Failed(E::NotFound(NotFound::Upstream)),
             "default=404",

@@ -90,16 +90,26 @@ async fn a_panic_ends_its_request_and_no_later_one() {
 #[tokio::test(start_paused = true)]
 async fn contacts_without_a_picture_are_absent() {
     for finding in [
-        Ok(Finding::Absent(Absence::Null)),
-        Ok(Finding::Absent(Absence::ForeignLink)),
-        Ok(Finding::NotFound(crate::domain::NotFound::NotOnWhatsApp)),
-        Err(LookupError::NotFound(crate::domain::NotFound::Upstream)),
+        Finding::Absent(Absence::Null),
+        Finding::Absent(Absence::ForeignLink),
+        Finding::NotFound(NotFound::NotOnWhatsApp),
     ] {
         let answer = finding.clone();
-        let front = front(move |_, _| at_once(answer.clone()), image_at_once);
-        assert_eq!(word(&front.show(1).await), "absent", "{finding:?}");
-        assert_eq!(front.downloads(), 0);
+        let front = front(move |_, _| at_once(Ok(answer.clone())), image_at_once);
+        let mut times = [Duration::ZERO; 2];
+        for time in &mut times {
+            let Shown::Absent { fresh_for } = front.show(1).await else {
+                panic!("{finding:?}");
+            };
+            *time = fresh_for;
+            sleep(20 * SECOND).await;
+        }
+        assert_eq!(times[0] - times[1], 20 * SECOND, "{finding:?}");
+        assert_eq!((front.attempts(), front.downloads()), (1, 0));
     }
+    let front = front(|_, _| at_once(Ok(Finding::NotFound(NotFound::Upstream))), image_at_once);
+    let shown = front.show(1).await;
+    assert!(matches!(shown, Shown::Failed(LookupError::NotFound(NotFound::Upstream))), "{shown:?}");
 }
 
 /// Shows a contact once, and then, when its answer has ended with its link, again for each of `later`.
@@ -133,11 +143,13 @@ fn short_link(chat: &str, version: u32, number: u32) -> Finding {
 #[tokio::test(start_paused = true)]
 async fn a_failure_shows_the_image_from_before_unless_it_concerns_the_contact() {
     let rejected = LookupError::CredentialsRejected(crate::domain::Rejected::Own);
-    let gone = LookupError::NotFound(crate::domain::NotFound::Upstream);
     assert_eq!(shown_later([Err(unavailable()), Err(unavailable())], refuse).await, ["stale", "stale"]);
     assert_eq!(shown_later([Err(LookupError::ResponseInvalid)], refuse).await, ["stale"]);
     assert_eq!(shown_later([Err(rejected), Err(unavailable())], refuse).await, ["failed", "failed"]);
-    assert_eq!(shown_later([Err(gone), Err(unavailable())], refuse).await, ["absent", "failed"]);
+    let gone = Finding::NotFound(NotFound::Upstream);
+    assert_eq!(shown_later([Ok(gone), Err(unavailable())], refuse).await, ["failed", "failed"]);
+    let nowhere = Finding::NotFound(NotFound::NotOnWhatsApp);
+    assert_eq!(shown_later([Ok(nowhere), Err(unavailable())], refuse).await, ["absent", "failed"]);
     let absent = Finding::Absent(Absence::ForeignLink);
     assert_eq!(shown_later([Ok(absent), Err(unavailable())], refuse).await[0], "absent");
     let new = link("15550000001", 2, 2);

@@ -54,16 +54,8 @@ async fn a_browser_that_has_the_image_causes_no_download() {
     assert_eq!((word(&shown), other.downloads()), ("picture", 1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_page_of_500_new_contacts_ends_over_six_connections() {
-    let rate = RateSettings { per_second: 5.0, burst: 20 };
-    let front = front_with(
-        rate,
-        Mode::Bytes,
-        |chat, number| (SECOND / 10, Some(Ok(link(chat, 1, number)))),
-        |_| (SECOND / 10, Some(Ok(jpeg()))),
-    );
-    let start = Instant::now();
+/// The words for a page of 500 contacts that a browser loads over six connections of HTTP/1.1.
+async fn page(front: &Front<impl LookupService>) -> Vec<&'static str> {
     let next = std::sync::atomic::AtomicU64::new(0);
     let connection = || async {
         let mut words = Vec::new();
@@ -75,11 +67,59 @@ async fn a_page_of_500_new_contacts_ends_over_six_connections() {
             words.push(word(&front.show(chat).await));
         }
     };
-    let words = join_all((0..6).map(|_| connection())).await.concat();
+    join_all((0..6).map(|_| connection())).await.concat()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_500_new_contacts_ends_over_six_connections() {
+    const RATE: RateSettings = RateSettings { per_second: 5.0, burst: 20 };
+    const WITHOUT_LIMIT: RateSettings = RateSettings { per_second: 0.0, burst: 0 };
+    for (rate, look_up, download) in [
+        (RATE, SECOND / 10, SECOND / 10),
+        // A CDN that hangs.
+        (RATE, SECOND / 10, 60 * SECOND),
+        (WITHOUT_LIMIT, SECOND / 10, 60 * SECOND),
+        (WITHOUT_LIMIT, 19 * SECOND / 10, 60 * SECOND),
+        (WITHOUT_LIMIT, 60 * SECOND, SECOND / 10),
+    ] {
+        let front = front_with(
+            rate,
+            Mode::Bytes,
+            move |chat, number| (look_up, Some(Ok(link(chat, 1, number)))),
+            move |_| (download, Some(Ok(jpeg()))),
+        );
+        let start = Instant::now();
+        let words = page(&front).await;
+        assert!(start.elapsed() <= 12 * SECOND, "{:?}", start.elapsed());
+        assert_eq!(words.len(), 500);
+        assert!(words.iter().all(|word| ["picture", "not yet"].contains(word)), "{words:?}");
+        assert_eq!(words.contains(&"picture"), look_up + download < 2 * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_view_of_a_page_of_500_new_contacts_is_full() {
+    let front = front_with(
+        RateSettings { per_second: 5.0, burst: 20 },
+        Mode::Bytes,
+        |chat, number| (SECOND / 10, Some(Ok(link(chat, 1, number)))),
+        |_| (SECOND / 10, Some(Ok(jpeg()))),
+    );
+    let start = Instant::now();
+    page(&front).await;
+    let downloads = front.downloads();
+    sleep(100 * SECOND - start.elapsed()).await;
+    assert!(front.attempts() >= 490, "{} look-ups", front.attempts());
+    assert!(front.downloads() <= downloads + 32, "nothing is downloaded before it is asked for");
+    let start = Instant::now();
+    let words = page(&front).await;
+    let pictures = words.iter().filter(|word| **word == "picture").count();
+    assert!(pictures >= 490, "{pictures} pictures");
     assert!(start.elapsed() <= 12 * SECOND, "{:?}", start.elapsed());
-    assert_eq!(words.len(), 500);
-    assert!(words.iter().all(|word| ["picture", "not yet"].contains(word)), "{words:?}");
-    assert!(words.contains(&"picture"));
+    assert_eq!(front.upstream.attempts.lock().values().max(), Some(&1), "each contact is asked for once");
+    // Waits for images that came have cost nothing.
+    let share = front.pictures.0.patience.share(&Instance::parse("shop").unwrap()).unwrap();
+    assert!(share.wait().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +141,7 @@ async fn a_page_of_500_new_contacts_ends_soon_over_one_connection_of_http_2() {
 #[tokio::test(start_paused = true)]
 async fn without_waiting_time_memory_is_served_and_work_begins() {
     let front = front(|chat, number| (3 * SECOND, Some(Ok(link(chat, 1, number)))), image_at_once);
-    // 30 waits of 2 s are more than the 48 s of an instance.
+    // 30 waits of 2 s are more than the 36 s of an instance.
     let shown = join_all((0..30).map(|chat| front.show(chat))).await;
     assert!(shown.iter().all(|shown| word(shown) == "not yet"));
     sleep(8 * SECOND).await;
