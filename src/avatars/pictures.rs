@@ -1,9 +1,9 @@
 //! [`Pictures`]: from a contact to the bytes that show it. It looks up, downloads and resizes, keeps what it
 //! has, and never lets a request wait for long (rule 60).
 //!
-//! A request is answered from memory if possible. Else it waits for an errand, which all requests for the
-//! same contact and size share, and which goes on when they have left: `conclusion` says what an errand does
-//! with the outcome of the look-up, `images` downloads and resizes, `healing` renews a link that is refused, and
+//! A request is answered from memory if possible. Otherwise it waits for a job, which all requests for the
+//! same contact and size share, and which goes on when they have left: `conclusion` says how a job uses the
+//! outcome of the look-up, `images` downloads and resizes, `healing` renews a link that is refused, and
 //! `background` looks up the contacts for which there was no room.
 
 mod background;
@@ -128,7 +128,7 @@ struct Inner<F> {
     metrics: Arc<AvatarMetrics>,
     look_ups: Flights<Key, Found>,
     renewing: Flights<Key, Renewed>,
-    errands: Flights<(Key, Size), Shown>,
+    jobs: Flights<(Key, Size), Shown>,
 }
 
 impl<F> Clone for Pictures<F> {
@@ -173,7 +173,7 @@ impl<F: LookupService> Pictures<F> {
             metrics,
             look_ups: Flights::new(),
             renewing: Flights::new(),
-            errands: Flights::new(),
+            jobs: Flights::new(),
         }))
     }
 
@@ -210,7 +210,8 @@ impl<F: LookupService> Pictures<F> {
         shown.unless_seen(seen)
     }
 
-    /// The outcome for a request that memory cannot answer. `found` is the answer, or the work of its look-up.
+    /// The outcome for a request that memory cannot answer. `found` is the answer, or the work of its
+    /// look-up.
     async fn later<L: Future<Output = Found> + Send + 'static>(
         &self,
         target: &Target,
@@ -233,11 +234,11 @@ impl<F: LookupService> Pictures<F> {
                 found
             }
         };
-        let errand = self.errand(target, Some(found), share);
-        let (Some(errand), Some(wait)) = (errand, wait) else {
+        let job = self.job(target, Some(found), share);
+        let (Some(job), Some(wait)) = (job, wait) else {
             return self.0.not_yet(target);
         };
-        let Ok(shown) = timeout_at(end, errand.landed()).await else {
+        let Ok(shown) = timeout_at(end, job.landed()).await else {
             return self.0.not_yet(target);
         };
         let shown = shown.unwrap_or(Shown::Failed(LookupError::Internal));
@@ -265,9 +266,9 @@ impl<F: LookupService> Pictures<F> {
         Some(found.unwrap_or(Err(LookupError::Internal)))
     }
 
-    /// Joins or starts the errand for a contact and a size. `None` when there is too much work in progress.
-    fn errand(&self, target: &Target, found: Option<Found>, share: &Arc<Share>) -> Option<Waiter<Shown>> {
-        self.0.errands.join(&(target.key.clone(), target.size), || {
+    /// Joins or starts the job for a contact and a size. `None` when there is too much work in progress.
+    fn job(&self, target: &Target, found: Option<Found>, share: &Arc<Share>) -> Option<Waiter<Shown>> {
+        self.0.jobs.join(&(target.key.clone(), target.size), || {
             let found = match found {
                 Some(found) => Either::Left(ready(Some(found))),
                 None => Either::Right(self.0.look_up::<Ready<Found>>(target, share, None)?.landed()),
@@ -281,7 +282,7 @@ impl<F: LookupService> Pictures<F> {
     }
 }
 
-/// A request that waits for a look-up. When it leaves before the end, an errand takes over, so that the image
+/// A request that waits for a look-up. When it leaves before the end, a job takes over, so that the image
 /// is there when the browser asks again.
 struct Left<'a, F: LookupService> {
     pictures: &'a Pictures<F>,
@@ -294,7 +295,7 @@ impl<F: LookupService> Drop for Left<'_, F> {
     fn drop(&mut self) {
         // Without a runtime, the process is about to end.
         if !self.is_over && Handle::try_current().is_ok() {
-            self.pictures.errand(self.target, None, self.share);
+            self.pictures.job(self.target, None, self.share);
         }
     }
 }
