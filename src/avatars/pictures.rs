@@ -3,8 +3,8 @@
 //!
 //! A request is answered from memory if possible. Else it waits for an errand, which all requests for the
 //! same contact and size share, and which goes on when they have left: `conclusion` says what an errand does
-//! with the outcome of the look-up, `images` downloads and resizes, `healing` renews a link that is refused, and
-//! `background` looks up the contacts for which there was no room.
+//! with the outcome of the look-up, `images` downloads and resizes, `healing` renews a link that is refused,
+//! and `background` looks up the contacts for which there was no room.
 
 mod background;
 mod conclusion;
@@ -210,7 +210,8 @@ impl<F: LookupService> Pictures<F> {
         shown.unless_seen(seen)
     }
 
-    /// The outcome for a request that memory cannot answer. `found` is the answer, or the work of its look-up.
+    /// The outcome for a request that memory cannot answer. `found` is the answer, or the work of its
+    /// look-up.
     async fn later<L: Future<Output = Found> + Send + 'static>(
         &self,
         target: &Target,

@@ -113,8 +113,8 @@ impl<F: LookupService> Inner<F> {
     }
 }
 
-/// Looks up the contacts of a backlog until there is none. It keeps nothing alive: when the pictures are gone,
-/// it ends.
+/// Looks up the contacts of a backlog until there is none. It keeps nothing alive: when the pictures are
+/// gone, it ends.
 async fn work_off<F: LookupService>(pictures: Weak<Inner<F>>, share: Arc<Share>) {
     let Some(mut worker) = share.backlog().worker() else {
         return;
