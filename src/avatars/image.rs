@@ -100,8 +100,9 @@ pub fn resize(image: &Image, size: Size) -> Result<Bytes, Undecodable> {
     JpegEncoder::new_with_quality(&mut bytes, QUALITY)
         .encode(reduced.as_bytes(), reduced.width(), reduced.height(), ExtendedColorType::Rgb8)
         .map_err(|_| Undecodable::Invalid)?;
-    // Without the spare capacity, which would stay in memory as long as the image.
-    Ok(Bytes::from(bytes.into_boxed_slice()))
+    // A copy, without the spare capacity, which would stay in memory as long as the image. To shrink the
+    // buffer is not enough: the allocator leaves it in its place unless more than half of it is spare.
+    Ok(Bytes::copy_from_slice(&bytes))
 }
 
 /// The pixels of the file, and how they must be turned.

@@ -24,7 +24,8 @@ use tokio::time::Instant;
 use super::{fetch::Image, image::Size};
 use crate::domain::{Key, PictureLink};
 
-/// The memory that an entry takes besides its bytes: moka's bookkeeping, measured.
+/// The memory that an entry takes besides its bytes: moka's bookkeeping. 200,000 entries of one byte take 457
+/// bytes each (glibc's allocator, Linux, x86-64), of which the block of that byte has 16.
 const ENTRY_BYTES: u32 = 448;
 /// A file that was downloaded is kept for so long, so that the sizes of a page cost one download.
 const ORIGINAL_LIFE: Duration = Duration::from_secs(60);
