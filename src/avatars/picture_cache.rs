@@ -27,6 +27,8 @@ use crate::domain::{Key, PictureLink};
 /// The memory that an entry takes besides its bytes: moka's bookkeeping. 200,000 entries of one byte take 457
 /// bytes each (glibc's allocator, Linux, x86-64), of which the block of that byte has 16.
 const ENTRY_BYTES: u32 = 448;
+/// The size from which a block takes more memory than its bytes.
+const LARGE_BYTES: u32 = 16 * 1024;
 /// A file that was downloaded is kept for so long, so that the sizes of a page cost one download.
 const ORIGINAL_LIFE: Duration = Duration::from_secs(60);
 /// The part of the memory for such files, and its limit: about 100 of WhatsApp's.
@@ -262,8 +264,12 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     }
 }
 
+/// The memory for so many bytes. The allocator rounds up blocks above [`LARGE_BYTES`] by up to an eighth, and
+/// those that were freed leave gaps, which the next images do not fill exactly: half of their bytes in all.
 fn weight(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(ENTRY_BYTES)
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let gaps = if bytes > LARGE_BYTES { bytes / 2 } else { 0 };
+    bytes.saturating_add(gaps).saturating_add(ENTRY_BYTES)
 }
 
 fn valid<T>((since, value): (Instant, T), life: Duration) -> Option<T> {

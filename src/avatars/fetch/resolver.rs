@@ -28,7 +28,7 @@ impl Resolve for PublicAddresses {
     }
 }
 
-/// Each connection resolves the name once, and only what passes here is connected to.
+/// The addresses that may be connected to. The client resolves a name once for each connection.
 fn public(addresses: impl Iterator<Item = SocketAddr>) -> Result<Addrs, NoPublicAddress> {
     let public: Vec<_> = addresses.filter(|address| is_public(address.ip())).collect();
     if public.is_empty() {
