@@ -34,7 +34,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
 
 pub use self::{
-    demand::{Demand, Stalls},
+    demand::{Demand, Stalls, burst},
     relay::Relay,
     replicas::{Replicas, server_at, store_at, until},
     stream::{Many, Streaming, contacts},

@@ -12,25 +12,6 @@ use tokio::{
 use super::{avatars, chats, limited, outcomes, use_burst};
 use crate::support::*;
 
-/// The times that callers wait who ask for as many contacts as the burst allows, at once.
-async fn burst(front: &Front, first: usize) -> Vec<Duration> {
-    let start = front.time();
-    let ask = |chat| {
-        let front = front.clone();
-        tokio::spawn(async move {
-            front.ask(contact(chat)).await.unwrap();
-            front.time() - start
-        })
-    };
-    let callers: Vec<_> = (first..first + 20).map(ask).collect();
-    let mut waits = Vec::new();
-    for caller in callers {
-        waits.push(caller.await.unwrap());
-    }
-    waits.sort();
-    waits
-}
-
 /// Callers that ask for new contacts for ever, each for one at a time. The numbers begin at 100,000.
 fn greedy_callers(front: &Front, callers: usize) -> Vec<JoinHandle<()>> {
     let caller = |caller: usize| {
