@@ -1,5 +1,5 @@
-//! [`Demand`]: callers of several replicas who always want more than the rate limit allows. [`burst`]: callers
-//! who use up the burst at once. [`Stalls`]: how late this machine is.
+//! [`Demand`]: callers of several replicas who always want more than the rate limit allows. [`burst`]:
+//! callers who use up the burst at once. [`Stalls`]: how late this machine is.
 
 use std::{
     sync::{
