@@ -266,10 +266,10 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
 
 /// The memory for so many bytes. The allocator rounds up blocks above [`LARGE_BYTES`] by up to an eighth, and
 /// those that were freed leave gaps, which the next images do not fill exactly. With images of 100 KB, the
-/// process grows by about twice their bytes.
+/// process grows by somewhat more than twice their bytes.
 fn weight(bytes: usize) -> u32 {
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    let gaps = if bytes > LARGE_BYTES { bytes } else { 0 };
+    let gaps = if bytes > LARGE_BYTES { bytes.saturating_add(bytes / 4) } else { 0 };
     bytes.saturating_add(gaps).saturating_add(ENTRY_BYTES)
 }
 

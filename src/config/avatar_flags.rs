@@ -27,7 +27,7 @@ pub(super) struct AvatarFlags {
     #[arg(default_value = LEFT_OUT, hide_default_value = true)]
     #[arg(value_parser = optional(read_by(read_avatars_listen)))]
     pub avatars_listen: Given<Option<AvatarsListen>>,
-    /// Public root of the addresses of images, such as https://avatars.example.com, which reaches the port of
+    /// Public root of the addresses of images, such as https://HOST/images, which reaches the port of
     /// --avatars-listen. With it, answers have an avatar_url. The key of the addresses is read from the
     /// variable HYPERSENDER_GRPC_AVATARS_KEY, or from the file that HYPERSENDER_GRPC_AVATARS_KEY_FILE names:
     /// 32 random bytes in hex or base64; of several, one on each line, the first makes addresses and all open
