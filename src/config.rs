@@ -6,6 +6,8 @@
 
 mod address;
 mod authorities;
+mod avatar_flags;
+mod avatars;
 mod callers;
 mod check;
 mod client_flags;
@@ -32,6 +34,7 @@ use clap::CommandFactory;
 
 pub use self::{
     address::Address,
+    avatars::Avatars,
     client_flags::{GetFlags, SyncFlags, TargetFlags},
     faults::Faults,
     flags::{Cli, Command, SandboxFlags, ServeFlags},
@@ -64,6 +67,8 @@ pub struct Settings {
     pub streams: StreamSettings,
     /// The settings of the server and of the layers around its calls.
     pub server: server::Settings,
+    /// The avatars and their port; with `None`, there are none.
+    pub avatars: Option<Avatars>,
     /// The export of traces; with `None`, nothing is traced.
     pub traces: Option<telemetry::TraceSettings>,
 }

@@ -1,5 +1,6 @@
 //! The contract: generated types, the services for them, and the status codes that callers see.
 
+mod avatar_address;
 mod backend;
 mod batch;
 mod contact_method;
@@ -25,6 +26,7 @@ use http::Response;
 use tonic::body::Body;
 
 pub use self::{
+    avatar_address::AvatarAddress,
     contact_method::{ContactMethod, GET_PROFILE_PICTURE, RequestMessage},
     credentials::Credentials,
     health::Health,

@@ -7,7 +7,7 @@
 //! - [`stack`][]: the layers of a look-up: cache, flight, retries and limits, the REST call.
 //! - [`grpc`][]: the gRPC contract; it converts messages and chooses status codes.
 //! - [`server`][]: connections, the layers around a call, the drain; the admin port.
-//! - [`avatars`][]: the guarded download of images of contacts.
+//! - [`avatars`][]: images of contacts for browsers, and the guarded download of them.
 //! - [`config`][]: every setting, read and checked once.
 //! - [`commands`][]: one file for each subcommand; only these touch the process and its environment.
 //! - [`sandbox`][]: a stand-in for the REST API; it imports [`telemetry`][] alone, and only [`config`][] and
@@ -22,12 +22,25 @@
 //!    `deadline`, `message`, `in_flight`. `route` passes calls of health and reflection to their own
 //!    services.
 //! 3. `grpc/service` decodes the request message and starts the look-up that it asks for. `grpc/batch` and
-//!    `grpc/stream` leave that to `stack/batch` and `stack/stream`, which start many look-ups as turns allow.
+//!    `grpc/stream` leave that to `stack/batch` and `stack/stream`, which start many look-ups as turns allow;
+//!    `stack/avatar` does so for an image.
 //! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`,
 //!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. The first of them answers a cache hit. With a
 //!    store, `cache::Fill` reads it and takes the lease of the fetch, and `rate` takes turns from it.
 //! 5. The answer goes back through `grpc/service`, `grpc/batch` or `grpc/stream`, a failure through
 //!    `grpc/status`.
+//!
+//! How a request for an image is processed:
+//!
+//! 1. `avatars/port` accepts the connection, through `server/door`, and speaks HTTP/1.1 or HTTP/2.
+//! 2. `avatars/routes` reads the address: `sealed` opens it, or the token of the caller is checked by the
+//!    rules of `server/calls/callers`. `query` reads size and default image.
+//! 3. `avatars/pictures` looks the contact up by `stack/avatar`, which waits for a spare turn and then passes
+//!    through the layers of step 4 above. Then it downloads (`fetch`), resizes (`image`) and keeps
+//!    (`picture_cache`) the image. `renewals` decides about links that are refused, and `patience`
+//!    decides how long the request waits. `backlog` has the contacts that are looked up later.
+//! 4. `avatars/reply` makes the response: the image, or a default image (`silhouette`, `initials`), with the
+//!    entity tag (`etag`).
 //!
 //! Rules that hold everywhere:
 //!

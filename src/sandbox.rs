@@ -1,11 +1,13 @@
-//! The stand-in for the Hypersender REST API: numbers with known answers, faults on demand, and a count of
-//! the look-ups. Its answers follow the vendor's documentation, byte for byte where that shows one.
+//! The stand-in for the Hypersender REST API and for WhatsApp's CDN: numbers with known answers, faults on
+//! demand, and a count of the look-ups and downloads. Its answers follow the vendor's documentation, byte for
+//! byte where that shows one.
 //!
 //! Deliberately not here: code of the rest of this crate, except `telemetry`, so that the two cannot share a
 //! mistake; pictures of people, because every image is drawn here; any address but loopback, because every
 //! client of the sandbox can control it.
 
 mod calls;
+mod cdn;
 mod control;
 mod numbers;
 mod pictures;
@@ -19,8 +21,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, LOCATION};
+use axum::http::header::{ACCEPT, AUTHORIZATION, LOCATION, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -32,6 +35,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tower::Service;
 
 use calls::Calls;
+use cdn::Cdn;
 use control::Control;
 use numbers::Numbers;
 use pictures::Pictures;
@@ -93,6 +97,11 @@ impl Sandbox {
         format!("http://{}/api/whatsapp/v2", self.address)
     }
 
+    /// The test numbers, each with a description of its answer.
+    pub fn numbers() -> impl Iterator<Item = (&'static str, &'static str)> {
+        numbers::numbers()
+    }
+
     /// Look-ups since the start or the last `DELETE /_sandbox/calls`, refused ones included.
     pub fn calls(&self) -> u64 {
         self.calls.total()
@@ -113,7 +122,7 @@ impl Drop for Sandbox {
 
 /// The end of `sandbox --help`: the test numbers, and the endpoints that watch and control the stand-in.
 pub fn numbers_help() -> String {
-    [&numbers::help(), calls::HELP, control::HELP, pictures::HELP].join("\n")
+    [&numbers::help(), calls::HELP, control::HELP, pictures::HELP, cdn::HELP].join("\n")
 }
 
 struct Api {
@@ -126,6 +135,7 @@ fn routes(calls: Arc<Calls>, address: SocketAddr) -> Router {
     let pictures = Arc::new(Pictures::new(format!("http://{address}")));
     let control = Arc::new(Control::new(pictures.clone()));
     let numbers = Numbers::new(pictures.clone());
+    let cdn = Arc::new(Cdn::new(calls.clone(), pictures.clone()));
     let api = Api { calls: calls.clone(), control: control.clone(), numbers };
     let path = "/api/whatsapp/v2/{instance}/contacts/profile-picture";
     Router::new()
@@ -134,8 +144,20 @@ fn routes(calls: Arc<Calls>, address: SocketAddr) -> Router {
         .merge(calls::routes(calls))
         .merge(control::routes(control))
         .merge(pictures::routes(pictures))
+        .merge(cdn::routes(cdn))
+        .layer(middleware::from_fn(refuse_pages))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
+}
+
+/// Refuses orders of web pages. A browser may send them to this machine on behalf of any site, and names the
+/// site in `Origin`. Other clients do not send this header.
+async fn refuse_pages(request: axum::extract::Request, next: Next) -> Response {
+    let is_order = ![Method::GET, Method::HEAD].contains(request.method());
+    if is_order && request.headers().contains_key(ORIGIN) {
+        return reply::message(StatusCode::FORBIDDEN, "web pages cannot control the sandbox");
+    }
+    next.run(request).await
 }
 
 async fn look_up(
@@ -305,10 +327,35 @@ mod tests {
         let by_instance = format!(r#"{{"{}":3}}"#, Sandbox::INSTANCE);
         assert_eq!(
             told.text().await.unwrap(),
-            format!(r#"{{"calls":3,"by_chat_id":{by_chat_id},"by_instance":{by_instance}}}"#)
+            format!(
+                r#"{{"calls":3,"by_chat_id":{by_chat_id},"by_instance":{by_instance},"images":0,"images_by_contact":{{}}}}"#
+            )
         );
         assert_eq!(client().delete(&url).send().await.unwrap().status(), 204);
         assert_eq!(sandbox.calls(), 0);
+    }
+
+    #[tokio::test]
+    async fn web_pages_take_no_action() {
+        let sandbox = start().await;
+        let url = |path: &str| format!("http://{}/_sandbox/{path}", sandbox.address());
+        look_up(&sandbox, "1").await;
+        for (method, path, body) in [
+            (Method::POST, "changes", r#"{"count":1}"#),
+            (Method::POST, "script", r#"{"status":500}"#),
+            (Method::POST, "cdn", r#"{"fault":"gone"}"#),
+            (Method::PUT, "contacts/1", r#"{"picture":null}"#),
+            (Method::DELETE, "calls", ""),
+        ] {
+            for origin in ["http://attacker.example", "null"] {
+                let request = client().request(method.clone(), url(path)).header(ORIGIN, origin).body(body);
+                let answer = request.send().await.unwrap();
+                assert_eq!(answer.status(), 403, "{method} {path}");
+                assert!(answer.text().await.unwrap().contains("web pages"), "{method} {path}");
+            }
+        }
+        assert_eq!(sandbox.calls(), 1);
+        assert!(look_up(&sandbox, "1").await.1.contains("/v/t61.24694-24/"));
     }
 
     #[tokio::test]

@@ -19,14 +19,15 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::info;
 
+use self::connection::{Terms, converse};
 pub use self::{
     admin::Admin,
     calls::{Callers, Known, ObservedBody, TokenHash, calls},
-    connection::{Tls, TlsFault, TlsFile, TlsSettings},
-    drain::Leaving,
+    connection::{HalfClose, LINGER, SlowReader, Tls, TlsFault, TlsFile, TlsSettings, Watched},
+    door::Door,
+    drain::{Leaving, announced, drain},
     pem::Pem,
 };
-use self::{connection::Terms, door::Door};
 use crate::{
     domain::TokenOwner,
     grpc::{Health, RequestMessage, Streams},
@@ -94,6 +95,8 @@ pub struct LongCalls {
     pub health: Health,
     /// The streams of contacts, which begin to end with the GOAWAY.
     pub streams: Streams,
+    /// Announces the GOAWAY. Another port that drains with this server subscribes to it.
+    pub leaving: Leaving,
 }
 
 /// Serves connections of `listener` until `stop` resolves and the drain is over. `contacts` answers the calls
@@ -116,11 +119,12 @@ pub async fn serve<S>(
         + Send
         + 'static,
 {
-    let LongCalls { health, streams } = long_calls;
-    let leaving = Leaving::new();
+    let LongCalls { health, streams, leaving } = long_calls;
     let service = calls(contacts, &settings, &health, metrics, traces, &leaving);
     let terms = Terms { tls: settings.tls, age_max: settings.connection_age, leaving: leaving.subscribe() };
-    let mut door = Door::new(listener, service, terms, settings.connections);
+    let mut door = Door::new(listener, settings.connections, move |stream| {
+        converse(stream, service.clone(), terms.clone().with_varied_age())
+    });
     let stop = door.open_until(stop).await;
     info!(?stop, "stopping");
     health.leave().await;
@@ -131,5 +135,5 @@ pub async fn serve<S>(
     leaving.announce();
     streams.stop();
     health.end_watches().await;
-    drain::drain(connections, settings.drain_timeout).await;
+    drain(connections, settings.drain_timeout).await;
 }

@@ -4,6 +4,7 @@
 //! consistent after a panic, because no change under a lock can panic half-way.
 
 mod ask;
+mod avatar;
 mod batch;
 mod block;
 mod breaker;
@@ -101,6 +102,21 @@ impl<F: LookupService> Stack<F> {
     #[must_use]
     pub fn batch(&self, lookups: impl Iterator<Item = Lookup>) -> LookupBatch<F> {
         LookupBatch::begin(self, lookups)
+    }
+
+    /// Looks up one contact for an image in a browser. Memory, a flight in progress and the store come first.
+    /// Otherwise the look-up waits for a spare turn (rule 38), behind the avatars of its instance that came
+    /// before and ahead of all streams (rule 59). The caller bounds the number of look-ups that wait.
+    ///
+    /// It goes on only while the future is polled, and keeps its place in the queue until it ends or is
+    /// dropped. Poll it in a task of its own, so that no other look-up waits for one that does not go on.
+    ///
+    /// It ends at its deadline at the latest, earlier when no turn can come in time, and at once, or within a
+    /// second, in a cool-down, a pause or a block, or while the breaker of the instance is open. A usable
+    /// stale answer takes the place of the error.
+    #[must_use]
+    pub fn avatar(&self, lookup: Lookup) -> ServeFuture {
+        avatar::look_up(self, lookup)
     }
 
     /// Begins to look up many contacts. Nothing happens before the stream is polled.

@@ -146,6 +146,13 @@ def stored_hits(directory, sandbox):
     return counted
 
 
+def avatar_hits(directory, sandbox, *, filled):
+    """The counts for hits of a service with images. `filled`: the caller gets their addresses."""
+    sandbox.answer_with(link(USUAL.reply_bytes))
+    make = functools.partial(Service, sandbox=sandbox, avatars=filled)
+    return hits(make, directory / f"avatars-counted-{filled}")
+
+
 def batch_hits(directory, sandbox):
     """The cost of a contact in a batch, twenty batches at a time."""
     sandbox.answer_with(link(USUAL.reply_bytes))

@@ -30,12 +30,20 @@ def check(directory):
     return 1 if over else 0
 
 
+def over(hits, others):
+    """The ratio of the instructions, one call at a time or twenty together, whichever is more."""
+    return max(
+        hits.alone.instructions / others.alone.instructions, hits.together.instructions / others.together.instructions
+    )
+
+
 def measure(directory):
     bare = counts.bare_hits(directory)
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(Sandbox(directory / "sandbox"))
         service = counts.service_hits(directory, sandbox)
         stored = counts.stored_hits(directory, sandbox)
+        withheld, filled = [counts.avatar_hits(directory, sandbox, filled=filled) for filled in (False, True)]
         batched = counts.batch_hits(directory, sandbox)
         writing = stack.enter_context(Service(directory / "service", sandbox))
         few, real = some(counts.ASKED.count), Contacts(REAL.first, counts.ASKED.count, REAL.reply_bytes)
@@ -48,10 +56,10 @@ def measure(directory):
         "instructions_together_over_bare": service.together.instructions / bare.together.instructions,
         "allocations_alone": service.alone.allocations,
         "allocations_together": service.together.allocations,
-        "instructions_stored_over_hit": max(
-            stored.alone.instructions / service.alone.instructions,
-            stored.together.instructions / service.together.instructions,
-        ),
+        "instructions_stored_over_hit": over(stored, service),
+        "instructions_avatars_over_hit": over(withheld, service),
+        "instructions_avatar_url_over_hit": over(filled, service),
+        "allocations_avatar_url": filled.together.allocations,
         "instructions_batched_over_hit": batched.instructions / service.together.instructions,
         "allocations_batched": batched.allocations,
         "mebibytes_of_256_streams": mebibytes,

@@ -28,6 +28,12 @@ CALLERS = f"""[callers.bench]
 token_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
 instances = ["*"]
 """
+# Images for browsers, whose addresses go to those callers that the callers file names.
+AVATARS = {
+    "HYPERSENDER_GRPC_AVATARS_LISTEN": "127.0.0.1:0",
+    "HYPERSENDER_GRPC_AVATARS_URL": "https://avatars.example.com",
+    "HYPERSENDER_GRPC_AVATARS_KEY": hashlib.sha256(b"bench").hexdigest(),
+}
 # The limits protect Hypersender, which is not used here. All other settings are like in production.
 NO_UPSTREAM_LIMITS = "--rate 0 --burst 0 --breaker-failures 0 --upstream-concurrency 1024".split()
 
@@ -188,24 +194,28 @@ class Valkey(Server):
 class Service(Server):
     """The service. `limits` are flags.
 
-    `production` adds a callers file and the admin port, and `store` a shared store.
+    `production` adds a callers file and the admin port, and `store` a shared store. `avatars` adds images for
+    browsers; it says whether the caller gets their addresses.
     """
 
     name = "this service"
 
-    def __init__(self, directory, sandbox, *, production=True, store=None, limits=NO_UPSTREAM_LIMITS, under=()):
+    def __init__(
+        self, directory, sandbox, *, production=True, store=None, avatars=None, limits=NO_UPSTREAM_LIMITS, under=()
+    ):
         flags = ["--listen", "127.0.0.1:0", "--log-format", "json", "--cache-entries", "200000", *limits]
         if store:
             # Under valgrind, an operation takes longer than it may in production.
             flags += ["--store", f"redis://{store.address}", "--store-timeout", "5s"]
         callers = directory.with_suffix(".toml")
-        callers.write_text(CALLERS)
+        callers.write_text(f"{CALLERS}avatars = true\n" if avatars else CALLERS)
         if production:
             flags += ["--callers-file", str(callers), "--admin-listen", "127.0.0.1:0"]
         else:
             flags += ["--admin-listen", "off"]
         command = [program("HYPERSENDER_GRPC_BIN"), "serve", *flags]
-        super().__init__(directory, command, under=under, env=sandbox.settings)
+        env = sandbox.settings if avatars is None else sandbox.settings | AVATARS
+        super().__init__(directory, command, under=under, env=env)
 
     def _listening(self):
         return self._address("listening")

@@ -31,6 +31,14 @@ use crate::telemetry::sources;
 
 /// The time for one download, from the resolution of the name to the last byte.
 const TIME_MAX: Duration = Duration::from_secs(5);
+/// The time for one connection. A host that takes longer is down or far away, and the rest of the time for
+/// the download is needed for the image.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of idle connections to a host. Each of them holds an open file, and without HTTP/2 a few
+/// are enough for the images of a page.
+const IDLE_CONNECTIONS_MAX: usize = 8;
+/// The time after which an idle connection is closed. The images of a page follow each other within seconds.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const USER_AGENT: &str = concat!("hypersender-grpc/", env!("CARGO_PKG_VERSION"));
 
 /// An image as it was downloaded.
@@ -205,6 +213,9 @@ fn finished(builder: reqwest::ClientBuilder) -> Result<Client, Unusable> {
         .retry(reqwest::retry::never())
         .no_proxy()
         .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .build();
     client.map_err(|_| Unusable::Client)
 }

@@ -1,18 +1,22 @@
 //! `serve`: the process of the service. It reads the settings, starts the runtime, connects the parts of the
 //! service, and serves until a signal stops it.
 
+mod avatars;
 mod listen;
 mod open_files;
 mod signals;
 mod upstream;
 
-use std::{io, net::SocketAddr, panic, process::ExitCode};
+use std::{io, net::SocketAddr, panic, process::ExitCode, sync::Arc};
 
 use anstream::{AutoStream, ColorChoice};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-use self::listen::{listen, listen_admin};
+use self::{
+    avatars::{Avatars, Shared},
+    listen::{listen, listen_free},
+};
 use super::{fail_config, tell};
 use crate::{
     config::{
@@ -22,7 +26,7 @@ use crate::{
     domain::TokenOwner,
     grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
-    server::{self, Admin, LongCalls},
+    server::{self, Admin, Leaving, LongCalls},
     stack::{self, Clock, Proxy, Store, StorePlace, StoreSettings},
     telemetry::{self, Metrics, Traces, chain},
 };
@@ -90,46 +94,59 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     // Signals are handled first, so that a signal that arrives before the port is open also stops the
     // service.
     let stop = signals::stop()?;
+    // The port of the avatars shares the certificates of the server.
     signals::reload_on_hangup(server.callers.clone(), server.tls.clone())?;
     let (base_url, credentials, sandbox) = upstream::start(settings.upstream).await?;
+    let credentials = Arc::new(credentials);
     let mut metrics = Metrics::new(&methods());
     let traces = settings.traces.map(|traces| Traces::start(traces, &methods()));
     let traces = traces.transpose().map_err(io::Error::other)?;
     let clock = Clock::system();
     let upstream = stack::Upstream::new(base_url, settings.attempt, clock, metrics.lookups.clone())
         .map_err(io::Error::other)?;
-    let store = match settings.store {
-        None => None,
-        Some(store) => {
-            warn_of_plain_store(&store);
-            let opened = Store::open(store.clone(), metrics.with_store()).await;
-            Some(opened.map_err(|unusable| Failed::Store(store_faults(&unusable, &store, variables)))?)
-        }
-    };
+    let store = open_store(settings.store, &mut metrics, variables).await?;
     let (_, lookup) = stack::stack(settings.stack, clock, &metrics.lookups, store.as_ref(), upstream);
     let streams = Streams::new(settings.streams, metrics.many.clone());
-    let contacts = Contacts::new(lookup, credentials, streams.clone(), metrics.many.clone());
-    let health = Health::serving().await;
+    let avatars = settings.avatars.map(|avatars| Avatars::open(avatars, sandbox.as_ref())).transpose()?;
+    let avatar_address = avatars.as_ref().and_then(|avatars| avatars.avatar_address(clock));
+    let contacts = Contacts::new(
+        lookup.clone(),
+        credentials.clone(),
+        streams.clone(),
+        metrics.many.clone(),
+        avatar_address,
+    );
+    let leaving = Leaving::new();
+    let long_calls = LongCalls { health: Health::serving().await, streams, leaving: leaving.clone() };
 
     let listener = listen(settings.listen, "listen")?;
-    let address = listener.local_addr()?;
-    let admin = listen_admin(settings.admin_listen, sandbox.is_some())?;
-    let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    let admin = settings.admin_listen.map(|wanted| listen_free(wanted, "admin_listen", sandbox.is_some()));
+    let admin = admin.transpose()?;
+    let ports = Ports {
+        grpc: listener.local_addr()?,
+        admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
+        avatars: avatars.as_ref().map(|avatars| (avatars.address(), avatars.page())),
+    };
     let calls = metrics.calls.clone();
+    let avatars = avatars.map(|avatars| {
+        let shared = Shared {
+            clock,
+            credentials,
+            callers: server.callers.clone(),
+            metrics: metrics.with_avatars(),
+            drain_timeout: server.drain_timeout,
+            leaving,
+        };
+        avatars.start(lookup, shared, sandbox.as_ref())
+    });
     // The admin port stays open until the drain is over.
-    let _admin = admin.map(|listener| Admin::start(listener, metrics, health.clone()));
-    if let Some(address) = admin_address {
-        info!(%address, "admin listening");
-    }
-    info!(%address, "listening");
-    if !address.ip().is_loopback() {
-        warn_of_exposure(address, &server);
-    }
-    if let Some(sandbox) = &sandbox {
-        greet(sandbox, address, admin_address, server.token_owner);
-    }
-    let long_calls = LongCalls { health, streams };
+    let _admin = admin.map(|listener| Admin::start(listener, metrics, long_calls.health.clone()));
+    announce(&ports, &server, sandbox.as_ref());
     server::serve(listener, contacts, server, long_calls, calls, traces.clone(), stop).await;
+    if let Some(avatars) = avatars {
+        // It has learned of the stop, and a panic in it is logged where it happens.
+        let _ = avatars.await;
+    }
     if let Some(store) = store {
         store.close().await;
     }
@@ -138,6 +155,55 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     }
     info!("stopped");
     Ok(())
+}
+
+/// Connects to the store, if there is one.
+async fn open_store(
+    store: Option<StoreSettings>,
+    metrics: &mut Metrics,
+    variables: &Variables,
+) -> Result<Option<Store>, Failed> {
+    let Some(store) = store else { return Ok(None) };
+    warn_of_plain_store(&store);
+    let opened = Store::open(store.clone(), metrics.with_store()).await;
+    opened.map(Some).map_err(|unusable| Failed::Store(store_faults(&unusable, &store, variables)))
+}
+
+/// The ports that are open.
+struct Ports {
+    grpc: SocketAddr,
+    admin: Option<SocketAddr>,
+    /// The port of the avatars, and its own root as a URL.
+    avatars: Option<(SocketAddr, String)>,
+}
+
+/// Logs the ports and warns of those that are exposed. With a sandbox, it prints what to try.
+fn announce(ports: &Ports, server: &server::Settings, sandbox: Option<&Sandbox>) {
+    if let Some(address) = ports.admin {
+        info!(%address, "admin listening");
+    }
+    if let Some((address, _)) = ports.avatars {
+        info!(%address, "avatars listening");
+    }
+    let address = ports.grpc;
+    info!(%address, "listening");
+    if !address.ip().is_loopback() {
+        warn_of_exposure(address, server);
+    }
+    if let Some((address, _)) = ports.avatars
+        && !address.ip().is_loopback()
+        && server.tls.is_none()
+        && server.callers.as_ref().is_some_and(|callers| callers.known().has_tokens())
+    {
+        warn!(
+            %address,
+            "no TLS: the tokens of callers travel in the clear to the port of the avatars; see {}",
+            names("tls_cert")
+        );
+    }
+    if let Some(sandbox) = sandbox {
+        greet(sandbox, ports, server.token_owner);
+    }
 }
 
 /// Warns of a port that other machines can reach without authentication, or with tokens in plain text.
@@ -169,15 +235,19 @@ fn warn_of_plain_store(store: &StoreSettings) {
 }
 
 /// Prints what a person can try with the sandbox.
-fn greet(sandbox: &Sandbox, address: SocketAddr, admin: Option<SocketAddr>, token_owner: TokenOwner) {
+fn greet(sandbox: &Sandbox, ports: &Ports, token_owner: TokenOwner) {
     let token = match token_owner {
         TokenOwner::Server => String::new(),
         TokenOwner::Caller => format!("-H 'authorization: Bearer {}' ", Sandbox::TOKEN),
     };
+    let address = ports.grpc;
     let upstream = sandbox.address();
-    let metrics = admin.map(|admin| format!("Metrics: curl http://{admin}/metrics\n")).unwrap_or_default();
+    let page = ports.avatars.as_ref().map(|(_, page)| format!("Open {page} in a browser, or try:"));
+    let invitation = page.unwrap_or_else(|| "Try:".to_owned());
+    let metrics =
+        ports.admin.map(|admin| format!("Metrics: curl http://{admin}/metrics\n")).unwrap_or_default();
     tell(format_args!(
-        "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. Try:
+        "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. {invitation}
 
   grpcurl -plaintext {token}-d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
 

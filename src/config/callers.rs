@@ -4,6 +4,7 @@
 //! [callers.crm]
 //! token_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 //! instances = ["5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47"]
+//! avatars = true
 //! ```
 //!
 //! A fault names the line and the caller, and repeats no value, because a token may be written in place of
@@ -48,6 +49,7 @@ struct Fields {
     token_sha256: Option<Spanned<Value>>,
     certificate: Option<Spanned<Value>>,
     instances: Option<Spanned<Value>>,
+    avatars: Option<Spanned<Value>>,
 }
 
 /// The callers in the file.
@@ -96,8 +98,11 @@ fn add(known: &mut Known, table: &Table<Fields>, proofs: Proofs, faults: &mut Li
     let instances = instances(fields.instances.as_ref().map(Spanned::get_ref));
     let instances =
         instances.map_err(|all| all.into_iter().for_each(|fault| note(place(&fields.instances), fault)));
+    let avatars = avatars(fields.avatars.as_ref().map(Spanned::get_ref));
+    let avatars = avatars.map_err(|fault| note(place(&fields.avatars), fault));
     // A caller with faults keeps its proof, so that another one with the same proof is reported too.
-    let caller = Caller::new(name, instances.unwrap_or(Allowed::All));
+    let caller =
+        Caller::new(name, instances.unwrap_or(Allowed::All)).with_avatars(avatars.unwrap_or_default());
     let (added, proof) = match proof {
         None => return,
         Some(Proof::Token(hash)) => (known.add_token(hash, caller), "token_sha256"),
@@ -182,6 +187,15 @@ fn instances(value: Option<&Value>) -> Result<Allowed, Vec<String>> {
     if faults.is_empty() { Ok(Allowed::These(read)) } else { Err(faults) }
 }
 
+/// Whether the caller gets the addresses of images.
+fn avatars(value: Option<&Value>) -> Result<bool, String> {
+    match value {
+        None => Ok(false),
+        Some(Value::Boolean(avatars)) => Ok(*avatars),
+        Some(_) => Err("avatars: must be true or false, without quotes".to_owned()),
+    }
+}
+
 fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(fits)
@@ -225,25 +239,39 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_gets_addresses_of_images_if_its_table_says_so() {
+        for (line, expected) in [("", false), ("avatars = false\n", false), ("avatars = true\n", true)] {
+            let text = format!("[callers.crm]\ntoken_sha256 = '{HASH}'\ninstances = ['*']\n{line}");
+            let known = parse(&text, ALL).unwrap();
+            assert_eq!(known.by_token("test").unwrap().has_avatars(), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn every_fault_is_told_at_once() {
         let text = "surprise = 1\n\
             [callers.a]\ntoken_sha256 = 'xyz'\ninstances = []\n\
             [callers.b]\ncolour = 'red'\n\
             [callers.c]\ntoken_sha256 = 'HASH'\ninstances = ['a/b', 'fine', 5]\n\
             [callers.d]\ntoken_sha256 = 'HASH'\ninstances = ['*']\n\
-            [callers.e]\n";
+            [callers.e]\n\
+            [callers.f]\ncertificate = 'f.internal'\ninstances = ['*']\navatars = 'true'\n\
+            [callers.g]\navatars = 1\ntoken_sha256 = 'HASH'\ninstances = ['*']\n";
         assert_eq!(
             faults(text, ALL),
             [
                 "line 1: unknown field surprise; only [callers.<name>] is allowed here",
                 "line 3: caller a: token_sha256: must be 64 hexadecimal digits, the SHA-256 of the token",
                 "line 4: caller a: instances: the list is empty; write [\"*\"] for every instance",
-                "line 6: caller b: unknown field colour; allowed: token_sha256, certificate, instances",
+                "line 6: caller b: unknown field colour; allowed: token_sha256, certificate, instances, avatars",
                 "line 9: caller c: instances: number 1: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
                 "line 9: caller c: instances: number 3: instance must be 1 to 64 characters of A-Z a-z 0-9 _ -",
                 "line 11: caller d: token_sha256: the same as that of caller c; each needs its own",
                 "line 13: caller e: neither token_sha256 nor certificate is given; write one",
                 "line 13: caller e: instances: not given; write [\"*\"] for every instance",
+                "line 17: caller f: avatars: must be true or false, without quotes",
+                "line 19: caller g: avatars: must be true or false, without quotes",
+                "line 20: caller g: token_sha256: the same as that of caller c; each needs its own",
             ]
         );
     }

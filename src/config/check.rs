@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    Settings, Variables,
+    Settings, Variables, avatars,
     callers::{self, Proofs},
     faults::Faults,
     flags::{AttemptFlags, CacheFlags, LimitFlags, ServeFlags, ServerFlags},
@@ -42,11 +42,28 @@ pub fn serve(flags: &ServeFlags, variables: &Variables) -> Result<(Settings, tel
     let link_hosts = attempt.link_hosts.clone();
     let stack = stack(&flags.cache, &flags.attempts, &flags.limits, link_hosts, &mut faults);
     let store = store::read(&flags.store, variables, &mut faults);
+    let others = avatars::Others {
+        listen: ports.map(|(listen, _)| listen),
+        admin_listen: ports.and_then(|(_, admin_listen)| admin_listen),
+        token_owner,
+        tls: server.tls.as_ref(),
+    };
+    let avatars = avatars::read(flags, &others, variables, &mut faults);
     let traces = traces(variables, &mut faults);
     match (ports, upstream) {
         (Some((listen, admin_listen)), Some(upstream)) => {
-            let settings =
-                Settings { listen, admin_listen, upstream, attempt, stack, store, streams, server, traces };
+            let settings = Settings {
+                listen,
+                admin_listen,
+                upstream,
+                attempt,
+                stack,
+                store,
+                streams,
+                server,
+                avatars,
+                traces,
+            };
             faults.unless_any(Some((settings, log)))
         }
         _ => faults.unless_any(None),

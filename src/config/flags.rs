@@ -1,5 +1,5 @@
 //! The command line: the flag, variable, help, range and default of every setting. Those of the subcommands
-//! that call a running service are in `client_flags`.
+//! that call a running service are in `client_flags`, those of the avatars in `avatar_flags`.
 //!
 //! How a value is read is in `given` and `values`. A setting that is checked against another one is checked
 //! in `check`.
@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use url::Url;
 
 use super::{
+    avatar_flags::AvatarFlags,
     client_flags::{GetFlags, SyncFlags, TargetFlags},
     given::{Given, LEFT_OUT, bytes, duration, number, one_of, optional, path, read_by, read_from, switch},
     location::Location,
@@ -91,6 +92,8 @@ pub struct ServeFlags {
     pub(super) limits: LimitFlags,
     #[command(flatten)]
     pub(super) store: StoreFlags,
+    #[command(flatten)]
+    pub(super) avatars: AvatarFlags,
     #[command(flatten)]
     pub(super) logs: LogFlags,
 }

@@ -170,13 +170,23 @@ pub fn duration(
             "0" => Ok(Duration::ZERO),
             text => humantime::parse_duration(text),
         };
-        let (low, high) = (format_duration(*range.start()), format_duration(*range.end()));
+        let (low, high) = (shown(*range.start()), shown(*range.end()));
         match value {
             Ok(value) if range.contains(&value) => Ok(value),
             Ok(_) => Err(format!("{text:?} is not from {low} to {high}")),
             Err(_) => Err(format!("{text:?} is not a duration such as 500ms, 10m or 1h 30m")),
         }
     })
+}
+
+/// A bound as people write it. The library would split 365 days into months, days and hours.
+fn shown(bound: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    let days = bound.as_secs() / DAY;
+    if days > 1 && bound == Duration::from_secs(days * DAY) {
+        return format!("{days}days");
+    }
+    format_duration(bound).to_string()
 }
 
 /// Parses a number of bytes such as `1000000`, `64MB` or `96MiB` within `range`.

@@ -10,8 +10,8 @@ use super::{
     faults::Fault,
     files,
     variables::{
-        API_KEY, API_KEY_FILE, CALLER_TOKEN, CALLER_TOKEN_FILE, PROXY_AUTH, PROXY_AUTH_FILE, STORE_PASSWORD,
-        STORE_PASSWORD_FILE, STORE_USERNAME, variable,
+        API_KEY, API_KEY_FILE, AVATARS_KEY, AVATARS_KEY_FILE, CALLER_TOKEN, CALLER_TOKEN_FILE, PROXY_AUTH,
+        PROXY_AUTH_FILE, STORE_PASSWORD, STORE_PASSWORD_FILE, STORE_USERNAME, variable,
     },
 };
 
@@ -41,6 +41,11 @@ pub fn proxy_auth(variables: &Variables) -> Result<Option<(&'static str, SecretS
 /// The password of the store's server, and the variable that gives it.
 pub fn store_password(variables: &Variables) -> Result<Option<(&'static str, SecretString)>, Fault> {
     secret(variables, STORE_PASSWORD, STORE_PASSWORD_FILE, password_from)
+}
+
+/// The text with the keys of the avatars, and the variable that gives it.
+pub fn avatars_keys(variables: &Variables) -> Result<Option<(&'static str, SecretString)>, Fault> {
+    text(variables, AVATARS_KEY, AVATARS_KEY_FILE)
 }
 
 /// The user of the store's server.
@@ -159,7 +164,7 @@ pub fn password_from(text: &str) -> Result<SecretString, String> {
 
 /// A common mistake in the place of a secret: the text is a placeholder, or has something around it. Every
 /// call with it would fail. `noun` says what the secret is.
-fn slip(text: &str, noun: &str) -> Option<String> {
+pub fn slip(text: &str, noun: &str) -> Option<String> {
     let first = text.split_ascii_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     if let Some(begins) = begins_with_another(text, noun) {
         Some(begins)

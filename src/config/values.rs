@@ -6,6 +6,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 use url::{Host, Url};
 
 use crate::{
+    avatars::Mode,
     domain::{Instance, TokenOwner},
     telemetry::Format,
 };
@@ -35,6 +36,33 @@ pub fn read_admin_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     }
     let address = text.parse().map(Some);
     address.map_err(|_| format!("{text:?} is neither an IP address and port such as 127.0.0.1:9090 nor off"))
+}
+
+/// The port of the avatars as it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AvatarsListen {
+    /// No port is opened.
+    Off,
+    /// The address to listen on.
+    At(SocketAddr),
+}
+
+/// Reads `--avatars-listen`. An empty flag means off, as `off` does; an empty variable counts as unset.
+pub fn read_avatars_listen(text: &str) -> Result<AvatarsListen, String> {
+    if text.is_empty() || text.eq_ignore_ascii_case("off") {
+        return Ok(AvatarsListen::Off);
+    }
+    let address = text.parse().map(AvatarsListen::At);
+    address.map_err(|_| format!("{text:?} is neither an IP address and port such as 127.0.0.1:8080 nor off"))
+}
+
+/// Reads `--avatars-mode`.
+pub fn read_mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "bytes" => Ok(Mode::Bytes),
+        "redirect" => Ok(Mode::Redirect),
+        _ => Err(format!("{text:?} is neither bytes nor redirect")),
+    }
 }
 
 /// Reads the address of a sandbox.
@@ -106,7 +134,8 @@ pub fn read_format(text: &str) -> Result<Format, String> {
     }
 }
 
-/// Reads the base URL of the REST API. The fault does not repeat the text: a URL may hold a password.
+/// Reads a base URL: of the REST API, or of the avatars. The fault does not repeat the text, because a URL
+/// may hold a password.
 pub fn read_base_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text)
         .map_err(|error| format!("not an absolute URL such as https://host/path ({error})"))?;

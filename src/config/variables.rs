@@ -25,8 +25,12 @@ pub const STORE_USERNAME: &str = "HYPERSENDER_GRPC_STORE_USERNAME";
 pub const STORE_PASSWORD: &str = "HYPERSENDER_GRPC_STORE_PASSWORD";
 /// The path of a file with that password.
 pub const STORE_PASSWORD_FILE: &str = "HYPERSENDER_GRPC_STORE_PASSWORD_FILE";
+/// The keys of the addresses of avatars.
+pub const AVATARS_KEY: &str = "HYPERSENDER_GRPC_AVATARS_KEY";
+/// The path of a file with those keys.
+pub const AVATARS_KEY_FILE: &str = "HYPERSENDER_GRPC_AVATARS_KEY_FILE";
 /// The variables that belong to no flag and begin with [`OWN_PREFIX`].
-const WITHOUT_FLAG: [&str; 7] = [
+const WITHOUT_FLAG: [&str; 9] = [
     CALLER_TOKEN,
     CALLER_TOKEN_FILE,
     PROXY_AUTH,
@@ -34,6 +38,8 @@ const WITHOUT_FLAG: [&str; 7] = [
     STORE_USERNAME,
     STORE_PASSWORD,
     STORE_PASSWORD_FILE,
+    AVATARS_KEY,
+    AVATARS_KEY_FILE,
 ];
 const OWN_PREFIX: &str = "HYPERSENDER_GRPC_";
 

@@ -9,6 +9,7 @@ use super::{Instance, Refusal};
 pub struct Caller {
     name: Option<Arc<str>>,
     instances: Allowed,
+    has_avatars: bool,
 }
 
 /// The instances that a caller may ask.
@@ -22,12 +23,24 @@ pub enum Allowed {
 
 impl Caller {
     /// The caller of every call to a server that is open to all. It has no name and may ask every instance.
-    pub const ANYONE: Self = Self { name: None, instances: Allowed::All };
+    pub const ANYONE: Self = Self { name: None, instances: Allowed::All, has_avatars: true };
 
     /// A caller from the file of known callers.
     #[must_use]
     pub fn new(name: &str, instances: Allowed) -> Self {
-        Self { name: Some(name.into()), instances }
+        Self { name: Some(name.into()), instances, has_avatars: false }
+    }
+
+    /// The same caller, who gets the addresses of images or does not.
+    #[must_use]
+    pub fn with_avatars(self, has_avatars: bool) -> Self {
+        Self { has_avatars, ..self }
+    }
+
+    /// Whether the answers to the caller carry the addresses of images.
+    #[must_use]
+    pub fn has_avatars(&self) -> bool {
+        self.has_avatars
     }
 
     /// The name in the file of known callers. It may be logged.

@@ -31,8 +31,8 @@ pub enum LookupError {
         /// Time until the next free turn.
         wait: Duration,
     },
-    /// A batch or a stream found no turn, and waits for one outside the flight. No caller ever gets this
-    /// error.
+    /// A batch, an avatar or a stream found no turn, and waits for one outside the flight. No caller ever
+    /// gets this error.
     #[error("the server's rate limit for this instance leaves no turn to this look-up now")]
     NoTurnYet {
         /// Time until the look-up may find a turn, if no other call takes that turn before.
@@ -312,7 +312,8 @@ impl LookupError {
     pub fn restart_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { wait } => Some(*wait),
-            // The turn was missing for a batch or a stream alone. A caller has a right to every turn.
+            // The turn was missing for a batch, an avatar or a stream alone. A caller has a right to every
+            // turn.
             Self::DeadlineExceeded | Self::Overloaded | Self::NoTurnYet { .. } => Some(Duration::ZERO),
             Self::NotCached
             | Self::CircuitOpen { .. }

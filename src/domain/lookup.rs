@@ -61,6 +61,8 @@ pub struct Lookup {
     pub batch: Option<BatchTurns>,
     /// The place from which it takes a spare turn; `None` when it takes other turns.
     pub place: Option<QueuePlace>,
+    /// Whether it may join the flight of another look-up, but not start one.
+    pub joins_only: bool,
     /// The number of attempts that the same fetch has made before.
     pub resent: u32,
     /// Whether this attempt is the probe of a circuit breaker. All other calls of the instance wait for it.
@@ -110,6 +112,7 @@ impl Lookup {
             own_purpose: Purpose::Caller,
             batch: None,
             place: None,
+            joins_only: false,
             resent: 0,
             is_probe: false,
             seen: None,

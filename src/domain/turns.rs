@@ -1,5 +1,5 @@
-//! [`BatchTurns`] and [`QueuePlace`]: how the look-ups of one batch, and the streams of one instance, share
-//! the turns of the rate limit.
+//! [`BatchTurns`] and [`QueuePlace`]: how the look-ups of one batch, and the streams and avatars of one
+//! instance, share the turns of the rate limit.
 
 use std::sync::{
     Arc,
@@ -41,10 +41,10 @@ impl BatchTurns {
 }
 
 /// A look-up's right to a turn, which it has before it starts. For a stream it is the first place in the
-/// queue for the spare turns of an instance. For a batch it is one of the few turns that may be booked ahead.
-/// The next one behind it moves up once the place is left, at the latest when every clone of it is dropped.
-/// Refreshes for batches and streams have a place of their own, without a queue: a refresh that finds it
-/// taken does not start.
+/// queue of the streams for the spare turns of an instance; avatars have a queue of their own. For a batch
+/// it is one of the few turns that may be booked ahead. The next one behind it moves up once the place is
+/// left, at the latest when every clone of it is dropped. Refreshes for batches, avatars and streams have a
+/// place of their own, without a queue: a refresh that finds it taken does not start.
 #[derive(Clone, Debug)]
 pub struct QueuePlace(Arc<Mutex<Vec<OwnedSemaphorePermit>>>);
 

@@ -70,12 +70,8 @@ impl<F: LookupService> Batch<F> {
     fn begin(backend: &Backend<F>, request: &Request<RequestMessage>) -> Result<Self, Refusal> {
         let message = message(request.headers(), &request.body().bytes)?;
         let call = request.extensions();
-        let many = Many::read::<contact::BatchGetProfilePicturesRequest>(
-            message,
-            CONTACTS_MAX,
-            &backend.credentials,
-            call,
-        )?;
+        let many =
+            Many::read::<contact::BatchGetProfilePicturesRequest, F>(message, CONTACTS_MAX, backend, call)?;
         let deadline = &call.get::<CallTime>().ok_or(Refusal::Internal)?.deadline;
         let lookups = backend.stack.batch(many.chats.iter().map(|chat| {
             let (instance, credential) = (many.instance.clone(), many.credential.clone());

@@ -35,9 +35,14 @@ impl Credentials {
         if !caller.may_ask(&instance) {
             return Err(Refusal::InstanceNotAllowed);
         }
-        let own = || self.by_instance.get(&instance).or(self.any.as_ref());
-        let credential = call.get::<Credential>().or_else(own);
+        let credential = call.get::<Credential>().or_else(|| self.own(&instance));
         let credential = credential.cloned().ok_or(Refusal::InstanceNotConfigured)?;
         Ok((instance, credential))
+    }
+
+    /// The token of this server for `instance`, if there is one.
+    #[must_use]
+    pub fn own(&self, instance: &Instance) -> Option<&Credential> {
+        self.by_instance.get(instance).or(self.any.as_ref())
     }
 }

@@ -11,10 +11,11 @@ use prost::{
 
 use super::{
     Answered,
+    avatar_address::AvatarAddress,
+    backend::Backend,
     contact::{self, profile_picture_result::Outcome},
     control::cache_control,
-    credentials::Credentials,
-    picture::{cache_info, picture, timestamp},
+    picture::{cache_info, picture, unchanged},
     status::rpc_status,
 };
 use crate::{
@@ -72,6 +73,8 @@ pub struct Many {
     chat_ids: Vec<String>,
     /// For each index the fingerprint that the caller knows. It is empty when the caller knows none.
     known: Vec<Option<Box<str>>>,
+    /// Makes the addresses of images, if the caller gets any.
+    avatar_address: Option<AvatarAddress>,
 }
 
 impl Many {
@@ -81,10 +84,10 @@ impl Many {
     /// # Errors
     ///
     /// The refusals of the whole call. A malformed chat id is not one of them.
-    pub fn read<M>(
+    pub fn read<M, F>(
         message: &[u8],
         max: usize,
-        credentials: &Credentials,
+        backend: &Backend<F>,
         call: &http::Extensions,
     ) -> Result<Self, Refusal>
     where
@@ -93,7 +96,7 @@ impl Many {
         check_sizes(message, max)?;
         let wanted: Wanted = M::decode(message).map_err(|_| Refusal::MessageInvalid)?.into();
         let control = cache_control(wanted.cache_control.unwrap_or_default())?;
-        let (instance, credential) = credentials.resolve(&wanted.instance, call)?;
+        let (instance, credential) = backend.credentials.resolve(&wanted.instance, call)?;
         let mut contacts = HashMap::with_capacity(wanted.chat_ids.len());
         let mut chats = Vec::with_capacity(wanted.chat_ids.len());
         let contact_of = wanted.chat_ids.iter().map(|chat_id| {
@@ -107,7 +110,9 @@ impl Many {
         let contact_of = contact_of.collect();
         let chats = chats.into();
         let known = known(&wanted.chat_ids, &wanted.known_fingerprints);
-        Ok(Self { instance, credential, control, chats, contact_of, chat_ids: wanted.chat_ids, known })
+        let chat_ids = wanted.chat_ids;
+        let avatar_address = backend.avatar_address(call);
+        Ok(Self { instance, credential, control, chats, contact_of, chat_ids, known, avatar_address })
     }
 
     /// The result for the contact at `index` of the request. `found` is `None` for a malformed chat id.
@@ -116,10 +121,13 @@ impl Many {
         index: usize,
         found: Option<Result<Answer, LookupError>>,
     ) -> (contact::ProfilePictureResult, ResultKind) {
-        let (outcome, cache_info, kind) = match found {
-            Some(Ok(answer)) => self.outcome(index, answer),
-            Some(Err(error)) => (Outcome::Error(rpc_status(&error)), None, ResultKind::Failed),
-            None => (Outcome::Error(rpc_status(&Refusal::ChatIdInvalid)), None, ResultKind::Failed),
+        let chat = self.contact_of[index].map(|contact| &self.chats[contact as usize]);
+        let (outcome, cache_info, kind) = match (chat, found) {
+            (Some(chat), Some(Ok(answer))) => self.outcome(index, chat, answer),
+            (Some(_), Some(Err(error))) => (Outcome::Error(rpc_status(&error)), None, ResultKind::Failed),
+            (None, _) | (_, None) => {
+                (Outcome::Error(rpc_status(&Refusal::ChatIdInvalid)), None, ResultKind::Failed)
+            }
         };
         let result = contact::ProfilePictureResult {
             index: i32::try_from(index).unwrap_or(i32::MAX),
@@ -131,14 +139,20 @@ impl Many {
         (result, kind)
     }
 
-    fn outcome(&self, index: usize, answer: Answer) -> (Outcome, Option<contact::CacheInfo>, ResultKind) {
+    fn outcome(
+        &self,
+        index: usize,
+        chat: &ChatId,
+        answer: Answer,
+    ) -> (Outcome, Option<contact::CacheInfo>, ResultKind) {
+        let Self { instance, avatar_address, .. } = self;
+        let address = avatar_address.as_ref();
         let cache = cache_info(answer.cache);
         if let Finding::Picture(link) = &answer.finding
             && let Some(Some(known)) = self.known.get(index)
             && link.fingerprint() == **known
         {
-            let fetch_time = Some(timestamp(answer.fetched.wall));
-            let unchanged = contact::UnchangedPicture { fetch_time };
+            let unchanged = unchanged(instance, chat, answer.fetched.wall, address);
             return (Outcome::Unchanged(unchanged), Some(cache), ResultKind::Unchanged);
         }
         let kind = match &answer.finding {
@@ -146,8 +160,7 @@ impl Many {
             Finding::Absent(_) => ResultKind::NotAvailable,
             Finding::NotFound(_) => ResultKind::Failed,
         };
-        let chat = self.contact_of[index].map(|contact| self.chats[contact as usize].as_str());
-        match picture(self.instance.as_str(), chat.unwrap_or_default(), answer) {
+        match picture(instance, chat, answer, address) {
             Ok(picture) => (Outcome::ProfilePicture(picture), Some(cache), kind),
             Err(error) => (Outcome::Error(rpc_status(&error)), None, kind),
         }
@@ -258,6 +271,7 @@ mod tests {
             contact_of: vec![Some(0)],
             chat_ids,
             known,
+            avatar_address: None,
         };
         let (result, kind) = many.result(0, Some(Ok(answer)));
         assert!(result.cache_info.is_some());

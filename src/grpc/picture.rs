@@ -2,23 +2,24 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::contact;
-use crate::domain::{Answer, CacheInfo, CacheStatus, Finding, LookupError, Ttl};
+use super::{avatar_address::AvatarAddress, contact};
+use crate::domain::{Answer, CacheInfo, CacheStatus, ChatId, Finding, Instance, LookupError, Ttl};
 
-/// The picture of the contact `chat_id`, as `instance` sees it. A missing contact is stored like an answer
-/// and reported as an error.
+/// The picture of the contact `chat`, as `instance` sees it, with the address of its image, if there are
+/// addresses. A missing contact is stored like an answer and reported as an error.
 ///
 /// # Errors
 ///
 /// [`LookupError::NotFound`] when there is no such contact.
 pub fn picture(
-    instance: &str,
-    chat_id: &str,
+    instance: &Instance,
+    chat: &ChatId,
     answer: Answer,
+    address: Option<&AvatarAddress>,
 ) -> Result<contact::ProfilePicture, LookupError> {
     let mut picture = contact::ProfilePicture {
-        instance: instance.to_owned(),
-        chat_id: chat_id.to_owned(),
+        instance: instance.as_str().to_owned(),
+        chat_id: chat.as_str().to_owned(),
         fetch_time: Some(timestamp(answer.fetched.wall)),
         ..Default::default()
     };
@@ -32,7 +33,26 @@ pub fn picture(
         Finding::Absent(_) => picture.set_state(contact::ProfilePictureState::NotAvailable),
         Finding::NotFound(why) => return Err(LookupError::NotFound(why)),
     }
+    picture.avatar_url = avatar_url(instance, chat, address);
     Ok(picture)
+}
+
+/// The same picture as the caller has, with the address of its image.
+pub fn unchanged(
+    instance: &Instance,
+    chat: &ChatId,
+    fetched: SystemTime,
+    address: Option<&AvatarAddress>,
+) -> contact::UnchangedPicture {
+    contact::UnchangedPicture {
+        fetch_time: Some(timestamp(fetched)),
+        avatar_url: avatar_url(instance, chat, address),
+    }
+}
+
+/// The address of the image of `chat`. Empty, which means unset, if there is none.
+fn avatar_url(instance: &Instance, chat: &ChatId, address: Option<&AvatarAddress>) -> String {
+    address.and_then(|address| address.of(instance, chat)).unwrap_or_default()
 }
 
 /// How the answer was found.

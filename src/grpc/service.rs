@@ -15,6 +15,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::{
+    avatar_address::AvatarAddress,
     backend::Backend,
     batch, contact,
     contact_method::{ContactMethod, RequestMessage},
@@ -49,11 +50,12 @@ impl<F> Contacts<F> {
     /// Serves the answers of `stack`, with as many streams as `streams` allows.
     pub fn new(
         stack: Stack<F>,
-        credentials: Credentials,
+        credentials: Arc<Credentials>,
         streams: Streams,
         metrics: Arc<ManyMetrics>,
+        avatar_address: Option<AvatarAddress>,
     ) -> Self {
-        Self(Backend::new(stack, credentials, streams, metrics))
+        Self(Backend::new(stack, credentials, streams, metrics, avatar_address))
     }
 }
 
@@ -72,7 +74,8 @@ impl<F: LookupService> Service<Request<RequestMessage>> for Contacts<F> {
             ContactMethod::GetProfilePicture => Either::Left(unary::call(&request, bytes, |message| {
                 let lookup = picture_of(&message, &self.0.credentials, request.extensions())?;
                 let key = lookup.key.clone();
-                Ok(PictureLookup { key, lookup: self.0.stack.call(lookup) })
+                let avatar_address = self.0.avatar_address(request.extensions());
+                Ok(PictureLookup { key, avatar_address, lookup: self.0.stack.call(lookup) })
             })),
             ContactMethod::BatchGetProfilePictures => Either::Right(batch::call(&self.0, request)),
             ContactMethod::StreamProfilePictures => Either::Right(stream::call(&self.0, request)),
@@ -100,6 +103,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct PictureLookup<F> {
         key: Key,
+        avatar_address: Option<AvatarAddress>,
         #[pin]
         lookup: F,
     }
@@ -116,7 +120,8 @@ where
         let answer = ready!(this.lookup.poll(context)).inspect(|answer| trace_answer(&answer.cache));
         Poll::Ready(answer.and_then(|answer| {
             let cache_info = Some(cache_info(answer.cache));
-            let picture = picture(this.key.scope.instance.as_str(), this.key.chat.as_str(), answer)?;
+            let address = this.avatar_address.as_ref();
+            let picture = picture(&this.key.scope.instance, &this.key.chat, answer, address)?;
             Ok(contact::GetProfilePictureResponse { profile_picture: Some(picture), cache_info })
         }))
     }

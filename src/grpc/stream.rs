@@ -70,12 +70,7 @@ fn begin<F: LookupService>(
 ) -> Result<StreamBody, Refusal> {
     let message = message(request.headers(), &request.body().bytes)?;
     let call = request.extensions();
-    let many = Many::read::<contact::StreamProfilePicturesRequest>(
-        message,
-        CONTACTS_MAX,
-        &backend.credentials,
-        call,
-    )?;
+    let many = Many::read::<contact::StreamProfilePicturesRequest, F>(message, CONTACTS_MAX, backend, call)?;
     let caller = call.get::<Caller>().ok_or(Refusal::Internal)?;
     let time = call.get::<CallTime>().ok_or(Refusal::Internal)?;
     let deadline = time.deadline.latest().ok_or(Refusal::Internal)?;

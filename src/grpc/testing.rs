@@ -56,7 +56,7 @@ impl Upstream {
 }
 
 /// The parts of a server whose look-ups `upstream` answers.
-pub fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupService> {
+pub fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupService + use<>> {
     let clock = Clock::following_tokio(SystemTime::now());
     let answering = upstream.clone();
     let service = service_fn(move |_: Lookup| {
@@ -71,7 +71,7 @@ pub fn backend(rate: RateSettings, upstream: &Upstream) -> Backend<impl LookupSe
         default_instance: Some(Instance::parse(INSTANCE).unwrap()),
         ..Credentials::default()
     };
-    Backend::new(stack, credentials, streams, Arc::default())
+    Backend::new(stack, credentials.into(), streams, Arc::default(), None)
 }
 
 /// A call with `message`, as it comes from the layers of the server.

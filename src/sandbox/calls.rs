@@ -1,4 +1,4 @@
-//! The count of look-ups, with which a test sees the requests that went upstream.
+//! The counts of look-ups and of downloads, with which a test sees the requests that went upstream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Maximum number of chat ids, and of instances, that are counted one by one. A further one counts in the
-/// total only.
+/// Maximum number of chat ids, of instances, and of contacts with downloads, that are counted one by one. A
+/// further one counts in the total only.
 const NAMES_MAX: usize = 20_000;
 
 /// Maximum length of a name that is counted, in bytes: several times that of a real one. A longer name counts
@@ -19,12 +19,14 @@ const NAMES_MAX: usize = 20_000;
 const NAME_BYTES_MAX: usize = 256;
 
 pub(super) const HELP: &str = "\
-The count of look-ups, refused ones included (no token needed):
+The counts of look-ups and of downloads of images, refused ones included (no token needed):
 
-  GET    /_sandbox/calls  {\"calls\":2,\"by_chat_id\":{\"15551230001\":2},\"by_instance\":{...}}
+  GET    /_sandbox/calls  {\"calls\":2,\"by_chat_id\":{\"15551230001\":2},\"by_instance\":{...},
+                           \"images\":1,\"images_by_contact\":{\"15551230001\":1}}
       Names are counted as they are written, up to 20000 chat ids and 20000 instances of at most
-      256 bytes. All others count in the total only.
-  DELETE /_sandbox/calls  resets the count
+      256 bytes. All others count in the total only. A download counts for the contact that was
+      last given a link to the file, up to 20000 contacts.
+  DELETE /_sandbox/calls  resets the counts
 ";
 
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ struct Tally {
     calls: u64,
     by_chat_id: BTreeMap<String, u64>,
     by_instance: BTreeMap<String, u64>,
+    images: u64,
+    images_by_contact: BTreeMap<String, u64>,
 }
 
 impl Calls {
@@ -44,6 +48,15 @@ impl Calls {
         count_name(&mut tally.by_instance, instance);
         if let Some(chat_id) = chat_id {
             count_name(&mut tally.by_chat_id, chat_id);
+        }
+    }
+
+    /// Counts the download of an image, of `contact` if that is known.
+    pub(super) fn count_image(&self, contact: Option<&str>) {
+        let mut tally = self.0.lock();
+        tally.images += 1;
+        if let Some(contact) = contact {
+            count_name(&mut tally.images_by_contact, contact);
         }
     }
 

@@ -126,7 +126,7 @@ impl Contact {
         let life_seconds = self.link_life_seconds.unwrap_or(LINK_LIFE_SECONDS);
         match &self.picture {
             None => pictures.usual(contact, life_seconds),
-            Some(Some(name)) => pictures.named(name, life_seconds),
+            Some(Some(name)) => pictures.named(contact, name, life_seconds),
             Some(None) => reply::json(StatusCode::OK, NO_PICTURE),
         }
     }

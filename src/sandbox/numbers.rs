@@ -93,9 +93,14 @@ impl Numbers {
     }
 }
 
+/// Each number with the description of its answer.
+pub(super) fn numbers() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLE.into_iter().map(|(number, says, _)| (number, says))
+}
+
 /// The table as text, with the token to use and an instance to ask.
 pub(super) fn help() -> String {
-    let rows = TABLE.map(|(number, says, _)| format!("  {number}  {says}\n"));
+    let rows: Vec<_> = numbers().map(|(number, says)| format!("  {number}  {says}\n")).collect();
     format!(
         "Use the token {} and any instance, for example {}.\n\n\
          Test numbers (with or without an @ part; every other number has a picture):\n\n{}",

@@ -1,24 +1,20 @@
-//! The pictures of the stand-in: links to them, their images, and which contacts have a new one.
+//! The pictures of the stand-in: links to them, and which contacts have a new one.
 //!
-//! A link leads to the sandbox itself and has the form of WhatsApp's. The image is drawn from the name of its
-//! file alone, so that it shows no person and is always the same for the same name.
-
-mod draw;
+//! A link leads to the sandbox itself and has the form of WhatsApp's. The image behind it comes from
+//! `cdn`.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
 use super::{contact_of, reply};
 
@@ -30,10 +26,10 @@ const CONTACTS_MAX: usize = 20_000;
 /// Maximum length of the name of such a contact, in bytes: several times that of a real one. The picture of a
 /// contact with a longer name stays the same.
 const NAME_BYTES_MAX: usize = 256;
-/// Maximum number of images that are drawn at a time. Requests for more images wait.
-const DRAWN_MAX: usize = 2;
+/// Maximum number of files whose contact is known. Downloads of further files belong to no contact.
+const FILES_MAX: usize = 20_000;
 /// The folder of the files, as WhatsApp has it.
-const FOLDER: &str = "/v/t61.24694-24";
+pub(super) const FOLDER: &str = "/v/t61.24694-24";
 
 pub(super) const HELP: &str = "\
 Pictures (no token needed):
@@ -43,8 +39,6 @@ Pictures (no token needed):
       picture, those with the fewest changes first; or to these contacts. Up to 20000 contacts
       whose names have at most 256 bytes can change. The answer names the changed contacts:
       {\"changed\":[\"15551230001\"]}
-  GET    /v/t61.24694-24/{file}?...  the image that a link leads to: a JPEG of 640 x 640,
-      or 403 when the link has expired
 ";
 
 /// The pictures of one run.
@@ -53,12 +47,13 @@ pub(super) struct Pictures {
     origin: String,
     /// The contacts that were given a link to their usual picture, each with the number of its changes.
     changes: Mutex<BTreeMap<String, u32>>,
-    drawing: Semaphore,
+    /// The contact that was last given a link to a file.
+    owners: Mutex<BTreeMap<String, String>>,
 }
 
 impl Pictures {
     pub(super) fn new(origin: String) -> Self {
-        Self { origin, changes: Mutex::default(), drawing: Semaphore::new(DRAWN_MAX) }
+        Self { origin, changes: Mutex::default(), owners: Mutex::default() }
     }
 
     /// The answer with the usual picture of a contact.
@@ -70,33 +65,40 @@ impl Pictures {
         }
         drop(changes);
         match known {
-            None | Some(0) => self.named(contact, life_seconds),
-            Some(count) => self.named(&format!("{contact}, change {count}"), life_seconds),
+            None | Some(0) => self.named(contact, contact, life_seconds),
+            Some(count) => self.named(contact, &format!("{contact}, change {count}"), life_seconds),
         }
     }
 
-    /// The answer with the picture `name`. Its link is new with each answer; the file in the link depends on
-    /// `name` alone.
-    pub(super) fn named(&self, name: &str, life_seconds: i64) -> Response {
+    /// The answer for a contact with the picture `name`. Its link is new with each answer; the file in the
+    /// link depends on `name` alone.
+    pub(super) fn named(&self, contact: &str, name: &str, life_seconds: i64) -> Response {
+        let file = file(name);
+        let mut owners = self.owners.lock();
+        if let Some(owner) = owners.get_mut(&file) {
+            contact.clone_into(owner);
+        } else if owners.len() < FILES_MAX && is_short(contact) {
+            owners.insert(file, contact.to_owned());
+        }
+        drop(owners);
         reply::with_link(&self.link(name, life_seconds))
+    }
+
+    /// The contact that was last given a link to `file`.
+    pub(super) fn owner(&self, file: &str) -> Option<String> {
+        self.owners.lock().get(file).cloned()
     }
 
     /// A link in the form of WhatsApp's: the file is that of the picture, `oh` signs this link, and `oe` is
     /// its expiry.
     fn link(&self, name: &str, life_seconds: i64) -> String {
         const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let number = |digits: u32| {
-            let mut hasher = DefaultHasher::new();
-            (name, digits).hash(&mut hasher);
-            hasher.finish() % 10_u64.pow(digits)
-        };
-        let file = format!("{:09}_{:015}_{:019}_n.jpg", number(9), number(15), number(19));
         let sign = |_| char::from(SIGNS[rand::random_range(0..SIGNS.len())]);
         let oh: String = (0..50).map(sign).collect();
         let oe = reply::now_seconds().saturating_add(life_seconds).max(0);
-        let cat = 100 + number(2) % 12;
+        let cat = 100 + number(name, 2) % 12;
         let query = format!("ccb=11-4&oh=01_{oh}&oe={oe:X}&_nc_sid=5e03e0&_nc_cat={cat}");
-        format!("{}{FOLDER}/{file}?{query}", self.origin)
+        format!("{}{FOLDER}/{}?{query}", self.origin, file(name))
     }
 
     /// Counts a change for the contacts of `order`, and returns them.
@@ -124,6 +126,18 @@ impl Pictures {
     }
 }
 
+/// The file of the picture `name`.
+fn file(name: &str) -> String {
+    format!("{:09}_{:015}_{:019}_n.jpg", number(name, 9), number(name, 15), number(name, 19))
+}
+
+/// A number of at most so many digits that depends on `name` alone.
+fn number(name: &str, digits: u32) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, digits).hash(&mut hasher);
+    hasher.finish() % 10_u64.pow(digits)
+}
+
 fn is_short(contact: &str) -> bool {
     contact.len() <= NAME_BYTES_MAX
 }
@@ -141,25 +155,8 @@ struct Changed {
     changed: Vec<String>,
 }
 
-/// The parameters of a link that are checked.
-#[derive(Deserialize)]
-struct Signature {
-    oh: Option<String>,
-    oe: Option<String>,
-}
-
-impl Signature {
-    fn is_valid(&self) -> bool {
-        let end = self.oe.as_deref().and_then(|oe| i64::from_str_radix(oe, 16).ok());
-        self.oh.is_some() && end.is_some_and(|end| end > reply::now_seconds())
-    }
-}
-
 pub(super) fn routes(pictures: Arc<Pictures>) -> Router {
-    Router::new()
-        .route("/_sandbox/changes", post(change))
-        .route(&format!("{FOLDER}/{{file}}"), get(image))
-        .with_state(pictures)
+    Router::new().route("/_sandbox/changes", post(change)).with_state(pictures)
 }
 
 async fn change(State(pictures): State<Arc<Pictures>>, body: Bytes) -> Response {
@@ -167,32 +164,6 @@ async fn change(State(pictures): State<Arc<Pictures>>, body: Bytes) -> Response 
         Ok(order) => Json(Changed { changed: pictures.change(&order) }).into_response(),
         Err(error) => reply::message(StatusCode::BAD_REQUEST, &error.to_string()),
     }
-}
-
-async fn image(
-    State(pictures): State<Arc<Pictures>>,
-    Path(file): Path<String>,
-    Query(signature): Query<Signature>,
-) -> Response {
-    if !signature.is_valid() {
-        return (StatusCode::FORBIDDEN, "URL signature expired").into_response();
-    }
-    if !is_file(&file) {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    // Drawing takes milliseconds, so it is done on a thread for blocking work.
-    let _permit = pictures.drawing.acquire().await;
-    match tokio::task::spawn_blocking(move || draw::jpeg(&file)).await {
-        Ok(Ok(bytes)) => ([(CONTENT_TYPE, HeaderValue::from_static("image/jpeg"))], bytes).into_response(),
-        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-/// Whether the sandbox makes links to such a file.
-fn is_file(file: &str) -> bool {
-    let numbers = file.strip_suffix("_n.jpg").map(|numbers| numbers.split('_').collect::<Vec<_>>());
-    let is_number = |number: &&str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    numbers.is_some_and(|numbers| numbers.len() == 3 && numbers.iter().all(is_number))
 }
 
 #[cfg(test)]
@@ -266,28 +237,6 @@ mod tests {
         }
         assert_eq!(pictures.change(&Order::Count(usize::MAX)).len(), CONTACTS_MAX);
         assert!(pictures.change(&Order::ChatIds(vec!["x".to_owned()])).is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_link_leads_to_an_image_until_it_expires() {
-        let sandbox = start().await;
-        let get = async |url: String| {
-            let answer = client().get(url).send().await.unwrap();
-            (answer.status().as_u16(), answer.bytes().await.unwrap())
-        };
-        let [first, again, other] = [
-            link(&sandbox, "4917012345678").await,
-            link(&sandbox, "4917012345678").await,
-            link(&sandbox, "5").await,
-        ];
-        let (status, image) = get(first.clone()).await;
-        assert_eq!((status, &image[..3]), (200, &b"\xFF\xD8\xFF"[..]));
-        assert!(get(again).await == (200, image.clone()), "the same contact has the same image");
-        assert!(get(other).await.1 != image, "another contact has another image");
-        let expired = link(&sandbox, "15551230002").await.replace("&oe=", "&oe=0&x=");
-        assert_eq!(get(expired).await.0, 403);
-        assert_eq!(get(first.split('?').next().unwrap().to_owned()).await.0, 403);
-        assert_eq!(get(first.replace("_n.jpg", "_n.png")).await.0, 404);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rand::RngExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -24,13 +25,15 @@ use tokio::{
 use tower::{BoxError, Service, ServiceExt};
 use tracing::debug;
 
-pub use self::tls::{Tls, TlsFault, TlsFile, TlsSettings};
 use self::{
     batch::Batch,
-    half_close::{HalfClose, LINGER},
     last_goaway::{Ending, LastGoaway},
     preface::Prefaced,
-    slow_reader::SlowReader,
+};
+pub use self::{
+    half_close::{HalfClose, LINGER},
+    slow_reader::{SlowReader, Watched},
+    tls::{Tls, TlsFault, TlsFile, TlsSettings},
 };
 use super::drain::announced;
 use crate::{domain::PeerNames, telemetry::chain};
@@ -71,6 +74,15 @@ pub struct Terms {
     pub age_max: Option<Duration>,
     /// Turns `true` when the server stops.
     pub leaving: watch::Receiver<bool>,
+}
+
+impl Terms {
+    /// The same terms with another maximum age, by up to a tenth, so that clients do not all reconnect at the
+    /// same time.
+    pub fn with_varied_age(self) -> Self {
+        let age_max = self.age_max.map(|age| age.mul_f64(rand::rng().random_range(0.9..=1.1)));
+        Self { age_max, ..self }
+    }
 }
 
 /// Serves one connection until the peer closes it, or until the server stops and the calls of the connection

@@ -1,44 +1,40 @@
 //! [`Door`]: the accept loop. It enforces the limit of open connections and gives each connection a task.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use rand::RngExt;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
-use tower::{BoxError, Service};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::sleep,
+};
 use tracing::warn;
 
-use super::connection::{Terms, converse};
 use crate::telemetry::chain;
 
 /// Pause after a failed accept. The usual cause, too many open files, lasts until a connection is closed.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener, the service for its connections, and the connections that are open.
-pub struct Door<S> {
+/// A listener, the function that serves a connection, and the connections that are open.
+#[derive(Debug)]
+pub struct Door<C> {
     listener: TcpListener,
-    service: S,
-    terms: Terms,
+    converse: C,
     /// One permit for each connection that may be open.
     permits: Arc<Semaphore>,
     connections: JoinSet<()>,
 }
 
-impl<S, A> Door<S>
+impl<C, F> Door<C>
 where
-    S: Service<Request<Incoming>, Response = Response<A>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    A: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    C: Fn(TcpStream) -> F,
+    F: Future<Output = ()> + Send + 'static,
 {
-    /// Creates the door, which accepts no connection yet. At most `connections_max` are open at a time.
-    pub fn new(listener: TcpListener, service: S, terms: Terms, connections_max: usize) -> Self {
+    /// Creates the door, which accepts no connection yet. At most `connections_max` are open at a time, and
+    /// `converse` serves each of them until it ends.
+    pub fn new(listener: TcpListener, connections_max: usize, converse: C) -> Self {
         let permits = Arc::new(Semaphore::new(connections_max));
-        Self { listener, service, terms, permits, connections: JoinSet::new() }
+        Self { listener, converse, permits, connections: JoinSet::new() }
     }
 
     /// Accepts connections until `end` resolves.
@@ -65,10 +61,9 @@ where
         let permit = self.permits.clone().acquire_owned().await.expect("this semaphore is never closed");
         match self.listener.accept().await {
             Ok((stream, _)) => {
-                let (service, mut terms) = (self.service.clone(), self.terms.clone());
-                terms.age_max = terms.age_max.map(|age| age.mul_f64(rand::rng().random_range(0.9..=1.1)));
+                let conversation = (self.converse)(stream);
                 self.connections.spawn(async move {
-                    converse(stream, service, terms).await;
+                    conversation.await;
                     drop(permit);
                 });
             }

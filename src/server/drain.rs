@@ -18,12 +18,13 @@ impl Leaving {
     }
 
     /// A receiver whose value becomes `true` when the stop is announced.
-    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
         self.0.subscribe()
     }
 
     /// Announces the stop to all receivers.
-    pub(super) fn announce(&self) {
+    pub fn announce(&self) {
         self.0.send_replace(true);
     }
 }

@@ -103,6 +103,10 @@ impl<S: LookupService> Flight<S> {
                 starter.follow();
                 return Ok((outcome, deadline.wait_until(until, lookup.own_purpose), true));
             }
+            // Its turn is still to come.
+            Entry::Vacant(_) if lookup.joins_only => {
+                return Err(LookupError::NoTurnYet { wait: Duration::ZERO });
+            }
             Entry::Vacant(entry) => entry,
         };
         if self.flights.count.fetch_add(1, Relaxed) >= self.flights.max {
@@ -200,7 +204,7 @@ impl<S: LookupService> Ask for Flight<S> {
             };
             let no_turn_yet = matches!(error, LookupError::NoTurnYet { .. });
             let waits_outside = match lookup.own_purpose {
-                Purpose::Batch | Purpose::Stream => no_turn_yet,
+                Purpose::Batch | Purpose::Avatar | Purpose::Stream => no_turn_yet,
                 Purpose::Caller | Purpose::Refresh | Purpose::SpareRefresh => false,
             };
             if !collapsed || waits_outside {

@@ -2,8 +2,8 @@
 //! look-ups.
 //!
 //! It reserves turns: a call gets a turn that comes in time and waits for it, or is refused at once with the
-//! time until the next free turn. Batches and streams have terms of their own, which are in [`turns`]. The
-//! limit holds for this process, or for all replicas that share a store.
+//! time until the next free turn. Batches, avatars and streams have terms of their own, which are in
+//! [`turns`]. The limit holds for this process, or for all replicas that share a store.
 //!
 //! governor is not used: it reserves no turns, cannot pause an instance after a 429, and does not run on
 //! tokio's clock.
@@ -61,7 +61,7 @@ pub struct Rates {
     started: Instant,
 }
 
-/// When a stream may ask an instance, as of now.
+/// When a stream or an avatar may ask an instance, as of now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spare {
     /// The next spare turn, if no other call takes a turn before. The retries that wait for a spare turn get
@@ -79,13 +79,24 @@ impl Rates {
         Self { instances, limit: Limit::of(settings), store, started }
     }
 
-    /// The next spare turn of `instance`. Nothing is reserved.
+    /// The next spare turn of a stream of `instance`, after those of the avatars. Nothing is reserved.
     pub fn spare(&self, instance: &Instance, now: Instant) -> Spare {
-        let turns = match (self.instances.get(instance), &self.store) {
-            (None, Some(_)) => self.of(instance).ok(),
-            (turns, _) => turns,
-        };
-        turns.map_or(Spare { at: now, paused_until: now }, |turns| turns.spare(now))
+        self.known(instance).map_or(Spare { at: now, paused_until: now }, |turns| turns.spare(now))
+    }
+
+    /// The next spare turn of the first avatar of `instance` that waits for one. Nothing is reserved.
+    pub fn spare_of_avatar(&self, instance: &Instance, now: Instant) -> Spare {
+        self.known(instance).map_or(Spare { at: now, paused_until: now }, |turns| turns.spare_of_avatar(now))
+    }
+
+    /// The first place in the queue of the avatars of `instance` for spare turns: a fair semaphore with one
+    /// permit. While it is taken, streams and refreshes take no spare turn.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::Overloaded`] when there are too many instances.
+    pub fn avatars(&self, instance: &Instance) -> Result<Arc<Semaphore>, LookupError> {
+        self.of(instance).map(|turns| turns.avatars())
     }
 
     /// The place of a refresh that would take a spare turn of `instance` now. `None` when there is no such
@@ -99,6 +110,14 @@ impl Rates {
     pub fn bookings(&self, instance: &Instance) -> Arc<Semaphore> {
         // When the table is full, each look-up of the batch is refused.
         self.of(instance).map_or_else(|_| turns::bookings(), |turns| turns.bookings())
+    }
+
+    /// The turns of `instance`; `None` when none of them was ever taken.
+    fn known(&self, instance: &Instance) -> Option<Arc<Turns>> {
+        match (self.instances.get(instance), &self.store) {
+            (None, Some(_)) => self.of(instance).ok(),
+            (turns, _) => turns,
+        }
     }
 
     fn of(&self, instance: &Instance) -> Result<Arc<Turns>, LookupError> {

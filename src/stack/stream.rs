@@ -26,13 +26,12 @@ use tower::Service;
 
 pub use self::{
     contacts::{Contacts, Forecast, Found},
-    lane::Lanes,
+    lane::{Claims, Lanes},
     obstacle::Obstacles,
     pace::Pace,
 };
 use self::{
     ending::Ending,
-    lane::Claims,
     obstacle::Obstacle,
     queue::{Pending, Queue},
     stored::Reading,
@@ -268,10 +267,10 @@ impl<F: LookupService> LookupStream<F> {
         }
         let turn = self.stack.pace.obstacles.spare(&self.scope, now).at;
         if turn > now {
-            self.claims.leave_shared();
+            self.claims.leave_permits();
             return Some(self.wait(now, turn));
         }
-        (!self.claims.has_shared()).then(|| self.wait(now, self.contacts.deadline))
+        (!self.claims.has_permits()).then(|| self.wait(now, self.contacts.deadline))
     }
 
     /// Starts the look-up of the first contact, unless memory has it by now.

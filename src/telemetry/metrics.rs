@@ -4,6 +4,7 @@
 //! builds no label. Every label has a closed set of values, all of which exist from the start, at zero.
 //! Instances, contacts and paths are chosen by callers, so they are never labels.
 
+mod avatars;
 mod calls;
 mod lookups;
 mod many;
@@ -18,6 +19,7 @@ use prometheus_client::{
 };
 
 pub use self::{
+    avatars::{AvatarOutcome, Avatars, DownloadOutcome},
     calls::{Call, Calls, Kind, Method, Received},
     lookups::{Attempt, Lookups, Phase},
     many::{Many, ManyMethod, ResultKind},
@@ -80,6 +82,12 @@ impl Metrics {
     #[must_use]
     pub fn with_store(&mut self) -> Arc<Store> {
         Arc::new(Store::new(&mut self.registry))
+    }
+
+    /// Adds the metrics of the avatars, from zero. Call it once, and only in a process that serves avatars.
+    #[must_use]
+    pub fn with_avatars(&mut self) -> Arc<Avatars> {
+        Arc::new(Avatars::new(&mut self.registry))
     }
 
     /// The text with the current values.

@@ -266,6 +266,24 @@ fn a_caller_is_never_held_to_the_terms_of_a_stream() {
 }
 
 #[test]
+fn an_avatar_that_only_joins_starts_no_flight_and_shares_the_fetch() {
+    explore("an avatar that joins", 2, Plan::Answer, |flight, world| async move {
+        let joining = || Lookup { own_purpose: Purpose::Avatar, joins_only: true, ..world.lookup(0, None) };
+        let alone = flight.clone().oneshot(joining()).await;
+        assert_eq!(alone.err(), Some(LookupError::NoTurnYet { wait: Duration::ZERO }));
+        assert_eq!(world.asked(), 0);
+        let callers = callers(&flight, &world, &[0, 0], false);
+        let joins = |lookup| shuttle::future::spawn(flight.clone().oneshot(lookup));
+        let avatars = [joining(), joining()].map(joins);
+        assert!(outcomes(callers).await.iter().all(Result::is_ok));
+        for outcome in outcomes(avatars.into()).await {
+            assert!(matches!(outcome, Ok(_) | Err(LookupError::NoTurnYet { .. })), "{outcome:?}");
+        }
+        assert_eq!(world.asked(), 1);
+    });
+}
+
+#[test]
 fn streams_alone_wait_outside_the_flight() {
     explore("streams alone", 2, Plan::RefuseStreams, |flight, world| async move {
         for outcome in outcomes(streams(&flight, &world, 3)).await {

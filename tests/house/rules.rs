@@ -84,8 +84,9 @@ fn process(source: &Source) -> Vec<String> {
 }
 
 fn upstream(source: &Source) -> Vec<String> {
-    // The exporter of traces and the download of images need an HTTP client, too.
-    let places = ["stack/upstream", "telemetry/traces/http", "avatars/fetch"];
+    // The exporter of traces and the download of images need an HTTP client, too, and the page of the sandbox
+    // asks the sandbox on loopback.
+    let places = ["stack/upstream", "telemetry/traces/http", "avatars/fetch", "avatars/page/control"];
     only_in(source, &places, &["reqwest"], "only stack/upstream calls Hypersender")
 }
 

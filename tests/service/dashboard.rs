@@ -20,10 +20,11 @@ async fn every_metric_of_the_dashboard_exists() {
     collect(&dashboard, &mut shown);
     assert!(shown.len() > 10, "the expressions are not where they were: {shown:?}");
 
-    // The metrics of a store exist only with one.
+    // The metrics of a store and of avatars exist only with them.
     let directory = TempDir::new().unwrap();
     let store = format!("file:{}", directory.path().join("store").display());
-    let samples = Service::start(&["--store", &store]).await.metrics().await;
+    let flags = ["--store", &store, "--avatars-listen", "127.0.0.1:0"];
+    let samples = Service::start(&flags).await.metrics().await;
     let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
     let present: BTreeSet<_> = samples.lines().map(name).collect();
     let missing: Vec<_> = shown.difference(&present).collect();

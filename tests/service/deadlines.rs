@@ -103,7 +103,7 @@ async fn failing(
     let (_, stack) =
         stack(Settings { flights: 16, ..Settings::default() }, clock, &Arc::default(), None, upstream);
     let streams = Streams::new(StreamSettings::default(), Arc::default());
-    let contacts = Contacts::new(stack, credentials, streams, Arc::default());
+    let contacts = Contacts::new(stack, credentials.into(), streams, Arc::default(), None);
     let service = server::calls(contacts, &settings, &health, metrics, None, &Leaving::new());
     let start = Instant::now();
     let response = service.oneshot(call(GET_PROFILE_PICTURE, stated, body)).await.unwrap();

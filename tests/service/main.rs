@@ -8,6 +8,8 @@
 
 mod admin;
 mod answer_table;
+mod avatar_settings;
+mod avatars;
 mod bad_configurations;
 mod batches;
 mod cache;

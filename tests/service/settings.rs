@@ -5,6 +5,7 @@ use std::fs;
 
 use clap::{CommandFactory, FromArgMatches};
 use hypersender_grpc::{
+    avatars,
     config::{Cli, Command},
     server, stack, telemetry,
 };
@@ -16,10 +17,11 @@ const KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 const KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
 /// The variables that belong to no flag. Each comes with a second one, with `_FILE` at its end, that names a
 /// file.
-const WITHOUT_FLAG: [&str; 4] = [
+const WITHOUT_FLAG: [&str; 5] = [
     KEY,
     "HYPERSENDER_GRPC_UPSTREAM_PROXY_AUTH",
     "HYPERSENDER_GRPC_STORE_PASSWORD",
+    "HYPERSENDER_GRPC_AVATARS_KEY",
     "HYPERSENDER_GRPC_TOKEN",
 ];
 /// The variable that belongs to no flag and is no secret.
@@ -222,6 +224,8 @@ fn a_flag_that_is_left_out_sets_the_default_of_its_settings() {
     assert_eq!(format!("{:?}", settings.attempt), format!("{:?}", stack::UpstreamSettings::default()));
     assert_eq!(format!("{:?}", settings.server), format!("{:?}", server::Settings::default()));
     assert_eq!(format!("{logs:?}"), format!("{:?}", telemetry::Settings::default()));
+    let avatars = settings.avatars.expect("the sandbox has avatars");
+    assert_eq!(format!("{:?}", avatars.settings), format!("{:?}", avatars::Settings::default()));
     assert!(settings.traces.is_none(), "{:?}", settings.traces);
     assert!(settings.store.is_none(), "{:?}", settings.store);
 }
@@ -281,6 +285,7 @@ fn the_documentation_has_every_variable_without_a_flag_and_names_no_variable_tha
     for (document, text) in [
         ("README.md", include_str!("../../README.md")),
         ("clients/README.md", include_str!("../../clients/README.md")),
+        ("docs/avatars.md", include_str!("../../docs/avatars.md")),
         ("docs/cache.md", include_str!("../../docs/cache.md")),
         ("docs/errors.md", include_str!("../../docs/errors.md")),
         ("docs/replicas.md", include_str!("../../docs/replicas.md")),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
+mod avatars;
 mod blocks;
 mod breaker;
 mod cache;

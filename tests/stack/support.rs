@@ -26,7 +26,7 @@ use hypersender_grpc::{
     },
     stack::{
         BreakerSettings, Clock, ConcurrencySettings, Contacts, PictureCache, RateSettings, RetrySettings,
-        Settings, Store, stack,
+        ServeFuture, Settings, Store, stack,
     },
     telemetry::{Metrics, MetricsForm},
 };
@@ -34,7 +34,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tower::{Service, util::BoxCloneSyncService};
 
 pub use self::{
-    demand::{Demand, Stalls},
+    demand::{Demand, Stalls, burst},
     relay::Relay,
     replicas::{Replicas, server_at, store_at, until},
     stream::{Many, Streaming, contacts},
@@ -99,6 +99,7 @@ pub struct Ask {
     purpose: Purpose,
     batch: Option<BatchTurns>,
     place: Option<QueuePlace>,
+    joins_only: bool,
 }
 
 pub fn contact(chat: usize) -> Ask {
@@ -111,6 +112,7 @@ pub fn contact(chat: usize) -> Ask {
         purpose: Purpose::Caller,
         batch: None,
         place: None,
+        joins_only: false,
     }
 }
 
@@ -137,6 +139,11 @@ impl Ask {
 
     pub fn in_batch(self, batch: &BatchTurns) -> Self {
         Self { purpose: Purpose::Batch, batch: Some(batch.clone()), ..self }
+    }
+
+    /// Joins a flight in progress, but starts none.
+    pub fn joining(self) -> Self {
+        Self { joins_only: true, ..self }
     }
 
     /// Accepts no answer from the cache, except within the refresh floor.
@@ -169,6 +176,7 @@ pub struct Front {
     service: BoxCloneSyncService<Lookup, Answer, LookupError>,
     streams: Arc<dyn Fn(Contacts) -> Box<dyn Streaming> + Send + Sync>,
     batches: Arc<dyn Fn(Vec<Lookup>) -> BoxFuture<'static, Vec<Outcome>> + Send + Sync>,
+    avatars: Arc<dyn Fn(Lookup) -> ServeFuture + Send + Sync>,
     hasher: RandomState,
     metrics: Arc<Metrics>,
     start: Instant,
@@ -190,6 +198,8 @@ impl Front {
         let batches = Arc::new(move |lookups: Vec<Lookup>| {
             batching.batch(lookups.into_iter()).finish().boxed() as BoxFuture<_>
         });
+        let imaging = service.clone();
+        let avatars = Arc::new(move |lookup| imaging.avatar(lookup));
         let service = BoxCloneSyncService::new(service);
         Self {
             upstream,
@@ -197,6 +207,7 @@ impl Front {
             service,
             streams,
             batches,
+            avatars,
             hasher: RandomState::new(),
             metrics,
             start: Instant::now(),
@@ -213,8 +224,18 @@ impl Front {
         tokio::spawn((self.batches)(asks.into_iter().map(|ask| self.lookup(ask)).collect()))
     }
 
+    /// Asks for an image. Nothing waits before the future is polled.
+    pub fn avatar(&self, ask: Ask) -> ServeFuture {
+        (self.avatars)(self.lookup(ask))
+    }
+
+    /// Asks for an image in a new task.
+    pub fn spawn_avatar(&self, ask: Ask) -> JoinHandle<Outcome> {
+        tokio::spawn(self.avatar(ask))
+    }
+
     fn lookup(&self, ask: Ask) -> Lookup {
-        let Ask { instance, chat, token, control, within, purpose, batch, place } = ask;
+        let Ask { instance, chat, token, control, within, purpose, batch, place, joins_only } = ask;
         let lookup = Lookup::new(
             Instance::parse(&instance).unwrap(),
             Credential::new(token.into(), &self.hasher),
@@ -222,7 +243,7 @@ impl Front {
             control,
             Deadline::at(Instant::now() + within),
         );
-        Lookup { own_purpose: purpose, batch, place, ..lookup }
+        Lookup { own_purpose: purpose, batch, place, joins_only, ..lookup }
     }
 
     /// Asks in a new task.

@@ -56,6 +56,7 @@ fn answer() -> GetProfilePictureResponse {
         fetch_time: Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 123_456_789 }),
         expire_time: Some(prost_types::Timestamp { seconds: 1_790_852_768, nanos: 0 }),
         fingerprint: "15560000000_1_1_n.jpg".to_owned(),
+        ..Default::default()
     };
     let cache = CacheInfo {
         status: CacheStatus::Hit.into(),

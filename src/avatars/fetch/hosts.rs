@@ -73,7 +73,10 @@ impl FromStr for PictureHosts {
         for item in text.split(',').map(str::trim) {
             if item.contains("://") {
                 hosts.origins.push(origin(item).ok_or(Self::FORM)?);
-            } else if item.parse::<std::net::IpAddr>().is_ok() || hosts.hosts.add(item).is_err() {
+            } else if item.eq_ignore_ascii_case("any")
+                || item.parse::<std::net::IpAddr>().is_ok()
+                || hosts.hosts.add(item).is_err()
+            {
                 return Err(Self::FORM);
             }
         }
@@ -159,6 +162,7 @@ mod tests {
         }
         for text in [
             "",
+            "any",
             "a.net,",
             "*",
             "*.*",

@@ -28,6 +28,7 @@ impl Resolve for PublicAddresses {
     }
 }
 
+/// The addresses that may be connected to. The client resolves a name once for each connection.
 fn public(addresses: impl Iterator<Item = SocketAddr>) -> Result<Addrs, NoPublicAddress> {
     let public: Vec<_> = addresses.filter(|address| is_public(address.ip())).collect();
     if public.is_empty() {
@@ -38,6 +39,10 @@ fn public(addresses: impl Iterator<Item = SocketAddr>) -> Result<Addrs, NoPublic
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::VecDeque, sync::Arc};
+
+    use parking_lot::Mutex;
+
     use super::*;
 
     #[test]
@@ -47,6 +52,38 @@ mod tests {
         assert_eq!(public(mixed.into_iter()).unwrap().collect::<Vec<_>>(), [read("157.240.0.60:0")]);
         assert!(public(["127.0.0.1:0", "[fd00::1]:0"].map(read).into_iter()).is_err());
         assert!(public(std::iter::empty()).is_err());
+    }
+
+    /// A name whose addresses change with each resolution.
+    struct Rebinding {
+        answers: Mutex<VecDeque<&'static str>>,
+    }
+
+    impl Resolve for Rebinding {
+        fn resolve(&self, _: Name) -> Resolving {
+            let answer = self.answers.lock().pop_front().expect("each request resolves the name once");
+            Box::pin(async move { Ok(public(std::iter::once(answer.parse().unwrap()))?) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_between_two_resolutions_leads_to_no_private_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answers = ["157.240.0.60:0", "127.0.0.1:0", "[::ffff:127.0.0.1]:0"].into();
+        let resolver = Arc::new(Rebinding { answers: Mutex::new(answers) });
+        let first = resolver.resolve("pps.whatsapp.net".parse().unwrap()).await.unwrap();
+        assert_eq!(first.collect::<Vec<_>>(), ["157.240.0.60:0".parse().unwrap()]);
+        // The guarded client asks again for its own connection, and gets the private address.
+        let client = reqwest::Client::builder().tls_certs_only([]).no_proxy().dns_resolver(resolver.clone());
+        let client = client.build().unwrap();
+        for _ in 0..2 {
+            let error = client.get(format!("http://pps.whatsapp.net:{port}/")).send().await.unwrap_err();
+            assert!(crate::telemetry::sources(&error).any(<dyn std::error::Error>::is::<NoPublicAddress>));
+        }
+        assert!(listener.accept().is_err(), "nothing connects to this machine");
+        assert!(resolver.answers.lock().is_empty());
     }
 
     #[tokio::test]

@@ -2,12 +2,18 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
+use futures_util::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Barrier,
+    time::sleep,
 };
 
 use super::*;
@@ -203,6 +209,40 @@ async fn a_host_that_does_not_listen_is_unreachable() {
     let fetcher = Fetcher::new(origin.parse().unwrap()).unwrap();
     let failed = fetcher.fetch(&format!("{origin}/p.jpg"), BYTES_MAX).await.err();
     assert_eq!(failed, Some(FetchError::Unreachable));
+}
+
+/// A host that keeps its connections, and answers once `all` have sent a request. Counts those that are
+/// closed.
+async fn keep(listener: TcpListener, all: Arc<Barrier>, closed: Arc<AtomicUsize>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let (all, closed) = (all.clone(), closed.clone());
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            all.wait().await;
+            let head = format!("200 OK\r\nContent-Length: {}", JPEG.len());
+            stream.write_all(&answer(&head, JPEG)).await.unwrap();
+            assert_eq!(stream.read(&mut request).await.unwrap(), 0);
+            closed.fetch_add(1, Relaxed);
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_connections_are_kept_and_not_for_long() {
+    const DOWNLOADS: usize = IDLE_CONNECTIONS_MAX + 4;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let closed = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(keep(listener, Arc::new(Barrier::new(DOWNLOADS)), closed.clone()));
+    let fetcher = Fetcher::new(origin.parse().unwrap()).unwrap();
+    let link = format!("{origin}/p.jpg");
+    let images = join_all((0..DOWNLOADS).map(|_| fetcher.fetch(&link, BYTES_MAX))).await;
+    assert!(images.iter().all(Result::is_ok));
+    for (seconds, expected) in [(1, 4), (2 * IDLE_TIMEOUT.as_secs(), DOWNLOADS)] {
+        sleep(Duration::from_secs(seconds)).await;
+        assert_eq!(closed.load(Relaxed), expected, "after {seconds} s more");
+    }
 }
 
 #[test]

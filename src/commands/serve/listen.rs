@@ -1,4 +1,4 @@
-//! Listening sockets: the port of the gRPC server and the admin port.
+//! Listening sockets: the port of the gRPC server, the admin port and the port of the avatars.
 
 use std::{io, net::SocketAddr};
 
@@ -27,16 +27,15 @@ pub fn listen(address: SocketAddr, id: &str) -> io::Result<TcpListener> {
     })
 }
 
-/// Listens on the admin port. A service that cannot be monitored must not run by mistake, so a port in use is
-/// an error. With a sandbox, no monitoring is needed, and a Prometheus on the same machine may use this very
-/// port, so a free port is taken instead.
-pub fn listen_admin(wanted: Option<SocketAddr>, sandbox: bool) -> io::Result<Option<TcpListener>> {
-    let Some(wanted) = wanted else { return Ok(None) };
-    match listen(wanted, "admin_listen") {
+/// Listens on `wanted`: the admin port, or the port of the avatars. A service must not run without one of
+/// them by mistake, so a port in use is an error. With a sandbox, neither is essential, and other programs
+/// often use these ports, so a free one is taken instead.
+pub fn listen_free(wanted: SocketAddr, id: &str, sandbox: bool) -> io::Result<TcpListener> {
+    match listen(wanted, id) {
         Err(error) if sandbox && error.kind() == io::ErrorKind::AddrInUse => {
-            warn!(error = chain(&error), "the admin port is in use; with the sandbox a free one is taken");
-            listen(SocketAddr::new(wanted.ip(), 0), "admin_listen").map(Some)
+            warn!(error = chain(&error), "the port is in use; with the sandbox a free one is taken");
+            listen(SocketAddr::new(wanted.ip(), 0), id)
         }
-        bound => bound.map(Some),
+        bound => bound,
     }
 }

@@ -13,6 +13,8 @@ const FILES_MIN: usize = 32;
 /// name that is being resolved, a file that is read again. An idle service with a sandbox has 13 of them
 /// open.
 const FILES_OWN: usize = 20;
+/// Files for the downloads of images that are in progress at a time, and for their idle connections.
+const DOWNLOADS: usize = 64;
 /// Files that are kept free of connections of callers, if the limit is high enough.
 const FILES_RESERVED: usize = 256;
 
@@ -26,16 +28,20 @@ pub fn keep_within(settings: &mut Settings) -> io::Result<()> {
     let sandbox = matches!(settings.upstream, Upstream::Sandbox);
     let (connections, attempts) =
         (&mut settings.server.connections, &mut settings.stack.concurrency.attempts);
-    let wanted = Share { connections: *connections, attempts: *attempts };
+    let mut none = 0;
+    let browsers = settings.avatars.as_mut().map_or(&mut none, |avatars| &mut avatars.connections);
+    let wanted = Share { connections: *connections, browsers: *browsers, attempts: *attempts };
     let share = OpenFiles::raise(wanted, sandbox).map_err(io::Error::other)?.share(wanted, sandbox);
     if share != wanted {
-        let Share { connections, attempts } = share;
+        let Share { connections, browsers, attempts } = share;
         warn!(
             connections,
-            attempts, "fewer connections or attempts than set: the limit of open files is low"
+            avatar_connections = browsers,
+            attempts,
+            "fewer connections or attempts than set: the limit of open files is low"
         );
     }
-    (*connections, *attempts) = (share.connections, share.attempts);
+    (*connections, *browsers, *attempts) = (share.connections, share.browsers, share.attempts);
     Ok(())
 }
 
@@ -43,19 +49,27 @@ pub fn keep_within(settings: &mut Settings) -> io::Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OpenFiles(usize);
 
-/// The maximum numbers of connections of callers and of attempts on the wire.
+/// The maximum numbers of connections of callers, of connections of the port of the avatars (zero without
+/// that port), and of attempts on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
     connections: usize,
+    browsers: usize,
     attempts: usize,
 }
 
 impl Share {
-    /// Files for everything but the connections of callers. With a sandbox, both ends of an attempt are in
-    /// this process.
+    /// Files for everything but the connections of callers and browsers. With a sandbox, both ends of an
+    /// attempt are in this process.
     fn reserve(self, sandbox: bool) -> usize {
         let attempts = self.attempts.saturating_mul(per_attempt(sandbox));
-        attempts.saturating_add(FILES_OWN).max(FILES_RESERVED)
+        attempts.saturating_add(FILES_OWN + self.downloads(sandbox)).max(FILES_RESERVED)
+    }
+
+    /// Files for the downloads of images, which exist only with the port of the avatars. With a sandbox, both
+    /// ends of a download are in this process.
+    fn downloads(self, sandbox: bool) -> usize {
+        if self.browsers == 0 { 0 } else { DOWNLOADS * per_attempt(sandbox) }
     }
 }
 
@@ -70,7 +84,8 @@ impl OpenFiles {
     ///
     /// When the limit is too low for any service.
     fn raise(wanted: Share, sandbox: bool) -> Result<Self, String> {
-        let files = wanted.connections.saturating_add(wanted.reserve(sandbox));
+        let connections = wanted.connections.saturating_add(wanted.browsers);
+        let files = connections.saturating_add(wanted.reserve(sandbox));
         // An error means that the system has no such limit.
         let files = rlimit::increase_nofile_limit(files as u64)
             .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
@@ -87,14 +102,18 @@ impl OpenFiles {
         Ok(self)
     }
 
-    /// The part of `wanted` that fits. If the limit is low, connections of callers get one half of it, and
-    /// everything else gets the other half.
+    /// The part of `wanted` that fits. If the limit is low, connections of callers and browsers get one half
+    /// of it, half of that for each, and everything else gets the other half.
     fn share(self, wanted: Share, sandbox: bool) -> Share {
         let Self(files) = self;
         let reserve = wanted.reserve(sandbox).min(files / 2);
-        let attempts = reserve.saturating_sub(FILES_OWN) / per_attempt(sandbox);
+        let others = FILES_OWN + wanted.downloads(sandbox);
+        let attempts = reserve.saturating_sub(others) / per_attempt(sandbox);
+        let free = files - reserve;
+        let connections = wanted.connections.min(free.saturating_sub(wanted.browsers).max(free / 2));
         Share {
-            connections: wanted.connections.min(files - reserve),
+            connections,
+            browsers: wanted.browsers.min(free.saturating_sub(connections)),
             attempts: wanted.attempts.min(attempts.max(1)),
         }
     }
@@ -106,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_low_limit_is_shared_by_connections_and_attempts() {
-        let wanted = Share { connections: 1024, attempts: 64 };
+        let wanted = Share { connections: 1024, browsers: 0, attempts: 64 };
         for (files, sandbox, connections, attempts) in [
             (32, false, 16, 1),
             (64, false, 32, 12),
@@ -118,11 +137,33 @@ mod tests {
             (usize::MAX, false, 1024, 64),
         ] {
             let share = OpenFiles(files).share(wanted, sandbox);
-            assert_eq!(share, Share { connections, attempts }, "{files} {sandbox}");
+            assert_eq!(share, Share { connections, browsers: 0, attempts }, "{files} {sandbox}");
         }
-        let many = Share { connections: 100_000, attempts: 10_000 };
-        assert_eq!(OpenFiles(20_000).share(many, false), Share { connections: 10_000, attempts: 9_980 });
+        let many = Share { connections: 100_000, browsers: 0, attempts: 10_000 };
+        let share = OpenFiles(20_000).share(many, false);
+        assert_eq!(share, Share { connections: 10_000, browsers: 0, attempts: 9_980 });
         assert_eq!(OpenFiles(200_000).share(many, false), many);
+    }
+
+    #[test]
+    fn browsers_get_at_most_half_of_the_connections_of_a_low_limit() {
+        let wanted = Share { connections: 1024, browsers: 1024, attempts: 64 };
+        for (files, connections, browsers, attempts) in [
+            (32, 8, 8, 1),
+            // The reserve of 100 files has 64 for downloads.
+            (200, 50, 50, 16),
+            (1024, 384, 384, 64),
+            (2048, 896, 896, 64),
+            (2304, 1024, 1024, 64),
+            (usize::MAX, 1024, 1024, 64),
+        ] {
+            let share = OpenFiles(files).share(wanted, false);
+            assert_eq!(share, Share { connections, browsers, attempts }, "{files}");
+        }
+        let few = Share { connections: 10, ..wanted };
+        assert_eq!(OpenFiles(1024).share(few, false), Share { browsers: 758, ..few });
+        let few = Share { browsers: 10, ..wanted };
+        assert_eq!(OpenFiles(1024).share(few, false), Share { connections: 758, ..few });
     }
 
     #[test]

@@ -20,17 +20,20 @@ use std::{
 };
 
 use futures_util::future::Either;
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use parking_lot::RwLock;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::debug;
 
 pub use self::known::{Known, TokenHash};
-use self::rules::{Proof, Rules};
+use self::{
+    bearer::{bearer, only_entry},
+    rules::{Proof, Rules},
+};
 use super::route::Routed;
 use crate::{
-    domain::{Refusal, TokenOwner},
+    domain::{Caller, Refusal, TokenOwner, Unknown},
     grpc::{Answered, call_end, status},
 };
 
@@ -69,6 +72,16 @@ impl Callers {
         let count = known.len();
         *self.0.known.write() = known;
         Ok(count)
+    }
+
+    /// The caller of a request that is not a gRPC call, by the bearer token in its headers.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the token proves no known caller. It is the same as that of a gRPC call.
+    pub fn by_token(&self, headers: &HeaderMap) -> Result<Caller, Unknown> {
+        let token = bearer(only_entry(headers)?.ok_or(Unknown::NoToken)?)?;
+        self.known().by_token(token).cloned()
     }
 
     /// The callers that are known now.

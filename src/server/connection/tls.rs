@@ -9,7 +9,11 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use rustls::{RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier};
+use rustls::{
+    ConfigBuilder, RootCertStore, ServerConfig,
+    pki_types::CertificateDer,
+    server::{WantsServerCert, WebPkiClientVerifier},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -25,6 +29,21 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// Authorities that sign client certificates, PEM. If given, every client must show a certificate.
     pub client_ca: Option<PathBuf>,
+}
+
+/// The peers that a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peers {
+    /// Clients of gRPC, which speak HTTP/2, and show a certificate if an authority for it is given.
+    Grpc,
+    /// Browsers, which speak HTTP/2 or HTTP/1.1, and are never asked for a certificate.
+    Browsers,
+}
+
+/// The encryption for each kind of peer, from the same files.
+struct Configs {
+    grpc: Arc<ServerConfig>,
+    browsers: Arc<ServerConfig>,
 }
 
 /// One of the files that [`TlsSettings`] name.
@@ -53,32 +72,40 @@ impl TlsFault {
     }
 }
 
-/// Encrypts connections. The certificates can be replaced while the server runs.
+/// Encrypts connections. The certificates can be replaced while the server runs. Clones, and those for
+/// browsers, share the files that were read.
 #[derive(Clone)]
 pub struct Tls {
     settings: Arc<TlsSettings>,
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    configs: Arc<RwLock<Configs>>,
+    peers: Peers,
 }
 
 impl Tls {
-    /// Reads the certificates.
+    /// Reads the certificates, for a port of gRPC.
     ///
     /// # Errors
     ///
     /// The fault of a file.
     pub fn new(settings: TlsSettings) -> Result<Self, TlsFault> {
-        let config = RwLock::new(Arc::new(read(&settings)?));
-        Ok(Self { settings: Arc::new(settings), config: Arc::new(config) })
+        let configs = Arc::new(RwLock::new(read(&settings)?));
+        Ok(Self { settings: Arc::new(settings), configs, peers: Peers::Grpc })
     }
 
-    /// Reads the certificates again, for connections from now on.
+    /// The same certificates for a port of browsers. They are not read again here, so this cannot fail.
+    #[must_use]
+    pub fn for_browsers(&self) -> Self {
+        Self { peers: Peers::Browsers, ..self.clone() }
+    }
+
+    /// Reads the certificates again, for connections from now on, on the ports of gRPC and of browsers alike.
     ///
     /// # Errors
     ///
     /// The fault of a file. The certificates that were read before stay in use then.
     pub fn reload(&self) -> Result<(), TlsFault> {
-        let config = Arc::new(read(&self.settings)?);
-        *self.config.write() = config;
+        let configs = read(&self.settings)?;
+        *self.configs.write() = configs;
         Ok(())
     }
 
@@ -88,11 +115,19 @@ impl Tls {
     ///
     /// When it fails, for example because the peer shows no certificate where one is required.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<PeerNames>)> {
-        let config = self.config.read().clone();
+        let config = self.config();
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates();
         let names = certificates.and_then(<[_]>::first).and_then(names);
         Ok((stream, names))
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        let configs = self.configs.read();
+        match self.peers {
+            Peers::Grpc => configs.grpc.clone(),
+            Peers::Browsers => configs.browsers.clone(),
+        }
     }
 }
 
@@ -102,14 +137,17 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsFault> {
+/// Reads each file once.
+fn read(settings: &TlsSettings) -> Result<Configs, TlsFault> {
     let TlsSettings { cert, key, client_ca } = settings;
+    let of_cert = |error: &dyn fmt::Display| TlsFault::new(TlsFile::Cert, cert, error);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsFault::new(TlsFile::Cert, cert, &error))?;
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
+        .map_err(|error| of_cert(&error))?;
+    let browsers = builder.clone().with_no_client_auth();
+    let grpc = match client_ca {
+        None => browsers.clone(),
         Some(path) => {
             let fault = |error: &dyn fmt::Display| TlsFault::new(TlsFile::ClientCa, path, error);
             let mut roots = RootCertStore::empty();
@@ -123,18 +161,20 @@ fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsFault> {
     };
     let chain = pem(TlsFile::Cert, cert)?;
     let private = pem(TlsFile::Key, key)?;
-    let of_cert = |error: String| TlsFault::new(TlsFile::Cert, cert, &error);
     let private_der = private.private_key().map_err(|error| TlsFault::new(TlsFile::Key, key, &error))?;
-    let chain_der = chain.certificates().map_err(of_cert)?;
-    if !chain.is_of(&private).map_err(of_cert)? {
-        let text = format!("not the certificate of the key in {}", key.display());
-        return Err(TlsFault::new(TlsFile::Cert, cert, &text));
+    let chain_der = chain.certificates().map_err(|error| of_cert(&error))?;
+    if !chain.is_of(&private).map_err(|error| of_cert(&error))? {
+        return Err(of_cert(&format_args!("not the certificate of the key in {}", key.display())));
     }
-    let mut config = builder
-        .with_single_cert(chain_der, private_der)
-        .map_err(|error| TlsFault::new(TlsFile::Cert, cert, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    let finished = |builder: ConfigBuilder<ServerConfig, WantsServerCert>, protocols: &[&[u8]]| {
+        let mut config = builder
+            .with_single_cert(chain_der.clone(), private_der.clone_key())
+            .map_err(|error| of_cert(&error))?;
+        // The preferred one is the first.
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(Arc::new(config))
+    };
+    Ok(Configs { grpc: finished(grpc, &[b"h2"])?, browsers: finished(browsers, &[b"h2", b"http/1.1"])? })
 }
 
 fn pem(file: TlsFile, path: &Path) -> Result<Pem, TlsFault> {

@@ -270,8 +270,12 @@ impl<S: LookupService> Serve<S> {
         result
     }
 
-    /// The result of a look-up that never began, because of `error`.
+    /// The result of a look-up that never began, because of `error`. A refusal of the rate limit counts as
+    /// one.
     pub fn give_up(&self, error: LookupError, lookup: &Lookup) -> Result<Answer, LookupError> {
+        if matches!(error, LookupError::RateLimited { .. }) {
+            self.0.cache.metrics.refused(lookup.own_purpose);
+        }
         let result = self.after(Err(error), &lookup.key, &lookup.control);
         self.0.cache.metrics.answered(&result);
         result
@@ -289,12 +293,12 @@ impl<S: LookupService> Serve<S> {
 
     /// Starts a fetch in the background. No caller waits for it, so its deadline is that of the flight.
     ///
-    /// For a batch or a stream it starts only when there is a turn to spare now. They may find very many
-    /// stale answers at once, whose refreshes would only fill the flights and be refused.
+    /// For a batch, an avatar or a stream it starts only when there is a turn to spare now. They may find
+    /// very many stale answers at once, whose refreshes would only fill the flights and be refused.
     fn refresh(&self, mut lookup: Lookup, now: Instant) {
         (lookup.own_purpose, lookup.place) = match lookup.own_purpose {
             Purpose::Caller | Purpose::Refresh => (Purpose::Refresh, None),
-            Purpose::Batch | Purpose::Stream | Purpose::SpareRefresh => {
+            Purpose::Batch | Purpose::Avatar | Purpose::Stream | Purpose::SpareRefresh => {
                 match self.0.rates.place_of_refresh(&lookup.key.scope.instance, now) {
                     Some(place) => (Purpose::SpareRefresh, Some(place)),
                     None => return,
@@ -302,6 +306,8 @@ impl<S: LookupService> Serve<S> {
             }
         };
         lookup.batch = None;
+        // The refresh is a flight of its own, also when the look-up itself only joins flights in progress.
+        lookup.joins_only = false;
         lookup.deadline = Deadline::at(now + LIFE_MAX);
         let fetch = self.0.fetch.clone();
         tokio::spawn(in_this_call(async move {

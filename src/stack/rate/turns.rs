@@ -5,15 +5,20 @@
 //! | caller | the next one, reserved at once if it comes in time |
 //! | batch | one that is free now; with a place the next one, reserved ahead |
 //! | retry of a batch | the same; it takes a place of its own if there is one |
-//! | stream | a spare one that is free now; for a retry the next spare one, before all streams |
-//! | probe of the breaker for a batch or a stream | that of a caller |
+//! | avatar | a spare one that is free now, before all streams |
+//! | stream | a spare one that is free now, while no avatar waits |
+//! | retry of an avatar or a stream | the next spare one, before all avatars |
+//! | probe of the breaker for a batch, an avatar or a stream | that of a caller |
 //! | refresh | one that is free now |
-//! | refresh for a batch or a stream | a spare one that is free now |
+//! | refresh for a batch, an avatar or a stream | a spare one that is free now, while no avatar waits |
 //!
 //! The purpose of a flight changes while it waits. A flight that waits on low terms decides again when its
 //! purpose rises. A turn that is reserved stays reserved when the purpose falls.
 //!
-//! A batch or a stream that finds no turn does not wait here, where it holds a flight (rules 37 and 39).
+//! A batch, an avatar or a stream that finds no turn does not wait here, where it holds a flight (rules 37,
+//! 39 and 59). Retries come first, because they do hold one. There are few of them, and streams that give way
+//! cause none, so avatars get nearly all spare turns while they wait. That holds within a process: replicas
+//! do not know of each other's avatars, so a stream of another replica takes its share of the spare turns.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,16 +48,21 @@ pub struct Turns {
     source: Source,
     /// The places of the look-ups of batches that may book a turn ahead.
     bookings: Arc<Semaphore>,
-    /// The retries of streams take spare turns in the order in which they came.
+    /// The retries of avatars and streams take spare turns in the order in which they came.
     retries: tokio::sync::Mutex<()>,
+    /// The first place in the queue of the avatars for spare turns. The semaphore is fair, so its waiters are
+    /// the queue. While the place is taken, streams and refreshes take no spare turn.
+    avatars: Arc<Semaphore>,
     /// One refresh at a time may be about to take a spare turn.
     refresh: Arc<Semaphore>,
 }
 
 impl Idle for Turns {
     fn is_idle(&self, now: Instant) -> bool {
-        // A batch that has or awaits a place holds the semaphore.
-        Arc::strong_count(&self.bookings) == 1 && self.source.is_idle(now)
+        // A batch or an avatar that has or awaits a place holds the semaphore.
+        Arc::strong_count(&self.bookings) == 1
+            && Arc::strong_count(&self.avatars) == 1
+            && self.source.is_idle(now)
     }
 }
 
@@ -62,6 +72,7 @@ impl Turns {
             source,
             bookings: bookings(),
             retries: tokio::sync::Mutex::default(),
+            avatars: Arc::new(Semaphore::new(1)),
             refresh: Arc::new(Semaphore::new(1)),
         }
     }
@@ -71,9 +82,27 @@ impl Turns {
         self.bookings.clone()
     }
 
-    /// The next spare turn.
+    /// The first place in the queue of the avatars.
+    pub fn avatars(&self) -> Arc<Semaphore> {
+        self.avatars.clone()
+    }
+
+    /// The next spare turn of a stream or a refresh.
     pub fn spare(&self, now: Instant) -> Spare {
+        let Spare { at, paused_until } = self.source.spare(now);
+        let ahead = self.ahead();
+        Spare { at: if ahead.is_zero() { at } else { at.max(now) + ahead }, paused_until }
+    }
+
+    /// The next spare turn of the first avatar in the queue.
+    pub fn spare_of_avatar(&self, now: Instant) -> Spare {
         self.source.spare(now)
+    }
+
+    /// The time of the turn of the first avatar that waits. Those behind it are not known.
+    fn ahead(&self) -> Duration {
+        let waits = self.avatars.available_permits() == 0;
+        if waits { self.source.interval() } else { Duration::ZERO }
     }
 
     /// The place of a refresh that would take a spare turn now, if there is one.
@@ -98,8 +127,9 @@ impl Turns {
     ///
     /// # Errors
     ///
-    /// [`LookupError::RateLimited`] when no turn comes in time, [`LookupError::NoTurnYet`] when a batch or a
-    /// stream has to wait outside, and [`LookupError::DeadlineExceeded`] when no attempt could end in time.
+    /// [`LookupError::RateLimited`] when no turn comes in time, [`LookupError::NoTurnYet`] when a batch, an
+    /// avatar or a stream has to wait outside, and [`LookupError::DeadlineExceeded`] when no attempt could
+    /// end in time.
     pub async fn wait(&self, lookup: &Lookup, asking: &mut Asking) -> Result<(), LookupError> {
         // The place of a retry of a batch. It is left when the turn comes.
         let mut place = None;
@@ -107,16 +137,24 @@ impl Turns {
             let now = Instant::now();
             let booked = match terms(lookup) {
                 Purpose::SpareRefresh => {
-                    self.spare_turn(asking, now, |wait| LookupError::RateLimited { wait }).await?
+                    let turn = self.spare_turn(asking, now).await;
+                    turn.map_err(|wait| LookupError::RateLimited { wait })?
                 }
                 Purpose::Refresh => self.turn(asking, now, now).await?,
-                Purpose::Stream if lookup.resent == 0 => {
+                purpose @ (Purpose::Stream | Purpose::Avatar) if lookup.resent == 0 => {
                     // A turn of a stream that has left would be lost to the others.
                     latest_start(lookup, now)?;
-                    self.spare_turn(asking, now, |wait| LookupError::NoTurnYet { wait }).await?
+                    let turn = if purpose == Purpose::Avatar {
+                        self.turn_of_avatar(asking, now).await
+                    } else {
+                        self.spare_turn(asking, now).await
+                    };
+                    turn.map_err(|wait| LookupError::NoTurnYet { wait })?
                 }
-                Purpose::Stream if self.turn_of_retry(lookup, asking).await? => return Ok(()),
-                Purpose::Stream => continue,
+                Purpose::Stream | Purpose::Avatar if self.turn_of_retry(lookup, asking).await? => {
+                    return Ok(());
+                }
+                Purpose::Stream | Purpose::Avatar => continue,
                 Purpose::Batch => self.turn_of_batch(lookup, asking, now, &mut place).await?,
                 Purpose::Caller => self.turn(asking, now, latest_start(lookup, now)?).await?,
             };
@@ -145,13 +183,17 @@ impl Turns {
         self.source.turn(asking, now, latest).await.map_err(|wait| LookupError::RateLimited { wait })
     }
 
-    async fn spare_turn(
-        &self,
-        asking: &mut Asking,
-        now: Instant,
-        missing: impl FnOnce(Duration) -> LookupError,
-    ) -> Result<Booked, LookupError> {
-        self.source.spare_turn(asking, now).await.map(|()| Booked::own(now)).map_err(missing)
+    /// A spare turn that is free now, unless an avatar waits for it. Otherwise the time until one would come.
+    async fn spare_turn(&self, asking: &mut Asking, now: Instant) -> Result<Booked, Duration> {
+        if !self.ahead().is_zero() {
+            return Err(self.spare(now).at - now);
+        }
+        self.turn_of_avatar(asking, now).await
+    }
+
+    /// The same for an avatar, which gives way to no other one.
+    async fn turn_of_avatar(&self, asking: &mut Asking, now: Instant) -> Result<Booked, Duration> {
+        self.source.spare_turn(asking, now).await.map(|()| Booked::own(now))
     }
 
     /// A turn for a look-up of a batch.
@@ -194,8 +236,8 @@ impl Turns {
         LookupError::RateLimited { wait: wait.saturating_add(later) }
     }
 
-    /// Takes the next spare turn for a retry of a stream. Returns whether it has come; otherwise the terms of
-    /// the look-up must be read again.
+    /// Takes the next spare turn for a retry of an avatar or a stream. Returns whether it has come; otherwise
+    /// the terms of the look-up must be read again.
     async fn turn_of_retry(&self, lookup: &Lookup, asking: &mut Asking) -> Result<bool, LookupError> {
         let latest = latest_start(lookup, Instant::now())?;
         let _waits = WaitingRetry::new(self);
@@ -231,10 +273,11 @@ fn terms(lookup: &Lookup) -> Purpose {
     match lookup.purpose() {
         // The callers of the instance are refused until the probe ends, so it does not wait longer than they
         // would.
-        Purpose::Batch | Purpose::Stream if lookup.is_probe => Purpose::Caller,
+        Purpose::Batch | Purpose::Avatar | Purpose::Stream if lookup.is_probe => Purpose::Caller,
         purpose @ (Purpose::SpareRefresh
         | Purpose::Refresh
         | Purpose::Stream
+        | Purpose::Avatar
         | Purpose::Batch
         | Purpose::Caller) => purpose,
     }
@@ -253,7 +296,8 @@ fn latest_start(lookup: &Lookup, now: Instant) -> Result<Instant, LookupError> {
     latest.filter(|latest| *latest >= now).ok_or(LookupError::DeadlineExceeded)
 }
 
-/// A retry of a stream that waits for a spare turn. All others that take spare turns come after it.
+/// A retry of an avatar or a stream that waits for a spare turn. All others that take spare turns come after
+/// it.
 struct WaitingRetry<'a>(&'a Turns);
 
 impl<'a> WaitingRetry<'a> {

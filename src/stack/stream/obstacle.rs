@@ -2,7 +2,7 @@
 //! now.
 //!
 //! The layers that own these states refuse look-ups because of them. A stream reads the states first, so that
-//! it waits where a caller is refused.
+//! it waits where a caller is refused. An avatar reads them first, so that it ends without a wait for a turn.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The states of the layers that a stream reads.
+/// The states of the layers that a stream or an avatar reads.
 #[derive(Debug)]
 pub struct Obstacles {
     /// The block of this machine.
@@ -64,7 +64,7 @@ impl Obstacles {
         self.cooling.of_key(key, now).map(|(error, until)| Obstacle { error, until })
     }
 
-    /// The next spare turn for `scope`.
+    /// The next spare turn of a stream for `scope`.
     pub fn spare(&self, scope: &Scope, now: Instant) -> Spare {
         self.rates.spare(&scope.instance, now)
     }

@@ -26,6 +26,7 @@ pub struct Lookups {
     retries: Counter,
     refused_caller: Counter,
     refused_batch: Counter,
+    refused_avatar: Counter,
     refused_refresh: Counter,
     breakers: [Gauge; Phase::ALL.len()],
     outcomes: [Counter; Outcome::ALL.len()],
@@ -83,10 +84,10 @@ impl Lookups {
         let [hit, miss, expired, refreshed, stale, failed] = counters(registry, lookups, "status", statuses);
         let limited = (
             "hypersender_rate_limited",
-            "Attempts refused by this process's own rate limit, for a caller, a batch or a background refresh",
+            "Attempts refused by this process's own rate limit, by the purpose of the look-up",
         );
-        let purposes = ["caller", "batch", "refresh"];
-        let [refused_caller, refused_batch, refused_refresh] =
+        let purposes = ["caller", "batch", "avatar", "refresh"];
+        let [refused_caller, refused_batch, refused_avatar, refused_refresh] =
             counters(registry, limited, "purpose", purposes);
         let attempts = ("hypersender_upstream_attempts", "Requests to Hypersender, by what they brought");
         let absent = (
@@ -108,6 +109,7 @@ impl Lookups {
             retries: counter(registry, "hypersender_upstream_retries", "Attempts after the first of a fetch"),
             refused_caller,
             refused_batch,
+            refused_avatar,
             refused_refresh,
             breakers: breakers(registry),
             outcomes: counters(registry, attempts, "outcome", Outcome::ALL.map(Outcome::label)),
@@ -122,8 +124,8 @@ impl Lookups {
         }
     }
 
-    /// Counts a look-up that has ended, by the status of the cache. One of a batch or a stream that found no
-    /// turn has not ended: it starts again.
+    /// Counts a look-up that has ended, by the status of the cache. One of a batch, an avatar or a stream
+    /// that found no turn has not ended: it starts again.
     pub fn answered(&self, result: &Result<Answer, LookupError>) {
         if matches!(result, Err(LookupError::NoTurnYet { .. })) {
             return;
@@ -172,6 +174,7 @@ impl Lookups {
             Purpose::Caller => self.refused_caller.inc(),
             Purpose::Batch => self.refused_batch.inc(),
             Purpose::Refresh | Purpose::SpareRefresh => self.refused_refresh.inc(),
+            Purpose::Avatar => self.refused_avatar.inc(),
             Purpose::Stream => 0,
         };
     }

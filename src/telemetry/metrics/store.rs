@@ -135,7 +135,7 @@ impl Store {
         let operations = Family::<[(&'static str, &'static str); 2], Counter>::default();
         registry.register(
             "hypersender_store_operations",
-            "Operations of the shared store by what came of them; none are tried while the store is away, but \
+            "Operations of the shared store by outcome; none are tried while the store is away, but \
              for probes",
             operations.clone(),
         );

@@ -80,6 +80,7 @@ fn request(base_url: &Url, lookup: &Lookup) -> Vec<KeyValue> {
         Purpose::Caller => "caller",
         Purpose::Batch => "batch",
         Purpose::Stream => "stream",
+        Purpose::Avatar => "avatar",
         Purpose::Refresh | Purpose::SpareRefresh => "refresh",
     };
     let mut attributes = vec![

@@ -10,7 +10,7 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use hypersender_grpc::{
     grpc::{Health, OwnPace, RequestMessage, StreamSettings, Streams},
-    server::{self, LongCalls, Settings, Stop},
+    server::{self, Leaving, LongCalls, Settings, Stop},
     telemetry::Metrics,
 };
 use tokio::{
@@ -68,7 +68,7 @@ impl Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let streams = Streams::new(StreamSettings::default(), Arc::default());
-        let long_calls = LongCalls { health: Health::serving().await, streams };
+        let long_calls = LongCalls { health: Health::serving().await, streams, leaving: Leaving::new() };
         let metrics = Metrics::new(&[]).calls.clone();
         let (stop, stopped) = oneshot::channel();
         // A test that fails drops the sender.

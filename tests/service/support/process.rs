@@ -62,6 +62,8 @@ pub struct Process {
     pub(super) listening: SocketAddr,
     /// The address of the admin port, if the process has one.
     pub admin: Option<SocketAddr>,
+    /// The address of the port of the avatars, if the process has one.
+    pub avatars: Option<SocketAddr>,
     child: Child,
     command_line: String,
     logs: Output,
@@ -87,11 +89,13 @@ impl Launch {
         Self(command)
     }
 
-    /// `serve` on free ports, unless a flag or a variable sets another port, with the log at every level.
+    /// `serve` on free ports and without avatars, unless a flag or a variable sets another port, with the log
+    /// at every level.
     pub fn serve() -> Self {
         Self::of(&["serve"])
             .variable("HYPERSENDER_GRPC_LISTEN", "127.0.0.1:0")
             .variable("HYPERSENDER_GRPC_ADMIN_LISTEN", "127.0.0.1:0")
+            .variable("HYPERSENDER_GRPC_AVATARS_LISTEN", "off")
             .variable("HYPERSENDER_GRPC_LOG_FORMAT", "json")
             .variable("HYPERSENDER_GRPC_LOG", "trace")
     }
@@ -157,8 +161,13 @@ impl Launch {
     pub async fn start(self) -> Process {
         let mut process = self.spawn();
         process.listening = patiently("the service to listen", process.until_listening()).await;
-        let (logs, opened) = (process.logs(), r#""message":"admin listening""#);
-        process.admin = logs.lines().find(|line| line.contains(opened)).map(address);
+        let logs = process.logs();
+        let opened = |message: &str| {
+            let message = format!(r#""message":"{message}""#);
+            logs.lines().find(|line| line.contains(&message)).map(address)
+        };
+        process.admin = opened("admin listening");
+        process.avatars = opened("avatars listening");
         process
     }
 
@@ -176,6 +185,7 @@ impl Launch {
         Process {
             listening: ([127, 0, 0, 1], 0).into(),
             admin: None,
+            avatars: None,
             command_line: String::from_utf8_lossy(&command_line).replace('\0', " "),
             logs: child.stderr.take().map_or_else(Output::none, Output::collect),
             stdout: child.stdout.take().map_or_else(Output::none, Output::collect),

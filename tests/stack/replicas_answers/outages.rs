@@ -24,6 +24,7 @@ async fn a_store_that_hangs_costs_a_miss_little_and_no_answer() {
     replicas.server.stop();
     let start = Instant::now();
     front.ask(contact(2)).await.unwrap();
+    front.avatar(contact(3)).await.unwrap();
     let took = start.elapsed();
     assert!(took < 5 * SECOND, "{took:?}");
     // A hit needs no store.

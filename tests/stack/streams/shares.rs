@@ -69,25 +69,6 @@ async fn streams_of_one_instance_slow_down_no_caller_of_another() {
     assert_eq!(waits_beside(0).await, waits_beside(16).await);
 }
 
-/// The times that callers wait who ask for as many contacts as the burst allows, at once.
-async fn burst(front: &Front, first: usize) -> Vec<Duration> {
-    let start = front.time();
-    let ask = |chat| {
-        let front = front.clone();
-        tokio::spawn(async move {
-            front.ask(contact(chat)).await.unwrap();
-            front.time() - start
-        })
-    };
-    let callers: Vec<_> = (first..first + 20).map(ask).collect();
-    let mut waits = Vec::new();
-    for caller in callers {
-        waits.push(caller.await.unwrap());
-    }
-    waits.sort();
-    waits
-}
-
 #[tokio::test(start_paused = true)]
 async fn callers_of_the_same_instance_wait_one_turn_longer_at_most() {
     const TURN: Duration = millis(200);

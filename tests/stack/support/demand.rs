@@ -1,5 +1,5 @@
-//! [`Demand`]: callers of several replicas who always want more than the rate limit allows. [`Stalls`]: how
-//! late this machine is.
+//! [`Demand`]: callers of several replicas who always want more than the rate limit allows. [`burst`]:
+//! callers who use up the burst at once. [`Stalls`]: how late this machine is.
 
 use std::{
     sync::{
@@ -97,4 +97,23 @@ impl Drop for Stalls {
     fn drop(&mut self) {
         self.meter.abort();
     }
+}
+
+/// The times that callers wait who ask for as many contacts as the burst allows, at once.
+pub async fn burst(front: &Front, first: usize) -> Vec<Duration> {
+    let start = front.time();
+    let ask = |chat| {
+        let front = front.clone();
+        tokio::spawn(async move {
+            front.ask(contact(chat)).await.unwrap();
+            front.time() - start
+        })
+    };
+    let callers: Vec<_> = (first..first + 20).map(ask).collect();
+    let mut waits = Vec::new();
+    for caller in callers {
+        waits.push(caller.await.unwrap());
+    }
+    waits.sort();
+    waits
 }

@@ -168,7 +168,13 @@ type ProfilePicture struct {
 	// only. Set if and only if url is set. For WhatsApp's own links it is the name of the file. For other links
 	// it is a hash of url without its signature, in 32 hexadecimal digits. Earlier versions of the server set
 	// it to the last segment of the path for other links, so that a stored one differs once.
-	Fingerprint   string `protobuf:"bytes,7,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Fingerprint string `protobuf:"bytes,7,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The address of the image on this service, to be used as the source of an <img>. It needs no credential,
+	// shows no phone number, and leads to a default image when there is no picture. It stays the same for a
+	// period that the operator chooses, usually 7 days, and works for one more: take it from a recent answer.
+	// Anyone who has it can see the image until then. Set for every state if the server hands out addresses of
+	// images and the caller gets them; otherwise unset.
+	AvatarUrl     string `protobuf:"bytes,8,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +254,13 @@ func (x *ProfilePicture) GetExpireTime() *timestamppb.Timestamp {
 func (x *ProfilePicture) GetFingerprint() string {
 	if x != nil {
 		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *ProfilePicture) GetAvatarUrl() string {
+	if x != nil {
+		return x.AvatarUrl
 	}
 	return ""
 }
@@ -1033,7 +1046,11 @@ func (*ProfilePictureResult_Unchanged) isProfilePictureResult_Outcome() {}
 type UnchangedPicture struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The time at which Hypersender gave this answer.
-	FetchTime     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=fetch_time,json=fetchTime,proto3" json:"fetch_time,omitempty"`
+	FetchTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=fetch_time,json=fetchTime,proto3" json:"fetch_time,omitempty"`
+	// As in ProfilePicture. It differs from that of an earlier answer once in a period, although the picture is
+	// the same. Set for every state if the server hands out addresses of images and the caller gets them;
+	// otherwise unset.
+	AvatarUrl     string `protobuf:"bytes,2,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1075,11 +1092,18 @@ func (x *UnchangedPicture) GetFetchTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *UnchangedPicture) GetAvatarUrl() string {
+	if x != nil {
+		return x.AvatarUrl
+	}
+	return ""
+}
+
 var File_hypersender_contact_v1_contact_service_proto protoreflect.FileDescriptor
 
 const file_hypersender_contact_v1_contact_service_proto_rawDesc = "" +
 	"\n" +
-	",hypersender/contact/v1/contact_service.proto\x12\x16hypersender.contact.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb4\x02\n" +
+	",hypersender/contact/v1/contact_service.proto\x12\x16hypersender.contact.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd3\x02\n" +
 	"\x0eProfilePicture\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x17\n" +
 	"\achat_id\x18\x02 \x01(\tR\x06chatId\x12A\n" +
@@ -1089,7 +1113,9 @@ const file_hypersender_contact_v1_contact_service_proto_rawDesc = "" +
 	"fetch_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchTime\x12;\n" +
 	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12 \n" +
-	"\vfingerprint\x18\a \x01(\tR\vfingerprint\"\xc0\x01\n" +
+	"\vfingerprint\x18\a \x01(\tR\vfingerprint\x12\x1d\n" +
+	"\n" +
+	"avatar_url\x18\b \x01(\tR\tavatarUrl\"\xc0\x01\n" +
 	"\tCacheInfo\x12;\n" +
 	"\x06status\x18\x01 \x01(\x0e2#.hypersender.contact.v1.CacheStatusR\x06status\x12+\n" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12+\n" +
@@ -1145,10 +1171,12 @@ const file_hypersender_contact_v1_contact_service_proto_rawDesc = "" +
 	"\tunchanged\x18\x06 \x01(\v2(.hypersender.contact.v1.UnchangedPictureH\x00R\tunchanged\x12@\n" +
 	"\n" +
 	"cache_info\x18\x05 \x01(\v2!.hypersender.contact.v1.CacheInfoR\tcacheInfoB\t\n" +
-	"\aoutcome\"M\n" +
+	"\aoutcome\"l\n" +
 	"\x10UnchangedPicture\x129\n" +
 	"\n" +
-	"fetch_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchTime*\x88\x01\n" +
+	"fetch_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchTime\x12\x1d\n" +
+	"\n" +
+	"avatar_url\x18\x02 \x01(\tR\tavatarUrl*\x88\x01\n" +
 	"\x13ProfilePictureState\x12%\n" +
 	"!PROFILE_PICTURE_STATE_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dPROFILE_PICTURE_STATE_PRESENT\x10\x01\x12'\n" +

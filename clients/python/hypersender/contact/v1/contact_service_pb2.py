@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,hypersender/contact/v1/contact_service.proto\x12\x16hypersender.contact.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xf2\x01\n\x0eProfilePicture\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x02 \x01(\t\x12:\n\x05state\x18\x03 \x01(\x0e\x32+.hypersender.contact.v1.ProfilePictureState\x12\x0b\n\x03url\x18\x04 \x01(\t\x12.\n\nfetch_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\"\xa3\x01\n\tCacheInfo\x12\x33\n\x06status\x18\x01 \x01(\x0e\x32#.hypersender.contact.v1.CacheStatus\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tcollapsed\x18\x04 \x01(\x08\"\xb3\x01\n\x0c\x43\x61\x63heControl\x12*\n\x07max_age\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmin_fresh\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0estale_if_error\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eonly_if_cached\x18\x04 \x01(\x08\"z\n\x18GetProfilePictureRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x02 \x01(\t\x12;\n\rcache_control\x18\x03 \x01(\x0b\x32$.hypersender.contact.v1.CacheControl\"\x93\x01\n\x19GetProfilePictureResponse\x12?\n\x0fprofile_picture\x18\x01 \x01(\x0b\x32&.hypersender.contact.v1.ProfilePicture\x12\x35\n\ncache_info\x18\x02 \x01(\x0b\x32!.hypersender.contact.v1.CacheInfo\"\xa6\x02\n\x1e\x42\x61tchGetProfilePicturesRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x63hat_ids\x18\x02 \x03(\t\x12;\n\rcache_control\x18\x03 \x01(\x0b\x32$.hypersender.contact.v1.CacheControl\x12i\n\x12known_fingerprints\x18\x04 \x03(\x0b\x32M.hypersender.contact.v1.BatchGetProfilePicturesRequest.KnownFingerprintsEntry\x1a\x38\n\x16KnownFingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"v\n\x1f\x42\x61tchGetProfilePicturesResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.hypersender.contact.v1.ProfilePictureResult\x12\x14\n\x0c\x66\x61iled_count\x18\x02 \x01(\x05\"\xa2\x02\n\x1cStreamProfilePicturesRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x63hat_ids\x18\x02 \x03(\t\x12;\n\rcache_control\x18\x03 \x01(\x0b\x32$.hypersender.contact.v1.CacheControl\x12g\n\x12known_fingerprints\x18\x04 \x03(\x0b\x32K.hypersender.contact.v1.StreamProfilePicturesRequest.KnownFingerprintsEntry\x1a\x38\n\x16KnownFingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa4\x01\n\x1dStreamProfilePicturesResponse\x12>\n\x06result\x18\x01 \x01(\x0b\x32,.hypersender.contact.v1.ProfilePictureResultH\x00\x12:\n\x08progress\x18\x02 \x01(\x0b\x32&.hypersender.contact.v1.StreamProgressH\x00\x42\x07\n\x05\x65vent\"\xa3\x01\n\x0eStreamProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x32\n\x0enext_turn_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cpaused_until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa9\x02\n\x14ProfilePictureResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x19\n\x11requested_chat_id\x18\x02 \x01(\t\x12\x41\n\x0fprofile_picture\x18\x03 \x01(\x0b\x32&.hypersender.contact.v1.ProfilePictureH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12=\n\tunchanged\x18\x06 \x01(\x0b\x32(.hypersender.contact.v1.UnchangedPictureH\x00\x12\x35\n\ncache_info\x18\x05 \x01(\x0b\x32!.hypersender.contact.v1.CacheInfoB\t\n\x07outcome\"B\n\x10UnchangedPicture\x12.\n\nfetch_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x88\x01\n\x13ProfilePictureState\x12%\n!PROFILE_PICTURE_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dPROFILE_PICTURE_STATE_PRESENT\x10\x01\x12\'\n#PROFILE_PICTURE_STATE_NOT_AVAILABLE\x10\x02*\xa6\x01\n\x0b\x43\x61\x63heStatus\x12\x1c\n\x18\x43\x41\x43HE_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41\x43HE_STATUS_HIT\x10\x01\x12\x15\n\x11\x43\x41\x43HE_STATUS_MISS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_STATUS_EXPIRED\x10\x03\x12\x1a\n\x16\x43\x41\x43HE_STATUS_REFRESHED\x10\x04\x12\x16\n\x12\x43\x41\x43HE_STATUS_STALE\x10\x05\x32\xaf\x03\n\x0e\x43ontactService\x12}\n\x11GetProfilePicture\x12\x30.hypersender.contact.v1.GetProfilePictureRequest\x1a\x31.hypersender.contact.v1.GetProfilePictureResponse\"\x03\x90\x02\x01\x12\x8f\x01\n\x17\x42\x61tchGetProfilePictures\x12\x36.hypersender.contact.v1.BatchGetProfilePicturesRequest\x1a\x37.hypersender.contact.v1.BatchGetProfilePicturesResponse\"\x03\x90\x02\x01\x12\x8b\x01\n\x15StreamProfilePictures\x12\x34.hypersender.contact.v1.StreamProfilePicturesRequest\x1a\x35.hypersender.contact.v1.StreamProfilePicturesResponse\"\x03\x90\x02\x01\x30\x01\x42\x8d\x01\n\x1a\x63om.hypersender.contact.v1B\x13\x43ontactServiceProtoP\x01ZXgithub.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1;contactv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,hypersender/contact/v1/contact_service.proto\x12\x16hypersender.contact.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x86\x02\n\x0eProfilePicture\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x02 \x01(\t\x12:\n\x05state\x18\x03 \x01(\x0e\x32+.hypersender.contact.v1.ProfilePictureState\x12\x0b\n\x03url\x18\x04 \x01(\t\x12.\n\nfetch_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\x12\x12\n\navatar_url\x18\x08 \x01(\t\"\xa3\x01\n\tCacheInfo\x12\x33\n\x06status\x18\x01 \x01(\x0e\x32#.hypersender.contact.v1.CacheStatus\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tcollapsed\x18\x04 \x01(\x08\"\xb3\x01\n\x0c\x43\x61\x63heControl\x12*\n\x07max_age\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmin_fresh\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0estale_if_error\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eonly_if_cached\x18\x04 \x01(\x08\"z\n\x18GetProfilePictureRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x02 \x01(\t\x12;\n\rcache_control\x18\x03 \x01(\x0b\x32$.hypersender.contact.v1.CacheControl\"\x93\x01\n\x19GetProfilePictureResponse\x12?\n\x0fprofile_picture\x18\x01 \x01(\x0b\x32&.hypersender.contact.v1.ProfilePicture\x12\x35\n\ncache_info\x18\x02 \x01(\x0b\x32!.hypersender.contact.v1.CacheInfo\"\xa6\x02\n\x1e\x42\x61tchGetProfilePicturesRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x63hat_ids\x18\x02 \x03(\t\x12;\n\rcache_control\x18\x03 \x01(\x0b\x32$.hypersender.contact.v1.CacheControl\x12i\n\x12known_fingerprints\x18\x04 \x03(\x0b\x32M.hypersender.contact.v1.BatchGetProfilePicturesRequest.KnownFingerprintsEntry\x1a\x38\n\x16KnownFingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"v\n\x1f\x42\x61tchGetProfilePicturesResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.hypersender.contact.v1.ProfilePictureResult\x12\x14\n\x0c\x66\x61iled_count\x18\x02 \x01(\x05\"\xa2\x02\n\x1cStreamProfilePicturesRequest\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x63hat_ids\x18\x02 \x03(\t\x12;\n\rcache_control\x18\x03 \x01(\x0b\x32$.hypersender.contact.v1.CacheControl\x12g\n\x12known_fingerprints\x18\x04 \x03(\x0b\x32K.hypersender.contact.v1.StreamProfilePicturesRequest.KnownFingerprintsEntry\x1a\x38\n\x16KnownFingerprintsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa4\x01\n\x1dStreamProfilePicturesResponse\x12>\n\x06result\x18\x01 \x01(\x0b\x32,.hypersender.contact.v1.ProfilePictureResultH\x00\x12:\n\x08progress\x18\x02 \x01(\x0b\x32&.hypersender.contact.v1.StreamProgressH\x00\x42\x07\n\x05\x65vent\"\xa3\x01\n\x0eStreamProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x32\n\x0enext_turn_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cpaused_until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa9\x02\n\x14ProfilePictureResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x19\n\x11requested_chat_id\x18\x02 \x01(\t\x12\x41\n\x0fprofile_picture\x18\x03 \x01(\x0b\x32&.hypersender.contact.v1.ProfilePictureH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12=\n\tunchanged\x18\x06 \x01(\x0b\x32(.hypersender.contact.v1.UnchangedPictureH\x00\x12\x35\n\ncache_info\x18\x05 \x01(\x0b\x32!.hypersender.contact.v1.CacheInfoB\t\n\x07outcome\"V\n\x10UnchangedPicture\x12.\n\nfetch_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\navatar_url\x18\x02 \x01(\t*\x88\x01\n\x13ProfilePictureState\x12%\n!PROFILE_PICTURE_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dPROFILE_PICTURE_STATE_PRESENT\x10\x01\x12\'\n#PROFILE_PICTURE_STATE_NOT_AVAILABLE\x10\x02*\xa6\x01\n\x0b\x43\x61\x63heStatus\x12\x1c\n\x18\x43\x41\x43HE_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41\x43HE_STATUS_HIT\x10\x01\x12\x15\n\x11\x43\x41\x43HE_STATUS_MISS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_STATUS_EXPIRED\x10\x03\x12\x1a\n\x16\x43\x41\x43HE_STATUS_REFRESHED\x10\x04\x12\x16\n\x12\x43\x41\x43HE_STATUS_STALE\x10\x05\x32\xaf\x03\n\x0e\x43ontactService\x12}\n\x11GetProfilePicture\x12\x30.hypersender.contact.v1.GetProfilePictureRequest\x1a\x31.hypersender.contact.v1.GetProfilePictureResponse\"\x03\x90\x02\x01\x12\x8f\x01\n\x17\x42\x61tchGetProfilePictures\x12\x36.hypersender.contact.v1.BatchGetProfilePicturesRequest\x1a\x37.hypersender.contact.v1.BatchGetProfilePicturesResponse\"\x03\x90\x02\x01\x12\x8b\x01\n\x15StreamProfilePictures\x12\x34.hypersender.contact.v1.StreamProfilePicturesRequest\x1a\x35.hypersender.contact.v1.StreamProfilePicturesResponse\"\x03\x90\x02\x01\x30\x01\x42\x8d\x01\n\x1a\x63om.hypersender.contact.v1B\x13\x43ontactServiceProtoP\x01ZXgithub.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1;contactv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,38 +45,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTSERVICE'].methods_by_name['BatchGetProfilePictures']._serialized_options = b'\220\002\001'
   _globals['_CONTACTSERVICE'].methods_by_name['StreamProfilePictures']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['StreamProfilePictures']._serialized_options = b'\220\002\001'
-  _globals['_PROFILEPICTURESTATE']._serialized_start=2441
-  _globals['_PROFILEPICTURESTATE']._serialized_end=2577
-  _globals['_CACHESTATUS']._serialized_start=2580
-  _globals['_CACHESTATUS']._serialized_end=2746
+  _globals['_PROFILEPICTURESTATE']._serialized_start=2481
+  _globals['_PROFILEPICTURESTATE']._serialized_end=2617
+  _globals['_CACHESTATUS']._serialized_start=2620
+  _globals['_CACHESTATUS']._serialized_end=2786
   _globals['_PROFILEPICTURE']._serialized_start=163
-  _globals['_PROFILEPICTURE']._serialized_end=405
-  _globals['_CACHEINFO']._serialized_start=408
-  _globals['_CACHEINFO']._serialized_end=571
-  _globals['_CACHECONTROL']._serialized_start=574
-  _globals['_CACHECONTROL']._serialized_end=753
-  _globals['_GETPROFILEPICTUREREQUEST']._serialized_start=755
-  _globals['_GETPROFILEPICTUREREQUEST']._serialized_end=877
-  _globals['_GETPROFILEPICTURERESPONSE']._serialized_start=880
-  _globals['_GETPROFILEPICTURERESPONSE']._serialized_end=1027
-  _globals['_BATCHGETPROFILEPICTURESREQUEST']._serialized_start=1030
-  _globals['_BATCHGETPROFILEPICTURESREQUEST']._serialized_end=1324
-  _globals['_BATCHGETPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_start=1268
-  _globals['_BATCHGETPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_end=1324
-  _globals['_BATCHGETPROFILEPICTURESRESPONSE']._serialized_start=1326
-  _globals['_BATCHGETPROFILEPICTURESRESPONSE']._serialized_end=1444
-  _globals['_STREAMPROFILEPICTURESREQUEST']._serialized_start=1447
-  _globals['_STREAMPROFILEPICTURESREQUEST']._serialized_end=1737
-  _globals['_STREAMPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_start=1268
-  _globals['_STREAMPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_end=1324
-  _globals['_STREAMPROFILEPICTURESRESPONSE']._serialized_start=1740
-  _globals['_STREAMPROFILEPICTURESRESPONSE']._serialized_end=1904
-  _globals['_STREAMPROGRESS']._serialized_start=1907
-  _globals['_STREAMPROGRESS']._serialized_end=2070
-  _globals['_PROFILEPICTURERESULT']._serialized_start=2073
-  _globals['_PROFILEPICTURERESULT']._serialized_end=2370
-  _globals['_UNCHANGEDPICTURE']._serialized_start=2372
-  _globals['_UNCHANGEDPICTURE']._serialized_end=2438
-  _globals['_CONTACTSERVICE']._serialized_start=2749
-  _globals['_CONTACTSERVICE']._serialized_end=3180
+  _globals['_PROFILEPICTURE']._serialized_end=425
+  _globals['_CACHEINFO']._serialized_start=428
+  _globals['_CACHEINFO']._serialized_end=591
+  _globals['_CACHECONTROL']._serialized_start=594
+  _globals['_CACHECONTROL']._serialized_end=773
+  _globals['_GETPROFILEPICTUREREQUEST']._serialized_start=775
+  _globals['_GETPROFILEPICTUREREQUEST']._serialized_end=897
+  _globals['_GETPROFILEPICTURERESPONSE']._serialized_start=900
+  _globals['_GETPROFILEPICTURERESPONSE']._serialized_end=1047
+  _globals['_BATCHGETPROFILEPICTURESREQUEST']._serialized_start=1050
+  _globals['_BATCHGETPROFILEPICTURESREQUEST']._serialized_end=1344
+  _globals['_BATCHGETPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_start=1288
+  _globals['_BATCHGETPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_end=1344
+  _globals['_BATCHGETPROFILEPICTURESRESPONSE']._serialized_start=1346
+  _globals['_BATCHGETPROFILEPICTURESRESPONSE']._serialized_end=1464
+  _globals['_STREAMPROFILEPICTURESREQUEST']._serialized_start=1467
+  _globals['_STREAMPROFILEPICTURESREQUEST']._serialized_end=1757
+  _globals['_STREAMPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_start=1288
+  _globals['_STREAMPROFILEPICTURESREQUEST_KNOWNFINGERPRINTSENTRY']._serialized_end=1344
+  _globals['_STREAMPROFILEPICTURESRESPONSE']._serialized_start=1760
+  _globals['_STREAMPROFILEPICTURESRESPONSE']._serialized_end=1924
+  _globals['_STREAMPROGRESS']._serialized_start=1927
+  _globals['_STREAMPROGRESS']._serialized_end=2090
+  _globals['_PROFILEPICTURERESULT']._serialized_start=2093
+  _globals['_PROFILEPICTURERESULT']._serialized_end=2390
+  _globals['_UNCHANGEDPICTURE']._serialized_start=2392
+  _globals['_UNCHANGEDPICTURE']._serialized_end=2478
+  _globals['_CONTACTSERVICE']._serialized_start=2789
+  _globals['_CONTACTSERVICE']._serialized_end=3220
 # @@protoc_insertion_point(module_scope)

@@ -101,6 +101,7 @@ class ProfilePicture(_message.Message):
     FETCH_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    AVATAR_URL_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     """The instance that was asked. A UUID is in lower case."""
     chat_id: _builtins.str
@@ -117,6 +118,13 @@ class ProfilePicture(_message.Message):
     only. Set if and only if url is set. For WhatsApp's own links it is the name of the file. For other links
     it is a hash of url without its signature, in 32 hexadecimal digits. Earlier versions of the server set
     it to the last segment of the path for other links, so that a stored one differs once.
+    """
+    avatar_url: _builtins.str
+    """The address of the image on this service, to be used as the source of an <img>. It needs no credential,
+    shows no phone number, and leads to a default image when there is no picture. It stays the same for a
+    period that the operator chooses, usually 7 days, and works for one more: take it from a recent answer.
+    Anyone who has it can see the image until then. Set for every state if the server hands out addresses of
+    images and the caller gets them; otherwise unset.
     """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
@@ -138,10 +146,11 @@ class ProfilePicture(_message.Message):
         fetch_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         fingerprint: _builtins.str = ...,
+        avatar_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "fetch_time", b"fetch_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "expire_time", b"expire_time", "fetch_time", b"fetch_time", "fingerprint", b"fingerprint", "instance", b"instance", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_url", b"avatar_url", "chat_id", b"chat_id", "expire_time", b"expire_time", "fetch_time", b"fetch_time", "fingerprint", b"fingerprint", "instance", b"instance", "state", b"state", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -588,6 +597,12 @@ class UnchangedPicture(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FETCH_TIME_FIELD_NUMBER: _builtins.int
+    AVATAR_URL_FIELD_NUMBER: _builtins.int
+    avatar_url: _builtins.str
+    """As in ProfilePicture. It differs from that of an earlier answer once in a period, although the picture is
+    the same. Set for every state if the server hands out addresses of images and the caller gets them;
+    otherwise unset.
+    """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
         """The time at which Hypersender gave this answer."""
@@ -596,10 +611,11 @@ class UnchangedPicture(_message.Message):
         self,
         *,
         fetch_time: _timestamp_pb2.Timestamp | None = ...,
+        avatar_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fetch_time", b"fetch_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetch_time", b"fetch_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_url", b"avatar_url", "fetch_time", b"fetch_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
