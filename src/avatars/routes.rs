@@ -21,13 +21,13 @@ use super::{
     etag::{Seen, Tagger},
     page::{self, Sandbox},
     pictures::{Pictures, Shown, Wanted},
-    query::{Query, decode},
+    query::Query,
     reply::{Answer, Asked, refuse, show},
     sealed::Addresses,
     status::Refused,
 };
 use crate::{
-    domain::{ChatId, Credential, Instance, Refusal},
+    domain::{ChatId, Credential, Instance, Refusal, percent_decoded},
     grpc::Credentials,
     server::Callers,
     stack::{Clock, LookupService},
@@ -167,9 +167,9 @@ impl<P: Show> Images<P> {
                 let caller = callers.by_token(&head.headers).map_err(Refusal::CallerUnknown)?;
                 let mut call = Extensions::new();
                 call.insert(caller);
-                let instance = decode(instance).ok_or(Refusal::InstanceInvalid)?;
+                let instance = percent_decoded(instance).ok_or(Refusal::InstanceInvalid)?;
                 let (instance, credential) = self.credentials.resolve(&instance, &call)?;
-                let chat = ChatId::parse(&decode(chat).ok_or(Refusal::ChatIdInvalid)?)?;
+                let chat = ChatId::parse(&percent_decoded(chat).ok_or(Refusal::ChatIdInvalid)?)?;
                 Ok(Target { instance, credential, chat })
             }
             (Address::Plain { .. }, None) | (Address::Other, _) => Err(Refused::Unknown),
