@@ -168,7 +168,7 @@ impl<F: LookupService> Pictures<F> {
             tagger: Tagger::new(tag_key),
             images: source.map(|source| Images::new(cache.clone(), source, metrics.clone())),
             cache,
-            patience: Patience::default(),
+            patience: Patience::new(),
             renewals: Renewals::new(metrics.clone()),
             metrics,
             look_ups: Flights::new(),
