@@ -22,7 +22,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::time::Instant;
 
 use super::{fetch::Image, image::Size};
-use crate::domain::{Key, PictureLink};
+use crate::domain::{Key, PictureLink, Scope};
 
 /// The memory that an entry takes besides its bytes: moka's bookkeeping. 200,000 entries of one byte take 457
 /// bytes each (glibc's allocator, Linux, x86-64), of which the block of that byte has 16.
@@ -46,7 +46,10 @@ const FAILURE_LIFE: Duration = Duration::from_secs(15);
 /// Maximum number of failures that are remembered. They take less than 5 MiB.
 const FAILURES_MAX: u64 = 10_000;
 
-/// The name of a picture, a contact or a link. Names of different kinds are never the same.
+/// Maximum number of rejected tokens that are remembered. They take less than 5 MiB.
+const SCOPES_MAX: u64 = 10_000;
+
+/// The name of a picture, a contact, a scope or a link. Names of different kinds are never the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Name(u128);
 
@@ -121,6 +124,8 @@ pub struct PictureCache<E: Copy + Send + Sync + 'static> {
     originals: Cache<Name, (Instant, Original)>,
     latest: Cache<Name, Arc<Noted>>,
     failures: Cache<Name, (Instant, E)>,
+    /// When the token of a scope was last rejected.
+    rejections: Cache<Name, Instant>,
     key: SipHasher13,
 }
 
@@ -149,11 +154,14 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
             .weigher(|_, noted: &Arc<Noted>| weight(size_of::<Noted>() + noted.fingerprint.len()));
         let failures =
             Cache::builder().eviction_policy(policy()).time_to_live(FAILURE_LIFE).max_capacity(FAILURES_MAX);
+        let rejections =
+            Cache::builder().eviction_policy(policy()).time_to_live(LATEST_LIFE).max_capacity(SCOPES_MAX);
         Self {
             images: images.build(),
             originals: originals.build(),
             latest: latest.build(),
             failures: failures.build(),
+            rejections: rejections.build(),
             key: SipHasher13::new_with_keys(rand::random(), rand::random()),
         }
     }
@@ -168,6 +176,12 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     #[must_use]
     pub fn contact(&self, key: &Key) -> Name {
         self.name(("contact", key))
+    }
+
+    /// The name of an instance with its token.
+    #[must_use]
+    pub fn scope(&self, scope: &Scope) -> Name {
+        self.name(("scope", scope))
     }
 
     /// The name of a link.
@@ -244,6 +258,18 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     /// Forgets the picture of a contact, which has none now.
     pub fn forget_latest(&self, contact: Name) {
         self.latest.invalidate(&contact);
+    }
+
+    /// The picture that a contact was last shown with, unless its token was rejected since then.
+    #[must_use]
+    pub fn from_before(&self, contact: Name, scope: Name) -> Option<Known> {
+        let rejected = self.rejections.get(&scope);
+        self.latest(contact).filter(|known| rejected.is_none_or(|rejected| known.noted.since > rejected))
+    }
+
+    /// Notes that the token of a scope is rejected: no picture from before is shown for any of its contacts.
+    pub fn reject(&self, scope: Name) {
+        self.rejections.insert(scope, Instant::now());
     }
 
     /// The failure that has happened with a link or a contact a short time ago.
