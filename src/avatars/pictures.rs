@@ -42,7 +42,7 @@ use super::{
     settings::{Mode, Settings},
 };
 use crate::{
-    domain::{Answer, CacheControl, ChatId, Credential, Instance, Key, LookupError},
+    domain::{Answer, CacheControl, ChatId, Credential, Instance, Key, LookupError, PictureLink},
     stack::{Clock, LookupService, Stack},
     telemetry::AvatarMetrics,
 };
@@ -94,7 +94,7 @@ pub enum Shown {
     /// In redirect mode, the link of the CDN. It is a secret.
     Link {
         /// The link.
-        url: String,
+        link: PictureLink,
         /// The rest of the answer's freshness, at most until 10 minutes before the end of the link.
         fresh_for: Duration,
         /// Whether the answer is older than its freshness.

@@ -99,7 +99,7 @@ impl<F: LookupService> Inner<F> {
         let now = self.clock.now().wall;
         let left = link.expires_at().map(|end| end.duration_since(now).unwrap_or_default());
         let fresh_for = left.map_or(fresh_for, |left| fresh_for.min(left.saturating_sub(LINK_MARGIN)));
-        Shown::Link { url: link.url().to_owned(), fresh_for, is_stale }
+        Shown::Link { link: link.clone(), fresh_for, is_stale }
     }
 
     /// The outcome for a contact that has no picture now, so none from before is shown later. Hypersender may
