@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Found, Inner, Shown, healing::Renewed, images::Broken, target::Target};
+use super::{Found, Inner, Shown, images::Broken, renewal::Renewed, target::Target};
 use crate::{
     avatars::{etag::Seen, image::Size},
     domain::{Answer, CacheInfo, CacheStatus, Finding, LookupError, NotFound, PictureLink, Ttl},
@@ -53,13 +53,13 @@ impl<F: LookupService> Inner<F> {
         };
         match self.image(link, target.size).await {
             Ok(bytes) => self.picture(target, link, answer.cache, bytes),
-            Err(Broken::Refused) => self.healed(target, link).await,
+            Err(Broken::Refused) => self.with_new_link(target, link).await,
             Err(broken) => self.without_image(target, broken),
         }
     }
 
     /// The outcome for a link that the CDN refuses.
-    async fn healed(self: &Arc<Self>, target: &Target, refused: &PictureLink) -> Shown {
+    async fn with_new_link(self: &Arc<Self>, target: &Target, refused: &PictureLink) -> Shown {
         let (answer, original) = match self.renewed(target, refused).await {
             Renewed::Answer(answer, original) => (answer, original),
             Renewed::TooSoon => return self.not_yet(target),
