@@ -13,6 +13,7 @@ mod hosts;
 mod link;
 mod lookup;
 mod peer_names;
+mod percent;
 mod purpose;
 mod refusal;
 mod turns;
@@ -29,6 +30,7 @@ pub use lookup::{
     Absence, Answer, CacheControl, CacheInfo, CacheStatus, Finding, Key, Lookup, Now, Scope, StoreLoss, Ttl,
 };
 pub use peer_names::PeerNames;
+pub use percent::percent_decoded;
 pub use purpose::Purpose;
 pub use refusal::{Refusal, StreamLimit, Unknown};
 pub use turns::{BatchTurns, QueuePlace};

@@ -37,6 +37,7 @@ pub use self::{
     cache::{PictureCache, ServeFuture, Settings as CacheSettings},
     clock::Clock,
     concurrency::Settings as ConcurrencySettings,
+    keyed::{Idle, Keyed},
     rate::Settings as RateSettings,
     retry::Settings as RetrySettings,
     store::{

@@ -3,7 +3,7 @@
 //!
 //! Not here: the time that one request waits at most.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::backlog::Backlog;
-use crate::domain::Instance;
+use crate::{
+    domain::Instance,
+    stack::{Idle, Keyed},
+};
 
 /// The waiting time that all requests for an instance share. When it is used up, no request waits.
 const TIME: Duration = Duration::from_secs(36);
@@ -20,12 +23,10 @@ const TIME: Duration = Duration::from_secs(36);
 const REFILL: f64 = 1.0;
 /// Maximum number of look-ups of an instance in progress for images.
 const LOOK_UPS_MAX: usize = 32;
-/// Maximum number of instances with a state. Requests for further ones do not wait and start nothing.
-const INSTANCES_MAX: usize = 10_000;
 
 /// The waiting time of each instance.
-#[derive(Debug, Default)]
-pub struct Patience(Mutex<HashMap<Instance, Arc<Share>>>);
+#[derive(Debug)]
+pub struct Patience(Keyed<Instance, Share>);
 
 /// The state of one instance.
 #[derive(Debug)]
@@ -51,22 +52,14 @@ pub struct Wait<'a> {
 }
 
 impl Patience {
-    /// The state of `instance`; `None` when there are too many.
+    /// Every instance has all of its time.
+    pub fn new() -> Self {
+        Self(Keyed::new())
+    }
+
+    /// The state of `instance`; `None` when there are too many. Requests then do not wait and start nothing.
     pub fn share(&self, instance: &Instance) -> Option<Arc<Share>> {
-        let mut shares = self.0.lock();
-        if let Some(share) = shares.get(instance) {
-            return Some(share.clone());
-        }
-        if shares.len() >= INSTANCES_MAX {
-            let now = Instant::now();
-            shares.retain(|_, share| Arc::strong_count(share) > 1 || !share.is_idle(now));
-            if shares.len() >= INSTANCES_MAX {
-                return None;
-            }
-        }
-        let share = Arc::new(Share::new());
-        shares.insert(instance.clone(), share.clone());
-        Some(share)
+        self.0.of(instance, Share::new).ok()
     }
 }
 
@@ -90,17 +83,18 @@ impl Share {
         self.look_ups.clone().try_acquire_owned().ok()
     }
 
-    /// The permit of a look-up of the backlog, as soon as there is one. `None` never happens.
-    pub async fn look_up_later(&self) -> Option<OwnedSemaphorePermit> {
-        self.look_ups.clone().acquire_owned().await.ok()
+    /// The permit of a look-up of the backlog, as soon as there is one.
+    pub async fn look_up_later(&self) -> OwnedSemaphorePermit {
+        self.look_ups.clone().acquire_owned().await.expect("this semaphore is never closed")
     }
 
     /// The contacts that wait for their look-up. Its worker holds the share.
     pub fn backlog(&self) -> &Backlog {
         &self.backlog
     }
+}
 
-    /// Whether it is no different from a new one.
+impl Idle for Share {
     fn is_idle(&self, now: Instant) -> bool {
         let mut budget = self.budget.lock();
         budget.refill(now);
@@ -153,7 +147,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_use_up_the_time_of_their_instance_alone() {
-        let patience = Patience::default();
+        let patience = Patience::new();
         let share = patience.share(&instance("shop")).unwrap();
         let waits: Vec<_> = (0..6).map(|_| share.wait().unwrap()).collect();
         advance(7 * SECOND).await;
@@ -170,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_that_ends_well_is_free_from_its_last_charge_on() {
-        let patience = Patience::default();
+        let patience = Patience::new();
         let share = patience.share(&instance("shop")).unwrap();
         for _ in 0..100 {
             let wait = share.wait().unwrap();
@@ -188,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_debt_is_bounded() {
-        let patience = Patience::default();
+        let patience = Patience::new();
         let share = patience.share(&instance("shop")).unwrap();
         let waits: Vec<_> = (0..500).map(|_| share.wait().unwrap()).collect();
         advance(2 * SECOND).await;
@@ -201,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn look_ups_of_an_instance_are_bounded() {
-        let patience = Patience::default();
+        let patience = Patience::new();
         let share = patience.share(&instance("shop")).unwrap();
         let permits: Vec<_> = (0..LOOK_UPS_MAX).map(|_| share.look_up().unwrap()).collect();
         assert!(share.look_up().is_none());
@@ -210,23 +204,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn idle_instances_make_room_and_busy_ones_stay() {
-        let patience = Patience::default();
-        let share = patience.share(&instance("busy")).unwrap();
+    async fn an_instance_is_idle_when_nothing_is_used_up() {
+        let share = Share::new();
+        let is_idle = |share: &Share| share.is_idle(Instant::now());
+        assert!(is_idle(&share));
+        let permit = share.look_up();
+        assert!(!is_idle(&share));
+        drop(permit);
         let wait = share.wait().unwrap();
         advance(20 * SECOND).await;
         drop(wait);
-        drop(share);
-        for number in 1..INSTANCES_MAX {
-            patience.share(&instance(&format!("i{number}"))).unwrap();
-        }
-        assert!(patience.share(&instance("more")).is_some());
-        assert_eq!(patience.0.lock().len(), 2);
-        assert!(patience.0.lock().contains_key(&instance("busy")));
-        let held: Vec<_> =
-            (0..INSTANCES_MAX - 2).map(|number| patience.share(&instance(&format!("j{number}")))).collect();
-        let _wait = patience.share(&instance("more")).unwrap();
-        assert!(held.iter().all(Option::is_some));
-        assert!(patience.share(&instance("too-many")).is_none());
+        assert!(!is_idle(&share));
+        advance(20 * SECOND).await;
+        assert!(is_idle(&share));
     }
 }

@@ -22,7 +22,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::time::Instant;
 
 use super::{fetch::Image, image::Size};
-use crate::domain::{Key, PictureLink};
+use crate::domain::{Key, PictureLink, Scope};
 
 /// The memory that an entry takes besides its bytes: moka's bookkeeping. 200,000 entries of one byte take 457
 /// bytes each (glibc's allocator, Linux, x86-64), of which the block of that byte has 16.
@@ -46,9 +46,12 @@ const FAILURE_LIFE: Duration = Duration::from_secs(15);
 /// Maximum number of failures that are remembered. They take less than 5 MiB.
 const FAILURES_MAX: u64 = 10_000;
 
-/// The name of a picture, a contact or a link. Names of different kinds are never the same.
+/// Maximum number of rejected tokens that are remembered. They take less than 5 MiB.
+const SCOPES_MAX: u64 = 10_000;
+
+/// The name of a picture, a contact, a scope or a link. Names of different kinds are never the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Name(u128);
+pub struct NameHash(u128);
 
 /// A file as it was downloaded. Clones share it.
 #[derive(Clone)]
@@ -85,9 +88,9 @@ impl fmt::Debug for Original {
 #[derive(Debug)]
 struct Noted {
     since: Instant,
-    link: Name,
+    link: NameHash,
     fingerprint: Box<str>,
-    picture: Name,
+    picture: NameHash,
 }
 
 /// A picture of a contact. Clones share it.
@@ -107,20 +110,22 @@ impl Known {
 
     /// The name in the picture cache.
     #[must_use]
-    pub fn picture(&self) -> Name {
+    pub fn picture(&self) -> NameHash {
         self.noted.picture
     }
 }
 
-/// What is in memory. `E` is the kind of the failures. Clones share everything.
+/// The images, files, failures and names in memory. `E` is the kind of the failures. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct PictureCache<E: Copy + Send + Sync + 'static> {
     /// Moka measures time on the system's clock, to free memory. Whether an entry is still valid is decided
     /// here, on tokio's clock.
-    images: Cache<(Name, Size), Bytes>,
-    originals: Cache<Name, (Instant, Original)>,
-    latest: Cache<Name, Arc<Noted>>,
-    failures: Cache<Name, (Instant, E)>,
+    images: Cache<(NameHash, Size), Bytes>,
+    originals: Cache<NameHash, (Instant, Original)>,
+    latest: Cache<NameHash, Arc<Noted>>,
+    failures: Cache<NameHash, (Instant, E)>,
+    /// When the token of a scope was last rejected.
+    rejections: Cache<NameHash, Instant>,
     key: SipHasher13,
 }
 
@@ -149,47 +154,56 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
             .weigher(|_, noted: &Arc<Noted>| weight(size_of::<Noted>() + noted.fingerprint.len()));
         let failures =
             Cache::builder().eviction_policy(policy()).time_to_live(FAILURE_LIFE).max_capacity(FAILURES_MAX);
+        let rejections =
+            Cache::builder().eviction_policy(policy()).time_to_live(LATEST_LIFE).max_capacity(SCOPES_MAX);
         Self {
             images: images.build(),
             originals: originals.build(),
             latest: latest.build(),
             failures: failures.build(),
+            rejections: rejections.build(),
             key: SipHasher13::new_with_keys(rand::random(), rand::random()),
         }
     }
 
     /// The name of the picture with this fingerprint.
     #[must_use]
-    pub fn picture(&self, fingerprint: &str) -> Name {
+    pub fn picture(&self, fingerprint: &str) -> NameHash {
         self.name(("picture", fingerprint))
     }
 
     /// The name of a contact.
     #[must_use]
-    pub fn contact(&self, key: &Key) -> Name {
+    pub fn contact(&self, key: &Key) -> NameHash {
         self.name(("contact", key))
+    }
+
+    /// The name of an instance with its token.
+    #[must_use]
+    pub fn scope(&self, scope: &Scope) -> NameHash {
+        self.name(("scope", scope))
     }
 
     /// The name of a link.
     #[must_use]
-    pub fn link(&self, url: &str) -> Name {
+    pub fn link(&self, url: &str) -> NameHash {
         self.name(("link", url))
     }
 
-    fn name(&self, of: impl Hash) -> Name {
+    fn name(&self, of: impl Hash) -> NameHash {
         let mut hasher = self.key;
         of.hash(&mut hasher);
-        Name(hasher.finish128().as_u128())
+        NameHash(hasher.finish128().as_u128())
     }
 
     /// The image of a picture in a size.
     #[must_use]
-    pub fn image(&self, picture: Name, size: Size) -> Option<Bytes> {
+    pub fn image(&self, picture: NameHash, size: Size) -> Option<Bytes> {
         self.images.get(&(picture, size))
     }
 
     /// Keeps an image.
-    pub fn keep_image(&self, picture: Name, size: Size, image: Bytes) {
+    pub fn keep_image(&self, picture: NameHash, size: Size, image: Bytes) {
         self.images.insert((picture, size), image);
         // Otherwise up to 512 images would wait for their eviction. An image is rarer than that by far.
         self.images.run_pending_tasks();
@@ -197,19 +211,19 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
 
     /// The file of a picture.
     #[must_use]
-    pub fn original(&self, picture: Name) -> Option<Original> {
+    pub fn original(&self, picture: NameHash) -> Option<Original> {
         self.originals.get(&picture).and_then(|entry| valid(entry, ORIGINAL_LIFE))
     }
 
     /// Keeps the file of a picture for a while.
-    pub fn keep_original(&self, picture: Name, original: Original) {
+    pub fn keep_original(&self, picture: NameHash, original: Original) {
         self.originals.insert(picture, (Instant::now(), original));
         self.originals.run_pending_tasks();
     }
 
     /// The picture that a contact was last shown with.
     #[must_use]
-    pub fn latest(&self, contact: Name) -> Option<Known> {
+    pub fn latest(&self, contact: NameHash) -> Option<Known> {
         let noted = self.latest.get(&contact).filter(|noted| noted.since.elapsed() < LATEST_LIFE)?;
         Some(Known { noted, is_latest: true })
     }
@@ -217,7 +231,7 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     /// The picture of a contact that `link` leads to. When the contact was last shown with the same link, it
     /// costs two hashes of a few bytes.
     #[must_use]
-    pub fn known(&self, contact: Name, link: &PictureLink) -> Known {
+    pub fn known(&self, contact: NameHash, link: &PictureLink) -> Known {
         let name = self.link(link.url());
         if let Some(known) = self.latest(contact).filter(|known| known.noted.link == name) {
             return known;
@@ -230,7 +244,7 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     }
 
     /// Notes that a contact is shown with this picture.
-    pub fn note_shown(&self, contact: Name, known: Known) {
+    pub fn note_shown(&self, contact: NameHash, known: Known) {
         let Known { noted, is_latest } = known;
         if !is_latest {
             self.latest.insert(contact, noted);
@@ -242,18 +256,30 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     }
 
     /// Forgets the picture of a contact, which has none now.
-    pub fn forget_latest(&self, contact: Name) {
+    pub fn forget_latest(&self, contact: NameHash) {
         self.latest.invalidate(&contact);
+    }
+
+    /// The picture that a contact was last shown with, unless its token was rejected since then.
+    #[must_use]
+    pub fn from_before(&self, contact: NameHash, scope: NameHash) -> Option<Known> {
+        let rejected = self.rejections.get(&scope);
+        self.latest(contact).filter(|known| rejected.is_none_or(|rejected| known.noted.since > rejected))
+    }
+
+    /// Notes that the token of a scope is rejected: no picture from before is shown for any of its contacts.
+    pub fn reject(&self, scope: NameHash) {
+        self.rejections.insert(scope, Instant::now());
     }
 
     /// The failure that has happened with a link or a contact a short time ago.
     #[must_use]
-    pub fn failure(&self, of: Name) -> Option<E> {
+    pub fn failure(&self, of: NameHash) -> Option<E> {
         self.failures.get(&of).and_then(|entry| valid(entry, FAILURE_LIFE))
     }
 
     /// Remembers a failure for a short time.
-    pub fn keep_failure(&self, of: Name, failure: E) {
+    pub fn keep_failure(&self, of: NameHash, failure: E) {
         self.failures.insert(of, (Instant::now(), failure));
     }
 

@@ -3,14 +3,14 @@
 //!
 //! A request is answered from memory if possible. Otherwise it waits for a job, which all requests for the
 //! same contact and size share, and which goes on when they have left: `conclusion` says how a job uses the
-//! outcome of the look-up, `images` downloads and resizes, `healing` renews a link that is refused, and
+//! outcome of the look-up, `images` downloads and resizes, `renewal` renews a link that is refused, and
 //! `background` looks up the contacts for which there was no room.
 
 mod background;
 mod conclusion;
 mod flights;
-mod healing;
 mod images;
+mod renewal;
 mod target;
 
 use std::{
@@ -28,8 +28,8 @@ use tokio::{
 
 use self::{
     flights::{Flights, Waiter},
-    healing::Renewed,
     images::{Broken, Download, Images},
+    renewal::Renewed,
     target::Target,
 };
 use super::{
@@ -42,7 +42,7 @@ use super::{
     settings::{Mode, Settings},
 };
 use crate::{
-    domain::{Answer, CacheControl, ChatId, Credential, Instance, Key, LookupError},
+    domain::{Answer, CacheControl, ChatId, Credential, Instance, Key, LookupError, PictureLink},
     stack::{Clock, LookupService, Stack},
     telemetry::AvatarMetrics,
 };
@@ -79,7 +79,7 @@ pub enum Shown {
         tag: EntityTag,
         /// The rest of the answer's freshness; zero for an image of a picture that may have changed.
         fresh_for: Duration,
-        /// Whether it is an image from before, because the present one cannot be had.
+        /// Whether it is an image from before, because the present one is not available.
         is_stale: bool,
     },
     /// The browser has the image already. Nothing was downloaded.
@@ -94,7 +94,7 @@ pub enum Shown {
     /// In redirect mode, the link of the CDN. It is a secret.
     Link {
         /// The link.
-        url: String,
+        link: PictureLink,
         /// The rest of the answer's freshness, at most until 10 minutes before the end of the link.
         fresh_for: Duration,
         /// Whether the answer is older than its freshness.
@@ -109,7 +109,7 @@ pub enum Shown {
     NotYet,
     /// The look-up failed.
     Failed(LookupError),
-    /// The image cannot be had: refused by the CDN, not an image, too large and so on.
+    /// The image is not available: refused by the CDN, not an image, too large and so on.
     NoImage,
 }
 
@@ -168,7 +168,7 @@ impl<F: LookupService> Pictures<F> {
             tagger: Tagger::new(tag_key),
             images: source.map(|source| Images::new(cache.clone(), source, metrics.clone())),
             cache,
-            patience: Patience::default(),
+            patience: Patience::new(),
             renewals: Renewals::new(metrics.clone()),
             metrics,
             look_ups: Flights::new(),
@@ -258,10 +258,10 @@ impl<F: LookupService> Pictures<F> {
         end: Instant,
     ) -> Option<Found> {
         let looking = self.0.look_up(target, share, Some(looking))?;
-        let mut left = Left { pictures: self, target, share, is_over: false };
+        let mut handover = Handover { pictures: self, target, share, is_over: false };
         let wait = wait?;
         let found = timeout_at(end, looking.landed()).await.ok()?;
-        left.is_over = true;
+        handover.is_over = true;
         wait.charge();
         Some(found.unwrap_or(Err(LookupError::Internal)))
     }
@@ -284,14 +284,14 @@ impl<F: LookupService> Pictures<F> {
 
 /// A request that waits for a look-up. When it leaves before the end, a job takes over, so that the image
 /// is there when the browser asks again.
-struct Left<'a, F: LookupService> {
+struct Handover<'a, F: LookupService> {
     pictures: &'a Pictures<F>,
     target: &'a Target,
     share: &'a Arc<Share>,
     is_over: bool,
 }
 
-impl<F: LookupService> Drop for Left<'_, F> {
+impl<F: LookupService> Drop for Handover<'_, F> {
     fn drop(&mut self) {
         // Without a runtime, the process is about to end.
         if !self.is_over && Handle::try_current().is_ok() {

@@ -1,4 +1,4 @@
-//! [`Query`]: the parameters of an address, and [`decode`], which removes percent-encoding.
+//! [`Query`]: the parameters of an address.
 //!
 //! Not here: the contact, which is in the path. Unknown parameters are ignored, because services for links
 //! and statistics add their own.
@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 use super::image::Size;
+use crate::domain::percent_decoded;
 
 /// Maximum number of bytes of a query.
 const BYTES_MAX: usize = 2048;
@@ -107,28 +108,7 @@ fn read_name(value: &str) -> Option<Name> {
 
 /// The value of a parameter. Forms write a blank as `+`.
 fn decode_value(value: &str) -> Option<String> {
-    if value.contains('+') { decode(&value.replace('+', " ")) } else { decode(value) }
-}
-
-/// The text behind percent-encoding; `None` when an escape is malformed, or the text is not UTF-8.
-pub fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-            bytes.push(high << 4 | low);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// The value of a hex digit.
-fn digit(byte: u8) -> Option<u8> {
-    let value = char::from(byte).to_digit(16)?;
-    u8::try_from(value).ok()
+    if value.contains('+') { percent_decoded(&value.replace('+', " ")) } else { percent_decoded(value) }
 }
 
 impl std::fmt::Debug for Query {
@@ -230,12 +210,6 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,300}") {
             let _ = Query::parse(Some(&text));
-        }
-
-        #[test]
-        fn decoding_undoes_encoding(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let encoded = bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
-            prop_assert_eq!(decode(&encoded), String::from_utf8(bytes).ok());
         }
     }
 }

@@ -80,15 +80,14 @@ pub fn show(shown: Shown, contact: u64, asked: &Asked<'_>) -> Answer {
             let outcome = of_picture(is_stale);
             (unchanged(&tag, outcome, Some(Keep::Fresh(fresh_for)), asked), outcome)
         }
-        Shown::Link { url, fresh_for, is_stale } => {
-            let Ok(mut link) = HeaderValue::try_from(url) else {
-                return missing(Missing::not_yet(), contact, asked);
-            };
-            link.set_sensitive(true);
+        Shown::Link { link, fresh_for, is_stale } => {
+            let location = HeaderValue::try_from(link.into_url());
+            let mut location = location.expect("a link has neither line breaks nor control characters");
+            location.set_sensitive(true);
             let outcome = of_picture(is_stale);
             // A link that is kept for longer than this time may expire in the browser.
             let mut response = empty(StatusCode::FOUND, Some(Keep::Only(fresh_for)), asked);
-            response.headers_mut().insert(LOCATION, link);
+            response.headers_mut().insert(LOCATION, location);
             response.headers_mut().insert(AVATAR_STATUS, HeaderValue::from_static(outcome.name()));
             (response, outcome)
         }

@@ -19,15 +19,16 @@ use tracing::debug;
 use self::{host::names_one_host, in_progress::InProgress};
 use super::{
     etag::{Seen, Tagger},
+    image::Size,
     page::{self, Sandbox},
     pictures::{Pictures, Shown, Wanted},
-    query::{Query, decode},
+    query::Query,
     reply::{Answer, Asked, refuse, show},
     sealed::Addresses,
     status::Refused,
 };
 use crate::{
-    domain::{ChatId, Credential, Instance, Refusal},
+    domain::{ChatId, Refusal, percent_decoded},
     grpc::Credentials,
     server::Callers,
     stack::{Clock, LookupService},
@@ -97,13 +98,6 @@ struct Images<P> {
     in_progress: InProgress,
 }
 
-/// A contact whose image may be shown.
-struct Target {
-    instance: Instance,
-    credential: Credential,
-    chat: ChatId,
-}
-
 impl<P: Show> Images<P> {
     fn routes(self) -> Router {
         let respond = async |State(images): State<Arc<Self>>, request: Request| {
@@ -124,32 +118,32 @@ impl<P: Show> Images<P> {
             is_known: self.callers.is_some() && matches!(address, Address::Plain { .. }),
             tagger: self.pictures.tagger(),
         };
-        let target = self.target(&address, head);
-        let (response, outcome) =
-            match target.and_then(|target| Ok((target, query.as_ref().map_err(|bad| *bad)?))) {
-                Ok((target, query)) => self.show(target, query, &asked).await,
-                Err(refused) => {
-                    debug!(why = refused.to_string(), "refused a request for an image");
-                    refuse(&refused, &asked)
-                }
-            };
+        // An address that is not served is refused before a parameter that is not valid.
+        let wanted = self.wanted(&address, head, asked.query.size);
+        let (response, outcome) = match wanted
+            .and_then(|wanted| query.as_ref().map(|_| wanted).map_err(|bad| Refused::Query(*bad)))
+        {
+            Ok(wanted) => self.show(wanted, &asked).await,
+            Err(refused) => {
+                debug!(why = refused.to_string(), "refused a request for an image");
+                refuse(&refused, &asked)
+            }
+        };
         self.metrics.answered(response.status().as_u16(), outcome);
         response
     }
 
-    async fn show(&self, target: Target, query: &Query, asked: &Asked<'_>) -> Answer {
-        let Target { instance, credential, chat } = target;
-        let counted = instance.clone();
-        let Some(_permit) = self.in_progress.begin(&counted) else {
+    async fn show(&self, wanted: Wanted, asked: &Asked<'_>) -> Answer {
+        let instance = wanted.instance.clone();
+        let Some(_permit) = self.in_progress.begin(&instance) else {
             return refuse(&Refused::Overloaded, asked);
         };
-        let contact = asked.tagger.contact(&instance, &chat);
-        let wanted = Wanted { instance, credential, chat, size: query.size };
+        let contact = asked.tagger.contact(&instance, &wanted.chat);
         show(self.pictures.show(wanted, asked.seen).await, contact, asked)
     }
 
     /// The contact of the address, if the request may see it.
-    fn target(&self, address: &Address<'_>, head: &Head) -> Result<Target, Refused> {
+    fn wanted(&self, address: &Address<'_>, head: &Head, size: Size) -> Result<Wanted, Refused> {
         if !names_one_host(head) {
             return Err(Refused::Host);
         }
@@ -161,16 +155,16 @@ impl<P: Show> Images<P> {
                 let (instance, chat) = self.addresses.open(sealed, self.clock.now().wall)?;
                 let credential = self.credentials.own(&instance).cloned();
                 let credential = credential.ok_or(Refusal::InstanceNotConfigured)?;
-                Ok(Target { instance, credential, chat })
+                Ok(Wanted { instance, credential, chat, size })
             }
             (Address::Plain { instance, chat }, Some(callers)) => {
                 let caller = callers.by_token(&head.headers).map_err(Refusal::CallerUnknown)?;
                 let mut call = Extensions::new();
                 call.insert(caller);
-                let instance = decode(instance).ok_or(Refusal::InstanceInvalid)?;
+                let instance = percent_decoded(instance).ok_or(Refusal::InstanceInvalid)?;
                 let (instance, credential) = self.credentials.resolve(&instance, &call)?;
-                let chat = ChatId::parse(&decode(chat).ok_or(Refusal::ChatIdInvalid)?)?;
-                Ok(Target { instance, credential, chat })
+                let chat = ChatId::parse(&percent_decoded(chat).ok_or(Refusal::ChatIdInvalid)?)?;
+                Ok(Wanted { instance, credential, chat, size })
             }
             (Address::Plain { .. }, None) | (Address::Other, _) => Err(Refused::Unknown),
         }

@@ -64,7 +64,7 @@ pub fn read(
     faults: &mut Faults,
 ) -> Option<Avatars> {
     let flags = &all.avatars;
-    let is_sandbox = matches!(all.hypersender.sandbox.value, Ok(true));
+    let is_sandbox = is_sandbox(all);
     let given = faults.take(&flags.avatars_listen);
     let is_passthrough = others.token_owner == Some(TokenOwner::Caller);
     let listen = match given {
@@ -93,6 +93,10 @@ pub fn read(
     Some(Avatars { listen, tls, connections: CONNECTIONS_MAX, settings })
 }
 
+fn is_sandbox(all: &ServeFlags) -> bool {
+    matches!(all.hypersender.sandbox.value, Ok(true))
+}
+
 /// The port with `--sandbox`: the usual one, or a free one when another port of this service is that one.
 fn sandbox_listen(others: &Others<'_>) -> SocketAddr {
     let mut ports = others.listen.into_iter().chain(others.admin_listen);
@@ -103,7 +107,7 @@ fn sandbox_listen(others: &Others<'_>) -> SocketAddr {
 /// Notes the faults of a port that does not fit the other settings.
 fn check_port(listen: SocketAddr, all: &ServeFlags, others: &Others<'_>, faults: &mut Faults) {
     let name = &all.avatars.avatars_listen.name;
-    let is_sandbox = matches!(all.hypersender.sandbox.value, Ok(true));
+    let is_sandbox = is_sandbox(all);
     if others.token_owner == Some(TokenOwner::Caller) {
         let own = format!("{} passthrough", all.hypersender.credentials.name);
         faults.note(name, format_args!("cannot be used with {own}: a browser brings no token"));

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use secrecy::SecretString;
 use url::Host;
 
-use super::values::percent_decoded;
+use crate::domain::percent_decoded;
 
 /// The place of a store.
 #[derive(Clone, Debug)]

@@ -7,8 +7,11 @@ use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 use opentelemetry_sdk::trace::Sampler;
 
-use super::{authorities, faults::Fault, values::percent_decoded};
-use crate::telemetry::{TraceBatchSettings, TraceProtocol, TraceSettings};
+use super::{authorities, faults::Fault};
+use crate::{
+    domain::percent_decoded,
+    telemetry::{TraceBatchSettings, TraceProtocol, TraceSettings},
+};
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];

@@ -148,16 +148,3 @@ pub fn read_base_url(text: &str) -> Result<Url, String> {
     }
     Ok(url)
 }
-
-/// The text without its percent-encoding; `None` where that is broken or is not UTF-8.
-pub fn percent_decoded(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(2)?;
-        let is_hex = code.bytes().all(|digit| digit.is_ascii_hexdigit());
-        bytes.push(u8::from_str_radix(code, 16).ok().filter(|_| is_hex)?);
-        bytes.extend(rest.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
-}

@@ -30,6 +30,8 @@ const STATES_MAX: usize = 10_000;
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
+    /// Holds no state yet.
+    #[must_use]
     pub fn new() -> Self {
         Self { states: DashMap::new(), swept: Mutex::new(Instant::now()) }
     }

@@ -119,7 +119,8 @@ async fn work_off<F: LookupService>(pictures: Weak<Inner<F>>, share: Arc<Share>)
     let Some(mut worker) = share.backlog().worker() else {
         return;
     };
-    while let Some(permit) = share.look_up_later().await {
+    loop {
+        let permit = share.look_up_later().await;
         match worker.step() {
             Step::LookUp(pending) => match pictures.upgrade() {
                 Some(pictures) => pictures.look_up_later(pending, &share, permit),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Found, Inner, Shown, healing::Renewed, images::Broken, target::Target};
+use super::{Found, Inner, Shown, images::Broken, renewal::Renewed, target::Target};
 use crate::{
     avatars::{etag::Seen, image::Size},
     domain::{Answer, CacheInfo, CacheStatus, Finding, LookupError, NotFound, PictureLink, Ttl},
@@ -53,13 +53,13 @@ impl<F: LookupService> Inner<F> {
         };
         match self.image(link, target.size).await {
             Ok(bytes) => self.picture(target, link, answer.cache, bytes),
-            Err(Broken::Refused) => self.healed(target, link).await,
+            Err(Broken::Refused) => self.with_new_link(target, link).await,
             Err(broken) => self.without_image(target, broken),
         }
     }
 
     /// The outcome for a link that the CDN refuses.
-    async fn healed(self: &Arc<Self>, target: &Target, refused: &PictureLink) -> Shown {
+    async fn with_new_link(self: &Arc<Self>, target: &Target, refused: &PictureLink) -> Shown {
         let (answer, original) = match self.renewed(target, refused).await {
             Renewed::Answer(answer, original) => (answer, original),
             Renewed::TooSoon => return self.not_yet(target),
@@ -99,7 +99,7 @@ impl<F: LookupService> Inner<F> {
         let now = self.clock.now().wall;
         let left = link.expires_at().map(|end| end.duration_since(now).unwrap_or_default());
         let fresh_for = left.map_or(fresh_for, |left| fresh_for.min(left.saturating_sub(LINK_MARGIN)));
-        Shown::Link { url: link.url().to_owned(), fresh_for, is_stale }
+        Shown::Link { link: link.clone(), fresh_for, is_stale }
     }
 
     /// The outcome for a contact that has no picture now, so none from before is shown later. Hypersender may
@@ -122,7 +122,7 @@ impl<F: LookupService> Inner<F> {
         }
         let handling = error.handling();
         if handling.revokes_stored_answers {
-            self.cache.forget_latest(target.contact);
+            self.cache.reject(self.cache.scope(&target.key.scope));
         }
         let shown = handling.yields_to_stored_answer.then(|| self.before(target));
         shown.flatten().unwrap_or(Shown::Failed(error))
@@ -143,7 +143,7 @@ impl<F: LookupService> Inner<F> {
 
     /// The image that the contact was last shown with, in the best size that memory has.
     fn before(&self, target: &Target) -> Option<Shown> {
-        let known = self.cache.latest(target.contact)?;
+        let known = self.cache.from_before(target.contact, self.cache.scope(&target.key.scope))?;
         let larger = Size::ALL.into_iter().filter(|size| *size >= target.size);
         let smaller = Size::ALL.into_iter().rev().filter(|size| *size < target.size);
         let find = |size| Some((size, self.cache.image(known.picture(), size)?));

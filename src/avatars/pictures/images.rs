@@ -14,7 +14,7 @@ use crate::{
     avatars::{
         fetch::{FetchError, Fetcher, Image},
         image::{Size, resize},
-        picture_cache::{Name, Original, PictureCache},
+        picture_cache::{NameHash, Original, PictureCache},
     },
     domain::PictureLink,
     telemetry::{AvatarMetrics, DownloadOutcome},
@@ -45,7 +45,7 @@ impl Download for Fetcher {
 pub enum Broken {
     /// The CDN refuses the link.
     Refused,
-    /// It cannot be had, now or ever.
+    /// There is none behind the link, or it is not available now.
     Failed,
     /// There is too much work.
     Busy,
@@ -58,8 +58,8 @@ pub struct Images(Arc<Parts>);
 struct Parts {
     cache: PictureCache<Broken>,
     source: Arc<dyn Download>,
-    downloads: Flights<Name, Result<Original, Broken>>,
-    resizings: Flights<(Name, Size), Result<Bytes, Broken>>,
+    downloads: Flights<NameHash, Result<Original, Broken>>,
+    resizings: Flights<(NameHash, Size), Result<Bytes, Broken>>,
     work: Semaphore,
     /// As many permits as there are cores.
     cores: Semaphore,
@@ -127,7 +127,7 @@ impl Images {
     }
 
     /// The work behind [`Self::original`].
-    async fn download(self, link: PictureLink, name: Name) -> Result<Original, Broken> {
+    async fn download(self, link: PictureLink, name: NameHash) -> Result<Original, Broken> {
         let Parts { cache, source, metrics, .. } = &*self.0;
         let picture = cache.picture(&link.fingerprint());
         if let Some(original) = cache.original(picture) {
@@ -153,7 +153,12 @@ impl Images {
     }
 
     /// The work behind [`Self::resized`].
-    async fn resize(self, key: (Name, Size), link: Name, original: Original) -> Result<Bytes, Broken> {
+    async fn resize(
+        self,
+        key: (NameHash, Size),
+        link: NameHash,
+        original: Original,
+    ) -> Result<Bytes, Broken> {
         let Parts { cache, cores, metrics, .. } = &*self.0;
         let (picture, size) = key;
         if let Some(image) = cache.image(picture, size) {

@@ -7,7 +7,7 @@ use crate::{
     avatars::{
         backlog::Pending,
         image::Size,
-        picture_cache::{Name, PictureCache},
+        picture_cache::{NameHash, PictureCache},
     },
     domain::{CacheControl, Credential, Deadline, Key, Lookup, Scope},
 };
@@ -22,7 +22,7 @@ pub struct Target {
     /// The size.
     pub size: Size,
     /// The contact in the picture cache.
-    pub contact: Name,
+    pub contact: NameHash,
 }
 
 impl Target {

@@ -3,7 +3,7 @@
 
 mod backlog;
 mod guard;
-mod healing;
+mod renewal;
 mod sharing;
 mod sockets;
 mod waiting;

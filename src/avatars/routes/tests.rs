@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     avatars::{AddressKey, Settings},
-    domain::{Allowed, Caller},
+    domain::{Allowed, Caller, Credential, Instance},
     server::{Known, TokenHash},
     telemetry::{Metrics, MetricsForm},
 };

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
+use crate::domain::Rejected;
 
 #[tokio::test(start_paused = true)]
 async fn each_image_is_made_once_for_all_that_ask() {
@@ -141,8 +142,30 @@ fn short_link(chat: &str, version: u32, number: u32) -> Finding {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rejected_token_shows_no_image_from_before_to_any_contact() {
+    let front = front(
+        |chat, number| match (chat.ends_with('1'), number) {
+            (_, 1) => at_once(Ok(short_link(chat, 1, 1))),
+            (true, _) => at_once(Err(LookupError::CredentialsRejected(Rejected::Own))),
+            (false, _) => at_once(Err(unavailable())),
+        },
+        image_at_once,
+    );
+    for contact in [1, 2, 3] {
+        assert_eq!(word(&front.show(contact).await), "picture");
+    }
+    sleep(3 * 60 * MINUTE).await;
+    assert_eq!(word(&front.show(2).await), "stale", "nothing is rejected yet");
+    assert_eq!(word(&front.show(1).await), "failed");
+    sleep(3 * 60 * MINUTE).await;
+    for contact in [1, 2, 3] {
+        assert_eq!(word(&front.show(contact).await), "failed", "{contact}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_shows_the_image_from_before_unless_it_concerns_the_contact() {
-    let rejected = LookupError::CredentialsRejected(crate::domain::Rejected::Own);
+    let rejected = LookupError::CredentialsRejected(Rejected::Own);
     assert_eq!(shown_later([Err(unavailable()), Err(unavailable())], refuse).await, ["stale", "stale"]);
     assert_eq!(shown_later([Err(LookupError::ResponseInvalid)], refuse).await, ["stale"]);
     assert_eq!(shown_later([Err(rejected), Err(unavailable())], refuse).await, ["failed", "failed"]);

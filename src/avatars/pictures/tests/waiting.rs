@@ -164,9 +164,9 @@ async fn a_redirect_ends_ten_minutes_before_its_link() {
     };
     let rate = RateSettings { per_second: 0.0, burst: 0 };
     let front = front_with(rate, Mode::Redirect, upstream, image_at_once);
-    let Shown::Link { url, fresh_for, is_stale } = front.show(1).await else {
+    let Shown::Link { link, fresh_for, is_stale } = front.show(1).await else {
         panic!("there is a link");
     };
-    assert!(is_number(&url, 1) && !is_stale && fresh_for <= 2 * MINUTE, "{fresh_for:?}");
+    assert!(is_number(link.url(), 1) && !is_stale && fresh_for <= 2 * MINUTE, "{fresh_for:?}");
     assert_eq!(front.downloads(), 0);
 }

@@ -16,7 +16,7 @@ async fn known(front: &Front<impl LookupService>, chat: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_link_is_healed_in_the_same_request() {
+async fn a_refused_link_is_renewed_in_the_same_request() {
     for status in [403, 404, 410] {
         let front = front(
             |chat, number| at_once(Ok(link(chat, 1, number))),
