@@ -22,8 +22,7 @@
 //!    `deadline`, `message`, `in_flight`. `route` passes calls of health and reflection to their own
 //!    services.
 //! 3. `grpc/service` decodes the request message and starts the look-up that it asks for. `grpc/batch` and
-//!    `grpc/stream` leave that to `stack/batch` and `stack/stream`, which start many look-ups as turns allow;
-//!    `stack/avatar` does so for an image.
+//!    `grpc/stream` leave that to `stack/batch` and `stack/stream`, which start many look-ups as turns allow.
 //! 4. `stack` orders the layers around the look-up: `cache::Serve`, `flight`, `cache::Fill`, `retry`,
 //!    `breaker`, `rate`, `concurrency`, `block`, `upstream`. The first of them answers a cache hit. With a
 //!    store, `cache::Fill` reads it and takes the lease of the fetch, and `rate` takes turns from it.
@@ -37,10 +36,12 @@
 //!    rules of `server/calls/callers`. `query` reads size and default image.
 //! 3. `avatars/pictures` looks the contact up by `stack/avatar`, which waits for a spare turn and then passes
 //!    through the layers of step 4 above. Then it downloads (`fetch`), resizes (`image`) and keeps
-//!    (`picture_cache`) the image. `renewals` decides about links that are refused, and `patience`
-//!    decides how long the request waits. `backlog` has the contacts that are looked up later.
+//!    (`picture_cache`) the image. `renewals` decides whether a refused link is looked up again, and
+//!    `patience` whether the request may wait. `backlog` has the contacts that are looked up later.
 //! 4. `avatars/reply` makes the response: the image, or a default image (`silhouette`, `initials`), with the
-//!    entity tag (`etag`).
+//!    entity tag (`etag`). `status` chooses the HTTP status.
+//!
+//! With the sandbox, `avatars/page` serves a page that shows the test numbers with their images.
 //!
 //! Rules that hold everywhere:
 //!

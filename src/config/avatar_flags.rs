@@ -27,11 +27,12 @@ pub(super) struct AvatarFlags {
     #[arg(default_value = LEFT_OUT, hide_default_value = true)]
     #[arg(value_parser = optional(read_by(read_avatars_listen)))]
     pub avatars_listen: Given<Option<AvatarsListen>>,
-    /// Public root of the addresses of images, such as https://HOST/images, which reaches the port of
-    /// --avatars-listen. With it, answers have an avatar_url. The key of the addresses is read from the
-    /// variable HYPERSENDER_GRPC_AVATARS_KEY, or from the file that HYPERSENDER_GRPC_AVATARS_KEY_FILE names:
-    /// 32 random bytes in hex or base64; of several, one on each line, the first makes addresses and all open
-    /// them [default: none; with --sandbox the address that is listened on]
+    /// Public root of the addresses of images, such as https://HOST, by which browsers reach the port of
+    /// --avatars-listen. If it has a path, the proxy in front must remove that path. With this flag, answers
+    /// have an avatar_url. The addresses need a key: 32 random bytes in hex or base64, in the variable
+    /// HYPERSENDER_GRPC_AVATARS_KEY, or in the file that HYPERSENDER_GRPC_AVATARS_KEY_FILE names. There may
+    /// be several keys, one on each line; the first makes addresses, and all open them [default: none; with
+    /// --sandbox the address that is listened on]
     #[arg(long, env = "HYPERSENDER_GRPC_AVATARS_URL", value_name = "URL")]
     #[arg(default_value = LEFT_OUT, hide_default_value = true, value_parser = optional(read_by(read_base_url)))]
     pub avatars_url: Given<Option<Url>>,
@@ -40,8 +41,8 @@ pub(super) struct AvatarFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_AVATARS_PERIOD", value_name = "DURATION", default_value = "7d")]
     #[arg(value_parser = duration(HOUR..=365 * DAY))]
     pub avatars_period: Given<Duration>,
-    /// Answer for a contact with a picture: bytes is the image, redirect is a redirect to the link, which
-    /// shows the link to the browser and the browser to the CDN
+    /// Answer for a contact with a picture: bytes is the image; redirect is a redirect to the link, so that
+    /// the browser gets the link, and the CDN sees the IP address of the browser
     #[arg(
         long,
         env = "HYPERSENDER_GRPC_AVATARS_MODE",
@@ -50,7 +51,8 @@ pub(super) struct AvatarFlags {
     )]
     #[arg(value_parser = read_by(read_mode))]
     pub avatars_mode: Given<Mode>,
-    /// Maximum memory for images; 0 keeps none (0 to 1TiB)
+    /// Maximum memory for images, of which those of more than 16 KiB count 2.25 times; 0 keeps none (0 to
+    /// 1TiB)
     #[arg(long, env = "HYPERSENDER_GRPC_AVATARS_BYTES", value_name = "BYTES", default_value = "64MiB")]
     #[arg(value_parser = bytes(ByteSize::b(0)..=ByteSize::tib(1)))]
     pub avatars_bytes: Given<ByteSize>,

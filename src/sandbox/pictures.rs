@@ -35,9 +35,10 @@ pub(super) const HELP: &str = "\
 Pictures (no token needed):
 
   POST   /_sandbox/changes  {\"count\":100}  or  {\"chat_ids\":[\"15551230001\"]}
-      gives new pictures to so many of the contacts that were looked up and have their usual
-      picture, those with the fewest changes first; or to these contacts. Up to 20000 contacts
-      whose names have at most 256 bytes can change. The answer names the changed contacts:
+      gives new pictures: with chat_ids, to these contacts; with count, to that many of the
+      contacts that were looked up and have their usual picture, those with the fewest changes
+      first. Up to 20000 contacts whose names have at most 256 bytes can change. The answer names
+      the changed contacts:
       {\"changed\":[\"15551230001\"]}
 ";
 

@@ -169,11 +169,11 @@ type ProfilePicture struct {
 	// it is a hash of url without its signature, in 32 hexadecimal digits. Earlier versions of the server set
 	// it to the last segment of the path for other links, so that a stored one differs once.
 	Fingerprint string `protobuf:"bytes,7,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
-	// The address of the image on this service, to be used as the source of an <img>. It needs no credential,
-	// shows no phone number, and leads to a default image when there is no picture. It stays the same for a
-	// period that the operator chooses, usually 7 days, and works for one more: take it from a recent answer.
-	// Anyone who has it can see the image until then. Set for every state if the server hands out addresses of
-	// images and the caller gets them; otherwise unset.
+	// The address of the image on this service, a URL for the source of an <img>. It needs no credential, holds
+	// no phone number, and leads to a default image when there is no picture. It stays the same for a period
+	// that the operator chooses, usually 7 days, and works until the next period has ended too: take it from a
+	// recent answer. Anyone who has it can see the image until it ends. Set for every state if the server hands
+	// out such addresses and the caller may have them; otherwise empty.
 	AvatarUrl     string `protobuf:"bytes,8,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1047,9 +1047,8 @@ type UnchangedPicture struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The time at which Hypersender gave this answer.
 	FetchTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=fetch_time,json=fetchTime,proto3" json:"fetch_time,omitempty"`
-	// As in ProfilePicture. It differs from that of an earlier answer once in a period, although the picture is
-	// the same. Set for every state if the server hands out addresses of images and the caller gets them;
-	// otherwise unset.
+	// As in ProfilePicture. It changes once in a period, although the picture stays the same. Set if the server
+	// hands out such addresses and the caller may have them; otherwise empty.
 	AvatarUrl     string `protobuf:"bytes,2,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -120,11 +120,11 @@ class ProfilePicture(_message.Message):
     it to the last segment of the path for other links, so that a stored one differs once.
     """
     avatar_url: _builtins.str
-    """The address of the image on this service, to be used as the source of an <img>. It needs no credential,
-    shows no phone number, and leads to a default image when there is no picture. It stays the same for a
-    period that the operator chooses, usually 7 days, and works for one more: take it from a recent answer.
-    Anyone who has it can see the image until then. Set for every state if the server hands out addresses of
-    images and the caller gets them; otherwise unset.
+    """The address of the image on this service, a URL for the source of an <img>. It needs no credential, holds
+    no phone number, and leads to a default image when there is no picture. It stays the same for a period
+    that the operator chooses, usually 7 days, and works until the next period has ended too: take it from a
+    recent answer. Anyone who has it can see the image until it ends. Set for every state if the server hands
+    out such addresses and the caller may have them; otherwise empty.
     """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
@@ -599,9 +599,8 @@ class UnchangedPicture(_message.Message):
     FETCH_TIME_FIELD_NUMBER: _builtins.int
     AVATAR_URL_FIELD_NUMBER: _builtins.int
     avatar_url: _builtins.str
-    """As in ProfilePicture. It differs from that of an earlier answer once in a period, although the picture is
-    the same. Set for every state if the server hands out addresses of images and the caller gets them;
-    otherwise unset.
+    """As in ProfilePicture. It changes once in a period, although the picture stays the same. Set if the server
+    hands out such addresses and the caller may have them; otherwise empty.
     """
     @_builtins.property
     def fetch_time(self) -> _timestamp_pb2.Timestamp:
