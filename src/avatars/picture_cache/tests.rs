@@ -8,6 +8,7 @@ use super::*;
 use crate::avatars::fetch::Kind;
 
 const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MIB: u64 = 1024 * 1024;
 
 fn cache(bytes: u64) -> PictureCache<u8> {
@@ -31,7 +32,7 @@ async fn an_image_is_kept_by_picture_and_size() {
     let cache = cache(MIB);
     let [one, other] = ["one", "other"].map(|fingerprint| cache.picture(fingerprint));
     cache.keep_image(one, Size::S96, Bytes::from_static(b"image"));
-    advance(100 * LATEST_LIFE).await;
+    advance(100 * DAY).await;
     assert_eq!(cache.image(one, Size::S96).as_deref(), Some(&b"image"[..]));
     assert_eq!(cache.image(one, Size::S48), None);
     assert_eq!(cache.image(other, Size::S96), None);
@@ -48,18 +49,18 @@ async fn files_failures_and_pictures_from_before_are_kept_for_a_while() {
     let latest = || cache.latest(name).map(|known| known.fingerprint().to_owned());
     let [one, two] = ["one", "two"].map(|picture| Some(link(picture, 0).fingerprint().into_owned()));
     show("one", 1);
-    advance(FAILURE_LIFE - SECOND).await;
+    advance(14 * SECOND).await;
     assert_eq!(cache.failure(name), Some(7));
     advance(SECOND).await;
     assert_eq!(cache.failure(name), None);
-    advance(ORIGINAL_LIFE - FAILURE_LIFE - SECOND).await;
+    advance(44 * SECOND).await;
     assert!(cache.original(name).is_some());
     advance(SECOND).await;
     assert!(cache.original(name).is_none());
-    advance(LATEST_LIFE - ORIGINAL_LIFE - SECOND).await;
+    advance(DAY - 61 * SECOND).await;
     assert_eq!(latest(), one);
     show("one", 1);
-    advance(LATEST_LIFE - SECOND).await;
+    advance(DAY - SECOND).await;
     assert_eq!(latest(), one, "it was shown again");
     advance(SECOND).await;
     assert_eq!(latest(), None);
@@ -98,6 +99,15 @@ fn names_of_different_kinds_differ() {
     assert_ne!(cache.picture("one"), cache.link("one"));
     assert_ne!(cache.picture("one"), cache.picture("two"));
     assert_ne!(cache.picture("one"), other.picture("one"), "the hash has a key");
+}
+
+#[test]
+fn an_image_of_more_than_16_kib_counts_2_25_times() {
+    for (bytes, expected) in [(1, 1), (16_384, 16_384), (16_388, 36_873), (100_000, 225_000)] {
+        let cache = cache(MIB);
+        cache.keep_image(cache.picture("one"), Size::S96, vec![1; bytes].into());
+        assert_eq!(cache.bytes() - u64::from(ENTRY_BYTES), expected, "{bytes} bytes");
+    }
 }
 
 #[test]

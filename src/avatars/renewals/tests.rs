@@ -5,7 +5,7 @@
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, MetricsForm};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,16 +50,25 @@ async fn links_are_renewed_while_the_cdn_takes_some_of_them() {
 
 #[tokio::test(start_paused = true)]
 async fn after_five_refusals_there_is_one_trial_in_ten_minutes() {
-    let renewals = renewals();
+    let mut metrics = Metrics::new(&[]);
+    let renewals = Renewals::new(metrics.with_avatars());
+    let is_paused = |paused: u8| {
+        let line = format!("hypersender_avatar_renewals_paused {paused}");
+        metrics.text(MetricsForm::Prometheus).lines().any(|found| found == line)
+    };
+    assert!(is_paused(0));
     let mut begun = renew(&renewals, 1000, End::Refused).await;
     assert_eq!(begun, 5);
+    assert!(is_paused(1));
     for _ in 0..3600 {
         advance(SECOND).await;
         begun += renew(&renewals, 10, End::Refused).await;
     }
     assert_eq!(begun, 5 + 6);
+    assert!(is_paused(1));
     advance(PAUSE).await;
     assert_eq!(renew(&renewals, 1, End::Taken).await, 1);
+    assert!(is_paused(0));
     assert_eq!(renew(&renewals, 1000, End::Refused).await, 5, "the count begins again");
 }
 

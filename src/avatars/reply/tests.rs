@@ -79,6 +79,12 @@ fn each_outcome_has_its_status_and_its_time() {
         (Shown::NoImage, "", "200 image/svg+xml unavailable [private, max-age=15] -".to_owned()),
         (rate_limited(), "", "200 image/svg+xml unavailable [no-store] -".to_owned()),
         (rate_limited(), "default=404", "429 - unavailable [no-store] 3".to_owned()),
+        (
+            Shown::Failed(E::UpstreamRateLimited { retry_after: None }),
+            "default=404",
+            "429 - unavailable [no-store] 15".to_owned(),
+        ),
+        (Shown::Failed(E::RequestRejected), "default=404", "404 - unavailable [no-store] -".to_owned()),
         (down(), "default=initials&name=A", "200 image/svg+xml unavailable [no-store] -".to_owned()),
         (down(), "default=404", "503 - unavailable [no-store] 15".to_owned()),
         (
@@ -137,7 +143,7 @@ fn every_response_has_the_headers_that_keep_an_image_an_image() {
         shown(Shown::NotYet, ""),
         shown(rate_limited(), "default=404"),
         refuse(&Refused::Unknown, &asked),
-        refuse(&Refused::Call(Refusal::CallerUnknown(Unknown::TokenUnknown)), &asked),
+        refuse(&Refused::Ended, &asked),
     ] {
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
@@ -219,6 +225,8 @@ fn only_a_known_caller_reads_why_a_look_up_failed() {
         let asked = Asked { query: &query, is_head: false, seen: &seen, is_known, tagger: &tagger };
         let (response, _) = show(rate_limited(), 3, &asked);
         assert_eq!((header(&response, "avatar-error"), header(&response, "vary")), (error, vary));
+        let (refused, _) = refuse(&Refused::Call(Refusal::CallerUnknown(Unknown::TokenUnknown)), &asked);
+        assert_eq!((header(&refused, "vary"), header(&refused, "www-authenticate")), (vary, "-"));
     }
 }
 
