@@ -20,7 +20,7 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender clients/python/hypersender
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate bench-images generate lint check-metrics binary peers measured compared
+	bench-speed bench-gate bench-images fuzz generate lint check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,10 @@ bench-images: measured ## Compare an image in memory with the same one in the ca
 
 bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its limits, in counts that hardly vary
 	$(MEASURED) $(PYTHON) -B benches/compare gate
+
+# An input that fails names its seed. FUZZ_SEED=... FUZZ_SECONDS=0 repeats it.
+fuzz: ## Feed random addresses, queries and images to the code that reads them; FUZZ_SECONDS=600 each
+	cargo test --locked --profile fuzz --lib fuzz:: -- --ignored --nocapture --test-threads=2
 
 generate: $(TOOLS)/stamp ## Generate the code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml

@@ -15,6 +15,8 @@
 mod backlog;
 mod etag;
 mod fetch;
+#[cfg(test)]
+mod fuzz;
 mod image;
 mod initials;
 mod page;

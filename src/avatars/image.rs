@@ -181,4 +181,6 @@ fn reduced(image: RgbImage, size: Size) -> Result<RgbImage, Undecodable> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

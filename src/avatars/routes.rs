@@ -198,4 +198,6 @@ impl<'a> Address<'a> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

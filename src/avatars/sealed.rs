@@ -151,4 +151,6 @@ impl fmt::Debug for Addresses {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

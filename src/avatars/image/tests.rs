@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use super::*;
 
 /// 16 x 8 pixels, red on the left and blue on the right, in the colours of printers.
-const CMYK: &str = "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwANCQoLCggNCwoLDg4NDxMgFRMSEhMnHB4XIC4pMTAuKS0sMzpKPjM2RjcsLU\
+pub(super) const CMYK: &str = "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwANCQoLCggNCwoLDg4NDxMgFRMSEhMnHB4XIC4pMTAuKS0sMzpKPjM2RjcsLU\
     BXQUZMTlJTUjI+WmFaUGBKUVJP/8AAFAgACAAQBEMRAE0RAFkRAEsRAP/EABYAAQEBAAAAAAAAAAAAAAAAAAcACP/E\
     ABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAOBEMATQBZAEsAAD8AThgMCczEmnU//9k=";
 /// The same in several scans.
-const PROGRESSIVE: &str = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNy\
+pub(super) const PROGRESSIVE: &str = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNy\
     wtQFdBRkxOUlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09P\
     T09PT09PT09PT09PT09PT09PT09PT0//wgARCAAIABADASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAAAAQF/8\
     QAFAEBAAAAAAAAAAAAAAAAAAAABP/aAAwDAQACEAMQAAABz4Bj/wD/xAAUEAEAAAAAAAAAAAAAAAAAAAAQ/9oACAEB\
@@ -20,26 +20,26 @@ const PROGRESSIVE: &str = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PE
     ABD/2gAIAQEAAT8hP//aAAwDAQACAAMAAAAQc//EABYRAAMAAAAAAAAAAAAAAAAAAACB8P/aAAgBAwEBPxCSP//EAB\
     QRAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQIBAT8QB//EABQQAQAAAAAAAAAAAAAAAAAAABD/2gAIAQEAAT8QP//Z";
 /// The same in grey.
-const GREY: &str = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNy\
+pub(super) const GREY: &str = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNy\
     wtQFdBRkxOUlNSMj5aYVpQYEpRUk//wAALCAAIABABAREA/8QAFQABAQAAAAAAAAAAAAAAAAAABQb/xAAUEAEAAAAA\
     AAAAAAAAAAAAAAAA/9oACAEBAAA/AJ8E/9k=";
 /// The same, and EXIF says that the viewer must turn it clockwise by a quarter.
-const TURNED: &str = "/9j/4AAQSkZJRgABAQAAAQABAAD/4QAiRXhpZgAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAD/2wBDAA0JCgsKCA\
+pub(super) const TURNED: &str = "/9j/4AAQSkZJRgABAQAAAQABAAD/4QAiRXhpZgAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAD/2wBDAA0JCgsKCA\
     0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMR\
     EyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT0//wAARCAAIAB\
     ADASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAAAAUG/8QAFBABAAAAAAAAAAAAAAAAAAAAAP/EABQBAQAAAAAA\
     AAAAAAAAAAAAAAX/xAAZEQACAwEAAAAAAAAAAAAAAAAABkOCwcL/2gAMAwEAAhEDEQA/AM+hAYU5q9DzNFbD/9k=";
 /// The same as WebP.
-const LOSSY_WEBP: &str = "UklGRj4AAABXRUJQVlA4IDIAAACQAQCdASoQAAgAAoBCJaACdLoAA5gA/vJ///rVf/+Fa/7sF2B/6rP/vYEh/72A9w\
+pub(super) const LOSSY_WEBP: &str = "UklGRj4AAABXRUJQVlA4IDIAAACQAQCdASoQAAgAAoBCJaACdLoAA5gA/vJ///rVf/+Fa/7sF2B/6rP/vYEh/72A9w\
     AAAA==";
 /// 16 x 8 pixels that are red and fully transparent.
-const CLEAR_WEBP: &str = "UklGRhoAAABXRUJQVlA4TA4AAAAvD8ABEAcQ/Y8IRET/Aw==";
+pub(super) const CLEAR_WEBP: &str = "UklGRhoAAABXRUJQVlA4TA4AAAAvD8ABEAcQ/Y8IRET/Aw==";
 /// A green frame of 16 x 8 pixels, and then a pink one.
-const ANIMATED_WEBP: &str = "UklGRoQAAABXRUJQVlA4WAoAAAACAAAADwAABwAAQU5JTQYAAAAAAAAAAABBTk1GKAAAAAAAAAAAAA8AAAcAAGQAAA\
+pub(super) const ANIMATED_WEBP: &str = "UklGRoQAAABXRUJQVlA4WAoAAAACAAAADwAABwAAQU5JTQYAAAAAAAAAAABBTk1GKAAAAAAAAAAAAA8AAAcAAGQAAA\
     JWUDhMDwAAAC8PwAEAB9D/iP4HIqL/AQBBTk1GKAAAAAAAAAAAAA8AAAcAAGQAAABWUDhMEAAAAC8PwAEABxD973//\
     AxHR/wA=";
 /// The same as PNG.
-const ANIMATED_PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAICAIAAAB/FOjAAAAACGFjVEwAAAACAAAAAPONk3AAAAAaZmNUTAAAAAAAAA\
+pub(super) const ANIMATED_PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAICAIAAAB/FOjAAAAACGFjVEwAAAACAAAAAPONk3AAAAAaZmNUTAAAAAAAAA\
     AQAAAACAAAAAAAAAAAAAEACgAA6K2c7QAAABVJREFUeJxjZPjPQBJgIk35qAbiAACSUQEPODtb7wAAABpmY1RMAAAA\
     AQAAABAAAAAIAAAAAAAAAAAAAQAKAABz3nY5AAAAGmZkQVQAAAACeJxj/M/wn4EUwESS6lENRAIAFukCDg+N2TEAAA\
     AASUVORK5CYII=";
@@ -58,14 +58,14 @@ fn file(bytes: Vec<u8>) -> Image {
 }
 
 /// A file of a plain colour.
-fn plain(width: u32, height: u32, format: ImageFormat) -> Image {
+pub(super) fn plain(width: u32, height: u32, format: ImageFormat) -> Image {
     let mut bytes = Vec::new();
     let pixels = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb(RED)));
     pixels.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
     file(bytes)
 }
 
-fn png(pixels: &[u8], width: u32, height: u32, colours: ExtendedColorType) -> Image {
+pub(super) fn png(pixels: &[u8], width: u32, height: u32, colours: ExtendedColorType) -> Image {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes).write_image(pixels, width, height, colours).unwrap();
     file(bytes)
@@ -190,7 +190,7 @@ fn the_same_file_gives_the_same_bytes() {
 }
 
 /// The check sum of a chunk of PNG.
-fn crc(bytes: &[u8]) -> u32 {
+pub(super) fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
     })
@@ -267,7 +267,7 @@ fn a_damaged_file_is_refused() {
 }
 
 /// A file with many details, so that each of its bytes counts.
-fn detailed(format: ImageFormat) -> Image {
+pub(super) fn detailed(format: ImageFormat) -> Image {
     let pixels = RgbImage::from_fn(40, 40, |x, y| {
         let noise = (x * 7919 + y * 104_729 + x * y * 31) % 251;
         Rgb([noise, (noise * 3 + x) % 256, (noise * 7 + y) % 256].map(|value| u8::try_from(value).unwrap()))

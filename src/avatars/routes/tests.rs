@@ -36,16 +36,16 @@ impl Show for Gallery {
     }
 }
 
-struct World {
+pub(super) struct World {
     routes: Router,
-    asked: Arc<Mutex<Vec<String>>>,
+    pub(super) asked: Arc<Mutex<Vec<String>>>,
     metrics: Metrics,
-    addresses: Addresses,
+    pub(super) addresses: Addresses,
 }
 
 impl World {
     /// `shop` has a token, which the caller "secret" may use; `other` has one, which it may not use.
-    fn new(has_callers: bool, permits: usize) -> Self {
+    pub(super) fn new(has_callers: bool, permits: usize) -> Self {
         let source = || {
             let shops = ["shop", "none"].map(|name| Instance::parse(name).unwrap());
             let mut known = Known::default();
@@ -81,7 +81,7 @@ impl World {
         Self { routes: images.routes(), asked, metrics, addresses }
     }
 
-    async fn send(&self, method: &str, path: &str, token: &str) -> Response {
+    pub(super) async fn send(&self, method: &str, path: &str, token: &str) -> Response {
         let mut request = Request::builder().method(method).uri(path).header(HOST, "avatars.example");
         if !token.is_empty() {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));

@@ -7,13 +7,13 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::*;
 
-const ROOT: &str = "https://avatars.example.com";
+pub(super) const ROOT: &str = "https://avatars.example.com";
 const PREFIX: &str = "https://avatars.example.com/avatars/";
-const WEEK: u64 = 7 * 24 * 60 * 60;
-const PERIOD: Duration = Duration::from_secs(WEEK);
-const NOW: u64 = 1_800_000_000;
+pub(super) const WEEK: u64 = 7 * 24 * 60 * 60;
+pub(super) const PERIOD: Duration = Duration::from_secs(WEEK);
+pub(super) const NOW: u64 = 1_800_000_000;
 /// The bytes 0 to 31.
-const KEY: [u8; 32] = {
+pub(super) const KEY: [u8; 32] = {
     let mut key = [0; 32];
     let mut index = 0;
     while index < 32 {
@@ -23,21 +23,21 @@ const KEY: [u8; 32] = {
     key
 };
 
-fn at(seconds: u64) -> SystemTime {
+pub(super) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-fn addresses(root: &str, keys: &[[u8; 32]]) -> Addresses {
+pub(super) fn addresses(root: &str, keys: &[[u8; 32]]) -> Addresses {
     let keys: Vec<_> = keys.iter().copied().map(AddressKey::new).collect();
     Addresses::new(Some(&Url::parse(root).unwrap()), &keys, PERIOD)
 }
 
-fn contact(instance: &str, chat: &str) -> (Instance, ChatId) {
+pub(super) fn contact(instance: &str, chat: &str) -> (Instance, ChatId) {
     (Instance::parse(instance).unwrap(), ChatId::parse(chat).unwrap())
 }
 
 /// The sealed part of the address of a contact.
-fn seal(addresses: &Addresses, (instance, chat): &(Instance, ChatId), now: u64) -> String {
+pub(super) fn seal(addresses: &Addresses, (instance, chat): &(Instance, ChatId), now: u64) -> String {
     let url = addresses.url(instance, chat, at(now)).unwrap();
     url.strip_prefix(PREFIX).unwrap().to_owned()
 }
@@ -174,7 +174,7 @@ fn the_first_key_seals_and_every_key_opens_until_it_is_removed() {
 }
 
 /// The address of any plaintext, sealed as the service seals.
-fn seal_bytes(content: &[u8]) -> String {
+pub(super) fn seal_bytes(content: &[u8]) -> String {
     let key = SealingKey::new(&AddressKey::new(KEY));
     let mut content = content.to_owned();
     let tag = key.seal(&mut content);
@@ -226,7 +226,7 @@ fn only_the_canonical_content_opens_although_the_key_has_sealed_another() {
 const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Contacts whose addresses have every length there is.
-fn contacts() -> [(Instance, ChatId); 4] {
+pub(super) fn contacts() -> [(Instance, ChatId); 4] {
     let long = "A".repeat(64);
     [
         contact("a", "12345"),
