@@ -54,7 +54,7 @@ pub struct Wait<'a> {
 impl Patience {
     /// Every instance has all of its time.
     pub fn new() -> Self {
-        Self(Keyed::new())
+        Self(Keyed::default())
     }
 
     /// The state of `instance`; `None` when there are too many. Requests then do not wait and start nothing.

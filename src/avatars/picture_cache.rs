@@ -262,7 +262,7 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
 
     /// The picture that a contact was last shown with, unless its token was rejected since then.
     #[must_use]
-    pub fn from_before(&self, contact: NameHash, scope: NameHash) -> Option<Known> {
+    pub fn shown_before(&self, contact: NameHash, scope: NameHash) -> Option<Known> {
         let rejected = self.rejections.get(&scope);
         self.latest(contact).filter(|known| rejected.is_none_or(|rejected| known.noted.since > rejected))
     }

@@ -52,7 +52,7 @@ pub struct Circuits(Arc<Keyed<Instance, Circuit>>);
 impl Circuits {
     /// Breakers that are all closed.
     pub fn new() -> Self {
-        Self(Arc::new(Keyed::new()))
+        Self(Arc::new(Keyed::default()))
     }
 
     /// Until when the breaker of `instance` lets no call pass, as far as it is known at `now`; `None` when

@@ -66,7 +66,7 @@ impl<S> ConcurrencyLimit<S> {
     /// `rates` know of a pause.
     pub fn new(settings: Settings, rates: Rates, inner: S) -> Self {
         let all = Arc::new(Semaphore::new(settings.attempts));
-        Self { instances: Arc::new(Keyed::new()), all, settings, rates, inner }
+        Self { instances: Arc::new(Keyed::default()), all, settings, rates, inner }
     }
 
     /// Takes a permit of the instance first, so that a call which waits for it does not hold one of the

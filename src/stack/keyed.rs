@@ -29,13 +29,14 @@ const STATES_MAX: usize = 10_000;
 /// for each call.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
-impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
+impl<K: Clone + Eq + Hash, T: Idle> Default for Keyed<K, T> {
     /// Holds no state yet.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { states: DashMap::new(), swept: Mutex::new(Instant::now()) }
     }
+}
 
+impl<K: Clone + Eq + Hash, T: Idle> Keyed<K, T> {
     /// The state of `key`, if there is one.
     pub fn get(&self, key: &K) -> Option<Arc<T>> {
         self.states.get(key).map(|state| state.clone())
@@ -85,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_states_make_room_and_busy_ones_stay() {
-        let states = Keyed::new();
+        let states = Keyed::default();
         for key in 0..STATES_MAX {
             states.of(&key, || Always(key > 0)).unwrap();
         }

@@ -75,7 +75,7 @@ impl Rates {
     /// Turns as `settings` allow. They are those of all replicas that share `store`, or this process goes on
     /// where it stopped. Without a store no instance has used any.
     pub fn new(settings: Settings, store: Option<Store>) -> Self {
-        let (instances, started) = (Arc::new(Keyed::new()), Instant::now());
+        let (instances, started) = (Arc::new(Keyed::default()), Instant::now());
         Self { instances, limit: Limit::of(settings), store, started }
     }
 

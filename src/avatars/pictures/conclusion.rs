@@ -143,7 +143,7 @@ impl<F: LookupService> Inner<F> {
 
     /// The image that the contact was last shown with, in the best size that memory has.
     fn before(&self, target: &Target) -> Option<Shown> {
-        let known = self.cache.from_before(target.contact, self.cache.scope(&target.key.scope))?;
+        let known = self.cache.shown_before(target.contact, self.cache.scope(&target.key.scope))?;
         let larger = Size::ALL.into_iter().filter(|size| *size >= target.size);
         let smaller = Size::ALL.into_iter().rev().filter(|size| *size < target.size);
         let find = |size| Some((size, self.cache.image(known.picture(), size)?));

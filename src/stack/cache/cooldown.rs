@@ -47,7 +47,7 @@ struct Failure {
 
 impl CoolDowns {
     pub fn new(block: Arc<Block>) -> Self {
-        Self { keys: Keyed::new(), scopes: Keyed::new(), block }
+        Self { keys: Keyed::default(), scopes: Keyed::default(), block }
     }
 
     /// The failure that takes the place of an answer at `now`, with the remaining wait; `None` when

@@ -49,7 +49,7 @@ impl Lanes {
         let half = |all: usize| (all / 2).clamp(1, Semaphore::MAX_PERMITS);
         let [wire, flights] = [concurrency.attempts, flights].map(|all| Arc::new(Semaphore::new(half(all))));
         let attempts = half(concurrency.attempts_of_instance());
-        Self { instances: Keyed::new(), shared: Shared { wire, flights }, attempts }
+        Self { instances: Keyed::default(), shared: Shared { wire, flights }, attempts }
     }
 
     /// The claims of a new stream of `instance`. It claims nothing yet.
