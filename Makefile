@@ -1,5 +1,6 @@
 # The commands of developers and of CI. They need Rust, Go and Python 3.11 or newer. All other tools are
-# installed in pinned versions, in the target directory or in the module cache of Go.
+# installed in pinned versions, in the target directory or in the module cache of Go. The tests of the page
+# and of Java are skipped where the machine lacks their programs.
 
 PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -19,8 +20,8 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GENERATED := clients/go/hypersender clients/python/hypersender
 
-.PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate bench-images fuzz generate lint check-metrics binary peers measured compared
+.PHONY: help run run-replicas test test-rust test-go test-python test-java test-peers test-page bench \
+	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate lint check-metrics binary peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +33,7 @@ run-replicas: binary $(PEERS_VENV)/stamp ## Serve by three replicas that share a
 	@HYPERSENDER_GRPC_BIN=$(BINARY) VALKEY_BIN=$(VALKEY) PYTHONPATH=clients/python \
 		$(PEERS_VENV)/bin/python -B tests/peers/run_replicas.py
 
-test: test-rust test-go test-python test-peers test-page ## Run every test
+test: test-rust test-go test-python test-java test-peers test-page ## Run every test
 
 test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
 	VALKEY_BIN=$(VALKEY) cargo test --locked
@@ -43,6 +44,17 @@ test-go: binary ## Run the Go client against the built server
 
 test-python: binary $(VENV)/package.stamp ## Run the Python client against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
+
+# Maven and a JDK come from Debian (maven, default-jdk-headless). Without them the tests are skipped, and the
+# last line says so. If PEERS_REQUIRE names maven, they fail instead.
+test-java: binary ## Run the Java example against the built server
+	@if command -v mvn && command -v javac; then \
+		HYPERSENDER_GRPC_BIN=$(BINARY) mvn -B -q -f clients/java test && echo "The Java tests passed."; \
+	else \
+		case ",$$PEERS_REQUIRE," in *,maven,*) fails=1;; esac; \
+		echo "SKIPPED: the Java tests need Maven and a JDK: apt-get install maven default-jdk-headless"; \
+		exit $${fails:-0}; \
+	fi
 
 test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies, tools, clients and hostile peers against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \

@@ -10,14 +10,20 @@ const TAB: usize = 4;
 /// The lines of a file that are comments or, in Python, part of a text in triple quotes. Each line comes with
 /// its number.
 fn comments<'a>(text: &'a str, extension: &str) -> Vec<(usize, &'a str)> {
-    let mark = if ["rs", "go", "proto", "mjs"].contains(&extension) { "//" } else { "#" };
+    let marks: &[_] = match extension {
+        "rs" | "go" | "proto" => &["//"],
+        // A line of a comment that describes a declaration begins with an asterisk.
+        "java" | "mjs" | "ts" => &["//", "/*", "*"],
+        _ => &["#"],
+    };
     let mut in_quotes = false;
     let lines = text.lines().enumerate().filter(|(_, line)| {
         let was_in_quotes = in_quotes;
+        let is_marked = marks.iter().any(|mark| line.trim_start().starts_with(mark));
         let quotes = line.matches("\"\"\"").count();
         in_quotes ^= extension == "py" && quotes % 2 == 1;
         let is_docstring = extension == "py" && line.trim_start().starts_with("\"\"\"");
-        line.trim_start().starts_with(mark) || is_docstring || was_in_quotes
+        is_marked || is_docstring || was_in_quotes
     });
     lines.map(|(at, line)| (at + 1, line)).collect()
 }
@@ -28,7 +34,7 @@ fn columns(line: &str) -> usize {
 
 #[test]
 fn comments_fit_the_width_of_the_code() {
-    let texts = texts(&["", "go", "mjs", "proto", "py", "rs", "toml", "yaml"]);
+    let texts = texts(&["", "go", "java", "mjs", "proto", "py", "rs", "toml", "ts", "yaml"]);
     assert!(texts.len() > 200, "the files are not where they were: {}", texts.len());
     let wide = texts.iter().flat_map(|text| {
         let comments = comments(&text.text, text.extension()).into_iter();
@@ -45,5 +51,6 @@ fn comments_are_found_in_every_language() {
     assert_eq!(found("//! a\ncode // b\n    /// c", "rs"), [1, 3]);
     assert_eq!(found("code\n# a\n\t# b", ""), [2, 3]);
     assert_eq!(found("\"\"\"a\nb\n\"\"\"\ncode\n# c\n    \"\"\"d\"\"\"\ncode", "py"), [1, 2, 3, 5, 6]);
+    assert_eq!(found("/**\n * a\n */\ncode /* b */\n  // c", "ts"), [1, 2, 3, 5]);
     assert_eq!(columns("\t// ä"), 8);
 }

@@ -59,7 +59,7 @@ fn number(word: &str) -> Option<usize> {
 
 #[test]
 fn every_rule_that_is_cited_exists() {
-    let texts = texts(&["go", "md", "proto", "py", "rs", "toml"]);
+    let texts = texts(&["go", "java", "md", "mjs", "proto", "py", "rs", "toml", "ts"]);
     let rules = texts.iter().find(|text| text.path == Path::new(RULES)).expect(RULES);
     let defined = defined(&rules.text);
     assert_eq!(defined, (1..=defined.len()).collect::<Vec<_>>(), "the rules are numbered without a gap");

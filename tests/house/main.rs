@@ -5,6 +5,7 @@
 mod columns;
 mod documents;
 mod matches;
+mod packages;
 mod reasons;
 mod rules;
 mod source;

@@ -38,6 +38,11 @@ fn rows(document: &str) -> Vec<(&str, &str)> {
     rows.filter(|(code, reason)| [code, reason].iter().all(|cell| is_name(cell))).collect()
 }
 
+/// The code and the reason of each error in `docs/errors.md`.
+pub fn documented() -> Vec<(&'static str, &'static str)> {
+    rows(ERRORS)
+}
+
 /// The codes and the reasons in the comments of a proto: paragraphs that begin with a code and a colon.
 fn paragraphs(proto: &str) -> Vec<(String, String)> {
     let joined = proto.replace("\n  // ", " ");
@@ -52,7 +57,7 @@ fn paragraphs(proto: &str) -> Vec<(String, String)> {
 }
 
 /// Whether a word is in capitals, like codes and reasons. `HTTP` and `API` are too short.
-fn is_name(word: &str) -> bool {
+pub fn is_name(word: &str) -> bool {
     word.len() > 5 && word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
 }
 

@@ -21,7 +21,12 @@ const PLACES: [&str; 12] = [
     "tests",
 ];
 /// The code that `make generate` writes.
-const GENERATED: [&str; 2] = ["clients/go/hypersender", "clients/python/hypersender"];
+const GENERATED: [&str; 3] =
+    ["clients/go/hypersender", "clients/python/hypersender/contact/v1", "clients/typescript/src/gen"];
+/// The folders that npm and the TypeScript compiler fill.
+const FILLED: [&str; 3] = ["node_modules", "dist", "test-dist"];
+/// A longer file usually has two subjects and should become two files.
+const LINES_MAX: usize = 400;
 
 /// A file of text.
 pub struct Text {
@@ -52,7 +57,7 @@ pub fn texts(extensions: &[&str]) -> Vec<Text> {
         if whole.is_dir() {
             let names = fs::read_dir(whole).unwrap().map(|entry| entry.unwrap().file_name());
             let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
-            names.retain(|name| !name.starts_with('.') && name != "node_modules");
+            names.retain(|name| !name.starts_with('.') && !FILLED.contains(&name.as_str()));
             names.sort();
             for name in names {
                 collect(path.join(name), extensions, texts);
@@ -66,4 +71,14 @@ pub fn texts(extensions: &[&str]) -> Vec<Text> {
         collect(place.into(), extensions, &mut texts);
     }
     texts
+}
+
+/// The same as `rules::length` for the other languages, with the tests.
+#[test]
+fn no_file_of_another_language_is_too_long() {
+    let texts = texts(&["go", "java", "mjs", "py", "ts"]);
+    assert!(texts.len() > 80, "the files are not where they were: {}", texts.len());
+    let lines = texts.iter().map(|text| (text.path.display(), text.text.lines().count()));
+    let long: Vec<_> = lines.filter(|(_, lines)| *lines >= LINES_MAX).collect();
+    assert!(long.is_empty(), "files with {LINES_MAX} lines or more: {long:?}");
 }
