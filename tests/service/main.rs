@@ -15,6 +15,7 @@ mod batches;
 mod cache;
 mod callers;
 mod certificates;
+mod check_config;
 mod commands;
 mod connections;
 mod contact_batches;
