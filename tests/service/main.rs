@@ -35,6 +35,7 @@ mod reconnects;
 mod refused_calls;
 mod request;
 mod secrets;
+mod service_manager;
 mod settings;
 mod store;
 mod stream_bounds;
