@@ -24,6 +24,7 @@ mod contract;
 mod dashboard;
 mod deadlines;
 mod encryption;
+mod environment_file;
 mod lifecycle;
 mod many_contacts;
 mod messages;
