@@ -1,6 +1,8 @@
 //! The subcommands, one file each, and what they share: output, exit codes and signals.
 
 mod channel;
+mod check_config;
+mod documents;
 mod get;
 mod health;
 mod look_ups;
@@ -32,14 +34,21 @@ const EXIT_SIGNAL: u8 = 128;
 /// Runs the subcommand of the command line and returns the exit code.
 pub fn run(variables: &Variables) -> ExitCode {
     let command = without_empty_variables(Cli::command(), variables);
-    let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
-    match cli.map(|cli| cli.command) {
-        Ok(Command::Serve(flags)) => serve::run(*flags, variables),
-        Ok(Command::Get(flags)) => get::run(*flags, variables),
-        Ok(Command::Sync(flags)) => sync::run(*flags, variables),
-        Ok(Command::Health(flags)) => health::run(*flags),
-        Ok(Command::Sandbox(flags)) => sandbox::run(flags),
-        Err(answer) => explain(&answer),
+    let parsed =
+        command.try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(answer) => return explain(&answer),
+    };
+    match cli.command {
+        Command::Serve(flags) => serve::run(*flags, variables),
+        Command::CheckConfig(flags) => check_config::run(*flags, &matches, variables),
+        Command::Get(flags) => get::run(*flags, variables),
+        Command::Sync(flags) => sync::run(*flags, variables),
+        Command::Health(flags) => health::run(*flags),
+        Command::Sandbox(flags) => sandbox::run(flags),
+        Command::Completions(flags) => documents::completions(&flags),
+        Command::Man(flags) => documents::man(&flags),
     }
 }
 

@@ -11,11 +11,13 @@ mod avatars;
 mod callers;
 mod check;
 mod client_flags;
+mod command_line;
 mod faults;
 mod files;
 mod flags;
 mod given;
 mod instances;
+mod listing;
 mod location;
 mod name;
 mod proxy;
@@ -36,8 +38,10 @@ pub use self::{
     address::Address,
     avatars::Avatars,
     client_flags::{GetFlags, SyncFlags, TargetFlags},
+    command_line::{Cli, Command, CompletionsFlags, ManFlags, SandboxFlags},
     faults::Faults,
-    flags::{Cli, Command, SandboxFlags, ServeFlags},
+    flags::ServeFlags,
+    listing::Listing,
     name::Name,
     proxy::unused_proxy_variables,
     store::store_faults,

@@ -29,9 +29,10 @@ use tracing_subscriber::{
 pub use self::codes::code_of;
 pub use self::metrics::{
     Attempt, AvatarOutcome, Avatars as AvatarMetrics, Call as CallInProgress, Calls as CallMetrics,
-    DownloadOutcome, Form as MetricsForm, Kind as MethodKind, LeaseResult, Lookups as LookupMetrics,
-    Many as ManyMetrics, ManyMethod, Method, Metrics, Operation as StoreOperation, Phase as BreakerPhase,
-    Received as ReceivedMessages, ResultKind, Store as StoreMetrics, StoreOutcome, StoredAnswer,
+    DownloadOutcome, End as EndTime, Form as MetricsForm, Kind as MethodKind, LeaseResult,
+    Lookups as LookupMetrics, Many as ManyMetrics, ManyMethod, Method, Metrics, Operation as StoreOperation,
+    Phase as BreakerPhase, Received as ReceivedMessages, ResultKind, Store as StoreMetrics, StoreOutcome,
+    StoredAnswer,
 };
 pub use self::traces::{
     AttemptSpan, BatchSettings as TraceBatchSettings, CallLink, CallSpan, Protocol as TraceProtocol,

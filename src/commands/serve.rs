@@ -4,10 +4,18 @@
 mod avatars;
 mod listen;
 mod open_files;
+mod service_manager;
 mod signals;
 mod upstream;
 
-use std::{io, net::SocketAddr, panic, process::ExitCode, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    panic,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anstream::{AutoStream, ColorChoice};
 use tokio::net::TcpListener;
@@ -16,6 +24,7 @@ use tracing::{error, info, warn};
 use self::{
     avatars::{Avatars, Shared},
     listen::{listen, listen_free},
+    signals::Certificate,
 };
 use super::{fail_config, tell};
 use crate::{
@@ -26,9 +35,9 @@ use crate::{
     domain::TokenOwner,
     grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
-    server::{self, Admin, Leaving, LongCalls},
+    server::{self, Admin, Leaving, LongCalls, Stop},
     stack::{self, Clock, Proxy, Store, StorePlace, StoreSettings},
-    telemetry::{self, Metrics, Traces, chain},
+    telemetry::{self, EndTime, Metrics, Traces, chain},
 };
 
 /// Why the service does not serve.
@@ -91,14 +100,17 @@ pub fn run(flags: ServeFlags, variables: &Variables) -> ExitCode {
 
 async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> {
     let server = settings.server;
+    service_manager::keep_watchdog();
     // Signals are handled first, so that a signal that arrives before the port is open also stops the
     // service.
     let stop = signals::stop()?;
+    let mut metrics = Metrics::new(&methods());
+    let stop = announced(stop, server.drain_wait, server.drain_timeout, metrics.drain.clone());
     // The port of the avatars shares the certificates of the server.
-    signals::reload_on_hangup(server.callers.clone(), server.tls.clone())?;
+    let certificate = server.tls.clone().map(|tls| Certificate::new(tls, metrics.with_certificate()));
+    signals::reload_on_hangup(server.callers.clone(), certificate)?;
     let (base_url, credentials, sandbox) = upstream::start(settings.upstream).await?;
     let credentials = Arc::new(credentials);
-    let mut metrics = Metrics::new(&methods());
     let traces = settings.traces.map(|traces| Traces::start(traces, &methods()));
     let traces = traces.transpose().map_err(io::Error::other)?;
     let clock = Clock::system();
@@ -142,6 +154,7 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     // The admin port stays open until the drain is over.
     let _admin = admin.map(|listener| Admin::start(listener, metrics, long_calls.health.clone()));
     announce(&ports, &server, sandbox.as_ref());
+    service_manager::ready();
     server::serve(listener, contacts, server, long_calls, calls, traces.clone(), stop).await;
     if let Some(avatars) = avatars {
         // It has learned of the stop, and a panic in it is logged where it happens.
@@ -155,6 +168,18 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     }
     info!("stopped");
     Ok(())
+}
+
+/// The stop, of which the service manager and the metrics learn first.
+async fn announced(stop: impl Future<Output = Stop>, wait: Duration, time: Duration, end: EndTime) -> Stop {
+    let stop = stop.await;
+    let drain = match stop {
+        Stop::Orderly => wait + time,
+        Stop::Prompt => time,
+    };
+    service_manager::stopping(drain);
+    end.set(SystemTime::now() + drain);
+    stop
 }
 
 /// Connects to the store, if there is one.

@@ -1,5 +1,5 @@
-//! The command line: the flag, variable, help, range and default of every setting. Those of the subcommands
-//! that call a running service are in `client_flags`, those of the avatars in `avatar_flags`.
+//! The flag, variable, help, range and default of every setting of `serve`. Those of the avatars are in
+//! `avatar_flags`, those of the subcommands that call a running service in `client_flags`.
 //!
 //! How a value is read is in `given` and `values`. A setting that is checked against another one is checked
 //! in `check`.
@@ -7,22 +7,20 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use url::Url;
 
 use super::{
     avatar_flags::AvatarFlags,
-    client_flags::{GetFlags, SyncFlags, TargetFlags},
     given::{Given, LEFT_OUT, bytes, duration, number, one_of, optional, path, read_by, read_from, switch},
     location::Location,
     values::{
-        LogFilter, read_admin_listen, read_base_url, read_format, read_instance, read_loopback, read_prefix,
+        LogFilter, read_admin_listen, read_base_url, read_format, read_instance, read_prefix,
         read_token_owner,
     },
 };
 use crate::{
     domain::{Instance, TokenOwner},
-    sandbox,
     stack::{LinkHosts, Proxy},
     telemetry::Format,
 };
@@ -31,51 +29,6 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A gRPC service in front of the Hypersender REST API, for profile pictures of WhatsApp contacts.
-#[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
-pub struct Cli {
-    /// The subcommand.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// The subcommands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the service until SIGTERM or Ctrl-C.
-    ///
-    /// The Hypersender token is read from the variable HYPERSENDER_WHATSAPP_API_KEY, or from the file that
-    /// HYPERSENDER_WHATSAPP_API_KEY_FILE names. There is no flag for it, because every user of the machine
-    /// can read the command line. The exit code is 78 when a setting is at fault.
-    ///
-    /// To export traces, set OTEL_EXPORTER_OTLP_ENDPOINT to an OpenTelemetry collector such as
-    /// http://127.0.0.1:4317, and OTEL_EXPORTER_OTLP_PROTOCOL to grpc or http/protobuf. OTEL_SERVICE_NAME,
-    /// OTEL_TRACES_SAMPLER and the other standard variables of OpenTelemetry are used too.
-    Serve(Box<ServeFlags>),
-    /// Look up contacts at a running service and print the answers.
-    ///
-    /// The exit code is 0 when all look-ups were answered, 1 when some failed, and 2 when nothing could be
-    /// asked.
-    ///
-    /// For a service with a callers file, the token of the caller is read from the variable
-    /// HYPERSENDER_GRPC_TOKEN, or from the file that HYPERSENDER_GRPC_TOKEN_FILE names. There is no flag for
-    /// it, because every user of the machine can read the command line.
-    Get(Box<GetFlags>),
-    /// Keep the pictures of a contact list up to date: look up the contacts of a CSV file, and report what
-    /// has changed since the last time.
-    ///
-    /// The outcome of each contact is kept in a file beside the list, whose name ends in .state. The token of
-    /// the caller is read from the same variables as by get. The exit code is 0 when all contacts are up to
-    /// date, 1 when some are not, and 2 when nothing could be asked.
-    Sync(Box<SyncFlags>),
-    /// Check the health of a running service: the exit code is 0 when it is SERVING.
-    Health(Box<TargetFlags>),
-    /// Run the sandbox alone: a stand-in for the REST API, with test numbers.
-    #[command(after_long_help = sandbox::numbers_help())]
-    Sandbox(SandboxFlags),
-}
 
 /// The settings of `serve` as they are given.
 #[derive(Args, Debug)]
@@ -366,13 +319,4 @@ pub(super) struct LogFlags {
     #[arg(long, env = "HYPERSENDER_GRPC_LOG", value_name = "FILTER", default_value = "info")]
     #[arg(value_parser = one_of::<LogFilter>("a level such as info, or directives such as info,hypersender_grpc::stack=debug"))]
     pub log: Given<LogFilter>,
-}
-
-/// The settings of `sandbox` as they are given.
-#[derive(Args, Debug)]
-pub struct SandboxFlags {
-    /// Loopback address and port to listen on; port 0 takes a free port
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50080")]
-    #[arg(value_parser = read_by(read_loopback))]
-    pub(super) listen: Given<SocketAddr>,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Command, CommandFactory};
 
-use super::{Variables, faults::Fault, flags::Cli, given::NOT_UTF8};
+use super::{Variables, command_line::Cli, faults::Fault, given::NOT_UTF8};
 
 pub const API_KEY: &str = "HYPERSENDER_WHATSAPP_API_KEY";
 pub const API_KEY_FILE: &str = "HYPERSENDER_WHATSAPP_API_KEY_FILE";
@@ -58,6 +58,11 @@ pub fn variable<'a>(variables: &'a Variables, wanted: &'static str) -> Result<Op
 /// Whether a variable is set, to more than white space.
 pub fn is_set(variables: &Variables, name: &'static str) -> bool {
     !matches!(variable(variables, name), Ok(None))
+}
+
+/// The names of the variables that hold a secret or the path of one, and are set.
+pub fn secret_variables(variables: &Variables) -> impl Iterator<Item = &'static str> {
+    [API_KEY, API_KEY_FILE].into_iter().chain(WITHOUT_FLAG).filter(|name| is_set(variables, name))
 }
 
 /// The definition of the command line, without the variables that are empty or hold only white space, because

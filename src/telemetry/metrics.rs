@@ -6,6 +6,7 @@
 
 mod avatars;
 mod calls;
+mod end;
 mod lookups;
 mod many;
 mod store;
@@ -21,6 +22,7 @@ use prometheus_client::{
 pub use self::{
     avatars::{AvatarOutcome, Avatars, DownloadOutcome},
     calls::{Call, Calls, Kind, Method, Received},
+    end::End,
     lookups::{Attempt, Lookups, Phase},
     many::{Many, ManyMethod, ResultKind},
     store::{LeaseResult, Operation, Store, StoreOutcome, StoredAnswer},
@@ -36,6 +38,8 @@ pub struct Metrics {
     pub many: Arc<Many>,
     /// The metrics of the gRPC server.
     pub calls: Arc<Calls>,
+    /// The time at which a drain cuts the calls that are left.
+    pub drain: End,
 }
 
 /// The forms of the text.
@@ -75,7 +79,8 @@ impl Metrics {
         let calls = Arc::new(Calls::new(methods, &mut registry));
         let lookups = Arc::new(Lookups::new(&mut registry));
         let many = Arc::new(Many::new(&mut registry));
-        Self { registry, lookups, many, calls }
+        let drain = End::of_drain(&mut registry);
+        Self { registry, lookups, many, calls, drain }
     }
 
     /// Adds the metrics of a store, from zero. Call it once, and only in a process that has a store.
@@ -88,6 +93,12 @@ impl Metrics {
     #[must_use]
     pub fn with_avatars(&mut self) -> Arc<Avatars> {
         Arc::new(Avatars::new(&mut self.registry))
+    }
+
+    /// Adds the end of the certificate of the server. Call it once, and only in a process that has one.
+    #[must_use]
+    pub fn with_certificate(&mut self) -> End {
+        End::of_certificate(&mut self.registry)
     }
 
     /// The text with the current values.

@@ -57,13 +57,20 @@ async fn a_hangup_exchanges_certificates_and_open_connections_stay() {
     let service = Service::start(&["--tls-cert", &cert, "--tls-key", &key]).await;
     let open = connect(&service, &old, None, &["h2"]).await.unwrap();
 
-    files.identity(&new.identity("localhost"));
+    // The end that rcgen gives a certificate unless it is set, 4096-01-01.
+    let end = "hypersender_tls_certificate_not_after_timestamp_seconds";
+    service.counted(end, 67_090_118_400.0).await;
+
+    files.identity(&new.identity_until("localhost", 2050));
     service.signalled("HUP", "read the certificates again").await;
+    // 2050-01-01
+    service.counted(end, 2_524_608_000.0).await;
     ask(connect(&service, &new, None, &["h2"]).await.unwrap()).await.unwrap();
     ask(open).await.unwrap();
 
     fs::write(Path::new(&cert), "no certificate").unwrap();
     service.signalled("HUP", "kept the certificates that were read before").await;
+    service.counted(end, 2_524_608_000.0).await;
     ask(connect(&service, &new, None, &["h2"]).await.unwrap()).await.unwrap();
 }
 

@@ -6,7 +6,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{CHAT, CONTACTS, Reply, Service, Upstream, about, link, patiently};
+use crate::support::{CHAT, CONTACTS, Reply, Service, Upstream, about, link, patiently, unix_seconds};
 
 /// The flags for calls that outlive each step of a stop.
 const PATIENT: &[&str] = &["--deadline", "30s", "--attempt-timeout", "15s"];
@@ -41,8 +41,15 @@ async fn sigterm_turns_new_callers_away_slowly_and_loses_no_call() {
     let in_flight = tokio::spawn(async move { slow.get_profile_picture(about("15551230002")).await });
     upstream.called(2).await;
 
+    let deadline = "hypersender_drain_deadline_timestamp_seconds";
+    service.counted(deadline, 0.0).await;
+    let earliest = unix_seconds() + 25;
     service.signal("TERM").await;
     not_serving(&service).await;
+    // 5 s and 20 s of the drain from the signal on, which has arrived by now.
+    let found = service.metrics().await.value(deadline).to_string().parse().unwrap();
+    let range = earliest..=unix_seconds() + 25;
+    assert!(range.contains(&found), "{found} is not in {range:?}");
     // The service still answers calls on old and new connections, until the load balancers have noticed.
     for client in [&mut client, &mut service.client().await] {
         client.get_profile_picture(about("15551230001")).await.unwrap();

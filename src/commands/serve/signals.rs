@@ -8,23 +8,51 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::server::{Callers, Stop, Tls};
+use super::service_manager;
+use crate::{
+    server::{Callers, Stop, Tls, TlsFault},
+    telemetry::EndTime,
+};
+
+/// A certificate, and the metric with its end.
+#[derive(Clone)]
+pub struct Certificate {
+    tls: Tls,
+    end: EndTime,
+}
+
+impl Certificate {
+    /// The certificate of a service that just starts.
+    pub fn new(tls: Tls, end: EndTime) -> Self {
+        end.set(tls.not_after());
+        Self { tls, end }
+    }
+
+    fn reload(&self) -> Result<(), TlsFault> {
+        self.tls.reload()?;
+        self.end.set(self.tls.not_after());
+        Ok(())
+    }
+}
 
 /// Reads the callers file and the certificates again at each SIGHUP.
-pub fn reload_on_hangup(callers: Option<Callers>, tls: Option<Tls>) -> io::Result<()> {
+pub fn reload_on_hangup(callers: Option<Callers>, certificate: Option<Certificate>) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            let (callers, tls) = (callers.clone(), tls.clone());
+            let (callers, certificate) = (callers.clone(), certificate.clone());
+            service_manager::reloading();
             // `reload` blocks while it reads files, so it runs on a thread for blocking work. It logs its
             // result itself.
-            let _ = tokio::task::spawn_blocking(move || reload(callers.as_ref(), tls.as_ref())).await;
+            let reload = move || reload(callers.as_ref(), certificate.as_ref());
+            let _ = tokio::task::spawn_blocking(reload).await;
+            service_manager::ready();
         }
     });
     Ok(())
 }
 
-fn reload(callers: Option<&Callers>, tls: Option<&Tls>) {
+fn reload(callers: Option<&Callers>, certificate: Option<&Certificate>) {
     match callers.map(Callers::reload) {
         None => {}
         Some(Ok(callers)) => info!(callers, "read the callers file again"),
@@ -34,12 +62,12 @@ fn reload(callers: Option<&Callers>, tls: Option<&Tls>) {
             }
         }
     }
-    match tls.map(Tls::reload) {
+    match certificate.map(Certificate::reload) {
         None => {}
         Some(Ok(())) => info!("read the certificates again"),
         Some(Err(fault)) => warn!(fault = fault.text, "kept the certificates that were read before"),
     }
-    if callers.is_none() && tls.is_none() {
+    if callers.is_none() && certificate.is_none() {
         info!("nothing to read again");
     }
 }

@@ -6,6 +6,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::RwLock;
@@ -44,6 +45,8 @@ enum Peers {
 struct Configs {
     grpc: Arc<ServerConfig>,
     browsers: Arc<ServerConfig>,
+    /// When the first certificate of the chain to end does so.
+    not_after: SystemTime,
 }
 
 /// One of the files that [`TlsSettings`] name.
@@ -107,6 +110,12 @@ impl Tls {
         let configs = read(&self.settings)?;
         *self.configs.write() = configs;
         Ok(())
+    }
+
+    /// The time from which clients refuse the certificate: the earliest end in the chain that was read last.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.configs.read().not_after
     }
 
     /// The TLS handshake.
@@ -174,7 +183,18 @@ fn read(settings: &TlsSettings) -> Result<Configs, TlsFault> {
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     };
-    Ok(Configs { grpc: finished(grpc, &[b"h2"])?, browsers: finished(browsers, &[b"h2", b"http/1.1"])? })
+    Ok(Configs {
+        grpc: finished(grpc, &[b"h2"])?,
+        browsers: finished(browsers, &[b"h2", b"http/1.1"])?,
+        not_after: chain_der.iter().filter_map(not_after).min().unwrap_or(SystemTime::UNIX_EPOCH),
+    })
+}
+
+/// The end of a certificate. One before 1970 counts as that year.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 fn pem(file: TlsFile, path: &Path) -> Result<Pem, TlsFault> {

@@ -65,6 +65,13 @@ impl Authority {
         self.sign(&CertificateParams::new([name.to_owned()]).unwrap())
     }
 
+    /// A certificate for the host `name` that ends when the year begins.
+    pub fn identity_until(&self, name: &str, year: i32) -> Identity {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.sign(&params)
+    }
+
     /// A certificate for a caller with these alternative names and this common name.
     pub fn caller(&self, names: &[SanType], common_name: &str) -> Identity {
         let mut params = CertificateParams::default();
