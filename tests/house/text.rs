@@ -6,8 +6,10 @@ use std::{
 };
 
 /// The folders and files that people write. `target` is not among them.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 14] = [
     ".ci",
+    ".deny.toml",
+    ".github",
     "Cargo.toml",
     "Makefile",
     "README.md",
