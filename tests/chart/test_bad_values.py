@@ -18,6 +18,7 @@ FAULTS = [
     ({"settings": {"cache-ttl": "1 hour"}}, "at '/settings/cache-ttl'"),
     ({"settings": {"cache-bytes": "1Gx"}}, "at '/settings/cache-bytes'"),
     ({"settings": {"log-format": "xml"}}, "at '/settings/log-format'"),
+    ({"drain": None}, "missing property 'drain'"),
     ({"drain": {"waitSeconds": 1}}, "at '/drain/waitSeconds': minimum: got 1, want 5"),
     ({"podDisruptionBudget": {"maxUnavailable": 0}}, "at '/podDisruptionBudget/maxUnavailable'"),
     ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "at '/podDisruptionBudget/maxUnavailable'"),
