@@ -91,6 +91,12 @@ def test_the_defaults_serve(started, tmp_path, sandbox):
         assert not pod.passes(probe)
 
 
+def test_the_sandbox_needs_no_secret(started, tmp_path):
+    pod = started(Pod(tmp_path / "pod", render("minimal", "settings.sandbox=true", 'apiKey.existingSecret=""'), {}))
+    pod.become_ready()
+    assert ask("grpcio", pod.address, tmp_path, chat_id=CHAT)[0].code is grpc.StatusCode.OK
+
+
 def drains(pod):
     """End the pod like the kubelet, which kills it at the end of the grace period."""
     begin = time.monotonic()
