@@ -33,7 +33,10 @@ FAULTS = [
     ({"image": {"repository": ""}}, "image.repository: name the repository"),
     ({"apiKey": {"existingSecret": ""}}, "apiKey.existingSecret: the service needs a token"),
     ({"settings": {"credentials": "passthrough"}}, "settings.credentials: with passthrough each call brings its token"),
-    ({"settings": {"listen": "0.0.0.0:1"}}, "settings.listen: the chart sets this flag; use listenAddress and ports.grpc"),
+    (
+        {"settings": {"listen": "0.0.0.0:1"}},
+        "settings.listen: the chart sets this flag; use listenAddress and ports.grpc",
+    ),
     ({"settings": {"tls-cert": "/a"}}, "settings.tls-cert: the chart sets this flag; use tls"),
     ({"settings": {"replicas": 7}}, "settings.replicas: the chart sets this flag; use replicas, autoscaling"),
     ({"settings": {"upstream-proxy": "http://me:pw@proxy:1"}}, "settings.upstream-proxy: holds a user or a password"),
@@ -41,12 +44,18 @@ FAULTS = [
     ({"callers": {"toml": "a", "existingSecret": "b"}}, "callers.toml: given twice"),
     ({"tls": {"clientCa": {"existingSecret": "a"}}}, "tls.clientCa.existingSecret: needs tls.existingSecret"),
     ({"tls": {"existingSecret": "a"}, "admin": {"enabled": False}}, "admin.enabled: must be true with tls"),
-    ({"metrics": {"serviceMonitor": {"enabled": True}}, "admin": {"enabled": False}}, "metrics.serviceMonitor.enabled:"),
+    (
+        {"metrics": {"serviceMonitor": {"enabled": True}}, "admin": {"enabled": False}},
+        "metrics.serviceMonitor.enabled:",
+    ),
     ({"avatars": {"enabled": True}}, "avatars.url: nothing to serve without it"),
     ({"avatars": {"enabled": True, "url": "https://a"}}, "avatars.key.existingSecret: avatars.url needs it"),
     ({"avatars": {"url": "https://a", "key": {"existingSecret": "a"}}}, "avatars.enabled: must be true"),
     ({"avatars": {"key": {"existingSecret": "a"}}}, "avatars.key.existingSecret: has no effect without avatars.url"),
-    ({"avatars": {"enabled": True}, "settings": {"sandbox": True}}, "avatars.enabled: cannot be used with settings.sandbox"),
+    (
+        {"avatars": {"enabled": True}, "settings": {"sandbox": True}},
+        "avatars.enabled: cannot be used with settings.sandbox",
+    ),
     (
         {"avatars": {"enabled": True}, "apiKey": {"existingSecret": ""}, "settings": {"credentials": "passthrough"}},
         "avatars.enabled: cannot be used with settings.credentials passthrough",
@@ -55,7 +64,10 @@ FAULTS = [
         {"avatars": {"enabled": True}, "callers": {"toml": "a"}, "settings": {"upstream-proxy": "http://proxy:1"}},
         "settings.avatars-mode: must be redirect",
     ),
-    ({"otlp": {"headers": {"existingSecret": "a"}}}, "otlp.headers.existingSecret: has no effect without otlp.endpoint"),
+    (
+        {"otlp": {"headers": {"existingSecret": "a"}}},
+        "otlp.headers.existingSecret: has no effect without otlp.endpoint",
+    ),
     ({"replicas": 3}, "replicas: 3 replicas without store.url ask WhatsApp 3 times as fast"),
     ({"autoscaling": {"enabled": True}}, "autoscaling.enabled: 6 replicas without store.url"),
     ({"replicas": 2, "store": {"file": {"enabled": True}}}, "replicas: 2 replicas cannot use one file"),
@@ -64,7 +76,10 @@ FAULTS = [
     ({"store": {"password": {"existingSecret": "a"}}}, "store.url: must be set with store.username"),
     ({"store": {"url": "redis://a", "username": "me"}}, "store.password.existingSecret: must be set"),
     ({"store": {"url": "redis://a", "ca": {"existingSecret": "a"}}}, "store.ca.existingSecret: needs TLS"),
-    ({"store": {"file": {"enabled": True, "size": "1Gi"}}}, "store.file.size: 1Gi must be more than settings.store-bytes"),
+    (
+        {"store": {"file": {"enabled": True, "size": "1Gi"}}},
+        "store.file.size: 1Gi must be more than settings.store-bytes",
+    ),
     (
         {"store": {"file": {"enabled": True}}, "settings": {"store-bytes": "4GiB"}},
         "store.file.size: 2Gi must be more than settings.store-bytes (4GiB)",

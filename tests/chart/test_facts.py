@@ -27,7 +27,7 @@ def flag(manifests, name):
     ("sets", "expected"),
     [
         ([], None),
-        (['allowReplicasWithoutStore=true', "replicas=3"], None),
+        (["allowReplicasWithoutStore=true", "replicas=3"], None),
         ([STORE], "2"),
         ([STORE, "replicas=3"], "4"),
         ([STORE, "replicas=3", surge(2)], "5"),
@@ -68,7 +68,9 @@ def test_probes_use_grpc_without_tls_and_the_admin_port_with_it():
     container = render("minimal").container
     service = "hypersender.contact.v1.ContactService"
     assert container["livenessProbe"]["grpc"] == {"port": 50051, "service": ""}
-    assert container["readinessProbe"]["grpc"] == container["startupProbe"]["grpc"] == {"port": 50051, "service": service}
+    assert (
+        container["readinessProbe"]["grpc"] == container["startupProbe"]["grpc"] == {"port": 50051, "service": service}
+    )
     container = render("tls", 'ports={"admin":9191}').container
     assert container["livenessProbe"]["httpGet"] == {"port": "admin", "path": "/livez"}
     assert container["readinessProbe"]["httpGet"] == container["startupProbe"]["httpGet"]
@@ -191,7 +193,8 @@ def test_the_chart_works_within_another(tmp_path):
     (outer / "charts").mkdir(parents=True)
     (outer / "charts" / "hypersender-grpc").symlink_to(CHART)
     (outer / "Chart.yaml").write_text("apiVersion: v2\nname: outer\nversion: 0.1.0\n")
-    values = '{"global":{"region":"a"},"hypersender-grpc":{"enabled":true,"image":{"repository":"r"},"apiKey":{"existingSecret":"s"}}}'
+    inner = {"enabled": True, "image": {"repository": "r"}, "apiKey": {"existingSecret": "s"}}
+    values = json.dumps({"global": {"region": "a"}, "hypersender-grpc": inner})
     (outer / "values.yaml").write_text(values)
     done = helm("template", "x", outer)
     assert done.returncode == 0 and "kind: Deployment" in done.stdout, done.stderr
@@ -199,7 +202,9 @@ def test_the_chart_works_within_another(tmp_path):
 
 def test_the_schema_knows_every_flag_of_serve_with_its_range():
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["settings"]
-    text = subprocess.run([program("HYPERSENDER_GRPC_BIN"), "serve", "--help"], capture_output=True, text=True, check=True)
+    text = subprocess.run(
+        [program("HYPERSENDER_GRPC_BIN"), "serve", "--help"], capture_output=True, text=True, check=True
+    )
     flags = dict(re.findall(r"^ +(?:-., )?--([a-z-]+)(.*?)(?=^ +-|\Z)", text.stdout, re.MULTILINE | re.DOTALL))
     del flags["help"], flags["version"]
     others = {flag for flag in flags if any(re.search(pattern, flag) for pattern in schema["patternProperties"])}
@@ -213,6 +218,9 @@ def test_the_schema_knows_every_flag_of_serve_with_its_range():
         if rule.get("type") in ("integer", "number"):
             words = " ".join(flags[flag].split())
             bounds = re.search(r"\(([\d.]+) to ([\d.]+)\)", words)
-            assert bounds is None or [float(bound) for bound in bounds.groups()] == [rule["minimum"], rule["maximum"]], flag
+            assert bounds is None or [float(bound) for bound in bounds.groups()] == [
+                rule["minimum"],
+                rule["maximum"],
+            ], flag
             ranges += bounds is not None
     assert ranges >= 8

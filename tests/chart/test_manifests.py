@@ -12,7 +12,7 @@ VERSIONS = ["1.28", "1.34", "1.37"]
 ROOT = CHART.parents[1]
 ALERTS = ROOT / "deploy" / "alerts" / "hypersender-grpc.yaml"
 
-# Kubernetes has no schemas for the objects of the Prometheus operator. These are the fields that the chart may use.
+# The objects of the Prometheus operator have no schemas there. These are the fields that the chart may use.
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 TEXT = {"type": "string", "minLength": 1}
 
@@ -23,7 +23,9 @@ def whole(required, **optional):
 
 
 METADATA = whole({"name": TEXT, "labels": TEXTS})
-RULE = whole({"alert": TEXT, "expr": TEXT, "labels": TEXTS, "annotations": TEXTS}, **{"for": TEXT, "keep_firing_for": TEXT})
+RULE = whole(
+    {"alert": TEXT, "expr": TEXT, "labels": TEXTS, "annotations": TEXTS}, **{"for": TEXT, "keep_firing_for": TEXT}
+)
 GROUP = whole({"name": TEXT, "rules": {"type": "array", "items": RULE, "minItems": 1}}, interval=TEXT)
 ENDPOINT = whole({"port": TEXT, "path": TEXT, "interval": TEXT, "scrapeTimeout": TEXT})
 SELECTOR = whole({"matchLabels": TEXTS})
@@ -56,7 +58,9 @@ def test_every_manifest_is_valid(values, version):
 
 def validate(manifest, version):
     if manifest["apiVersion"] == API:
-        schema = whole({"apiVersion": {"const": API}, "kind": TEXT, "metadata": METADATA, "spec": SPECS[manifest["kind"]]})
+        schema = whole(
+            {"apiVersion": {"const": API}, "kind": TEXT, "metadata": METADATA, "spec": SPECS[manifest["kind"]]}
+        )
         kubernetes_validate.utils.jsonschema.validate(manifest, schema)
     else:
         # The package takes an older version when it has no schemas for the wanted one.

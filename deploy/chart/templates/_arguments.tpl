@@ -45,10 +45,11 @@
 {{- end }}
 {{- end }}
 
-{{/* Traces. The variables of the pod come first: Kubernetes replaces $(NAME) only by variables before it. */}}
+{{/* Traces. Variables of the pod come first: Kubernetes replaces $(NAME) only by variables before it. */}}
 {{- define "hypersender-grpc.otlp" -}}
 {{- $otlp := .Values.otlp -}}
-{{- range $name, $path := dict "POD_NAME" "metadata.name" "POD_NAMESPACE" "metadata.namespace" "HOST_IP" "status.hostIP" }}
+{{- $pod := dict "POD_NAME" "metadata.name" "POD_NAMESPACE" "metadata.namespace" "HOST_IP" "status.hostIP" }}
+{{- range $name, $path := $pod }}
 - name: {{ $name }}
   valueFrom:
     fieldRef:

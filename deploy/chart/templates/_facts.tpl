@@ -1,6 +1,6 @@
 {{/*
 What follows from the values, as YAML:
-  replicas   the most pods there will ever be at a time, for --replicas: the maximum, and the surge of a rollout
+  replicas   the most pods at a time, for --replicas: the maximum, and the surge of a rollout
   grace      terminationGracePeriodSeconds, at least `drain`
   drain      seconds that the process needs after SIGTERM, with 5 s for its own end and 5 s for the kubelet
   recreate   whether the strategy is Recreate
@@ -25,7 +25,7 @@ grace: {{ default $drain $values.terminationGracePeriodSeconds | int }}
 recreate: {{ $values.store.file.enabled }}
 {{- end }}
 
-{{/* A number or text as an argument. Numbers of YAML may be floats, printed like 2e+06 from a million on. */}}
+{{/* A number or text as an argument. YAML numbers may be floats, printed like 2e+06 from a million on. */}}
 {{- define "hypersender-grpc.text" -}}
 {{- if kindIs "float64" . -}}
 {{- if eq (floor .) . }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
@@ -41,7 +41,8 @@ recreate: {{ $values.store.file.enabled }}
 {{- $number := regexFind "^[0-9]+" $text | int64 -}}
 {{- $unit := regexFind "[kKMGT]i?" $text | upper -}}
 {{- $factor := ternary 1024 1000 (hasSuffix "I" $unit) -}}
-{{- range until (index (dict "" 0 "K" 1 "M" 2 "G" 3 "T" 4) (trimSuffix "I" $unit) | int) }}{{ $number = mul $number $factor }}{{ end -}}
+{{- $power := index (dict "" 0 "K" 1 "M" 2 "G" 3 "T" 4) (trimSuffix "I" $unit) | int -}}
+{{- range until $power }}{{ $number = mul $number $factor }}{{ end -}}
 {{- $number -}}
 {{- end -}}
 {{- end }}

@@ -23,7 +23,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 
 {{- define "hypersender-grpc.serviceAccountName" -}}
-{{- default (ternary (include "hypersender-grpc.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- $name := ternary (include "hypersender-grpc.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- default $name .Values.serviceAccount.name -}}
 {{- end }}
 
 {{- define "hypersender-grpc.image" -}}

@@ -16,8 +16,9 @@ The gRPC probes of the kubelet speak no TLS in most clusters, so that with TLS t
 port. A probe never depends on Hypersender or on the store (rule 29).
 */}}
 {{- define "hypersender-grpc.probes" -}}
-{{- $live := dict "grpc" (dict "port" (int .Values.ports.grpc) "service" "") -}}
-{{- $ready := dict "grpc" (dict "port" (int .Values.ports.grpc) "service" "hypersender.contact.v1.ContactService") -}}
+{{- $port := int .Values.ports.grpc -}}
+{{- $live := dict "grpc" (dict "port" $port "service" "") -}}
+{{- $ready := dict "grpc" (dict "port" $port "service" "hypersender.contact.v1.ContactService") -}}
 {{- if .Values.tls.existingSecret -}}
 {{- $live = dict "httpGet" (dict "port" "admin" "path" "/livez") -}}
 {{- $ready = dict "httpGet" (dict "port" "admin" "path" "/readyz") -}}
@@ -49,8 +50,12 @@ topologySpreadConstraints:
   {{- $constraints := .Values.topologySpreadConstraints }}
   {{- if kindIs "invalid" $constraints }}
   {{- /* Without pod-template-hash, the pods that a rollout removes would be counted too. */}}
-  {{- $common := dict "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" "matchLabelKeys" (list "pod-template-hash") }}
-  {{- $constraints = list (merge (dict "topologyKey" "kubernetes.io/hostname") $common) (merge (dict "topologyKey" "topology.kubernetes.io/zone") $common) }}
+  {{- $keys := list "pod-template-hash" }}
+  {{- $common := dict "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" "matchLabelKeys" $keys }}
+  {{- $constraints = list }}
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  {{- $constraints = append $constraints (merge (dict "topologyKey" .) $common) }}
+  {{- end }}
   {{- end }}
   {{- range $constraints }}
   - {{- merge (deepCopy .) (dict "labelSelector" (dict "matchLabels" $selector)) | toYaml | nindent 4 }}

@@ -1,6 +1,9 @@
-{{/* Fails with every value that cannot work, and says what to do. The schema checks types and ranges before. */}}
+{{/* Fails with every value that cannot work, and says what to do. The schema has checked types and ranges. */}}
 {{- define "hypersender-grpc.validate" -}}
-{{- $faults := concat (include "hypersender-grpc.faultsOfSecrets" . | fromYamlArray) (include "hypersender-grpc.faultsOfReplicas" . | fromYamlArray) (include "hypersender-grpc.faultsOfPod" . | fromYamlArray) (include "hypersender-grpc.faultsOfSettings" . | fromYamlArray) -}}
+{{- $faults := list -}}
+{{- range list "faultsOfSecrets" "faultsOfReplicas" "faultsOfPod" "faultsOfSizes" "faultsOfSettings" -}}
+{{- $faults = concat $faults (include (printf "hypersender-grpc.%s" .) $ | fromYamlArray) -}}
+{{- end -}}
 {{- with $faults -}}
 {{- fail (printf "%d value(s) at fault:\n  %s\n" (len .) (join "\n  " .)) -}}
 {{- end -}}
@@ -73,12 +76,14 @@
 - "store.ca.existingSecret: needs TLS; begin store.url with rediss:// or valkeys://"
 {{- end }}
 {{- end }}
-{{- $names := ternary (dict "name" "autoscaling.enabled" "count" $values.autoscaling.maxReplicas) (dict "name" "replicas" "count" $values.replicas) $values.autoscaling.enabled }}
-{{- if gt (int $names.count) 1 }}
+{{- $name := ternary "autoscaling.enabled" "replicas" $values.autoscaling.enabled }}
+{{- $count := ternary $values.autoscaling.maxReplicas $values.replicas $values.autoscaling.enabled | int }}
+{{- if gt $count 1 }}
 {{- if $values.store.file.enabled }}
-- {{ printf "%s: %d replicas cannot use one file; set store.url in place of store.file" $names.name (int $names.count) | quote }}
+- "{{ $name }}: {{ $count }} replicas cannot use one file; set store.url in place of store.file"
 {{- else if not (or $values.store.url $values.allowReplicasWithoutStore) }}
-- {{ printf "%s: %d replicas without store.url ask WhatsApp %d times as fast as settings.rate says; set store.url, or divide the rate and set allowReplicasWithoutStore" $names.name (int $names.count) (int $names.count) | quote }}
+- "{{ $name }}: {{ $count }} replicas without store.url ask WhatsApp {{ $count }} times as fast as
+  settings.rate says; set store.url, or divide the rate and set allowReplicasWithoutStore"
 {{- end }}
 {{- end }}
 {{- with $values.autoscaling }}
@@ -92,8 +97,10 @@
 {{- end }}
 {{- end }}
 {{- with $values.rollingUpdate }}
-{{- if and (eq (toString .maxSurge | trimSuffix "%") "0") (eq (toString .maxUnavailable | trimSuffix "%") "0") }}
-- "rollingUpdate.maxSurge: cannot be 0 when rollingUpdate.maxUnavailable is 0 too, because no pod could be replaced"
+{{- $none := list "0" "0%" }}
+{{- if and (has (toString .maxSurge) $none) (has (toString .maxUnavailable) $none) }}
+- "rollingUpdate.maxSurge: cannot be 0 when rollingUpdate.maxUnavailable is 0 too, because no pod could be
+  replaced"
 {{- end }}
 {{- end }}
 {{- end }}
@@ -104,13 +111,14 @@
 {{- if not $values.image.repository }}
 - "image.repository: name the repository into which you pushed the image"
 {{- end }}
-{{- if not (regexMatch "^[a-z]" (include "hypersender-grpc.fullname" .)) }}
-- {{ printf "fullnameOverride: the name %s of the Services must begin with a letter; set one that does" (include "hypersender-grpc.fullname" .) | quote }}
+{{- $name := include "hypersender-grpc.fullname" . }}
+{{- if not (regexMatch "^[a-z]" $name) }}
+- "fullnameOverride: the name {{ $name }} of the Services must begin with a letter; set one that does"
 {{- end }}
 {{- if lt (int $facts.grace) (int $facts.drain) }}
-- {{ printf "terminationGracePeriodSeconds: %d is less than the %d that a drain needs (drain.waitSeconds %d + drain.timeoutSeconds %d + 10)" (int $facts.grace) (int $facts.drain) (int $values.drain.waitSeconds) (int $values.drain.timeoutSeconds) | quote }}
+- "terminationGracePeriodSeconds: {{ $facts.grace }} is less than the {{ $facts.drain }} that a drain needs
+  (drain.waitSeconds {{ $values.drain.waitSeconds }} + drain.timeoutSeconds {{ $values.drain.timeoutSeconds }} + 10)"
 {{- end }}
-{{- include "hypersender-grpc.faultsOfSizes" . }}
 {{- $ports := list (int $values.ports.grpc) }}
 {{- if $values.admin.enabled }}{{ $ports = append $ports (int $values.ports.admin) }}{{ end }}
 {{- if $values.avatars.enabled }}{{ $ports = append $ports (int $values.ports.avatars) }}{{ end }}
@@ -122,23 +130,25 @@
 {{- end }}
 {{- end }}
 
-{{/* Memory and disk that are too small for the settings: the pod would be killed, or the store would detach. */}}
+{{/* Memory and disk that are too small for the settings: the pod would be killed, or the store detach. */}}
 {{- define "hypersender-grpc.faultsOfSizes" -}}
 {{- $settings := .Values.settings -}}
-{{- $needed := add (default "96MiB" (index $settings "cache-bytes") | include "hypersender-grpc.bytes") (include "hypersender-grpc.bytes" "256MiB") -}}
-{{- if .Values.avatars.enabled -}}
-{{- $needed = add $needed (default "64MiB" (index $settings "avatars-bytes") | include "hypersender-grpc.bytes") -}}
-{{- end -}}
+{{- $cache := get $settings "cache-bytes" | default "96MiB" | include "hypersender-grpc.bytes" -}}
+{{- $images := get $settings "avatars-bytes" | default "64MiB" | include "hypersender-grpc.bytes" -}}
+{{- $needed := include "hypersender-grpc.bytes" "256MiB" | add $cache (ternary $images 0 .Values.avatars.enabled) -}}
 {{- with dig "limits" "memory" "" .Values.resources }}
 {{- $limit := include "hypersender-grpc.bytes" . }}
 {{- if and $limit (lt (int64 $limit) (int64 $needed)) }}
-- {{ printf "resources.limits.memory: %v is less than the %d MiB for settings.cache-bytes, settings.avatars-bytes and the process" . (div $needed 1048576) | quote }}
+- "resources.limits.memory: {{ . }} is less than the {{ div $needed 1048576 }} MiB for settings.cache-bytes,
+  settings.avatars-bytes and the process"
 {{- end }}
 {{- end }}
 {{- with .Values.store.file }}
-{{- $bytes := default "1GiB" (index $settings "store-bytes") }}
-{{- if and .enabled (not .existingClaim) (le (include "hypersender-grpc.bytes" .size | int64) (include "hypersender-grpc.bytes" $bytes | int64)) }}
-- {{ printf "store.file.size: %s must be more than settings.store-bytes (%v), because the journal needs room too" .size $bytes | quote }}
+{{- $bytes := get $settings "store-bytes" | default "1GiB" }}
+{{- $room := sub (include "hypersender-grpc.bytes" .size) (include "hypersender-grpc.bytes" $bytes) }}
+{{- if and .enabled (not .existingClaim) (le $room 0) }}
+- "store.file.size: {{ .size }} must be more than settings.store-bytes ({{ $bytes }}), because the journal
+  needs room too"
 {{- end }}
 {{- end }}
 {{- end }}
@@ -156,7 +166,8 @@
 - "settings.upstream-proxy: holds a user or a password; use upstreamProxyAuth.existingSecret"
 {{- end }}
 {{- if and $.Values.avatars.enabled (ne (index $settings "avatars-mode" | toString) "redirect") }}
-- "settings.avatars-mode: must be redirect with settings.upstream-proxy, because images are downloaded without a proxy"
+- "settings.avatars-mode: must be redirect with settings.upstream-proxy, because images are downloaded
+  without a proxy"
 {{- end }}
 {{- end }}
 {{- end }}

@@ -13,13 +13,17 @@ RELEASE = "contacts"
 def helm(*arguments):
     """Run Helm without the settings of the person who runs the test."""
     command = [program("HELM_BIN"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env={"HOME": "/nonexistent"}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, env={"HOME": "/nonexistent"}, check=False
+    )
 
 
 def render(values, *sets, release=RELEASE, version="1.34"):
     """The manifests for a file of deploy/chart/ci, and for settings such as `replicas=2`."""
     flags = [part for setting in sets for part in ("--set-json", setting)]
-    done = helm("template", release, CHART, "--values", CHART / "ci" / f"{values}.yaml", "--kube-version", version, *flags)
+    done = helm(
+        "template", release, CHART, "--values", CHART / "ci" / f"{values}.yaml", "--kube-version", version, *flags
+    )
     assert done.returncode == 0, done.stderr
     return Manifests(list(filter(None, yaml.safe_load_all(done.stdout))))
 

@@ -16,7 +16,8 @@ TYPE = "type.googleapis.com/envoy.extensions"
 ROUTER = {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}}
 
 HEALTH_CHECK = {
-    # Two failures, a second apart. This is far below the drain wait of 5 s, and one slow answer does not count.
+    # Two failures, a second apart. This is far below the drain wait of 5 s, and one slow answer does not
+    # count.
     "interval": "1s",
     "timeout": "2s",
     "unhealthy_threshold": 2,
