@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.chart import CHART, helm
+from support.chart import CHART, template
 
 # The values in addition to those of ci/minimal.yaml, and parts of the message.
 FAULTS = [
@@ -108,19 +108,19 @@ FAULTS = [
 
 @pytest.mark.parametrize(("values", "message"), FAULTS, ids=[message for _, message in FAULTS])
 def test_the_message_names_the_value(tmp_path, values, message):
-    done = template(tmp_path, values)
+    done = with_values(tmp_path, values)
     assert done.returncode != 0 and message in done.stderr, done.stderr
 
 
 def test_all_faults_come_at_once(tmp_path):
-    done = template(tmp_path, {"replicas": 2, "image": {"repository": ""}, "settings": {"store": "none"}})
+    done = with_values(tmp_path, {"replicas": 2, "image": {"repository": ""}, "settings": {"store": "none"}})
     assert "3 value(s) at fault" in done.stderr
     for name in ("replicas:", "image.repository:", "settings.store:"):
         assert f"\n  {name}" in done.stderr
 
 
-def template(directory, values):
+def with_values(directory, values):
     # JSON is YAML.
     (directory / "values.yaml").write_text(json.dumps(values))
     files = (CHART / "ci" / "minimal.yaml", directory / "values.yaml")
-    return helm("template", "x", CHART, *(part for file in files for part in ("--values", file)))
+    return template(*(part for file in files for part in ("--values", file)), release="x")

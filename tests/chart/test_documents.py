@@ -4,7 +4,7 @@ import json
 import re
 
 import yaml
-from support.chart import CHART, helm
+from support.chart import CHART, template
 
 PAGE = (CHART.parents[1] / "docs" / "kubernetes.md").read_text()
 PROPERTIES = json.loads((CHART / "values.schema.json").read_text())
@@ -35,7 +35,7 @@ def test_every_value_that_is_named_exists():
 
 def test_the_first_example_installs(tmp_path):
     values = re.search(r"<<'END'\n(.*?)^END$", fences("sh")[0], re.DOTALL | re.MULTILINE)[1]
-    done = template(tmp_path, values)
+    done = with_values(tmp_path, values)
     assert done.returncode == 0, done.stderr
     # The names in the commands of the page.
     objects = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
@@ -46,12 +46,12 @@ def test_the_first_example_installs(tmp_path):
 def test_the_other_examples_install_and_fail_as_the_page_says(tmp_path):
     base = "image: {repository: r}\napiKey: {existingSecret: s}\n"
     (replicas,) = fences("yaml")
-    assert template(tmp_path, base + replicas).returncode == 0
-    done = template(tmp_path, base + "replicas: 3\nterminationGracePeriodSeconds: 30\n")
+    assert with_values(tmp_path, base + replicas).returncode == 0
+    done = with_values(tmp_path, base + "replicas: 3\nterminationGracePeriodSeconds: 30\n")
     (message,) = fences("text")
     assert message.strip() in done.stderr
 
 
-def template(directory, values):
+def with_values(directory, values):
     (directory / "values.yaml").write_text(values)
-    return helm("template", "contacts", CHART, "--values", directory / "values.yaml")
+    return template("--values", directory / "values.yaml")

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from support import program
-from support.chart import CHART, helm, render
+from support.chart import CHART, render, template
 
 STORE = 'store={"url":"redis://valkey:6379"}'
 SCALING = 'autoscaling={"enabled":true,"minReplicas":2,"maxReplicas":%d}'
@@ -184,7 +184,7 @@ def test_large_numbers_are_whole():
     manifests = render("minimal", 'settings={"cache-entries":100000000,"in-flight":1000000,"rate":0.5}')
     assert flag(manifests, "--cache-entries") == "100000000" and flag(manifests, "--in-flight") == "1000000"
     assert flag(manifests, "--rate") == "0.5"
-    done = helm("template", "x", CHART, "-f", CHART / "ci/minimal.yaml", "--set", "settings.cache-entries=2000000")
+    done = template("--values", CHART / "ci/minimal.yaml", "--set", "settings.cache-entries=2000000")
     assert "--cache-entries=2000000" in done.stdout
 
 
@@ -196,7 +196,7 @@ def test_the_chart_works_within_another(tmp_path):
     inner = {"enabled": True, "image": {"repository": "r"}, "apiKey": {"existingSecret": "s"}}
     values = json.dumps({"global": {"region": "a"}, "hypersender-grpc": inner})
     (outer / "values.yaml").write_text(values)
-    done = helm("template", "x", outer)
+    done = template(chart=outer)
     assert done.returncode == 0 and "kind: Deployment" in done.stdout, done.stderr
 
 
@@ -210,7 +210,7 @@ def test_the_schema_knows_every_flag_of_serve_with_its_range():
     others = {flag for flag in flags if any(re.search(pattern, flag) for pattern in schema["patternProperties"])}
     assert flags.keys() == schema["properties"].keys() | others and not schema["properties"].keys() & others
     # The flags that the schema does not list must be refused with the name of the value that sets them.
-    done = helm("template", "x", CHART, *(part for flag in others for part in ("--set", f"settings.{flag}=x")))
+    done = template(*(part for flag in others for part in ("--set", f"settings.{flag}=x")))
     for flag in others:
         assert f"settings.{flag}: the chart sets this flag; use" in done.stderr
     ranges = 0

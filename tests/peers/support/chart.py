@@ -18,12 +18,15 @@ def helm(*arguments):
     )
 
 
-def render(values, *sets, release=RELEASE, version="1.34"):
+def template(*flags, chart=CHART, release=RELEASE, version="1.34"):
+    """Run `helm template` for a version of Kubernetes; without one, it depends on how Helm was built."""
+    return helm("template", release, chart, "--kube-version", version, *flags)
+
+
+def render(values, *sets, **options):
     """The manifests for a file of deploy/chart/ci, and for settings such as `replicas=2`."""
     flags = [part for setting in sets for part in ("--set-json", setting)]
-    done = helm(
-        "template", release, CHART, "--values", CHART / "ci" / f"{values}.yaml", "--kube-version", version, *flags
-    )
+    done = template("--values", CHART / "ci" / f"{values}.yaml", *flags, **options)
     assert done.returncode == 0, done.stderr
     return Manifests(list(filter(None, yaml.safe_load_all(done.stdout))))
 
