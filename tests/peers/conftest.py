@@ -10,6 +10,7 @@ FIGURES = pytest.StashKey[list]()
 def pytest_addoption(parser):
     parser.addoption("--drains", type=int, default=1, help="how often to drain with hostile peers attached")
     parser.addoption("--rolls", type=int, default=2, help="how many restarts slow calls must outlive")
+    parser.addoption("--chart-rolls", type=int, default=1, help="how many rollouts of the chart calls must outlive")
 
 
 def pytest_configure(config):
@@ -62,3 +63,8 @@ def drains(request):
 @pytest.fixture
 def rolls(request):
     return request.config.getoption("--rolls")
+
+
+@pytest.fixture
+def chart_rolls(request):
+    return request.config.getoption("--chart-rolls")

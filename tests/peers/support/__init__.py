@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).resolve().parents[1]
 CLIENTS = HERE.parents[1] / "clients"
 SERVICE = "hypersender.contact.v1.ContactService"
 METHOD = f"{SERVICE}/GetProfilePicture"

@@ -15,6 +15,18 @@ from . import PATIENCE, SERVICE, program, wait_until
 TYPE = "type.googleapis.com/envoy.extensions"
 ROUTER = {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}}
 
+HEALTH_CHECK = {
+    # Two failures, a second apart. This is far below the drain wait of 5 s, and one slow answer does not
+    # count.
+    "interval": "1s",
+    "timeout": "2s",
+    "unhealthy_threshold": 2,
+    "healthy_threshold": 1,
+    # Without this setting, the second check of an unused replica comes after 60 s.
+    "no_traffic_interval": "1s",
+    "grpc_health_check": {"service_name": SERVICE},
+}
+
 
 class Process:
     """Envoy with a configuration that has one listener."""
@@ -54,8 +66,8 @@ class Envoy(Process):
     Streams without a message for `idle` seconds are ended.
     """
 
-    def __init__(self, directory, servers, idle=300):
-        super().__init__(directory, configuration(servers, idle))
+    def __init__(self, directory, servers, idle=300, health_check=HEALTH_CHECK):
+        super().__init__(directory, configuration(servers, idle, health_check))
         wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
 
     def healthy(self):
@@ -102,7 +114,7 @@ class EnvoyOfApi(Process):
         super().__init__(directory, bootstrap([chain], cluster))
 
 
-def configuration(servers, idle):
+def configuration(servers, idle, health_check):
     transcoder = {
         "@type": f"{TYPE}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         "proto_descriptor_bin": base64.b64encode(descriptors()).decode(),
@@ -117,17 +129,6 @@ def configuration(servers, idle):
         "stream_idle_timeout": f"{idle}s",
         "route_config": routes("replicas"),
         "http_filters": [{"name": "json", "typed_config": transcoder}, ROUTER],
-    }
-    health_check = {
-        # Two failures, a second apart. This is far below the drain wait of 5 s, and one slow answer does not
-        # count.
-        "interval": "1s",
-        "timeout": "2s",
-        "unhealthy_threshold": 2,
-        "healthy_threshold": 1,
-        # Without this setting, the second check of an unused replica comes after 60 s.
-        "no_traffic_interval": "1s",
-        "grpc_health_check": {"service_name": SERVICE},
     }
     http2 = {
         "@type": f"{TYPE}.upstreams.http.v3.HttpProtocolOptions",

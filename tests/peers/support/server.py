@@ -33,16 +33,19 @@ class Server(Steered):
         self.directory.mkdir(exist_ok=True)
         self.log = self.directory / f"log-{self.starts}"
         self.greeting = self.directory / f"greeting-{self.starts}"
-        command = [program("HYPERSENDER_GRPC_BIN"), "serve", "--listen", self.address, "--admin-listen", self.admin]
         with self.log.open("wb") as stderr, self.greeting.open("wb") as stdout:
             self.process = subprocess.Popen(
-                [*command, "--log-format", "json", *self.flags],
+                [program("HYPERSENDER_GRPC_BIN"), *self.command()],
                 stdout=stdout,
                 stderr=stderr,
                 # The settings of the person who runs the test must not reach the server.
                 env=self.environment,
             )
         self.address, self.admin = wait_until("the server listens", self._listening)
+
+    def command(self):
+        """The arguments of the process."""
+        return ["serve", "--listen", self.address, "--admin-listen", self.admin, "--log-format", "json", *self.flags]
 
     def _listening(self):
         assert self.process.poll() is None, self.log.read_text()
