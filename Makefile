@@ -125,7 +125,7 @@ lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
 
-check-metrics: binary ## Check /metrics with promtool (Debian package prometheus)
+check-metrics: binary ## Check /metrics and the alerts with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
 
 # Root runs it, on Debian with buildah, umoci, runc and openssl.

@@ -114,7 +114,7 @@ fn linked(document: &str) -> Vec<&str> {
 }
 
 /// The anchors of the headings in a document.
-fn headings(document: &str) -> BTreeSet<String> {
+pub fn headings(document: &str) -> BTreeSet<String> {
     let headings = prose(document).filter(|line| line.starts_with('#'));
     let spelt = headings.map(|heading| {
         let letters = heading.trim_start_matches('#').trim().chars().filter_map(|letter| match letter {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may; clippy spares only the test functions themselves")]
 
+mod alerts;
 mod columns;
 mod documents;
 mod matches;

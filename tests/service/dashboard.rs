@@ -1,34 +1,61 @@
-//! The dashboard: every metric in its expressions exists in a running service.
+//! The dashboard and the alerts: every metric in their expressions exists in a running service.
 
 use std::{collections::BTreeSet, fs, iter::Peekable, str::Chars};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::Service;
+use crate::support::{Authority, Files, Service};
 
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/grafana-dashboard.json");
+const ALERTS: &str = include_str!("../../deploy/alerts/hypersender-grpc.yaml");
 /// The words of PromQL that a list of labels follows.
 const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 /// The words of PromQL that may stand without a parenthesis after them: operators, and functions before `by`.
 const WORDS: [&str; 10] = ["and", "or", "unless", "bool", "offset", "sum", "count", "avg", "min", "max"];
 
 #[tokio::test]
-async fn every_metric_of_the_dashboard_exists() {
+async fn every_metric_of_the_dashboard_and_of_the_alerts_exists() {
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(DASHBOARD).unwrap()).unwrap();
     let mut shown = BTreeSet::new();
     collect(&dashboard, &mut shown);
     assert!(shown.len() > 10, "the expressions are not where they were: {shown:?}");
+    let expressions = expressions(ALERTS);
+    assert_eq!(expressions.len(), ALERTS.matches("- alert: ").count());
+    let watched: BTreeSet<_> = expressions.iter().flat_map(|expression| metrics(expression)).collect();
+    assert!(watched.len() > 10, "the expressions are not where they were: {watched:?}");
 
-    // The metrics of a store and of avatars exist only with them.
+    // The metrics of a store, of a certificate and of avatars exist only with them.
+    let (authority, files) = (Authority::new(), Files::new());
+    let [cert, key] = files.identity(&authority.identity("localhost"));
     let directory = TempDir::new().unwrap();
     let store = format!("file:{}", directory.path().join("store").display());
-    let flags = ["--store", &store, "--avatars-listen", "127.0.0.1:0"];
+    let flags =
+        ["--store", &store, "--avatars-listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
     let samples = Service::start(&flags).await.metrics().await;
     let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
     let present: BTreeSet<_> = samples.lines().map(name).collect();
-    let missing: Vec<_> = shown.difference(&present).collect();
-    assert!(missing.is_empty(), "the dashboard shows metrics that the service does not have: {missing:?}");
+    for (place, used) in [("the dashboard", shown), ("an alert", watched)] {
+        let missing: Vec<_> = used.difference(&present).collect();
+        assert!(missing.is_empty(), "{place} uses metrics that the service does not have: {missing:?}");
+    }
+}
+
+/// The expressions of a file of rules: the rest of a line after `expr:`, or after `expr: |` the deeper lines.
+fn expressions(rules: &str) -> Vec<String> {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = rules.lines().peekable();
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some(expression) = line.trim_start().strip_prefix("expr: ") else { continue };
+        let mut text = expression.trim_start_matches('|').to_owned();
+        while let Some(more) = lines.next_if(|next| depth(next) > depth(line)) {
+            text.push(' ');
+            text.push_str(more.trim());
+        }
+        found.push(text);
+    }
+    found
 }
 
 /// The metrics in every expression of the panels and the queries of variables.
@@ -102,4 +129,10 @@ fn metrics_are_told_from_everything_else_in_an_expression() {
     ] {
         assert_eq!(metrics(expression), expected, "{expression}");
     }
+}
+
+#[test]
+fn expressions_of_rules_may_have_several_lines() {
+    let rules = "  - alert: A\n    expr: a > 0\n    for: 1m\n  - alert: B\n    expr: |\n      b\n      > 1\n    for: 1m\n";
+    assert_eq!(expressions(rules), ["a > 0", " b > 1"]);
 }

@@ -12,7 +12,10 @@ import subprocess
 import pytest
 
 from . import wait_until
+from .mesh import filled, snippet
 
+# The address of a replica in docs/mesh.md.
+PLACE = "contacts-1.internal:50051"
 # The folder of servers in Debian, which may be missing in PATH.
 SERVERS = "/usr/sbin:/usr/bin"
 
@@ -82,29 +85,22 @@ http {{
 
 
 class NginxOfReplicas(Nginx):
-    """gRPC without TLS on both sides, like an ingress. A call that is silent for `idle` seconds is ended."""
+    """The server of docs/mesh.md. A call that is silent for `idle` seconds is ended."""
 
     def __init__(self, directory, servers, idle=60):
         self.replicas, self.idle = servers, idle
         super().__init__(directory)
 
     def servers(self):
-        replicas = "\n".join(
-            f"        server {server.address} max_fails=1 fail_timeout=1s;" for server in self.replicas
+        [line] = [line for line in snippet("nginx").splitlines(keepends=True) if PLACE in line]
+        return filled(
+            snippet("nginx"),
+            {
+                line: "".join(line.replace(PLACE, server.address) for server in self.replicas),
+                "listen 8443 ": f"listen {self.address} ",
+                "grpc_read_timeout 60s;": f"grpc_read_timeout {self.idle}s;",
+            },
         )
-        return f"""
-    upstream replicas {{
-{replicas}
-        keepalive 16;
-    }}
-    server {{
-        listen {self.address} http2;
-        keepalive_requests 1000000;
-        client_max_body_size 3m;
-        grpc_read_timeout {self.idle}s;
-        location / {{ grpc_pass grpc://replicas; }}
-    }}
-"""
 
 
 class NginxOfApi(Nginx):
@@ -127,7 +123,7 @@ class NginxOfApi(Nginx):
 
 
 class HaproxyOfReplicas(Proxy):
-    """gRPC without TLS on both sides. The health checks use the admin ports.
+    """The configuration of docs/mesh.md, whose health checks use the admin ports.
 
     Calls without a message for `idle` seconds are ended.
     """
@@ -142,23 +138,17 @@ class HaproxyOfReplicas(Proxy):
         return "-db", "-f", config
 
     def configuration(self):
-        replicas = "\n".join(
-            f"    server {server.address} {server.address} proto h2 check check-proto h1 port {server.admin_port}"
+        [line] = [line for line in snippet("HAProxy").splitlines(keepends=True) if PLACE in line]
+        servers = [
+            filled(line, {"contacts-1 ": f"{server.address} ", PLACE: server.address, "port 9090": f"port {server.admin_port}"})
             for server in self.replicas
+        ]
+        return filled(
+            snippet("HAProxy"),
+            {
+                line: "".join(servers),
+                "bind :8443 ": f"bind {self.address} ",
+                "timeout client 60s": f"timeout client {self.idle}s",
+                "timeout server 60s": f"timeout server {self.idle}s",
+            },
         )
-        return f"""
-defaults
-    mode http
-    timeout connect 5s
-    timeout client {self.idle}s
-    timeout server {self.idle}s
-frontend front
-    bind {self.address} proto h2
-    default_backend replicas
-backend replicas
-    balance roundrobin
-    option httpchk
-    http-check send meth GET uri /readyz ver HTTP/1.1 hdr host localhost
-    default-server inter 500ms fall 2 rise 1
-{replicas}
-"""

@@ -5,27 +5,17 @@ import json
 import subprocess
 import urllib.request
 
+import yaml
 from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2
 
 from hypersender.contact.v1 import contact_service_pb2
 
 from . import PATIENCE, SERVICE, program, wait_until
+from .mesh import snippet
 
 TYPE = "type.googleapis.com/envoy.extensions"
 ROUTER = {"name": "router", "typed_config": {"@type": f"{TYPE}.filters.http.router.v3.Router"}}
-
-HEALTH_CHECK = {
-    # Two failures, a second apart. This is far below the drain wait of 5 s, and one slow answer does not
-    # count.
-    "interval": "1s",
-    "timeout": "2s",
-    "unhealthy_threshold": 2,
-    "healthy_threshold": 1,
-    # Without this setting, the second check of an unused replica comes after 60 s.
-    "no_traffic_interval": "1s",
-    "grpc_health_check": {"service_name": SERVICE},
-}
 
 
 class Process:
@@ -63,10 +53,10 @@ class Process:
 class Envoy(Process):
     """A proxy with a health-checked cluster that accepts gRPC and JSON on one port. It retries nothing.
 
-    Streams without a message for `idle` seconds are ended.
+    Streams without a message for `idle` seconds are ended. `health_check` replaces that of docs/mesh.md.
     """
 
-    def __init__(self, directory, servers, idle=300, health_check=HEALTH_CHECK):
+    def __init__(self, directory, servers, idle=300, health_check=None):
         super().__init__(directory, configuration(servers, idle, health_check))
         wait_until("Envoy finds all replicas healthy", lambda: self.healthy() == len(servers))
 
@@ -115,6 +105,7 @@ class EnvoyOfApi(Process):
 
 
 def configuration(servers, idle, health_check):
+    """The configuration of docs/mesh.md with other addresses and idle time-out, and with JSON over HTTP."""
     transcoder = {
         "@type": f"{TYPE}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         "proto_descriptor_bin": base64.b64encode(descriptors()).decode(),
@@ -123,28 +114,19 @@ def configuration(servers, idle, health_check):
         "auto_mapping": True,
         "convert_grpc_status": True,
     }
-    manager = {
-        "@type": f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "peers",
-        "stream_idle_timeout": f"{idle}s",
-        "route_config": routes("replicas"),
-        "http_filters": [{"name": "json", "typed_config": transcoder}, ROUTER],
-    }
-    http2 = {
-        "@type": f"{TYPE}.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http2_protocol_options": {}},
-    }
-    endpoints = [{"endpoint": {"address": socket_address(server.host, server.port)}} for server in servers]
-    cluster = {
-        "name": "replicas",
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": "replicas", "endpoints": [{"lb_endpoints": endpoints}]},
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
-        "health_checks": [health_check],
-        # Envoy never calls a replica with NOT_SERVING, not even when half of the replicas have it.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-    }
-    return bootstrap([{"filters": [{"name": "http", "typed_config": manager}]}], cluster)
+    config = yaml.safe_load(snippet("Envoy"))
+    [listener], [cluster] = (config["static_resources"][part] for part in ("listeners", "clusters"))
+    config["admin"] = {"address": socket_address("127.0.0.1", 0)}
+    listener["address"] = socket_address("127.0.0.1", 0)
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["stream_idle_timeout"] = f"{idle}s"
+    manager["http_filters"].insert(0, {"name": "json", "typed_config": transcoder})
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+        {"endpoint": {"address": socket_address(server.host, server.port)}} for server in servers
+    ]
+    if health_check:
+        cluster["health_checks"] = [health_check]
+    return config
 
 
 def bootstrap(chains, cluster):
