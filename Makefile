@@ -211,7 +211,7 @@ $(CHECKS_VENV)/stamp: .ci/requirements.txt
 	$(CHECKS_VENV)/bin/pip install --quiet -r $<
 	touch $@
 
-# The directory is named for the version, so that another version is installed beside it. Without optimisation,
+# The directory is named for the version, so another version is installed beside it. Without optimisation,
 # half as much time is spent to compile it, and it is fast enough.
 $(CYCLONEDX)/stamp:
 	cargo install --quiet --debug --locked --root $(CYCLONEDX) cargo-cyclonedx@$(CYCLONEDX_VERSION)

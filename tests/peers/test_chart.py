@@ -1,4 +1,4 @@
-"""The chart: its arguments start the service, its probes pass, and rollouts with its settings lose no call."""
+"""The chart: its arguments start the service, its probes pass, and rollouts lose no call."""
 
 import hashlib
 import json
@@ -144,8 +144,8 @@ def test_everything_serves_with_every_secret(started, tmp_path, sandbox, store):
 
 
 def test_rollouts_lose_no_call(started, tmp_path, sandbox, store, figure, chart_rolls):
-    """As the controller of a Deployment does it with two replicas and a surge of one: a new pod becomes ready,
-    and then an old one gets SIGTERM. Envoy checks the pods as the readiness probe does."""
+    """The rollout of a Deployment with two replicas and a surge of one: a new pod becomes ready, and then an
+    old one gets SIGTERM. Envoy checks the pods as the readiness probe does."""
     sets = [
         'callers.existingSecret=""',
         'drain={"waitSeconds":5,"timeoutSeconds":20}',
