@@ -24,11 +24,16 @@ MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(B
 
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
-GENERATED := clients/go/hypersender clients/python/hypersender
+GO_CONFIG := clients/go/contact/service_config.json
+GENERATED := clients/go/hypersender $(GO_CONFIG) clients/python/hypersender
+GO_OLDEST := $(shell awk '$$1 == "go" { print $$2 }' clients/go/go.mod)
+GO_NEWEST := $(TARGET)/go-newest
+PACKAGES := $(TARGET)/packages
+GO_VERSION := v0.1.0
 
-.PHONY: help run run-replicas test test-rust test-go test-python test-java test-peers test-page bench \
-	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate lint check-metrics check-unit \
-	chart-check image-check audit binary release peers measured compared
+.PHONY: help run run-replicas test test-rust test-go test-go-range test-python test-java test-peers test-page bench \
+	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate packages packages-go lint check-metrics \
+	check-unit chart-check image-check audit binary release peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +45,7 @@ run-replicas: binary $(PEERS_VENV)/stamp ## Serve by three replicas that share a
 	@HYPERSENDER_GRPC_BIN=$(BINARY) VALKEY_BIN=$(VALKEY) PYTHONPATH=clients/python \
 		$(PEERS_VENV)/bin/python -B tests/peers/run_replicas.py
 
-test: test-rust test-go test-python test-java test-peers test-page ## Run every test
+test: test-rust test-go test-go-range test-python test-java test-peers test-page ## Run every test
 
 test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
 	VALKEY_BIN=$(VALKEY) cargo test --locked
@@ -48,6 +53,16 @@ test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
 # The tests start the server, which the test cache of Go does not see. -count=1 turns the cache off.
 test-go: binary ## Run the Go client against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) go -C clients/go test -count=1 ./...
+	HYPERSENDER_GRPC_BIN=$(BINARY) go -C clients/go/examples test -count=1 ./...
+
+# go.mod has the oldest versions that the package allows. A copy of the module gets the newest ones, and the
+# oldest Go runs the tests of the package with the oldest versions.
+test-go-range: binary ## Run the Go client with the oldest Go, and with the newest grpc-go and protobuf
+	GOTOOLCHAIN=go$(GO_OLDEST) HYPERSENDER_GRPC_BIN=$(BINARY) go -C clients/go test -count=1 ./contact
+	rm -rf $(GO_NEWEST) && mkdir -p $(GO_NEWEST)/clients
+	cp -r clients/go clients/vectors $(GO_NEWEST)/clients/
+	go -C $(GO_NEWEST)/clients/go get google.golang.org/grpc@latest google.golang.org/protobuf@latest
+	HYPERSENDER_GRPC_BIN=$(BINARY) go -C $(GO_NEWEST)/clients/go test -count=1 ./contact
 
 test-python: binary $(VENV)/package.stamp ## Run the Python client against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
@@ -103,6 +118,13 @@ generate: $(TOOLS)/stamp ## Generate the code of both clients
 		--python_out=clients/python --grpc_python_out=clients/python \
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
+	cp clients/service_config.json $(GO_CONFIG)
+
+packages: packages-go ## Write the packages of the clients to target/packages
+
+# The Go command reads it with GOPROXY=file://.../target/packages/goproxy; see clients/go/README.md.
+packages-go: ## Write the Go module to target/packages/goproxy
+	go -C clients/go/tools run ./goproxy .. $(GO_VERSION) $(PACKAGES)/goproxy
 
 # The pages of cargo doc are for developers of the service, so that they contain private items, too.
 lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
@@ -118,8 +140,13 @@ lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and
 	$(TOOLS)/bin/buf lint proto
 	.ci/check-breaking $(TOOLS)/bin/buf
 	! gofmt -l clients/go tests/peers benches/go | grep .
-	go -C clients/go vet ./...
-	go -C tests/peers vet ./...
+	for module in clients/go clients/go/examples clients/go/tools tests/peers; do \
+		go -C $$module vet ./... || exit; \
+	done
+	GOBIN=$(TOOLS)/bin go -C clients/go/tools install honnef.co/go/tools/cmd/staticcheck
+	for module in clients/go clients/go/examples clients/go/tools; do \
+		(cd $$module && $(TOOLS)/bin/staticcheck ./...) || exit; \
+	done
 	go -C benches/go vet ./...
 	$(MAKE) --no-print-directory generate
 	git --no-pager diff --exit-code -- $(GENERATED)
@@ -162,7 +189,7 @@ compared:
 peers:
 	cargo build --locked --example bare
 	GOBIN=$(PEERS) go -C tests/peers install tool ./load ./ask ./stream
-	GOBIN=$(PEERS) go -C clients/go install ./examples/sync_contacts
+	GOBIN=$(PEERS) go -C clients/go/examples install ./sync_contacts
 
 $(VENV)/stamp: clients/python/requirements-test.txt
 	$(PYTHON) -m venv --clear $(VENV)

@@ -1,6 +1,6 @@
 // Command sync_contacts keeps the profile pictures of the contacts in a CSV file up to date.
 //
-//	go run ./examples/sync_contacts -pictures pictures contacts.csv
+//	go run ./sync_contacts -pictures pictures contacts.csv
 //
 // It appends a line of JSON to -out for each contact whose picture, or whose reason for having none, is not
 // what the last run found. Run it as often as you like, one at a time: a run that was killed loses no change,
@@ -25,14 +25,8 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
 
-	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
-	"github.com/hypersender-grpc/hypersender-grpc/clients/go/pictures"
+	"github.com/hypersender-grpc/hypersender-grpc/clients/go/contact"
 )
 
 func main() {
@@ -59,31 +53,17 @@ func main() {
 	exitIf(err)
 	store, err := openStore(*statePath, *outPath, *directory)
 	exitIf(err)
-	connection, err := connect(*server)
+	// Calls that break are followed by others: the client waits between them and connects again.
+	client, err := contact.Dial(*server, contact.WithInstance(*instance))
 	exitIf(err)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	failed, err := update(ctx, contactv1.NewContactServiceClient(connection), *instance, chatIDs, store)
+	failed, err := update(ctx, client, chatIDs, store)
 	exitIf(err)
 	if failed > 0 {
 		fmt.Fprintf(os.Stderr, "%d contacts failed for now; the next run asks for them again\n", failed)
 		os.Exit(1)
 	}
-}
-
-func connect(server string) (*grpc.ClientConn, error) {
-	// pictures.Stream waits between its calls. The pauses of gRPC between connections, which usually grow to
-	// two minutes, must stay shorter: a call during such a pause fails although the server is up again.
-	reconnect := grpc.ConnectParams{
-		Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-		MinConnectTimeout: 20 * time.Second,
-	}
-	// A connection that a firewall or a NAT has forgotten is closed after 40 s. Else the call that resumes
-	// the stream would use it, too.
-	keepAlive := keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
-	// Without TLS and a token: for a server on this machine, or behind a proxy that adds them.
-	return grpc.NewClient(server, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(reconnect), grpc.WithKeepaliveParams(keepAlive))
 }
 
 func exitIf(err error) {
@@ -95,9 +75,7 @@ func exitIf(err error) {
 
 // update asks for every contact once and stores the results. It returns the number of those that failed for
 // now. After an error, everything that arrived before it is stored.
-func update(
-	ctx context.Context, client contactv1.ContactServiceClient, instance string, chatIDs []string, store *store,
-) (failed int, err error) {
+func update(ctx context.Context, client *contact.Client, chatIDs []string, store *store) (failed int, err error) {
 	bar := progressbar.NewOptions(len(chatIDs), progressbar.OptionSetWriter(os.Stderr),
 		progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))),
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionShowCount(),
@@ -108,16 +86,16 @@ func update(
 		fmt.Fprintln(os.Stderr, text)
 	}
 	store.say = say
-	options := pictures.Options{Broken: func(err error, wait time.Duration) {
-		failure := pictures.Explain(status.Convert(err))
-		// The wait that the server asks for is a part of the other one.
-		failure.Wait = 0
-		say(fmt.Sprintf("the stream broke (%v), again in %v", failure, wait.Round(time.Millisecond)))
-	}}
-	request := &contactv1.StreamProfilePicturesRequest{
-		Instance: instance, ChatIds: chatIDs, KnownFingerprints: store.known(chatIDs),
-	}
+	broken := contact.OnBroken(func(err error, wait time.Duration) {
+		say(fmt.Sprintf("the stream broke (%v), again in %v", err, wait.Round(time.Millisecond)))
+	})
 	described := ""
+	progress := contact.OnProgress(func(progress contact.Progress) {
+		if text := pausedUntil(progress); text != described {
+			described = text
+			bar.Describe(text)
+		}
+	})
 	defer func() {
 		broken, storeErr := store.commit()
 		failed += broken
@@ -125,24 +103,18 @@ func update(
 			err = storeErr
 		}
 	}()
-	for message, err := range pictures.Stream(ctx, client, request, options) {
+	known := contact.WithKnownFingerprints(store.known(chatIDs))
+	for result, err := range client.StreamProfilePictures(ctx, chatIDs, known, broken, progress) {
 		if err != nil {
-			return failed, fmt.Errorf("%v; the next run continues", pictures.Explain(status.Convert(err)))
+			return failed, fmt.Errorf("%w; the next run continues", err)
 		}
-		if result := message.GetResult(); result != nil {
-			if result.GetUnchanged() == nil && outcome(result) == "" {
-				failed++
-				failure := pictures.Explain(status.FromProto(result.GetError()))
-				say(fmt.Sprintf("%s: %v", result.GetRequestedChatId(), failure))
-			} else {
-				store.add(result)
-			}
-			bar.Add(1)
+		if outcome(result) == "" {
+			failed++
+			say(fmt.Sprintf("%s: %v", result.ChatID, result.Err))
+		} else {
+			store.add(result)
 		}
-		if text := pausedUntil(message.GetProgress()); text != described {
-			described = text
-			bar.Describe(text)
-		}
+		bar.Add(1)
 		broken, err := store.commitIfDue()
 		failed += broken
 		if err != nil {
@@ -153,11 +125,11 @@ func update(
 }
 
 // pausedUntil describes the pause that Hypersender asked for, if there is one.
-func pausedUntil(progress *contactv1.StreamProgress) string {
-	if progress.GetPausedUntil() == nil {
+func pausedUntil(progress contact.Progress) string {
+	if progress.PausedUntil.IsZero() {
 		return ""
 	}
-	return "paused until " + progress.GetPausedUntil().AsTime().Local().Format(time.TimeOnly)
+	return "paused until " + progress.PausedUntil.Local().Format(time.TimeOnly)
 }
 
 // readColumn returns the chat ids of a CSV file with a header, each once, in the order of the file.

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
+	"github.com/hypersender-grpc/hypersender-grpc/clients/go/contact"
 )
 
 const (
@@ -22,8 +22,8 @@ const (
 
 // savePicture downloads a picture to a file that is named by the contact, and returns the name. With an error
 // there is no name, because the state takes a contact with a name for saved.
-func savePicture(directory string, picture *contactv1.ProfilePicture) (string, error) {
-	body, err := download(picture.GetUrl())
+func savePicture(directory string, picture contact.Picture) (string, error) {
+	body, err := download(picture.URL)
 	if err != nil {
 		return "", err
 	}
@@ -31,7 +31,7 @@ func savePicture(directory string, picture *contactv1.ProfilePicture) (string, e
 	if extension == "" {
 		return "", errors.New("it is neither JPEG nor PNG nor WebP")
 	}
-	name := picture.GetChatId() + extension
+	name := picture.ChatID + extension
 	if name != filepath.Base(name) {
 		return "", errors.New("the chat id is not the name of a file")
 	}

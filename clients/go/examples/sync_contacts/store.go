@@ -8,14 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/status"
-
-	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
-	"github.com/hypersender-grpc/hypersender-grpc/clients/go/pictures"
+	"github.com/hypersender-grpc/hypersender-grpc/clients/go/contact"
 )
 
 const (
@@ -27,8 +23,9 @@ const (
 
 // aboutContact has the reasons that say something about the contact. Every other error says something about
 // the service or Hypersender, and is no outcome.
-var aboutContact = map[string]bool{
-	"CHAT_ID_INVALID": true, "NOT_ON_WHATSAPP": true, "UPSTREAM_NOT_FOUND": true, "UPSTREAM_REJECTED_REQUEST": true,
+var aboutContact = []contact.Reason{
+	contact.ReasonChatIDInvalid, contact.ReasonNotOnWhatsApp, contact.ReasonUpstreamNotFound,
+	contact.ReasonUpstreamRejectedRequest,
 }
 
 // known is what the state file holds of a contact.
@@ -51,7 +48,7 @@ type store struct {
 	statePath, directory string
 	out                  *os.File
 	state                map[string]known
-	results              []*contactv1.ProfilePictureResult
+	results              []contact.Result
 	committed            time.Time
 	// Writes a line to standard error.
 	say func(string)
@@ -102,8 +99,8 @@ func readState(path string) (map[string]known, error) {
 	err = json.Unmarshal(text, &state)
 	var otherType *json.UnmarshalTypeError
 	other := errors.As(err, &otherType) || (err == nil && state == nil)
-	for _, contact := range state {
-		other = other || contact.Outcome == ""
+	for _, known := range state {
+		other = other || known.Outcome == ""
 	}
 	if other {
 		err = errors.New("it does not hold contacts with an outcome each")
@@ -144,22 +141,22 @@ func dropTornLine(out *os.File) error {
 func (s *store) known(chatIDs []string) map[string]string {
 	fingerprints := map[string]string{}
 	for _, chatID := range chatIDs {
-		contact := s.state[chatID]
+		known := s.state[chatID]
 		if s.directory != "" {
-			if _, err := os.Stat(filepath.Join(s.directory, contact.File)); contact.File == "" || err != nil {
+			if _, err := os.Stat(filepath.Join(s.directory, known.File)); known.File == "" || err != nil {
 				continue
 			}
 		}
-		if contact.Fingerprint != "" {
-			fingerprints[chatID] = contact.Fingerprint
+		if known.Fingerprint != "" {
+			fingerprints[chatID] = known.Fingerprint
 		}
 	}
 	return fingerprints
 }
 
 // add takes a result that the next commit writes. An unchanged picture needs nothing.
-func (s *store) add(result *contactv1.ProfilePictureResult) {
-	if result.GetUnchanged() == nil {
+func (s *store) add(result contact.Result) {
+	if result.Outcome != contact.Unchanged {
 		s.results = append(s.results, result)
 	}
 }
@@ -181,8 +178,8 @@ func (s *store) commit() (failed int, err error) {
 	files, failed := s.savePictures()
 	var lines bytes.Buffer
 	for index, result := range s.results {
-		chatID := result.GetRequestedChatId()
-		found := known{Outcome: outcome(result), Fingerprint: result.GetProfilePicture().GetFingerprint(), File: files[index]}
+		chatID := result.ChatID
+		found := known{Outcome: outcome(result), Fingerprint: result.Picture.Fingerprint, File: files[index]}
 		before := s.state[chatID]
 		if found.Outcome != before.Outcome || found.Fingerprint != before.Fingerprint {
 			if err := json.NewEncoder(&lines).Encode(change{chatID, found}); err != nil {
@@ -207,22 +204,20 @@ func (s *store) commit() (failed int, err error) {
 
 // outcome names what was found, as in the state file. It is empty for a result that says nothing about its
 // contact.
-func outcome(result *contactv1.ProfilePictureResult) string {
-	if result.GetError() != nil {
-		reason := pictures.Explain(status.FromProto(result.GetError())).Reason
-		if !aboutContact[reason] {
-			return ""
-		}
-		return reason
+func outcome(result contact.Result) string {
+	switch result.Outcome {
+	case contact.Present:
+		return "PRESENT"
+	case contact.Absent:
+		return "NOT_AVAILABLE"
+	case contact.Unchanged:
+		return "UNCHANGED"
 	}
-	switch state := result.GetProfilePicture().GetState(); state {
-	case contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_PRESENT,
-		contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_NOT_AVAILABLE:
-		return strings.TrimPrefix(state.String(), "PROFILE_PICTURE_STATE_")
-	default:
-		// A state of a newer server.
+	failed, _ := contact.FromError(result.Err)
+	if !contact.IsReason(failed, aboutContact...) {
 		return ""
 	}
+	return string(failed.Reason)
 }
 
 // savePictures returns the file of each result, "" for those without one, and the number of failures.
@@ -235,20 +230,20 @@ func (s *store) savePictures() (files []string, failed int) {
 	turns := make(chan struct{}, downloads)
 	var all sync.WaitGroup
 	for index, result := range s.results {
-		if result.GetProfilePicture().GetUrl() == "" {
+		if result.Outcome != contact.Present {
 			continue
 		}
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			files[index], errs[index] = savePicture(s.directory, result.GetProfilePicture())
+			files[index], errs[index] = savePicture(s.directory, result.Picture)
 		})
 	}
 	all.Wait()
 	for index, err := range errs {
 		if err != nil {
 			failed++
-			s.say(fmt.Sprintf("%s: the picture was not saved: %v", s.results[index].GetRequestedChatId(), err))
+			s.say(fmt.Sprintf("%s: the picture was not saved: %v", s.results[index].ChatID, err))
 		}
 	}
 	return files, failed

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
+	"github.com/hypersender-grpc/hypersender-grpc/clients/go/contact"
 )
 
 func TestOnlyAnUnfinishedLineOfItsOwnIsRemoved(t *testing.T) {
@@ -70,7 +70,7 @@ func TestAPictureThatCannotBeWrittenHasNoName(t *testing.T) {
 		response.Write([]byte("\xff\xd8\xff"))
 	}))
 	defer server.Close()
-	name, err := savePicture(filepath.Join(t.TempDir(), "missing"), &contactv1.ProfilePicture{ChatId: "1", Url: server.URL})
+	name, err := savePicture(filepath.Join(t.TempDir(), "missing"), contact.Picture{ChatID: "1", URL: server.URL})
 	if name != "" || err == nil {
 		t.Errorf("got %q, %v", name, err)
 	}
@@ -88,12 +88,7 @@ func TestTheStateIsNeverAheadOfTheOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.out.Close()
-	store.add(&contactv1.ProfilePictureResult{
-		RequestedChatId: "1",
-		Outcome: &contactv1.ProfilePictureResult_ProfilePicture{ProfilePicture: &contactv1.ProfilePicture{
-			State: contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_NOT_AVAILABLE,
-		}},
-	})
+	store.add(contact.Result{ChatID: "1", Outcome: contact.Absent})
 	if _, err := store.commit(); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v", err)
 	}

@@ -1,4 +1,4 @@
-package client_test
+package examples_test
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/hypersender-grpc/hypersender-grpc/clients/go/internal/servicetest"
 )
 
 // syncing is a directory with a CSV file, in which the example runs.
@@ -52,7 +54,7 @@ func (s *syncing) command(ctx context.Context, server string) (*exec.Cmd, *bytes
 // run runs the example to its end and returns what it says on standard error.
 func (s *syncing) run(server string, exit int) string {
 	s.t.Helper()
-	command, stderr := s.command(deadline(s.t), server)
+	command, stderr := s.command(servicetest.Deadline(s.t), server)
 	err := command.Run()
 	if code := command.ProcessState.ExitCode(); code != exit {
 		s.t.Fatalf("exit code %d, not %d: %v\n%s", code, exit, err, stderr)
@@ -116,11 +118,11 @@ func checkEachOnce(t *testing.T, lines []line, chatIDs []string) {
 }
 
 func TestSyncReportsEachChangeOnce(t *testing.T) {
-	api := startRestAPI(t)
-	server := startServer(t, api.settings, "--rate", "0")
-	chatIDs := append(numbers(300), "15551230004", "15551230006", "abc")
+	api := servicetest.StartRestAPI(t)
+	server := servicetest.StartServer(t, api.Settings, "--rate", "0")
+	chatIDs := append(servicetest.Numbers(300), "15551230004", "15551230006", "abc")
 	sync := newSyncing(t, append(chatIDs, "", "15552000000"))
-	sync.run(server.address, 0)
+	sync.run(server.Address, 0)
 	first := sync.changes(false)
 	checkEachOnce(t, first, chatIDs)
 	outcomes := map[string]string{"15551230004": "NOT_AVAILABLE", "15551230006": "NOT_ON_WHATSAPP", "abc": "CHAT_ID_INVALID"}
@@ -133,51 +135,55 @@ func TestSyncReportsEachChangeOnce(t *testing.T) {
 			t.Errorf("got %v", line)
 		}
 	}
-	asked := api.asked()
-	sync.run(server.address, 0)
-	if len(sync.changes(false)) != len(first) || api.asked() != asked {
-		t.Errorf("the second run reported %d changes and asked %d times", len(sync.changes(false))-len(first), api.asked()-asked)
+	asked := api.Asked()
+	sync.run(server.Address, 0)
+	if len(sync.changes(false)) != len(first) || api.Asked() != asked {
+		t.Errorf("the second run reported %d changes and asked %d times", len(sync.changes(false))-len(first), api.Asked()-asked)
 	}
 
-	api.order("PUT", "contacts/15552000007", map[string]any{"picture": "beach"})
-	api.order("PUT", "contacts/15552000008", map[string]any{"picture": nil})
-	api.order("PUT", "contacts/15551230004", map[string]any{"picture": "forest"})
+	api.Order("PUT", "contacts/15552000007", map[string]any{"picture": "beach"})
+	api.Order("PUT", "contacts/15552000008", map[string]any{"picture": nil})
+	api.Order("PUT", "contacts/15551230004", map[string]any{"picture": "forest"})
 	// The restart empties the cache.
-	server.stop()
-	server.start()
-	sync.run(server.address, 0)
-	sync.run(server.address, 0)
+	if err := errors.Join(server.Stop(), server.Start()); err != nil {
+		t.Fatal(err)
+	}
+	sync.run(server.Address, 0)
+	sync.run(server.Address, 0)
 	checkEachOnce(t, sync.changes(false)[len(first):], []string{"15552000007", "15552000008", "15551230004"})
 }
 
 func TestSyncResumesABrokenStream(t *testing.T) {
-	api := startRestAPI(t)
-	server := startServer(t, api.settings, "--rate", "0")
-	chatIDs := numbers(400)
+	api := servicetest.StartRestAPI(t)
+	server := servicetest.StartServer(t, api.Settings, "--rate", "0")
+	chatIDs := servicetest.Numbers(400)
 	cut := func(cut func()) { cut() }
 	crash := func(func()) {
-		server.kill()
-		server.start()
+		server.Kill()
+		if err := server.Start(); err != nil {
+			t.Error(err)
+		}
 	}
 	// Results of 400 contacts have more than 100,000 bytes.
-	relay := startRelay(t, server.address, step{10_000, cut}, step{20_000, crash}, step{20_000, cut})
+	relay := servicetest.StartRelay(t, server.Address, servicetest.Step{Bytes: 10_000, Act: cut},
+		servicetest.Step{Bytes: 20_000, Act: crash}, servicetest.Step{Bytes: 20_000, Act: cut})
 	sync := newSyncing(t, chatIDs)
-	said := sync.run(relay.address, 0)
+	said := sync.run(relay.Address, 0)
 	checkEachOnce(t, sync.changes(false), chatIDs)
-	if relay.left() != 0 || strings.Count(said, "the stream broke") < 3 {
-		t.Errorf("%d breaks did not happen:\n%s", relay.left(), said)
+	if relay.Left() != 0 || strings.Count(said, "the stream broke") < 3 {
+		t.Errorf("%d breaks did not happen:\n%s", relay.Left(), said)
 	}
 	// The message of gRPC has the cause.
 	if !strings.Contains(said, "the stream broke (Unavailable: ") || strings.Contains(said, " )") {
 		t.Errorf("no cause in:\n%s", said)
 	}
-	if asked := api.asked(); asked < len(chatIDs) {
+	if asked := api.Asked(); asked < len(chatIDs) {
 		t.Errorf("only %d contacts were asked", asked)
 	}
 }
 
 func TestSyncHasFlags(t *testing.T) {
-	address := startSandbox(t)
+	address := servicetest.StartSandbox(t)
 	sync := newSyncing(t, nil, "-column", "phone", "-out", "changes.ndjson", "-state", "contacts.csv.state.json",
 		"-instance", "5a4db0c5-7a3e-4c1d-9f26-1b0e5d2c8f47")
 	sync.write("contacts.csv", "chat_id,phone\nwrong, 15551230001\nshort\n")
@@ -191,8 +197,8 @@ func TestSyncHasFlags(t *testing.T) {
 }
 
 func TestSyncLosesNothingWhenItIsKilled(t *testing.T) {
-	api := startRestAPI(t)
-	server := startServer(t, api.settings, "--rate", "0")
+	api := servicetest.StartRestAPI(t)
+	server := servicetest.StartServer(t, api.Settings, "--rate", "0")
 	// Pictures are saved in groups of 100, so that each of these downloads is in the middle of a group.
 	kills := []int64{50, 200, 420, 555}
 	var process atomic.Pointer[os.Process]
@@ -201,12 +207,12 @@ func TestSyncLosesNothingWhenItIsKilled(t *testing.T) {
 			process.Load().Kill()
 		}
 	})
-	api.order("POST", "script", map[string]any{"body": answerWith(images.url + "/jpeg")})
-	chatIDs := numbers(600)
+	api.Order("POST", "script", map[string]any{"body": answerWith(images.url + "/jpeg")})
+	chatIDs := servicetest.Numbers(600)
 	sync := newSyncing(t, chatIDs, "-pictures", "pictures")
 	halfway := false
 	for run := 0; ; run++ {
-		command, _ := sync.command(deadline(t), server.address)
+		command, _ := sync.command(servicetest.Deadline(t), server.Address)
 		if err := command.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -297,8 +303,8 @@ func answerWith(link string) string {
 }
 
 func TestSyncSavesPictures(t *testing.T) {
-	api, images := startRestAPI(t), startPictures(t, func(int64) {})
-	server := startServer(t, api.settings, "--rate", "0")
+	api, images := servicetest.StartRestAPI(t), startPictures(t, func(int64) {})
+	server := servicetest.StartServer(t, api.Settings, "--rate", "0")
 	files := map[string]struct {
 		kind, name string
 		body       []byte
@@ -316,11 +322,11 @@ func TestSyncSavesPictures(t *testing.T) {
 	}
 	for chatID, file := range files {
 		chatID = strings.TrimPrefix(chatID, "+")
-		api.order("POST", "script", map[string]any{"chat_id": chatID, "body": answerWith(images.url + "/" + file.kind + "?oh=secret")})
+		api.Order("POST", "script", map[string]any{"chat_id": chatID, "body": answerWith(images.url + "/" + file.kind + "?oh=secret")})
 	}
 	chatIDs := slices.Collect(maps.Keys(files))
 	sync := newSyncing(t, chatIDs, "-pictures", "pictures")
-	said := sync.run(server.address, 1)
+	said := sync.run(server.Address, 1)
 	checkEachOnce(t, sync.changes(false), chatIDs)
 	saved := 0
 	for _, line := range sync.changes(false) {
@@ -350,8 +356,8 @@ func TestSyncSavesPictures(t *testing.T) {
 	// Pictures that could not be saved are tried again, without a second line.
 	images.healed.Store(true)
 	before := images.asked.Load()
-	sync.run(server.address, 0)
-	sync.run(server.address, 0)
+	sync.run(server.Address, 0)
+	sync.run(server.Address, 0)
 	if again := images.asked.Load() - before; again != int64(len(files)-saved) {
 		t.Errorf("%d pictures were downloaded again", again)
 	}
@@ -363,7 +369,7 @@ func TestSyncSavesPictures(t *testing.T) {
 	if err := os.Remove(filepath.Join(sync.directory, "pictures", "15552000001.jpg")); err != nil {
 		t.Fatal(err)
 	}
-	sync.run(server.address, 0)
+	sync.run(server.Address, 0)
 	if _, err := os.Stat(filepath.Join(sync.directory, "pictures", "15552000001.jpg")); err != nil {
 		t.Error(err)
 	}

@@ -1,4 +1,4 @@
-package client_test
+package examples_test
 
 // Faults of the files that the example of a sync reads and writes.
 
@@ -10,10 +10,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/hypersender-grpc/hypersender-grpc/clients/go/internal/servicetest"
 )
 
 func TestSyncGivesUpWhereItCannotGoOn(t *testing.T) {
-	address := startSandbox(t, "--rate", "0")
+	address := servicetest.StartSandbox(t, "--rate", "0")
 	for _, row := range []struct{ name, csv, state, want string }{
 		{"no such column", "name\nAnn\n", "", `no column "chat_id"`},
 		{"an empty file", "", "", "no header"},
@@ -40,7 +42,7 @@ func TestSyncGivesUpWhereItCannotGoOn(t *testing.T) {
 }
 
 func TestAStateOfAnotherFormEndsTheSync(t *testing.T) {
-	address := startSandbox(t, "--rate", "0")
+	address := servicetest.StartSandbox(t, "--rate", "0")
 	for _, state := range []string{
 		`null`, `[]`, `"x"`, `{"15551230001":null}`, `{"15551230001":{}}`, `{"15551230001":[]}`,
 		`{"15551230001":{"outcome":"PRESENT","fingerprint":5}}`, `{"15551230001":{"outcome":null}}`, `{} {}`, ``,
@@ -63,7 +65,7 @@ func TestAStateOfAnotherFormEndsTheSync(t *testing.T) {
 }
 
 func TestChangesGoToARegularFileOnly(t *testing.T) {
-	address := startSandbox(t, "--rate", "0")
+	address := servicetest.StartSandbox(t, "--rate", "0")
 	for _, out := range []string{"/dev/null", "fifo", "pictures"} {
 		sync := newSyncing(t, []string{"15551230001"}, "-out", out)
 		err := errors.Join(syscall.Mkfifo(filepath.Join(sync.directory, "fifo"), 0o600),
@@ -82,9 +84,9 @@ func TestChangesGoToARegularFileOnly(t *testing.T) {
 }
 
 func TestAPictureThatCannotBeWrittenIsFetchedByTheNextRun(t *testing.T) {
-	api, images := startRestAPI(t), startPictures(t, func(int64) {})
-	server := startServer(t, api.settings, "--rate", "0")
-	api.order("POST", "script", map[string]any{"body": answerWith(images.url + "/jpeg")})
+	api, images := servicetest.StartRestAPI(t), startPictures(t, func(int64) {})
+	server := servicetest.StartServer(t, api.Settings, "--rate", "0")
+	api.Order("POST", "script", map[string]any{"body": answerWith(images.url + "/jpeg")})
 	sync := newSyncing(t, []string{"15552000001"}, "-pictures", "pictures")
 	path := filepath.Join(sync.directory, "pictures", "15552000001.jpg")
 	// No file can be renamed to the name of a directory.
@@ -92,7 +94,7 @@ func TestAPictureThatCannotBeWrittenIsFetchedByTheNextRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		said := sync.run(server.address, 1)
+		said := sync.run(server.Address, 1)
 		if file := sync.state()["15552000001"].File; file != "" || !strings.Contains(said, "was not saved: ") {
 			t.Errorf("the state has the file %q, after:\n%s", file, said)
 		}
@@ -100,7 +102,7 @@ func TestAPictureThatCannotBeWrittenIsFetchedByTheNextRun(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	sync.run(server.address, 0)
+	sync.run(server.Address, 0)
 	if body, err := os.ReadFile(path); err != nil || !bytes.Equal(body, jpeg) {
 		t.Errorf("the picture is %q, %v", body, err)
 	}
