@@ -5,6 +5,7 @@ PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := $(TARGET)/debug/hypersender-grpc
 VENV := $(TARGET)/venv
+NEWEST_VENV := $(TARGET)/newest-venv
 TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
@@ -17,10 +18,11 @@ MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(B
 
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
-GENERATED := clients/go/hypersender clients/python/hypersender
+GENERATED := clients/go/hypersender $(dir $(PY_TYPED)) clients/python/hypersender/contact/service_config.json
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate bench-images fuzz generate lint check-metrics binary peers measured compared
+	bench-speed bench-gate bench-images fuzz generate lint check-metrics binary \
+	peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -41,8 +43,9 @@ test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
 test-go: binary ## Run the Go client against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) go -C clients/go test -count=1 ./...
 
-test-python: binary $(VENV)/package.stamp ## Run the Python client against the built server
+test-python: binary $(VENV)/package.stamp $(NEWEST_VENV)/package.stamp ## Run the Python client, with its oldest and its newest libraries, against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
+	HYPERSENDER_GRPC_BIN=$(BINARY) $(NEWEST_VENV)/bin/pytest clients/python
 
 test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp ## Run proxies, tools, clients and hostile peers against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
@@ -77,12 +80,13 @@ fuzz: ## Feed random addresses, queries and images to the code that reads them; 
 
 generate: $(TOOLS)/stamp ## Generate the code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
-	rm -rf clients/python/hypersender
+	rm -rf $(dir $(PY_TYPED))
 	$(TOOLS)/bin/python -m grpc_tools.protoc -I proto \
 		--plugin=$(TOOLS)/bin/protoc-gen-mypy --plugin=$(TOOLS)/bin/protoc-gen-mypy_grpc \
 		--python_out=clients/python --grpc_python_out=clients/python \
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
+	cp clients/service_config.json clients/python/hypersender/contact/
 
 # The pages of cargo doc are for developers of the service, so that they contain private items, too.
 lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
@@ -131,12 +135,17 @@ $(VENV)/stamp: clients/python/requirements-test.txt
 	$(VENV)/bin/pip install --quiet -r $<
 	touch $@
 
+$(NEWEST_VENV)/stamp: clients/python/requirements-test-newest.txt
+	$(PYTHON) -m venv --clear $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
 # The package is installed again without its dependencies. The check fails if a pinned version is outside the
 # bounds of pyproject.toml.
-$(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml \
-		$(wildcard clients/python/hypersender/*/*/*.py* clients/python/hypersender_grpc_client/*.py*)
-	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
-	$(VENV)/bin/pip check
+%/package.stamp: %/stamp clients/python/pyproject.toml clients/python/README.md \
+		$(wildcard clients/python/hypersender/contact/* clients/python/hypersender/contact/v1/*)
+	$*/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
+	$*/bin/pip check
 	touch $@
 
 $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-test.txt
