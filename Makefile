@@ -6,6 +6,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := $(TARGET)/debug/hypersender-grpc
 VENV := $(TARGET)/venv
 NEWEST_VENV := $(TARGET)/newest-venv
+LINT_VENV := $(TARGET)/lint-venv
 TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
@@ -21,7 +22,7 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender $(dir $(PY_TYPED)) clients/python/hypersender/contact/service_config.json
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate bench-images fuzz generate lint check-metrics binary \
+	bench-speed bench-gate bench-images fuzz generate lint lint-python check-metrics binary \
 	peers measured compared
 
 help: ## List the targets (the default)
@@ -89,7 +90,7 @@ generate: $(TOOLS)/stamp ## Generate the code of both clients
 	cp clients/service_config.json clients/python/hypersender/contact/
 
 # The pages of cargo doc are for developers of the service, so that they contain private items, too.
-lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
+lint: lint-python $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	for package in bare load; do \
@@ -108,6 +109,12 @@ lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and
 	$(MAKE) --no-print-directory generate
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
+
+lint-python: $(LINT_VENV)/stamp
+	$(LINT_VENV)/bin/ruff check --no-cache clients/python
+	$(LINT_VENV)/bin/ruff format --no-cache --check clients/python
+	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy
+	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy --python-version 3.10
 
 check-metrics: binary ## Check /metrics with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
@@ -138,6 +145,11 @@ $(VENV)/stamp: clients/python/requirements-test.txt
 $(NEWEST_VENV)/stamp: clients/python/requirements-test-newest.txt
 	$(PYTHON) -m venv --clear $(NEWEST_VENV)
 	$(NEWEST_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
+$(LINT_VENV)/stamp: clients/python/requirements-lint.txt
+	$(PYTHON) -m venv --clear $(LINT_VENV)
+	$(LINT_VENV)/bin/pip install --quiet -r $<
 	touch $@
 
 # The package is installed again without its dependencies. The check fails if a pinned version is outside the
