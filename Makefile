@@ -7,6 +7,7 @@ BINARY := $(TARGET)/debug/hypersender-grpc
 VENV := $(TARGET)/venv
 NEWEST_VENV := $(TARGET)/newest-venv
 LINT_VENV := $(TARGET)/lint-venv
+PACKAGES := $(TARGET)/packages
 TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
@@ -22,7 +23,7 @@ PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(di
 GENERATED := clients/go/hypersender $(dir $(PY_TYPED)) clients/python/hypersender/contact/service_config.json
 
 .PHONY: help run run-replicas test test-rust test-go test-python test-peers test-page bench bench-cache bench-store \
-	bench-speed bench-gate bench-images fuzz generate lint lint-python check-metrics binary \
+	bench-speed bench-gate bench-images fuzz generate lint lint-python packages-python check-metrics binary \
 	peers measured compared
 
 help: ## List the targets (the default)
@@ -115,6 +116,11 @@ lint-python: $(LINT_VENV)/stamp
 	$(LINT_VENV)/bin/ruff format --no-cache --check clients/python
 	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy
 	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy --python-version 3.10
+
+packages-python: $(VENV)/stamp
+	mkdir -p $(PACKAGES)
+	rm -f $(PACKAGES)/hypersender_grpc_contact-*
+	cd clients/python && $(VENV)/bin/hatchling build -d $(PACKAGES)
 
 check-metrics: binary ## Check /metrics with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
