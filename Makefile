@@ -6,6 +6,9 @@ PYTHON ?= python3
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BINARY := $(TARGET)/debug/hypersender-grpc
 VENV := $(TARGET)/venv
+NEWEST_VENV := $(TARGET)/newest-venv
+LINT_VENV := $(TARGET)/lint-venv
+PACKAGES := $(TARGET)/packages
 TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
@@ -25,15 +28,14 @@ MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(B
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GO_CONFIG := clients/go/contact/service_config.json
-GENERATED := clients/go/hypersender $(GO_CONFIG) clients/python/hypersender
+GENERATED := clients/go/hypersender $(GO_CONFIG) $(dir $(PY_TYPED)) clients/python/hypersender/contact/service_config.json
 GO_OLDEST := $(shell awk '$$1 == "go" { print $$2 }' clients/go/go.mod)
 GO_NEWEST := $(TARGET)/go-newest
-PACKAGES := $(TARGET)/packages
 GO_VERSION := v0.1.0
 
 .PHONY: help run run-replicas test test-rust test-go test-go-range test-python test-java test-peers test-page bench \
-	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate packages packages-go lint check-metrics \
-	check-unit chart-check image-check audit binary release peers measured compared
+	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate packages packages-go packages-python \
+	lint lint-python check-metrics check-unit chart-check image-check audit binary release peers measured compared
 
 help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -61,11 +63,12 @@ test-go-range: binary ## Run the Go client with the oldest Go, and with the newe
 	GOTOOLCHAIN=go$(GO_OLDEST) HYPERSENDER_GRPC_BIN=$(BINARY) go -C clients/go test -count=1 ./contact
 	rm -rf $(GO_NEWEST) && mkdir -p $(GO_NEWEST)/clients
 	cp -r clients/go clients/vectors $(GO_NEWEST)/clients/
-	go -C $(GO_NEWEST)/clients/go get google.golang.org/grpc@latest google.golang.org/protobuf@latest
+	go -C $(GO_NEWEST)/clients/go get google.golang.org/grpc@v1.85.0 google.golang.org/protobuf@v1.36.12
 	HYPERSENDER_GRPC_BIN=$(BINARY) go -C $(GO_NEWEST)/clients/go test -count=1 ./contact
 
-test-python: binary $(VENV)/package.stamp ## Run the Python client against the built server
+test-python: binary $(VENV)/package.stamp $(NEWEST_VENV)/package.stamp ## Run the Python client, with its oldest and its newest libraries, against the built server
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
+	HYPERSENDER_GRPC_BIN=$(BINARY) $(NEWEST_VENV)/bin/pytest clients/python
 
 # Maven and a JDK come from Debian (maven, default-jdk-headless). Without them the tests are skipped, and the
 # last line says so. If PEERS_REQUIRE names maven, they fail instead.
@@ -112,22 +115,28 @@ fuzz: ## Feed random addresses, queries and images to the code that reads them; 
 
 generate: $(TOOLS)/stamp ## Generate the code of both clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
-	rm -rf clients/python/hypersender
+	rm -rf $(dir $(PY_TYPED))
 	$(TOOLS)/bin/python -m grpc_tools.protoc -I proto \
 		--plugin=$(TOOLS)/bin/protoc-gen-mypy --plugin=$(TOOLS)/bin/protoc-gen-mypy_grpc \
 		--python_out=clients/python --grpc_python_out=clients/python \
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
 	cp clients/service_config.json $(GO_CONFIG)
+	cp clients/service_config.json clients/python/hypersender/contact/
 
-packages: packages-go ## Write the packages of the clients to target/packages
+packages: packages-go packages-python ## Write the packages of the clients to target/packages
 
 # The Go command reads it with GOPROXY=file://.../target/packages/goproxy; see clients/go/README.md.
-packages-go: ## Write the Go module to target/packages/goproxy
+packages-go:
 	go -C clients/go/tools run ./goproxy .. $(GO_VERSION) $(PACKAGES)/goproxy
 
+packages-python: $(VENV)/stamp
+	mkdir -p $(PACKAGES)
+	rm -f $(PACKAGES)/hypersender_grpc_contact-*
+	cd clients/python && $(VENV)/bin/hatchling build -d $(PACKAGES)
+
 # The pages of cargo doc are for developers of the service, so that they contain private items, too.
-lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
+lint: lint-python $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	for package in bare load; do \
@@ -151,6 +160,12 @@ lint: $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and
 	$(MAKE) --no-print-directory generate
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
+
+lint-python: $(LINT_VENV)/stamp
+	$(LINT_VENV)/bin/ruff check --no-cache clients/python
+	$(LINT_VENV)/bin/ruff format --no-cache --check clients/python
+	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy
+	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy --python-version 3.10
 
 check-metrics: binary ## Check /metrics and the alerts with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
@@ -196,12 +211,22 @@ $(VENV)/stamp: clients/python/requirements-test.txt
 	$(VENV)/bin/pip install --quiet -r $<
 	touch $@
 
+$(NEWEST_VENV)/stamp: clients/python/requirements-test-newest.txt
+	$(PYTHON) -m venv --clear $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
+$(LINT_VENV)/stamp: clients/python/requirements-lint.txt
+	$(PYTHON) -m venv --clear $(LINT_VENV)
+	$(LINT_VENV)/bin/pip install --quiet -r $<
+	touch $@
+
 # The package is installed again without its dependencies. The check fails if a pinned version is outside the
 # bounds of pyproject.toml.
-$(VENV)/package.stamp: $(VENV)/stamp clients/python/pyproject.toml \
-		$(wildcard clients/python/hypersender/*/*/*.py* clients/python/hypersender_grpc_client/*.py*)
-	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
-	$(VENV)/bin/pip check
+%/package.stamp: %/stamp clients/python/pyproject.toml clients/python/README.md \
+		$(wildcard clients/python/hypersender/contact/* clients/python/hypersender/contact/v1/*)
+	$*/bin/pip install --quiet --force-reinstall --no-deps --no-build-isolation clients/python
+	$*/bin/pip check
 	touch $@
 
 $(PEERS_VENV)/stamp: tests/peers/requirements.txt clients/python/requirements-test.txt

@@ -12,7 +12,6 @@ The exit code is 1 when contacts or pictures failed for now, and 2 when the run 
 
 import argparse
 import csv
-import dataclasses
 import http.client
 import io
 import ipaddress
@@ -26,14 +25,11 @@ import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import grpc
 from tqdm import tqdm
 
-from hypersender.contact.v1 import contact_service_pb2 as contact
-from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
-from hypersender_grpc_client import pictures
+from hypersender.contact import ContactClient, ContactError, Outcome, Progress, Result
 
 BYTES_MAX = 5 << 20
 
@@ -45,19 +41,6 @@ ABOUT_CONTACT = {"CHAT_ID_INVALID", "NOT_ON_WHATSAPP", "UPSTREAM_NOT_FOUND", "UP
 # 5 minutes.
 PICTURES_MAX = 100
 DOWNLOADS = 8
-
-CHANNEL_OPTIONS = [
-    # pictures.stream waits between its calls. The pauses of gRPC between connections, usually from 20 s to
-    # two minutes, must stay shorter: a call during such a pause fails although the server is up again. The
-    # second option is also the time in which a connection must be made.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # A connection that a firewall or a NAT has forgotten is closed after a minute. Else the call that resumes
-    # the stream would use it, too.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-]
 
 
 def main() -> int:
@@ -77,14 +60,13 @@ def main() -> int:
     try:
         chat_ids = read_column(flags.csv, flags.column)
         store = Store(flags.state or Path(f"{flags.csv}.state.json"), flags.out, flags.pictures)
-        # Without TLS and a token: for a server on this machine, or behind a proxy that adds them.
-        with grpc.insecure_channel(flags.server, options=CHANNEL_OPTIONS) as channel:
-            update(ContactServiceStub(channel), flags.instance, chat_ids, store)
+        with ContactClient(flags.server, instance=flags.instance) as client:
+            update(client, chat_ids, store)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    except grpc.RpcError as error:
-        print(f"{pictures.explain(error)}; the next run continues", file=sys.stderr)
+    except ContactError as error:
+        print(f"{error}; the next run continues", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the next run continues", file=sys.stderr)
@@ -94,35 +76,28 @@ def main() -> int:
     return 1 if store.failed else 0
 
 
-def update(stub: ContactServiceStub, instance: str, chat_ids: list[str], store: "Store") -> None:
+def update(client: ContactClient, chat_ids: list[str], store: "Store") -> None:
     """Ask for every contact once and store the results; after an error, those that arrived before it."""
-    request = contact.StreamProfilePicturesRequest(
-        instance=instance, chat_ids=chat_ids, known_fingerprints=store.known(chat_ids)
-    )
 
-    def on_broken(failure: pictures.Failure, wait: float) -> None:
-        # The wait that the server asks for is a part of the other one.
-        cause = dataclasses.replace(failure, wait=0)
-        tqdm.write(f"the stream broke ({cause}), again in {wait:.1f} s", file=sys.stderr)
+    def on_broken(error: ContactError, wait: float) -> None:
+        tqdm.write(f"the stream broke ({error}), again in {wait:.1f} s", file=sys.stderr)
+
+    def on_progress(progress: Progress) -> None:
+        pause = progress.paused_until
+        bar.set_postfix_str(f"paused until {pause.astimezone():%H:%M:%S}" if pause else "")
+        store.commit_if_due()
 
     # The bar is drawn on standard error, and only when that is a terminal.
     with tqdm(total=len(chat_ids), unit=" contacts", disable=None) as bar:
         try:
-            for message in pictures.stream(stub, request, on_broken=on_broken):
-                if message.HasField("result"):
-                    store.add(message.result)
-                    bar.update()
-                bar.set_postfix_str(paused_until(message.progress), refresh=message.HasField("progress"))
+            for result in client.stream_profile_pictures(
+                chat_ids, known_fingerprints=store.known(chat_ids), on_progress=on_progress, on_broken=on_broken
+            ):
+                store.add(result)
+                bar.update()
                 store.commit_if_due()
         finally:
             store.commit()
-
-
-def paused_until(progress: contact.StreamProgress) -> str:
-    """Describe the pause that Hypersender asked for, if there is one."""
-    if not progress.HasField("paused_until"):
-        return ""
-    return f"paused until {time.strftime('%H:%M:%S', time.localtime(progress.paused_until.seconds))}"
 
 
 def read_column(path: Path, column: str) -> list[str]:
@@ -135,7 +110,8 @@ def read_column(path: Path, column: str) -> list[str]:
         raise ValueError(f"{path}, line {line}: not UTF-8") from error
     # A quote that is not closed takes all later rows into its cell. Only a strict reader refuses it.
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    chat_ids, line = {}, 1
+    chat_ids: dict[str, None] = {}
+    line = 1
     try:
         if column not in (rows.fieldnames or ()):
             raise ValueError(f"{path} has no column {column!r}, but {rows.fieldnames or []}; see --column")
@@ -187,7 +163,7 @@ class Store:
         self.out = open_out(out_path)
         if directory:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.results: list[contact.ProfilePictureResult] = []
+        self.results: list[Result] = []
         self.committed = time.monotonic()
         # Contacts and pictures that failed for now.
         self.failed = 0
@@ -202,18 +178,18 @@ class Store:
             and (not self.directory or ("file" in before and (self.directory / before["file"]).exists()))
         }
 
-    def add(self, result: contact.ProfilePictureResult) -> None:
+    def add(self, result: Result) -> None:
         """Take a result that the next commit writes. An unchanged picture needs nothing."""
-        if result.HasField("unchanged"):
+        if result.outcome is Outcome.UNCHANGED:
             return
         if describe(result):
             self.results.append(result)
         else:
-            self.fail(result, pictures.explain(result.error))
+            self.fail(result, result.error)
 
-    def fail(self, result: contact.ProfilePictureResult, reason: object) -> None:
+    def fail(self, result: Result, reason: object) -> None:
         self.failed += 1
-        tqdm.write(f"{result.requested_chat_id}: {reason}", file=sys.stderr)
+        tqdm.write(f"{result.chat_id}: {reason}", file=sys.stderr)
 
     def commit_if_due(self) -> None:
         if time.monotonic() - self.committed > 1 or (self.directory and len(self.results) >= PICTURES_MAX):
@@ -234,22 +210,22 @@ class Store:
             if failure:
                 self.fail(result, f"the picture was not saved: {failure}")
             found = describe(result)
-            before = self.state.get(result.requested_chat_id, {})
-            self.state[result.requested_chat_id] = found | ({"file": file} if file else {})
+            before = self.state.get(result.chat_id, {})
+            self.state[result.chat_id] = found | ({"file": file} if file else {})
             if found != {key: value for key, value in before.items() if key != "file"}:
-                line = {"chat_id": result.requested_chat_id} | self.state[result.requested_chat_id]
+                line = {"chat_id": result.chat_id} | self.state[result.chat_id]
                 self.out.write(json.dumps(line).encode() + b"\n")
         self.out.flush()
         os.fsync(self.out.fileno())
         replace(self.state_path, json.dumps(self.state).encode(), 0o600)
 
-    def save_picture(self, result: contact.ProfilePictureResult) -> tuple[str, str]:
+    def save_picture(self, result: Result) -> tuple[str, str]:
         """Download a picture to a file named by the contact. Return the name, or why there is none."""
-        if not self.directory or not result.profile_picture.url:
+        if not self.directory or not result.picture:
             return "", ""
         try:
-            body = download(result.profile_picture.url)
-            name = Path(result.profile_picture.chat_id + extension_of(body)).name
+            body = download(result.picture.url)
+            name = Path(result.picture.chat_id + extension_of(body)).name
             replace(self.directory / name, body, 0o600)
         except urllib.error.HTTPError as error:
             return "", f"HTTP status {error.code}"
@@ -261,26 +237,22 @@ class Store:
         return name, ""
 
 
-def describe(result: contact.ProfilePictureResult) -> dict[str, str]:
+def describe(result: Result) -> dict[str, str]:
     """The outcome and the fingerprint of a result, as in the state.
 
     Empty for a result that says nothing about its contact.
     """
-    if result.HasField("error"):
-        reason = pictures.explain(result.error).reason
-        return {"outcome": reason} if reason in ABOUT_CONTACT else {}
-    picture = result.profile_picture
-    if picture.state not in (contact.PROFILE_PICTURE_STATE_PRESENT, contact.PROFILE_PICTURE_STATE_NOT_AVAILABLE):
-        # A state of a newer server.
-        return {}
-    outcome = contact.ProfilePictureState.Name(picture.state).removeprefix("PROFILE_PICTURE_STATE_")
-    return {"outcome": outcome} | ({"fingerprint": picture.fingerprint} if picture.fingerprint else {})
+    if result.error:
+        return {"outcome": result.error.reason} if result.error.reason in ABOUT_CONTACT else {}
+    if result.picture:
+        return {"outcome": "PRESENT", "fingerprint": result.picture.fingerprint}
+    return {"outcome": "NOT_AVAILABLE"}
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect could lead elsewhere than the link, whose host the server allows."""
 
-    def http_error_302(self, *_):
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> None:
         return None
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
@@ -310,7 +282,7 @@ def download(link: str) -> bytes:
     if not may_be_fetched(link):
         raise ValueError("its link is not https")
     with OPENER.open(link, timeout=10) as response:
-        body = response.read(BYTES_MAX + 1)
+        body: bytes = response.read(BYTES_MAX + 1)
         if len(body) > BYTES_MAX:
             raise ValueError(f"it has more than {BYTES_MAX} bytes")
         # The number of announced bytes that did not come.

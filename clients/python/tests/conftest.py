@@ -1,5 +1,6 @@
 """The fixtures: the server, its stand-in for the REST API, a relay that breaks connections, and examples."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,16 +14,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-import grpc
 import pytest
-
-from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
+from support import PATIENCE, Loop, Servers, Threads
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ANY_PORT = "127.0.0.1:0"
-
-# Seconds; far above what a start, a call or a stop takes, so that only a server that hangs reaches it.
-PATIENCE = 30
 
 
 def binary():
@@ -84,7 +80,7 @@ class Server:
         assert self.process.wait(PATIENCE) == 0
 
     def kill(self):
-        """End the server like a crash, or after a test that failed."""
+        """End the server like a crash."""
         self.process.kill()
         self.process.wait()
 
@@ -102,7 +98,8 @@ def start_server(tmp_path):
     yield start
     try:
         for server in servers:
-            server.stop()
+            if server.process.poll() is None:
+                server.stop()
     finally:
         for server in servers:
             server.kill()
@@ -116,10 +113,25 @@ def address(start_server):
     return start_server().address
 
 
+@pytest.fixture(params=[Threads, Loop])
+def connect(request):
+    """Opens clients, for threads in one run of the test and for asyncio in another."""
+    clients = request.param()
+    yield clients
+    clients.close()
+
+
 @pytest.fixture
-def client(address):
-    with grpc.insecure_channel(address) as channel:
-        yield ContactServiceStub(channel)
+def client(address, connect):
+    return connect(address)
+
+
+@pytest.fixture
+def serve():
+    """Starts servers whose answers the test chooses."""
+    servers = Servers()
+    yield servers
+    servers.close()
 
 
 class RestApi:
@@ -205,6 +217,9 @@ class Relay:
                 target.sendall(piece)
                 number = None if number is None else number - len(piece)
         except OSError:
+            # Closing the connection would wait for the thread that reads from it.
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
             return False
         return True
 

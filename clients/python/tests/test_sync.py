@@ -1,28 +1,17 @@
 """The example that syncs a CSV file: each change once, whatever breaks."""
 
-import contextlib
 import importlib.util
 import json
-import socket
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import grpc
 import pytest
+from support import PATIENCE, numbers
 
-from hypersender.contact.v1 import contact_service_pb2 as contact
-from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
+from hypersender.contact import Outcome, Result
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "sync_contacts.py"
-
-PATIENCE = 30
-
-
-def numbers(count):
-    """Made-up numbers. The sandbox has a picture of each."""
-    return [str(15552000000 + index) for index in range(count)]
 
 
 def ids_of(lines):
@@ -228,36 +217,11 @@ def example():
 def test_the_state_is_never_ahead_of_the_output(example, tmp_path):
     store = example.Store(tmp_path / "state.json", tmp_path / "changes.ndjson", None)
     store.out.close()
-    picture = contact.ProfilePicture(state=contact.PROFILE_PICTURE_STATE_NOT_AVAILABLE)
-    store.add(contact.ProfilePictureResult(requested_chat_id="1", profile_picture=picture))
+    store.add(Result(0, "1", Outcome.ABSENT))
     # Without a buffer, closing it does not write again what could not be written.
     with open("/dev/full", "wb", buffering=0) as store.out, pytest.raises(OSError, match="No space left"):
         store.commit()
     assert not store.state_path.exists()
-
-
-def test_connections_are_tried_often_while_the_server_is_down(example):
-    tried = 0
-
-    def refuse():
-        nonlocal tried
-        with contextlib.suppress(OSError):
-            while True:
-                listener.accept()[0].close()
-                tried += 1
-
-    # With the usual pauses of gRPC, the fourth connection comes after 40 s.
-    end = time.monotonic() + PATIENCE
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=refuse, daemon=True).start()
-        address = "127.0.0.1:{1}".format(*listener.getsockname())
-        with grpc.insecure_channel(address, options=example.CHANNEL_OPTIONS) as channel:
-            while tried < 5 and time.monotonic() < end:
-                with pytest.raises(grpc.RpcError):
-                    ContactServiceStub(channel).GetProfilePicture(contact.GetProfilePictureRequest(), timeout=PATIENCE)
-                time.sleep(0.05)
-        listener.shutdown(socket.SHUT_RDWR)
-    assert tried >= 5
 
 
 @pytest.mark.parametrize(

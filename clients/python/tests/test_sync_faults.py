@@ -11,11 +11,16 @@ import pytest
         pytest.param("name\nAnn\n", "", "no column 'chat_id'", id="no such column"),
         pytest.param("", "", "no column 'chat_id'", id="an empty file"),
         pytest.param(
-            'chat_id,name\n15551230001,"Ann\n15551230002,Bob\n', "", "contacts.csv, line 2: ", id="a quote is not closed"
+            'chat_id,name\n15551230001,"Ann\n15551230002,Bob\n',
+            "",
+            "contacts.csv, line 2: ",
+            id="a quote is not closed",
         ),
         pytest.param('"chat_id\n15551230001\n', "", "contacts.csv, line 1: ", id="a quote of the header is not closed"),
         pytest.param("chat_id\n1\n\ud8ff\n", "", "contacts.csv, line 3: not UTF-8", id="not UTF-8"),
-        pytest.param("chat_id\n15551230001\n", '{"1', "contacts.csv.state.json is not a state file", id="a damaged state"),
+        pytest.param(
+            "chat_id\n15551230001\n", '{"1', "contacts.csv.state.json is not a state file", id="a damaged state"
+        ),
         # It ends the stream, because no further contact could be looked up.
         pytest.param("chat_id\n15551230015\n", "", "INSTANCE_NOT_CONNECTED", id="not connected"),
     ],

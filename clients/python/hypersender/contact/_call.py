@@ -1,0 +1,168 @@
+"""What the two clients share: the options, the checked arguments of a call, its request and its metadata.
+
+Deliberately not here: making the calls, which differs between the two clients.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+import grpc
+from typing_extensions import TypedDict
+
+from hypersender.contact._channel import Opening, Time, Tls, seconds
+from hypersender.contact.errors import ContactError, TlsFault, from_call
+from hypersender.contact.picture import Progress
+from hypersender.contact.v1 import contact_service_pb2 as pb
+
+TokenT = TypeVar("TokenT")
+InterceptorT = TypeVar("InterceptorT")
+
+# Seconds that a call for one contact and that a batch may take, unless the caller says otherwise.
+_TIMEOUT_ONE, _TIMEOUT_BATCH = 5.0, 30.0
+
+
+class CallOptions(TypedDict, Generic[TokenT], total=False):
+    """Options of every call. A time is a number of seconds or a timedelta. None is the same as no option."""
+
+    # In place of those of the client.
+    instance: str | None
+    token: TokenT | None
+    # The time for the call; for a stream, for all of its calls together.
+    timeout: Time | None
+    # The oldest acceptable answer; 0 asks Hypersender again, unless it was asked in the last 30 s.
+    max_age: Time | None
+    # The shortest acceptable rest of a link's life.
+    min_fresh: Time | None
+    # The longest acceptable time for which an answer may be stale; 0 refuses stale answers.
+    stale_if_error: Time | None
+    # Take stored answers only. A contact without one fails with NotCached.
+    only_if_cached: bool
+
+
+class BatchOptions(CallOptions[TokenT], Generic[TokenT], total=False):
+    """Options of calls for many contacts."""
+
+    # Fingerprints by chat id, as in the request. A contact that still has its one is UNCHANGED.
+    known_fingerprints: Mapping[str, str] | None
+
+
+class StreamOptions(BatchOptions[TokenT], Generic[TokenT], total=False):
+    """Options of a stream."""
+
+    # Called whenever there was no result for about 10 s, and at the end of each call.
+    on_progress: Callable[[Progress], object] | None
+    # Called with the error of a call that broke, and the seconds until the next one.
+    on_broken: Callable[[ContactError, float], object] | None
+
+
+class Call:
+    """The options of one call, checked. Its time runs from here on. Raises ValueError for those of no use."""
+
+    def __init__(self, chat_ids: Iterable[str], *, instance: str, timeout: Time | None, **options: Any) -> None:
+        if isinstance(chat_ids, str):
+            raise ValueError("chat_ids is one text, and must be several")
+        self.instance, limit = check_text("instance", instance), seconds("timeout", timeout)
+        self._end = None if limit is None else time.monotonic() + limit
+        self.chat_ids = [check_text(f"chat_ids[{index}]", chat_id) for index, chat_id in enumerate(chat_ids)]
+        known = options.pop("known_fingerprints", {})
+        self._known = {
+            chat_id: check_text(f"known_fingerprints of chat_ids[{index}]", known[chat_id])
+            for index, chat_id in enumerate(self.chat_ids)
+            if chat_id in known
+        }
+        self.token = options.pop("token", None)
+        self.on_progress, self.on_broken = options.pop("on_progress", None), options.pop("on_broken", None)
+        self.cache_control = pb.CacheControl(only_if_cached=options.pop("only_if_cached", False))
+        for name in ("max_age", "min_fresh", "stale_if_error"):
+            if (limit := seconds(name, options.pop(name, None))) is not None:
+                getattr(self.cache_control, name).FromTimedelta(timedelta(seconds=limit))
+        if options:
+            raise TypeError(f"there is no option {next(iter(options))!r}")
+
+    def left(self) -> float | None:
+        """The seconds that are left, at least 0; None if there is no end."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def fields(self, chat_ids: Sequence[str]) -> dict[str, Any]:
+        """The fields of a request for some of the contacts."""
+        known = {chat_id: self._known[chat_id] for chat_id in chat_ids if chat_id in self._known}
+        return {
+            "instance": self.instance,
+            "chat_ids": chat_ids,
+            "cache_control": self.cache_control,
+            "known_fingerprints": known,
+        }
+
+
+class Base(Generic[TokenT, InterceptorT]):
+    """The options of a client, and the calls made of them. See ContactClient for the arguments."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        instance: str = "",
+        token: TokenT | None = None,
+        tls: Tls = None,
+        timeout: Time = _TIMEOUT_ONE,
+        user_agent: str = "",
+        interceptors: Sequence[InterceptorT] = (),
+        channel_options: Sequence[tuple[str, Any]] = (),
+        allow_token_in_plain_text: bool = False,
+    ) -> None:
+        self._opening = Opening(target, tls, user_agent, channel_options, allow_token_in_plain_text)
+        self._defaults: dict[str, Any] = {"instance": check_text("instance", instance), "token": token}
+        self._timeout, self._interceptors = seconds("timeout", timeout), interceptors
+        if isinstance(token, str):
+            self._bearer(token)
+        elif token is not None:
+            self._opening.refuse_plain_text()
+        self._open()
+
+    def _open(self) -> None:
+        """Make the channel, where it does not belong to an event loop."""
+
+    def _call(self, chat_ids: Iterable[str], options: Mapping[str, Any], timeout: Time | None) -> Call:
+        given = {name: value for name, value in options.items() if value is not None}
+        return Call(chat_ids, **{"timeout": timeout, **self._defaults, **given})
+
+    def _one(self, chat_id: str, options: Mapping[str, Any]) -> tuple[Call, pb.GetProfilePictureRequest]:
+        call = self._call([check_text("chat_id", chat_id)], options, self._timeout)
+        control = call.cache_control
+        return call, pb.GetProfilePictureRequest(instance=call.instance, chat_id=chat_id, cache_control=control)
+
+    def _batch(
+        self, chat_ids: Iterable[str], options: Mapping[str, Any]
+    ) -> tuple[Call, pb.BatchGetProfilePicturesRequest]:
+        call = self._call(chat_ids, options, _TIMEOUT_BATCH)
+        return call, pb.BatchGetProfilePicturesRequest(**call.fields(call.chat_ids))
+
+    def _bearer(self, token: str | None) -> list[tuple[str, str]]:
+        """The metadata with a token. Raises ValueError for one that must not or cannot be sent."""
+        return [] if token is None else [("authorization", f"Bearer {self._opening.check_token(token)}")]
+
+    def _error(self, failed: grpc.RpcError) -> ContactError:
+        """The error of a call, which tells what to change when TLS is the cause."""
+        error = from_call(failed)
+        if hint := self._opening.tls_fault(error):
+            error = TlsFault(error.code, message=f"{hint} ({error.message})")
+        error.__cause__ = failed
+        return error
+
+
+def check_text(name: str, text: str) -> str:
+    """Return a text that can be sent. The ValueError for another one names it, and does not repeat it."""
+    try:
+        text.encode()
+    except (UnicodeEncodeError, AttributeError):
+        raise ValueError(f"{name} is not a text of valid Unicode") from None
+    return text
+
+
+def closed() -> ContactError:
+    """The error of calls after a client was closed."""
+    return ContactError(grpc.StatusCode.CANCELLED, message="the client is closed")

@@ -1,0 +1,170 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+from typing_extensions import Self, Unpack
+
+from hypersender.contact import _call, _stream
+from hypersender.contact.errors import ContactError
+from hypersender.contact.picture import Picture, Result, to_picture, to_result
+from hypersender.contact.v1 import contact_service_pb2 as pb
+from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
+
+if TYPE_CHECKING:
+    from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceAsyncStub
+
+T = TypeVar("T")
+
+# A bearer token, or a function or a coroutine function that returns one and is called before each call.
+AsyncToken: TypeAlias = "str | Callable[[], str | Awaitable[str]]"
+
+
+class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
+    """ContactClient for asyncio, with the same arguments. Use it in an `async with`.
+
+    It belongs to the event loop of its first call, and can be opened before that loop runs. `token` may be a
+    coroutine function. When a task is cancelled, its call ends, and asyncio.CancelledError passes through.
+    """
+
+    _channel: grpc.aio.Channel | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _closed = False
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The channel, for stubs of other services. Only for the event loop of the client."""
+        loop = asyncio.get_running_loop()
+        if self._channel is None:
+            opening = self._opening
+            options, interceptors = list(opening.options.items()), list(self._interceptors)
+            if opening.credentials:
+                self._channel = grpc.aio.secure_channel(
+                    opening.target, opening.credentials, options, interceptors=interceptors
+                )
+            else:
+                self._channel = grpc.aio.insecure_channel(opening.target, options, interceptors=interceptors)
+            self._loop, self._stub = loop, ContactServiceStub(self._channel)
+            self._open_calls: set[grpc.aio.Call] = set()
+            self._closing = asyncio.Event()
+        if self._loop is not loop:
+            raise RuntimeError("the client belongs to another event loop: open a client in each loop")
+        return self._channel
+
+    @property
+    def stub(self) -> ContactServiceAsyncStub:
+        """The generated client. Its calls have neither the token nor the deadline of this client."""
+        _ = self.channel
+        return self._stub
+
+    async def close(self) -> None:
+        """Close the channel. Calls in progress fail with CANCELLED, and so do later ones."""
+        self._closed = True
+        if self._channel is not None:
+            self._closing.set()
+            for call in list(self._open_calls):
+                call.cancel()
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def get_profile_picture(
+        self, chat_id: str, **options: Unpack[_call.CallOptions[AsyncToken]]
+    ) -> Picture | None:
+        """Look up one contact, as ContactClient.get_profile_picture does."""
+        call, request = self._one(chat_id, options)
+        response: pb.GetProfilePictureResponse = await self._unary("GetProfilePicture", request, call)
+        return to_picture(response.profile_picture, response.cache_info)
+
+    async def batch_get_profile_pictures(
+        self, chat_ids: Iterable[str], **options: Unpack[_call.BatchOptions[AsyncToken]]
+    ) -> list[Result]:
+        """Look up 1 to 100 contacts, as ContactClient.batch_get_profile_pictures does."""
+        call, request = self._batch(chat_ids, options)
+        response: pb.BatchGetProfilePicturesResponse = await self._unary("BatchGetProfilePictures", request, call)
+        return [to_result(result, result.index) for result in response.results]
+
+    def stream_profile_pictures(
+        self, chat_ids: Iterable[str], **options: Unpack[_call.StreamOptions[AsyncToken]]
+    ) -> AsyncGenerator[Result, None]:
+        """Look up any number of contacts, as ContactClient.stream_profile_pictures does.
+
+        Leaving an `async for` over it cancels the call as soon as the generator is collected: at once if
+        nothing else refers to it. `contextlib.aclosing` does so in every case.
+        """
+        call = self._call(chat_ids, options, None)
+        return self._stream(_stream.Run(call), call)
+
+    async def _start(self, name: str, request: object, call: _call.Call) -> Any:
+        """Start a call, and return it."""
+        token = call.token() if callable(call.token) else call.token
+        metadata = self._bearer(await token if inspect.isawaitable(token) else token)
+        if self._closed:
+            raise _call.closed()
+        started = getattr(self.stub, name)(request, timeout=call.left(), metadata=metadata)
+        self._open_calls.add(started)
+        started.add_done_callback(self._open_calls.discard)
+        return started
+
+    async def _unary(self, name: str, request: object, call: _call.Call) -> Any:
+        started = await self._start(name, request, call)
+        try:
+            return await _settled(started)
+        except grpc.RpcError as failed:
+            raise self._error(failed) from failed
+
+    async def _stream(self, run: _stream.Run, call: _call.Call) -> AsyncGenerator[Result, None]:
+        while run.missing:
+            if run.wait:
+                # Closing the client ends the wait.
+                with contextlib.suppress(ContactError):
+                    await _settled(self._closing.wait(), run.wait)
+            started = await self._start("StreamProfilePictures", run.request(), call)
+            try:
+                while not isinstance(message := await self._read(started), ContactError | None):
+                    if result := run.take(message):
+                        yield result
+            finally:
+                started.cancel()
+            run.ended(message)
+
+    async def _read(self, started: Any) -> pb.StreamProfilePicturesResponse | ContactError | None:
+        """The next message of a stream, None at its end, or why there is none."""
+        try:
+            message: Any = await _settled(started.read(), _stream.SILENCE)
+        except grpc.RpcError as failed:
+            return self._error(failed)
+        except ContactError as failed:
+            return failed
+        return None if message is grpc.aio.EOF else message
+
+
+async def _settled(awaitable: Awaitable[T], limit: float | None = None) -> T:
+    """Wait for a call of gRPC, or for one of its messages; no longer than a time of `limit` seconds.
+
+    It has a task of its own. gRPC and its interceptors raise asyncio.CancelledError when a call is cancelled,
+    which becomes a ContactError here. So an asyncio.CancelledError is always that of the caller's task.
+    """
+    task = asyncio.ensure_future(awaitable)
+    # An error that comes after a cancellation is for nobody.
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit)
+    finally:
+        task.cancel()
+    if not done:
+        raise _stream.silent()
+    if task.cancelled():
+        raise ContactError(grpc.StatusCode.CANCELLED, message="the call was cancelled")
+    return task.result()

@@ -1,0 +1,170 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+from typing_extensions import Self, Unpack
+
+from hypersender.contact import _call, _stream
+from hypersender.contact.picture import Picture, Result, to_picture, to_result
+from hypersender.contact.v1 import contact_service_pb2 as pb
+from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
+
+ResponseT = TypeVar("ResponseT")
+
+# A bearer token, or a function that returns one. It is called before each call of gRPC.
+Token: TypeAlias = "str | Callable[[], str]"
+Interceptor: TypeAlias = "grpc.UnaryUnaryClientInterceptor | grpc.UnaryStreamClientInterceptor"
+
+
+class ContactClient(_call.Base[Token, Interceptor]):
+    """Reads WhatsApp contacts from a hypersender-grpc server. Several threads may share it.
+
+    `target` is `host:port`, or a target of gRPC with the scheme dns, ipv4, ipv6, unix or xds. Opening a
+    client makes no call and never blocks. Close it, or use it in a `with`. After a fork, open another one.
+
+    - `instance`: the instance to ask; without it, the server's default.
+    - `token`: a bearer token, or a function that returns one and is called before each call.
+    - `tls`: None is TLS for all targets but those on this machine, with the authorities of the system. True,
+      False, the authority as PEM, or `grpc.ChannelCredentials`, which always count as TLS, override that.
+    - `timeout`: the time for each call for one contact, 5 s. A batch has 30 s, and a stream no limit.
+    - `user_agent`: the name and version of your program.
+    - `interceptors`, `channel_options`: those of gRPC, such as the interceptors of OpenTelemetry.
+    - `allow_token_in_plain_text`: send tokens without TLS to other machines.
+
+    Opening raises ValueError. Calls raise ContactError, with a class for each reason, and ValueError for an
+    argument that cannot be sent.
+    """
+
+    def _open(self) -> None:
+        opening, self._closed = self._opening, threading.Event()
+        options = list(opening.options.items())
+        if opening.credentials:
+            channel = grpc.secure_channel(opening.target, opening.credentials, options)
+        else:
+            channel = grpc.insecure_channel(opening.target, options)
+        self._channel = grpc.intercept_channel(channel, *self._interceptors)
+        self._stub = ContactServiceStub(self._channel)
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The channel, for stubs of other services."""
+        return self._channel
+
+    @property
+    def stub(self) -> ContactServiceStub:
+        """The generated client. Its calls have neither the token nor the deadline of this client."""
+        return self._stub
+
+    def close(self) -> None:
+        """Close the channel. Calls in progress fail with CANCELLED, and so do later ones."""
+        self._closed.set()
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get_profile_picture(self, chat_id: str, **options: Unpack[_call.CallOptions[Token]]) -> Picture | None:
+        """Look up one contact. None means that it has no picture, or none that the instance may see."""
+        call, request = self._one(chat_id, options)
+        response: pb.GetProfilePictureResponse = self._start(self._stub.GetProfilePicture, request, call)
+        return to_picture(response.profile_picture, response.cache_info)
+
+    def batch_get_profile_pictures(
+        self, chat_ids: Iterable[str], **options: Unpack[_call.BatchOptions[Token]]
+    ) -> list[Result]:
+        """Look up 1 to 100 contacts, and return a result for each, in the order of `chat_ids`.
+
+        Errors of single contacts are in their results, and are not raised.
+        """
+        call, request = self._batch(chat_ids, options)
+        response: pb.BatchGetProfilePicturesResponse = self._start(self._stub.BatchGetProfilePictures, request, call)
+        return [to_result(result, result.index) for result in response.results]
+
+    def stream_profile_pictures(
+        self, chat_ids: Iterable[str], **options: Unpack[_call.StreamOptions[Token]]
+    ) -> Generator[Result, None, None]:
+        """Look up any number of contacts, and yield the result of each as soon as it is known, exactly once.
+
+        A stream that breaks is resumed: the missing contacts are asked for again, after the wait that the
+        server asks for or a growing one. It raises ContactError when the same call would fail again, after
+        ten calls in a row without a result, and at the timeout. The results before it stay valid. Leaving the
+        loop cancels the call.
+        """
+        call = self._call(chat_ids, options, None)
+        return self._stream(_stream.Run(call), call)
+
+    def _start(self, method: Callable[..., ResponseT], request: object, call: _call.Call) -> ResponseT:
+        if self._closed.is_set():
+            raise _call.closed()
+        metadata = self._bearer(call.token() if callable(call.token) else call.token)
+        try:
+            return method(request, timeout=call.left(), metadata=metadata)
+        except grpc.RpcError as failed:
+            raise self._error(failed) from failed
+        except ValueError:
+            # The channel was closed in the meantime.
+            if self._closed.is_set():
+                raise _call.closed() from None
+            raise
+
+    def _stream(self, run: _stream.Run, call: _call.Call) -> Generator[Result, None, None]:
+        while run.missing:
+            if self._closed.wait(run.wait):
+                raise _call.closed()
+            reader = _Reader(self._start(self._stub.StreamProfilePictures, run.request(), call))
+            try:
+                while message := reader.read():
+                    if result := run.take(message):
+                        yield result
+            finally:
+                reader.end()
+            error = self._error(reader.failed) if reader.failed else None
+            run.ended(_stream.silent() if reader.silent else error)
+
+
+class _Reader:
+    """Reads the messages of a call, and ends the call when none comes for a time.
+
+    It has a thread, because gRPC has no time limit for one message. The time that the loop over the messages
+    takes for itself does not count.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call, self._since, self._ended = call, math.inf, threading.Event()
+        # Why there are no more messages.
+        self.failed: grpc.RpcError | None = None
+        self.silent = False
+        # OpenTelemetry returns a generator, which no other thread can end. Keep-alive ends most of them.
+        if hasattr(call, "cancel"):
+            threading.Thread(target=self._watch, name="hypersender-contact-silence", daemon=True).start()
+
+    def read(self) -> pb.StreamProfilePicturesResponse | None:
+        """Return the next message; None at the end."""
+        self._since = time.monotonic()
+        try:
+            message: pb.StreamProfilePicturesResponse | None = next(self._call, None)
+        except grpc.RpcError as failed:
+            self.failed, message = failed, None
+        self._since = math.inf
+        return message
+
+    def end(self) -> None:
+        self._ended.set()
+        (self._call.cancel if hasattr(self._call, "cancel") else self._call.close)()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(self._since + _stream.SILENCE - time.monotonic(), _stream.SILENCE)):
+            if time.monotonic() - self._since >= _stream.SILENCE:
+                self.silent = True
+                self._call.cancel()
+                return
