@@ -8,8 +8,8 @@ use super::{
     text::{Text, texts},
 };
 
-/// The lines of the hand-written code of a package, without blank lines, comments and imports. A package adds to
-/// the library of gRPC what every caller needs, and no more.
+/// The lines of the hand-written code of a package, without blank lines, comments and imports. A package adds
+/// to the library of gRPC what every caller needs, and no more.
 const LINES_MAX: usize = 600;
 const VECTORS: &str = include_str!("../../clients/vectors/errors.json");
 /// The codes of gRPC that are not the name of a reason, too.
