@@ -264,7 +264,7 @@ fn a_seed_gives_the_same_inputs_again_and_they_are_many() {
     assert_eq!(inputs, (0..1000).map(draw).collect::<Vec<_>>());
     assert!(inputs.iter().all(|input| input.len() <= 1000));
     let different: std::collections::HashSet<_> = inputs.iter().collect();
-    assert!(different.len() > 700, "{}", different.len());
+    assert!(different.len() > 500, "{}", different.len());
     assert!(inputs.iter().any(|input| *input == corpus.valid[0]), "some are valid");
     assert!(inputs.iter().any(|input| input.windows(4).any(|part| part == b"word")));
 }

@@ -53,7 +53,7 @@ async fn after_five_refusals_there_is_one_trial_in_ten_minutes() {
     let mut metrics = Metrics::new(&[]);
     let renewals = Renewals::new(metrics.with_avatars());
     let is_paused = |paused: u8| {
-        let line = format!("hypersender_avatar_renewals_paused {paused}");
+        let line = format!("hypersender_avatar_link_renewals_paused {paused}");
         metrics.text(MetricsForm::Prometheus).lines().any(|found| found == line)
     };
     assert!(is_paused(0));
