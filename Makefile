@@ -25,7 +25,8 @@ MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(B
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GO_CONFIG := clients/go/contact/service_config.json
-GENERATED := clients/go/hypersender $(GO_CONFIG) clients/python/hypersender
+GO_REASONS := clients/go/contact/reasons.gen.go
+GENERATED := clients/go/hypersender $(GO_CONFIG) $(GO_REASONS) clients/python/hypersender
 GO_OLDEST := $(shell awk '$$1 == "go" { print $$2 }' clients/go/go.mod)
 GO_NEWEST := $(TARGET)/go-newest
 PACKAGES := $(TARGET)/packages
@@ -119,6 +120,7 @@ generate: $(TOOLS)/stamp ## Generate the code of both clients
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
 	cp clients/service_config.json $(GO_CONFIG)
+	clients/generate-reasons go
 
 packages: packages-go ## Write the packages of the clients to target/packages
 
