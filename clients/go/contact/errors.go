@@ -1,6 +1,7 @@
 package contact
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// domain is that of the reasons of the service. A proxy may give reasons of its own.
-const domain = "hypersender-grpc"
+// Reason says why a call or a contact failed. It is that of google.rpc.ErrorInfo; docs/errors.md says what to
+// do. Later servers may send others: where you do not know the reason, decide by the code.
+type Reason string
 
 // Error is the only type of error of the package. Its text holds no chat id, no link and no token.
 //
@@ -48,36 +50,22 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.cause }
 
 // GRPCStatus returns the status as it arrived, with its details, or one with the code and the message.
-func (e *Error) GRPCStatus() *status.Status {
-	if e.received != nil {
-		return e.received
-	}
-	return status.New(e.Code, e.Message)
-}
+func (e *Error) GRPCStatus() *status.Status { return cmp.Or(e.received, status.New(e.Code, e.Message)) }
 
-// FromError reads the error of a call that was made with the generated code. It returns false for nil and for
-// an error that has no status. For one contact of a batch or a stream, give it
-// status.FromProto(result.GetError()).Err().
-func FromError(err error) (*Error, bool) {
-	if known := (*Error)(nil); errors.As(err, &known) {
-		return known, known != nil
-	}
-	received, ok := status.FromError(err)
-	if !ok || err == nil {
-		return nil, false
-	}
-	return fromStatus(received, err), true
-}
-
-func fromStatus(received *status.Status, cause error) *Error {
-	read := &Error{Code: received.Code(), Message: received.Message(), received: received, cause: cause}
-	if read.Code > codes.Unauthenticated {
+// newError reads a status with an error.
+func newError(received *status.Status) *Error {
+	read := &Error{Code: received.Code(), Message: received.Message(), received: received}
+	switch {
+	case read.Code == codes.DeadlineExceeded:
+		read.cause = context.DeadlineExceeded
+	case read.Code > codes.Unauthenticated:
 		read.Code = codes.Unknown
 	}
 	for _, detail := range received.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if detail.GetDomain() == domain {
+			// A proxy may give reasons of its own.
+			if detail.GetDomain() == "hypersender-grpc" {
 				read.Reason = Reason(detail.GetReason())
 			}
 		case *errdetails.BadRequest:
@@ -91,15 +79,20 @@ func fromStatus(received *status.Status, cause error) *Error {
 	return read
 }
 
-// newError is the error of a call with this context. It has a status, or is an *Error.
-func newError(ctx context.Context, err error) *Error {
-	read, _ := FromError(err)
-	switch {
-	case read.received == nil:
-	case read.Code == codes.DeadlineExceeded:
-		read.cause = context.DeadlineExceeded
+// readError reads an error of the package, of gRPC, or of an interceptor, of a call with this context. It is
+// nil for nil.
+func readError(ctx context.Context, err error) *Error {
+	if known := (*Error)(nil); err == nil || errors.As(err, &known) {
+		return known
+	}
+	received, ok := status.FromError(err)
+	if !ok {
+		received = status.FromContextError(err)
+	}
+	read := newError(received)
+	read.cause = cmp.Or(read.cause, err)
 	// A call that a proxy cancels was not cancelled by its context.
-	case read.Code == codes.Canceled && ctx.Err() != nil:
+	if read.Code == codes.Canceled && ctx.Err() != nil {
 		read.cause = ctx.Err()
 	}
 	return read
@@ -111,14 +104,12 @@ func refused(field, message string) *Error {
 }
 
 // outdated is the error of an answer that was added to the contract after this version of the package.
-func outdated() *Error {
-	return &Error{Code: codes.Unknown, Message: "this version does not know the answer of the server: update the package"}
-}
+var outdated = &Error{Code: codes.Unknown, Message: "the answer of the server is unknown: update the package"}
 
 // IsReason says that err, or an error that it wraps, has one of these reasons.
 func IsReason(err error, reasons ...Reason) bool {
-	read, ok := FromError(err)
-	return ok && slices.Contains(reasons, read.Reason)
+	read := readError(context.Background(), err)
+	return read != nil && slices.Contains(reasons, read.Reason)
 }
 
 // IsNotOnWhatsApp says that the number has no WhatsApp account.
@@ -137,6 +128,6 @@ func IsCallerUnknown(err error) bool { return IsReason(err, ReasonCallerUnknown)
 
 // IsRetryable says that the same call may succeed later: after RetryAfter, or with a longer deadline.
 func IsRetryable(err error) bool {
-	read, ok := FromError(err)
-	return ok && (read.RetryAfter > 0 || read.Code == codes.DeadlineExceeded)
+	read := readError(context.Background(), err)
+	return read != nil && (read.RetryAfter > 0 || read.Code == codes.DeadlineExceeded)
 }

@@ -41,18 +41,14 @@ func newPicture(message *contactv1.ProfilePicture, found *contactv1.CacheInfo) (
 	state := message.GetState()
 	present := state == contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_PRESENT
 	if !present && state != contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_NOT_AVAILABLE {
-		return Picture{}, false, outdated()
+		return Picture{}, false, outdated
 	}
 	return Picture{
 		URL: message.GetUrl(), ExpireTime: timeOf(message.GetExpireTime()),
 		Fingerprint: message.GetFingerprint(), AvatarURL: message.GetAvatarUrl(),
 		FetchTime: timeOf(message.GetFetchTime()), Instance: message.GetInstance(), ChatID: message.GetChatId(),
-		Stale: isStale(found),
+		Stale: found.GetStatus() == contactv1.CacheStatus_CACHE_STATUS_STALE,
 	}, present, nil
-}
-
-func isStale(found *contactv1.CacheInfo) bool {
-	return found.GetStatus() == contactv1.CacheStatus_CACHE_STATUS_STALE
 }
 
 // timeOf returns the zero time for an unset timestamp, for which AsTime returns 1970.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,21 +137,57 @@ func TestAvatarsOfEveryOutcome(t *testing.T) {
 }
 
 func TestOptionsThatAreRefused(t *testing.T) {
-	for field, option := range map[string]contact.Option{
-		"timeout":    contact.WithTimeout(0),
-		"user_agent": contact.WithUserAgent("shop\r\nx: y"),
-		"token":      contact.WithToken("a\nb"),
-	} {
-		client, err := contact.Dial(target, nil, option, contact.WithInstance("one"))
-		if read := errorOf(t, err); client != nil || read.Code != codes.InvalidArgument || read.Field != field {
-			t.Errorf("%s: %v", field, err)
-		}
+	client, err := contact.Dial(target, nil, contact.WithToken("a\nb"), contact.WithInstance("one"))
+	if read := errorOf(t, err); client != nil || read.Code != codes.InvalidArgument || read.Field != "token" {
+		t.Errorf("a bad token: %v", err)
 	}
-	client := dial(t, target, nil)
+	client = dial(t, target, nil)
 	if _, ok, err := client.GetProfilePicture(t.Context(), "15551230001", nil); !ok || err != nil {
 		t.Errorf("a nil option: %t, %v", ok, err)
 	}
-	if _, err := client.BatchGetProfilePictures(t.Context(), []string{"15551230001"}, contact.WithToken("")); errorOf(t, err).Field != "token" {
-		t.Errorf("an empty token: %v", err)
+	for field, option := range map[string]contact.Option{
+		"token": contact.WithToken(""), "WithTLS": contact.WithTLS(nil), "WithPlaintext": contact.WithPlaintext(),
+		"WithPlaintextToken": contact.WithPlaintextToken(), "WithTimeout": contact.WithTimeout(time.Second),
+		"WithUserAgent": contact.WithUserAgent("shop/1.4"), "WithDialOptions": contact.WithDialOptions(),
+	} {
+		_, batch := client.BatchGetProfilePictures(t.Context(), []string{"15551230001"}, option)
+		var stream error
+		for _, stream = range client.StreamProfilePictures(t.Context(), []string{"15551230001"}, option) {
+		}
+		for _, err := range []error{one(t, client, option), batch, stream} {
+			read := errorOf(t, err)
+			if read.Code != codes.InvalidArgument || read.Field != field || !strings.Contains(read.Message, field) {
+				t.Errorf("%s of a call: %v", field, err)
+			}
+		}
+	}
+	// Those for batches and streams do nothing in a single call.
+	nothing := []contact.Option{
+		contact.WithKnownFingerprints(map[string]string{"15551230001": "x"}), contact.OnProgress(nil), contact.OnBroken(nil),
+	}
+	if err := one(t, client, nothing...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOptionsOfDialAreTheDefaultsOfCalls(t *testing.T) {
+	server := startStreams(t, results(1, fails(codes.Unavailable, "OVERLOADED", time.Millisecond)), results(2, nil))
+	broken := 0
+	client := dial(t, server.address, contact.WithMaxAge(time.Hour), contact.WithMinFresh(time.Minute), contact.WithInstance("one"),
+		contact.WithKnownFingerprints(map[string]string{"1": "a", "2": "b"}), contact.OnBroken(func(error, time.Duration) { broken++ }))
+	var all sync.WaitGroup
+	for range 4 {
+		// Calls change their own settings only.
+		all.Go(func() { client.GetProfilePicture(t.Context(), "1", contact.WithMaxAge(0), contact.OnlyIfCached()) })
+	}
+	all.Wait()
+	if answered, err := collect(t, client, []string{"1", "2"}, contact.WithMinFresh(time.Second)); answered != 2 || err != nil {
+		t.Fatalf("%d answered, %v", answered, err)
+	}
+	asked := server.requests()[0]
+	cache := asked.GetCacheControl()
+	if cache.GetMaxAge().AsDuration() != time.Hour || cache.GetMinFresh().AsDuration() != time.Second || cache.GetOnlyIfCached() ||
+		asked.GetInstance() != "one" || len(asked.GetKnownFingerprints()) != 2 || broken != 1 {
+		t.Errorf("%v, after %d breaks", asked, broken)
 	}
 }

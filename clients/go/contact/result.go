@@ -50,26 +50,25 @@ func (r Result) Format(out fmt.State, _ rune) {
 }
 
 func newResult(index int, chatID string, message *contactv1.ProfilePictureResult) Result {
-	result := Result{Index: index, ChatID: chatID, Outcome: Failed, Err: outdated()}
-	switch outcome := message.GetOutcome().(type) {
-	case *contactv1.ProfilePictureResult_ProfilePicture:
-		picture, present, err := newPicture(outcome.ProfilePicture, message.GetCacheInfo())
-		if err != nil {
-			return result
-		}
-		result.Outcome, result.AvatarURL, result.FetchTime = Absent, picture.AvatarURL, picture.FetchTime
-		if present {
-			result.Outcome, result.Picture = Present, picture
-		}
-	case *contactv1.ProfilePictureResult_Unchanged:
-		result.Outcome, result.AvatarURL = Unchanged, outcome.Unchanged.GetAvatarUrl()
-		result.FetchTime = timeOf(outcome.Unchanged.GetFetchTime())
-	case *contactv1.ProfilePictureResult_Error:
-		failed := status.FromProto(outcome.Error)
-		result.Err = fromStatus(failed, failed.Err())
+	found, unchanged := message.GetProfilePicture(), message.GetUnchanged()
+	if unchanged != nil {
+		found = &contactv1.ProfilePicture{AvatarUrl: unchanged.GetAvatarUrl(), FetchTime: unchanged.GetFetchTime()}
+		found.State = contactv1.ProfilePictureState_PROFILE_PICTURE_STATE_PRESENT
 	}
-	if result.Outcome != Failed {
-		result.Err, result.Stale = nil, isStale(message.GetCacheInfo())
+	picture, present, err := newPicture(found, message.GetCacheInfo())
+	result := Result{
+		Index: index, ChatID: chatID, Outcome: Absent, Err: err,
+		AvatarURL: picture.AvatarURL, FetchTime: picture.FetchTime, Stale: picture.Stale,
+	}
+	switch {
+	case message.GetError() != nil:
+		result.Outcome, result.Err = Failed, newError(status.FromProto(message.GetError()))
+	case err != nil:
+		result.Outcome = Failed
+	case unchanged != nil:
+		result.Outcome = Unchanged
+	case present:
+		result.Outcome, result.Picture = Present, picture
 	}
 	return result
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -187,7 +188,7 @@ func TestAStreamHasAResultForEachContact(t *testing.T) {
 func TestCacheControl(t *testing.T) {
 	api := servicetest.StartRestAPI(t)
 	client := dial(t, servicetest.StartServer(t, api.Settings, "--refresh-floor", "0").Address)
-	get := func(options ...contact.CallOption) (contact.Picture, error) {
+	get := func(options ...contact.Option) (contact.Picture, error) {
 		picture, _, err := client.GetProfilePicture(t.Context(), "15551230001", options...)
 		return picture, err
 	}
@@ -195,15 +196,15 @@ func TestCacheControl(t *testing.T) {
 		t.Errorf("nothing is cached yet, got %v", err)
 	}
 	for index, row := range []struct {
-		options []contact.CallOption
+		options []contact.Option
 		asked   int
 	}{
 		{nil, 1},
-		{[]contact.CallOption{contact.OnlyIfCached()}, 1},
-		{[]contact.CallOption{contact.WithMaxAge(time.Hour)}, 1},
-		{[]contact.CallOption{contact.WithMaxAge(0)}, 2},
-		{[]contact.CallOption{contact.WithMinFresh(time.Hour)}, 2},
-		{[]contact.CallOption{contact.WithMinFresh(1000 * time.Hour)}, 3},
+		{[]contact.Option{contact.OnlyIfCached()}, 1},
+		{[]contact.Option{contact.WithMaxAge(time.Hour)}, 1},
+		{[]contact.Option{contact.WithMaxAge(0)}, 2},
+		{[]contact.Option{contact.WithMinFresh(time.Hour)}, 2},
+		{[]contact.Option{contact.WithMinFresh(1000 * time.Hour)}, 3},
 	} {
 		if _, err := get(row.options...); err != nil || api.Asked() != row.asked {
 			t.Errorf("row %d: %v, asked %d times", index, err, api.Asked())
@@ -308,13 +309,27 @@ func TestTheGeneratedCodeStaysInReach(t *testing.T) {
 		t.Errorf("%v, %v", response, err)
 	}
 	_, err = contactv1.NewContactServiceClient(client.Conn()).GetProfilePicture(t.Context(), &contactv1.GetProfilePictureRequest{ChatId: "15551230006"})
-	if read, ok := contact.FromError(err); !ok || !contact.IsNotOnWhatsApp(err) || read.Code != codes.NotFound {
+	if !contact.IsNotOnWhatsApp(err) || !contact.IsNotOnWhatsApp(fmt.Errorf("wrapped: %w", err)) || contact.IsRetryable(err) {
 		t.Errorf("%v", err)
 	}
 	var typed *contact.Error
-	for _, err := range []error{nil, errors.New("no status"), typed} {
-		if read, ok := contact.FromError(err); read != nil || ok || contact.IsReason(err, "") || contact.IsRetryable(err) {
-			t.Errorf("%v is read as %v", err, read)
+	for _, err := range []error{nil, typed} {
+		if contact.IsReason(err, "") || contact.IsRetryable(err) {
+			t.Errorf("%v has a reason", err)
+		}
+	}
+}
+
+// An interceptor may fail with any error.
+func TestErrorsOfInterceptors(t *testing.T) {
+	closed := errors.New("the shop is closed")
+	for failure, want := range map[error]codes.Code{closed: codes.Unknown, context.DeadlineExceeded: codes.DeadlineExceeded} {
+		refuse := func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
+			return failure
+		}
+		err := one(t, dial(t, target, contact.WithDialOptions(grpc.WithUnaryInterceptor(refuse))))
+		if !errors.Is(err, failure) || errorOf(t, err).Code != want || contact.IsRetryable(err) != (failure != closed) {
+			t.Errorf("%v: %v", failure, err)
 		}
 	}
 }

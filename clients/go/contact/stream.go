@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -18,13 +19,12 @@ import (
 // idsMax is the number of chat ids that the server accepts in one call.
 const idsMax = 10_000
 
-const (
-	// The number of calls in a row without any new result after which a stream gives up.
-	attemptsUsual = 10
-	// The time without a message after which a call is ended and counts as broken. The server sends one every
-	// 10 s. The time that the loop over the results takes for itself does not count.
-	silenceUsual = time.Minute
-)
+// attemptsUsual is the number of calls in a row without any new result after which a stream gives up.
+const attemptsUsual = 10
+
+// silenceUsual is the time without a message after which a call is ended and counts as broken. The server
+// sends one every 10 s. The time that the loop over the results takes for itself does not count.
+const silenceUsual = time.Minute
 
 // Progress is the state of a stream.
 type Progress struct {
@@ -45,131 +45,119 @@ type Progress struct {
 //
 // Leaving the loop ends the call. The deadline of ctx counts for all calls together; without one, there is
 // none. Read without long breaks: the server resets a stream that is not read for 5 minutes.
-func (c *Client) StreamProfilePictures(ctx context.Context, chatIDs []string, options ...StreamOption) iter.Seq2[Result, error] {
-	with, err := settle(c, options, chatIDs)
+func (c *Client) StreamProfilePictures(ctx context.Context, chatIDs []string, opts ...Option) iter.Seq2[Result, error] {
+	with, _ := c.settings.with(opts, "chat_ids[#]", chatIDs...)
 	chatIDs = slices.Clone(chatIDs)
 	return func(yield func(Result, error) bool) {
-		s := &stream{client: c, with: with, chatIDs: chatIDs, answered: make([]bool, len(chatIDs)), yield: yield}
-		for index := range chatIDs {
-			s.missing = append(s.missing, index)
+		s := &stream{client: c, settings: with, chatIDs: chatIDs, yield: yield}
+		for position := range chatIDs {
+			s.missing = append(s.missing, position)
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(c.life, cancel)()
-		failed := err
-		if failed == nil {
-			failed = s.run(ctx)
-		}
-		if failed != nil {
-			yield(Result{}, failed)
+		if err := s.run(ctx); err != nil {
+			yield(Result{}, err)
 		}
 	}
 }
 
 // stream is one loop over the results.
 type stream struct {
+	*settings
 	client  *Client
-	with    *call
 	chatIDs []string
-	// By position in chatIDs.
-	answered []bool
-	// The positions without a result, as of the last call.
+	// The positions in chatIDs without a result. A call puts answered in the place of those that get one.
 	missing      []int
 	done, failed int
-	yield        func(Result, error) bool
+	// The number of calls since the last result.
+	failures int
+	yield    func(Result, error) bool
 	// The loop was left.
 	left bool
 }
 
-// run makes calls until every contact has a result or the loop is left.
+// answered is no position.
+const answered = -1
+
+// run makes calls until every contact has a result or the loop is left. It makes none if an option is refused.
 func (s *stream) run(ctx context.Context) error {
-	for failures := 0; len(s.missing) > 0; {
-		before := s.done
-		trailer, err := s.call(ctx)
-		s.missing = slices.DeleteFunc(s.missing, func(position int) bool { return s.answered[position] })
-		if s.left {
-			return nil
-		}
-		if s.done > before {
-			failures = 0
-		}
-		if err == nil || len(s.missing) == 0 {
+	for s.err == nil && len(s.missing) > 0 && !s.left {
+		trailer, err := s.call(ctx, s.missing[:min(len(s.missing), idsMax)])
+		s.missing = slices.DeleteFunc(s.missing, func(position int) bool { return position == answered })
+		if err == nil || len(s.missing) == 0 || s.left {
 			continue
 		}
-		failures++
-		broken := newError(ctx, err)
-		wait, again := pause(broken, trailer.Get("grpc-retry-pushback-ms"), failures)
-		if ctx.Err() != nil || !again || failures >= s.with.attempts {
+		s.failures++
+		broken := readError(ctx, err)
+		wait, again := pause(broken, trailer.Get("grpc-retry-pushback-ms"), s.failures)
+		if !again || s.failures >= s.attempts || ctx.Err() != nil || s.client.life.Err() != nil {
 			return broken
 		}
-		if s.with.onBroken != nil {
-			s.with.onBroken(broken, wait)
+		if s.onBroken != nil {
+			s.onBroken(broken, wait)
 		}
 		select {
 		case <-time.After(wait):
+		case <-s.client.life.Done():
+			// The next call fails, and its error says why.
 		case <-ctx.Done():
-			return newError(ctx, status.FromContextError(ctx.Err()).Err())
+			return readError(ctx, ctx.Err())
 		}
 	}
-	return nil
+	return s.err
 }
 
 var errSilent = status.Error(codes.Unavailable, "the stream sent nothing for too long")
 
-// call asks for the first missing contacts and yields what arrives. It returns nil when all of them have a
+// call asks for some of the missing contacts and yields what arrives. It returns nil when all of them have a
 // result.
-func (s *stream) call(ctx context.Context) (trailer metadata.MD, err error) {
-	asked := s.missing[:min(len(s.missing), idsMax)]
-	chatIDs := make([]string, len(asked))
+func (s *stream) call(ctx context.Context, asked []int) (trailer metadata.MD, err error) {
+	before, chatIDs := s.done, make([]string, len(asked))
 	for index, position := range asked {
 		chatIDs[index] = s.chatIDs[position]
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(s.with.silence, func() { cancel(errSilent) })
+	watchdog := time.AfterFunc(s.silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
-	stream, err := s.client.service(s.with).StreamProfilePictures(ctx, &contactv1.StreamProfilePicturesRequest{
-		Instance: s.with.instance, ChatIds: chatIDs, CacheControl: s.with.cache, KnownFingerprints: s.with.knownOf(chatIDs),
-	})
-	for err == nil {
+	stream, err := s.client.Service().StreamProfilePictures(ctx, &contactv1.StreamProfilePicturesRequest{
+		Instance: s.instance, ChatIds: chatIDs, CacheControl: s.cache, KnownFingerprints: s.knownOf(chatIDs),
+	}, grpc.PerRPCCredentials(s.bearer))
+	for err == nil && !s.left {
 		var message *contactv1.StreamProfilePicturesResponse
-		watchdog.Reset(s.with.silence)
-		message, err = stream.Recv()
-		watchdog.Stop()
-		if err != nil {
+		watchdog.Reset(s.silence)
+		if message, err = stream.Recv(); err != nil {
 			trailer = stream.Trailer()
-		} else if s.take(message, asked); s.left {
-			return nil, nil
 		}
+		watchdog.Stop()
+		s.take(message, asked)
 	}
 	switch {
 	case errors.Is(context.Cause(ctx), errSilent):
 		err = errSilent
-	case !errors.Is(err, io.EOF):
-	case slices.ContainsFunc(asked, func(position int) bool { return !s.answered[position] }):
-		err = status.Error(codes.Unavailable, "the stream ended before its last result")
-	default:
+	case err == io.EOF && s.done-before == len(asked):
 		err = nil
+	case err == io.EOF:
+		err = status.Error(codes.Unavailable, "the stream ended before its last result")
 	}
 	return trailer, err
 }
 
-// take passes a message on. A result for a contact that has one, or was not asked for, is dropped.
+// take passes a message on, if there is one. A result for a contact that has one, or was not asked for, is
+// dropped.
 func (s *stream) take(message *contactv1.StreamProfilePicturesResponse, asked []int) {
-	if progress := message.GetProgress(); progress != nil && s.with.onProgress != nil {
-		s.with.onProgress(Progress{
+	if progress := message.GetProgress(); progress != nil && s.onProgress != nil {
+		s.onProgress(Progress{
 			Done: s.done, Failed: s.failed, Total: len(s.chatIDs),
 			NextTurn: timeOf(progress.GetNextTurnTime()), PausedUntil: timeOf(progress.GetPausedUntil()),
 		})
 	}
 	found, index := message.GetResult(), int(message.GetResult().GetIndex())
-	if found == nil || index < 0 || index >= len(asked) || s.answered[asked[index]] {
+	if found == nil || index < 0 || index >= len(asked) || asked[index] == answered {
 		return
 	}
-	position := asked[index]
-	result := newResult(position, s.chatIDs[position], found)
-	s.answered[position] = true
+	result := newResult(asked[index], s.chatIDs[asked[index]], found)
+	asked[index] = answered
 	s.done++
+	s.failures = 0
 	if result.Outcome == Failed {
 		s.failed++
 	}

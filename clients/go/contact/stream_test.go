@@ -20,7 +20,7 @@ import (
 
 // collect runs a stream to its end and checks that no id has two results, nor that of another.
 func collect(
-	t *testing.T, client *contact.Client, chatIDs []string, options ...contact.StreamOption,
+	t *testing.T, client *contact.Client, chatIDs []string, options ...contact.Option,
 ) (answered int, err error) {
 	t.Helper()
 	seen := map[int]bool{}
@@ -179,7 +179,7 @@ func TestASilentStreamIsResumed(t *testing.T) {
 		return errors.Join(err, stream.Send(result(request, 0)))
 	})
 	var broken []string
-	options := []contact.StreamOption{
+	options := []contact.Option{
 		contact.WithLimits(10, 300*time.Millisecond),
 		contact.OnBroken(func(err error, _ time.Duration) { broken = append(broken, err.Error()) }),
 	}
@@ -249,7 +249,7 @@ func TestCloseEndsCalls(t *testing.T) {
 		pausing.Close()
 	})) {
 	}
-	if status.Code(last) != codes.Canceled {
+	if status.Code(last) != codes.Canceled || errors.Is(last, context.Canceled) {
 		t.Errorf("in the pause: %v", last)
 	}
 	client := dial(t, server.address)
@@ -265,7 +265,8 @@ func TestCloseEndsCalls(t *testing.T) {
 		}
 	}
 	await(t, left, "the stream goes on")
-	if err := <-single; status.Code(err) != codes.Canceled || status.Code(last) != codes.Canceled || errors.Is(err, context.Canceled) {
+	if err := <-single; status.Code(err) != codes.Canceled || status.Code(last) != codes.Canceled ||
+		errors.Is(err, context.Canceled) || errors.Is(last, context.Canceled) {
 		t.Errorf("the call ends with %v, the stream with %v", err, last)
 	}
 	if err := client.Close(); err != nil {

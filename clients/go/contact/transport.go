@@ -19,10 +19,6 @@ type transport struct {
 	credentials.TransportCredentials
 }
 
-func (t transport) Clone() credentials.TransportCredentials {
-	return transport{t.TransportCredentials.Clone()}
-}
-
 func (t transport) ClientHandshake(
 	ctx context.Context, authority string, raw net.Conn,
 ) (net.Conn, credentials.AuthInfo, error) {
@@ -33,8 +29,6 @@ func (t transport) ClientHandshake(
 	}
 	return &suspicious{Conn: connection}, info, err
 }
-
-func (t transport) isTLS() bool { return t.Info().SecurityProtocol == "tls" }
 
 // suspicious looks at the first byte of a server.
 type suspicious struct {

@@ -76,7 +76,7 @@ func callers(t *testing.T, token string) []string {
 	return []string{"--callers-file", path}
 }
 
-func one(t *testing.T, client *contact.Client, options ...contact.CallOption) error {
+func one(t *testing.T, client *contact.Client, options ...contact.Option) error {
 	t.Helper()
 	_, _, err := client.GetProfilePicture(servicetest.Deadline(t), "15551230001", options...)
 	return err

@@ -73,7 +73,7 @@ func fill(client *contact.Client, chatIDs []string, show func(contact.Result)) e
 }
 
 func batches(
-	client *contact.Client, chatIDs []string, show func(contact.Result), options ...contact.BatchOption,
+	client *contact.Client, chatIDs []string, show func(contact.Result), options ...contact.Option,
 ) error {
 	for part := range slices.Chunk(chatIDs, batchMax) {
 		results, err := client.BatchGetProfilePictures(context.Background(), part, options...)

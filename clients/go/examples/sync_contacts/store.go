@@ -213,8 +213,8 @@ func outcome(result contact.Result) string {
 	case contact.Unchanged:
 		return "UNCHANGED"
 	}
-	failed, _ := contact.FromError(result.Err)
-	if !contact.IsReason(failed, aboutContact...) {
+	var failed *contact.Error
+	if !errors.As(result.Err, &failed) || !contact.IsReason(failed, aboutContact...) {
 		return ""
 	}
 	return string(failed.Reason)
