@@ -74,8 +74,8 @@ func Dial(target string, opts ...Option) (*Client, error) {
 
 // connect returns the dial options of the package, with that of the target.
 func (s *settings) connect(target grpc.DialOption) []grpc.DialOption {
-	// A call during the pause between two connections fails, even when the server is up again: the pauses must
-	// be shorter than those of a stream that is resumed.
+	// A call during the pause between two connections fails, even when the server is up again: the pauses
+	// must be shorter than those of a stream that is resumed.
 	pauses := backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
 	return []grpc.DialOption{
 		target,

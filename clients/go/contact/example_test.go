@@ -2,6 +2,7 @@ package contact_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -134,8 +135,9 @@ func ExampleWithTLS() {
 	fmt.Println(client != nil, err)
 	// Without TLS, the token would cross the network in plain text.
 	client, err = contact.Dial("contacts.internal:50051", contact.WithToken("a-token"), contact.WithPlaintext())
-	fmt.Println(client != nil, err)
+	var refused *contact.Error
+	fmt.Println(client != nil, errors.As(err, &refused), refused.Field)
 	// Output:
 	// true <nil>
-	// false InvalidArgument: the token would be sent in plain text: use WithTLS, or allow it with WithPlaintextToken
+	// false true token
 }

@@ -132,8 +132,8 @@ func WithTimeout(timeout time.Duration) Option {
 	return dialOption("WithTimeout", func(s *settings) { s.timeout = timeout })
 }
 
-// WithUserAgent is an option of Dial. It names the program, such as shop/1.4, in visible ASCII. The name follows that
-// of the package in the user agent.
+// WithUserAgent is an option of Dial. It names the program, such as shop/1.4, in visible ASCII. The name
+// follows that of the package in the user agent.
 func WithUserAgent(name string) Option {
 	return dialOption("WithUserAgent", WithDialOptions(grpc.WithUserAgent(userAgent+" "+name)))
 }

@@ -26,8 +26,8 @@ func TestAStreamSurvivesItsReplica(t *testing.T) {
 	api.Order("POST", "script", map[string]any{"delay_ms": 20})
 	first := servicetest.StartServer(t, api.Settings, "--rate", "0", "--upstream-concurrency", "4")
 	second := servicetest.StartServer(t, api.Settings, "--rate", "0", "--upstream-concurrency", "4")
-	// The replica that has sent 4,000 bytes first is the one with the stream. Results of 120 contacts have more
-	// than 20,000.
+	// The replica that has sent 4,000 bytes first is the one with the stream. Results of 120 contacts have
+	// more than 20,000.
 	var once sync.Once
 	killOnce := func(server *servicetest.Server) servicetest.Step {
 		return servicetest.Step{Bytes: 4_000, Act: func(func()) { once.Do(server.Kill) }}

@@ -34,7 +34,7 @@ type Result struct {
 	Outcome Outcome
 	// Picture is that of Present, and the zero value for all other outcomes.
 	Picture Picture
-	// Err is an *Error for Failed, that of GetProfilePicture for this contact, and nil for all other outcomes.
+	// Err is an *Error for Failed, that of GetProfilePicture for this contact, and nil for other outcomes.
 	Err error
 	// AvatarURL is that of Picture, also for Absent and Unchanged. It is empty for Failed.
 	AvatarURL string

@@ -77,7 +77,8 @@ type stream struct {
 // answered is no position.
 const answered = -1
 
-// run makes calls until every contact has a result or the loop is left. It makes none if an option is refused.
+// run makes calls until every contact has a result or the loop is left. If an option is refused, it makes
+// none.
 func (s *stream) run(ctx context.Context) error {
 	for s.err == nil && len(s.missing) > 0 && !s.left {
 		trailer, err := s.call(ctx, s.missing[:min(len(s.missing), idsMax)])

@@ -26,8 +26,8 @@ func parseTarget(text string) (dials string, option grpc.DialOption, loopback bo
 	case scheme == "dns" && slashes:
 		nameServer, endpoint, _ := strings.Cut(name, "/")
 		loopback, err = checkHostPort(endpoint)
-		// Another name server may know another localhost. Without this option, gRPC also asks for a TXT record,
-		// whose service config would replace that of the package.
+		// Another name server may know another localhost. Without this option, gRPC also asks for a TXT
+		// record, whose service config would replace that of the package.
 		return text, grpc.WithDisableServiceConfig(), loopback && nameServer == "", err
 	case scheme == "dns":
 		return parseTarget("dns:///" + rest)

@@ -52,8 +52,8 @@ func TestTheModuleOfTheReleaseFiles(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(project, "main.go"), []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// A module cache of its own, because the other one may hold an earlier build of the version. What it holds
-	// of other modules is read from there.
+	// A module cache of its own, because the other one may hold an earlier build of the version. What it
+	// holds of other modules is read from there.
 	cache := t.TempDir()
 	environment := []string{
 		"GOMODCACHE=" + cache, "GONOSUMDB=github.com/hypersender-grpc", "GOFLAGS=-modcacherw -trimpath", "GOWORK=off",

@@ -1,5 +1,5 @@
-// Package servicetest runs the built server, its stand-in for the REST API, and faulty networks, for the tests
-// of this module and of the examples.
+// Package servicetest runs the built server, its stand-in for the REST API, and faulty networks, for the
+// tests of this module and of the examples.
 package servicetest
 
 import (
