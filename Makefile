@@ -28,7 +28,9 @@ MEASURED := HYPERSENDER_GRPC_BIN=$(TARGET)/release/hypersender-grpc BARE_BIN=$(B
 PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GO_CONFIG := clients/go/contact/service_config.json
-GENERATED := clients/go/hypersender $(GO_CONFIG) $(dir $(PY_TYPED)) clients/python/hypersender/contact/service_config.json
+GO_REASONS := clients/go/contact/reasons.gen.go
+GENERATED := clients/go/hypersender $(GO_CONFIG) $(GO_REASONS) $(dir $(PY_TYPED)) \
+	clients/python/hypersender/contact/service_config.json
 GO_OLDEST := $(shell awk '$$1 == "go" { print $$2 }' clients/go/go.mod)
 GO_NEWEST := $(TARGET)/go-newest
 GO_VERSION := v0.1.0
@@ -123,6 +125,7 @@ generate: $(TOOLS)/stamp ## Generate the code of both clients
 	touch $(PY_TYPED)
 	cp clients/service_config.json $(GO_CONFIG)
 	cp clients/service_config.json clients/python/hypersender/contact/
+	clients/generate-reasons go
 
 packages: packages-go packages-python ## Write the packages of the clients to target/packages
 

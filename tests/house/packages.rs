@@ -47,7 +47,7 @@ const PACKAGES: [Package; 3] = [
     Package {
         folder: "clients/go/contact",
         extension: "go",
-        reasons: "clients/go/contact/reasons.go",
+        reasons: "clients/go/contact/reasons.gen.go",
         service_config: "clients/go/contact/service_config.json",
         version: ("clients/go/contact", "ersion = \""),
     },

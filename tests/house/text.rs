@@ -23,8 +23,12 @@ const PLACES: [&str; 14] = [
     "tests",
 ];
 /// The code that `make generate` writes.
-const GENERATED: [&str; 3] =
-    ["clients/go/hypersender", "clients/python/hypersender/contact/v1", "clients/typescript/src/gen"];
+const GENERATED: [&str; 4] = [
+    "clients/go/contact/reasons.gen.go",
+    "clients/go/hypersender",
+    "clients/python/hypersender/contact/v1",
+    "clients/typescript/src/gen",
+];
 /// The folders that npm and the TypeScript compiler fill.
 const FILLED: [&str; 3] = ["node_modules", "dist", "test-dist"];
 /// A longer file usually has two subjects and should become two files.

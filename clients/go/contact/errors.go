@@ -13,6 +13,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// Reason says why a call or a contact failed. It is that of google.rpc.ErrorInfo; docs/errors.md says what to
+// do. Later servers may send others: where you do not know the reason, decide by the code.
+type Reason string
+
 // domain is that of the reasons of the service. A proxy may give reasons of its own.
 const domain = "hypersender-grpc"
 

@@ -127,7 +127,7 @@ func TestErrorsOfStatuses(t *testing.T) {
 		}
 	}
 	readVectors(t, "errors.json", &vectors)
-	source, err := os.ReadFile("reasons.go")
+	source, err := os.ReadFile("reasons.gen.go")
 	if err != nil || len(vectors.Errors) < 40 {
 		t.Fatalf("%d rows, %v", len(vectors.Errors), err)
 	}
