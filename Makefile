@@ -68,9 +68,10 @@ test-go-range: binary ## Run the Go client with the oldest Go, and with the newe
 	go -C $(GO_NEWEST)/clients/go get google.golang.org/grpc@v1.85.0 google.golang.org/protobuf@v1.36.12
 	HYPERSENDER_GRPC_BIN=$(BINARY) go -C $(GO_NEWEST)/clients/go test -count=1 ./contact
 
+# Most of the time of a test is spent waiting, so that there are more processes than cores.
 test-python: binary $(VENV)/package.stamp $(NEWEST_VENV)/package.stamp ## Run the Python client, with its oldest and its newest libraries, against the built server
-	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
-	HYPERSENDER_GRPC_BIN=$(BINARY) $(NEWEST_VENV)/bin/pytest clients/python
+	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest -n 4 clients/python
+	HYPERSENDER_GRPC_BIN=$(BINARY) $(NEWEST_VENV)/bin/pytest -n 4 clients/python
 
 # Maven and a JDK come from Debian (maven, default-jdk-headless). Without them the tests are skipped, and the
 # last line says so. If PEERS_REQUIRE names maven, they fail instead.
