@@ -29,8 +29,9 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GO_CONFIG := clients/go/contact/service_config.json
 GO_REASONS := clients/go/contact/reasons.gen.go
+PY_PACKAGE := clients/python/hypersender/contact
 GENERATED := clients/go/hypersender $(GO_CONFIG) $(GO_REASONS) $(dir $(PY_TYPED)) \
-	clients/python/hypersender/contact/service_config.json
+	$(PY_PACKAGE)/service_config.json $(PY_PACKAGE)/errors.py
 GO_OLDEST := $(shell awk '$$1 == "go" { print $$2 }' clients/go/go.mod)
 GO_NEWEST := $(TARGET)/go-newest
 GO_VERSION := v0.1.0
@@ -125,8 +126,9 @@ generate: $(TOOLS)/stamp ## Generate the code of both clients
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
 	cp clients/service_config.json $(GO_CONFIG)
-	cp clients/service_config.json clients/python/hypersender/contact/
+	cp clients/service_config.json $(PY_PACKAGE)/
 	clients/generate-reasons go
+	clients/generate-reasons python
 
 packages: packages-go packages-python ## Write the packages of the clients to target/packages
 
