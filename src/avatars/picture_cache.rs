@@ -4,7 +4,7 @@
 //! A picture is named by its fingerprint, so its image never has to be renewed. Names are kept as keyed
 //! hashes of 128 bits, which take little memory and reveal no contact and no link.
 //!
-//! Not here: which picture a contact has now.
+//! Not here: which picture a contact has now, and whether a token is rejected, which `stack` knows.
 
 use std::{
     fmt,
@@ -22,7 +22,10 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::time::Instant;
 
 use super::{fetch::Image, image::Size};
-use crate::domain::{Key, PictureLink, Scope};
+use crate::{
+    domain::{Key, PictureLink},
+    stack::Trust,
+};
 
 /// The memory that an entry takes besides its bytes: moka's bookkeeping. 200,000 entries of one byte take 457
 /// bytes each (glibc's allocator, Linux, x86-64), of which the block of that byte has 16.
@@ -46,10 +49,7 @@ const FAILURE_LIFE: Duration = Duration::from_secs(15);
 /// Maximum number of failures that are remembered. They take less than 5 MiB.
 const FAILURES_MAX: u64 = 10_000;
 
-/// Maximum number of rejected tokens that are remembered. They take less than 5 MiB.
-const SCOPES_MAX: u64 = 10_000;
-
-/// The name of a picture, a contact, a scope or a link. Names of different kinds are never the same.
+/// The name of a picture, a contact or a link. Names of different kinds are never the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NameHash(u128);
 
@@ -91,6 +91,16 @@ struct Noted {
     link: NameHash,
     fingerprint: Box<str>,
     picture: NameHash,
+    /// The trust in the token since before the look-up.
+    trust: Trust,
+}
+
+impl Noted {
+    /// The same picture, shown now.
+    fn again(&self, trust: Trust) -> Self {
+        let Self { link, ref fingerprint, picture, .. } = *self;
+        Self { since: Instant::now(), link, fingerprint: fingerprint.clone(), picture, trust }
+    }
 }
 
 /// A picture of a contact. Clones share it.
@@ -124,8 +134,6 @@ pub struct PictureCache<E: Copy + Send + Sync + 'static> {
     originals: Cache<NameHash, (Instant, Original)>,
     latest: Cache<NameHash, Arc<Noted>>,
     failures: Cache<NameHash, (Instant, E)>,
-    /// When the token of a scope was last rejected.
-    rejections: Cache<NameHash, Instant>,
     key: SipHasher13,
 }
 
@@ -154,14 +162,11 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
             .weigher(|_, noted: &Arc<Noted>| weight(size_of::<Noted>() + noted.fingerprint.len()));
         let failures =
             Cache::builder().eviction_policy(policy()).time_to_live(FAILURE_LIFE).max_capacity(FAILURES_MAX);
-        let rejections =
-            Cache::builder().eviction_policy(policy()).time_to_live(LATEST_LIFE).max_capacity(SCOPES_MAX);
         Self {
             images: images.build(),
             originals: originals.build(),
             latest: latest.build(),
             failures: failures.build(),
-            rejections: rejections.build(),
             key: SipHasher13::new_with_keys(rand::random(), rand::random()),
         }
     }
@@ -176,12 +181,6 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
     #[must_use]
     pub fn contact(&self, key: &Key) -> NameHash {
         self.name(("contact", key))
-    }
-
-    /// The name of an instance with its token.
-    #[must_use]
-    pub fn scope(&self, scope: &Scope) -> NameHash {
-        self.name(("scope", scope))
     }
 
     /// The name of a link.
@@ -228,18 +227,23 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
         Some(Known { noted, is_latest: true })
     }
 
-    /// The picture of a contact that `link` leads to. When the contact was last shown with the same link, it
-    /// costs two hashes of a few bytes.
+    /// The picture of a contact that `link` leads to, by a look-up with this trust in the token. When the
+    /// contact was last shown with the same link, it costs two hashes of a few bytes.
     #[must_use]
-    pub fn known(&self, contact: NameHash, link: &PictureLink) -> Known {
+    pub fn known(&self, contact: NameHash, link: &PictureLink, trust: &Trust) -> Known {
         let name = self.link(link.url());
-        if let Some(known) = self.latest(contact).filter(|known| known.noted.link == name) {
-            return known;
+        let latest = self.latest(contact).filter(|known| known.noted.link == name);
+        if let Some(known) = latest.as_ref().filter(|known| known.noted.trust.holds()) {
+            return known.clone();
         }
-        let fingerprint = link.fingerprint();
-        let picture = self.picture(&fingerprint);
-        let fingerprint = fingerprint.into();
-        let noted = Noted { since: Instant::now(), link: name, fingerprint, picture };
+        let noted = if let Some(Known { noted, .. }) = latest {
+            noted.again(trust.clone())
+        } else {
+            let fingerprint = link.fingerprint();
+            let picture = self.picture(&fingerprint);
+            let (since, fingerprint) = (Instant::now(), fingerprint.into());
+            Noted { since, link: name, fingerprint, picture, trust: trust.clone() }
+        };
         Known { noted: Arc::new(noted), is_latest: false }
     }
 
@@ -249,9 +253,7 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
         if !is_latest {
             self.latest.insert(contact, noted);
         } else if noted.since.elapsed() >= LATEST_RENEWED {
-            let Noted { link, ref fingerprint, picture, .. } = *noted;
-            let noted = Noted { since: Instant::now(), link, fingerprint: fingerprint.clone(), picture };
-            self.latest.insert(contact, Arc::new(noted));
+            self.latest.insert(contact, Arc::new(noted.again(noted.trust.clone())));
         }
     }
 
@@ -262,14 +264,8 @@ impl<E: Copy + Send + Sync + 'static> PictureCache<E> {
 
     /// The picture that a contact was last shown with, unless its token was rejected since then.
     #[must_use]
-    pub fn shown_before(&self, contact: NameHash, scope: NameHash) -> Option<Known> {
-        let rejected = self.rejections.get(&scope);
-        self.latest(contact).filter(|known| rejected.is_none_or(|rejected| known.noted.since > rejected))
-    }
-
-    /// Notes that the token of a scope is rejected: no picture from before is shown for any of its contacts.
-    pub fn reject(&self, scope: NameHash) {
-        self.rejections.insert(scope, Instant::now());
+    pub fn shown_before(&self, contact: NameHash) -> Option<Known> {
+        self.latest(contact).filter(|known| known.noted.trust.holds())
     }
 
     /// The failure that has happened with a link or a contact a short time ago.

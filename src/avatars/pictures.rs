@@ -191,7 +191,7 @@ impl<F: LookupService> Pictures<F> {
 
     /// The outcome for one request. It takes 2 s at most.
     pub async fn show(&self, wanted: Wanted, seen: &Seen) -> Shown {
-        let target = Target::new(wanted, &self.0.cache);
+        let target = Target::new(wanted, &self.0.cache, &self.0.stack);
         let found = match self.0.stack.avatar(target.lookup(CacheControl::default())) {
             Either::Left(found) => {
                 let found = found.into_inner();

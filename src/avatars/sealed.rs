@@ -106,7 +106,8 @@ impl Addresses {
     /// The contact of the sealed part of an address.
     ///
     /// Every text costs one decryption, whatever is wrong with it, so that the time to a refusal gives no
-    /// reason either. The text is bounded before anything else.
+    /// reason either; only where keys have the same hint, it costs one for each of them. The text is bounded
+    /// before anything else.
     ///
     /// # Errors
     ///
@@ -116,16 +117,29 @@ impl Addresses {
         // A text that no address has is decrypted all the same, as zeros, and one without a known key with
         // the first one. Neither can open.
         let (mut bytes, length) = decode(sealed).unwrap_or(([0; SEALED_BYTES_MAX], SEALED_BYTES_MAX));
-        let (head, content) = bytes[..length].split_at_mut(HEAD_BYTES);
-        let known = keys.iter().find(|key| key.head == *head);
-        let key = known.or(keys.first()).ok_or(Unopened::Unknown)?;
-        let content = key.open(content).filter(|_| known.is_some()).ok_or(Unopened::Unknown)?;
-        let (end, instance, chat) = content::read(content).ok_or(Unopened::Unknown)?;
-        if end <= unix_seconds(now) {
-            return Err(Unopened::Ended);
+        let mut is_known = false;
+        for key in keys.iter().filter(|key| bytes.starts_with(&key.head)) {
+            is_known = true;
+            // A key that does not open the text spoils it.
+            let mut bytes = bytes;
+            if let Some(content) = key.open(&mut bytes[HEAD_BYTES..length]) {
+                return read(content, now);
+            }
         }
-        Ok((instance, chat))
+        if let Some(key) = keys.first().filter(|_| !is_known) {
+            let _ = key.open(&mut bytes[HEAD_BYTES..length]);
+        }
+        Err(Unopened::Unknown)
     }
+}
+
+/// The contact of a decrypted content.
+fn read(content: &[u8], now: SystemTime) -> Result<(Instance, ChatId), Unopened> {
+    let (end, instance, chat) = content::read(content).ok_or(Unopened::Unknown)?;
+    if end <= unix_seconds(now) {
+        return Err(Unopened::Ended);
+    }
+    Ok((instance, chat))
 }
 
 /// The bytes of a text, and their number. `None` for a text that no address has, which includes every text

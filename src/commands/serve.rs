@@ -103,6 +103,7 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     service_manager::keep_watchdog();
     // Signals are handled first, so that a signal that arrives before the port is open also stops the
     // service.
+    signals::survive_large_files()?;
     let stop = signals::stop()?;
     let mut metrics = Metrics::new(&methods());
     let stop = announced(stop, server.drain_wait, server.drain_timeout, metrics.drain.clone());

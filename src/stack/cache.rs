@@ -36,11 +36,12 @@ pub use self::{
     cooldown::CoolDowns,
     fill::Fill,
     serve::{Serve, ServeFuture},
+    standing::Trust,
 };
 use self::{
     eviction::{Digest, Sieve},
     freshness::{Entry, Since},
-    standing::{Row, Standing, State},
+    standing::{Row, Standing, Standings},
 };
 use crate::{
     domain::{Answer, Finding, Key, Scope},
@@ -104,7 +105,7 @@ pub struct PictureCache {
     order: Mutex<Sieve>,
     bytes: AtomicUsize,
     hasher: KeyHasher,
-    standing: Standing,
+    standings: Arc<Standings>,
     /// The row of slots whose answer was dropped.
     dropped: Row,
     settings: Settings,
@@ -136,8 +137,8 @@ impl PictureCache {
             order: Mutex::default(),
             bytes: AtomicUsize::new(0),
             hasher: KeyHasher(SipHasher13::new_with_key(&rand::random())),
-            standing: Standing::default(),
-            dropped: State::hidden(),
+            standings: Arc::default(),
+            dropped: Standing::hidden(),
             settings,
             metrics,
         }
@@ -158,7 +159,17 @@ impl PictureCache {
     /// The bytes that the stored answers take, as estimated by `entry_bytes`.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Relaxed)
+        self.bytes.load(Relaxed) + self.standings.bytes()
+    }
+
+    /// Whether Hypersender rejects the token of `scope`, as far as this process keeps track of it.
+    fn is_revoked(&self, scope: &Scope) -> bool {
+        self.standings.is_revoked(scope)
+    }
+
+    /// Trust in the token of `scope` from now on.
+    pub fn trust(&self, scope: &Scope) -> Trust {
+        Trust::begin(&self.standings, scope)
     }
 
     fn get(&self, key: &Key) -> Option<Entry> {
@@ -173,7 +184,7 @@ impl PictureCache {
     /// Hides everything that is stored under `scope`, whose token was rejected at `at`, until Hypersender
     /// answers an attempt for the scope that began later.
     fn revoke(&self, scope: &Scope, at: Instant) {
-        self.standing.revoke(scope, at);
+        self.standings.revoke(scope, at);
     }
 
     /// Combines `answer` with the stored entry, stores the result and returns it. `known` takes the place of
@@ -201,17 +212,14 @@ impl PictureCache {
         change: impl FnOnce(Option<Entry>, bool) -> Option<Entry>,
     ) -> Option<Entry> {
         let digest = self.digest(key);
-        let row = |kept: Option<&Row>| match kept {
-            Some(row) => (row.clone(), false),
-            None => self.standing.of(&key.scope),
-        };
+        let row = |kept: Option<&Row>| kept.cloned().unwrap_or_else(|| self.standings.of(&key.scope));
         let mut is_new = false;
         let entry = match self.map.entry(digest) {
             MapEntry::Occupied(mut occupied) => {
                 let slot = occupied.get_mut();
                 let kept = (!self.is_dropped(&slot.standing)).then_some(&slot.standing);
                 let previous = kept.is_some().then(|| slot.entry.clone());
-                let (standing, is_new_row) = row(kept);
+                let standing = row(kept);
                 if let Some(began) = began {
                     standing.restore(began);
                 }
@@ -219,25 +227,23 @@ impl PictureCache {
                 let was_dropped = previous.is_none()
                     && began.is_none_or(|began| began + CLOCK_ERROR < slot.entry.fetched.instant);
                 let Some(entry) = change(previous, was_dropped || standing.is_revoked()) else {
-                    self.let_go(standing, is_new_row);
+                    self.standings.release(standing);
                     return None;
                 };
-                let row_bytes = if is_new_row { Standing::ROW_BYTES } else { 0 };
-                self.exchange_bytes(entry_bytes(&slot.entry), entry_bytes(&entry) + row_bytes);
+                self.exchange_bytes(entry_bytes(&slot.entry), entry_bytes(&entry));
                 (slot.entry, slot.standing) = (entry.clone(), standing);
                 entry
             }
             MapEntry::Vacant(vacant) => {
-                let (standing, is_new_row) = row(None);
+                let standing = row(None);
                 if let Some(began) = began {
                     standing.restore(began);
                 }
                 let Some(entry) = change(None, standing.is_revoked()) else {
-                    self.let_go(standing, is_new_row);
+                    self.standings.release(standing);
                     return None;
                 };
-                let row_bytes = if is_new_row { Standing::ROW_BYTES } else { 0 };
-                self.exchange_bytes(0, entry_bytes(&entry) + row_bytes);
+                self.exchange_bytes(0, entry_bytes(&entry));
                 let slot = Slot { entry: entry.clone(), standing, hit: AtomicBool::new(false) };
                 vacant.insert(Box::new(slot));
                 is_new = true;
@@ -246,13 +252,6 @@ impl PictureCache {
         };
         self.keep_within_bounds(is_new.then_some(digest));
         Some(entry)
-    }
-
-    /// Drops a row that no answer is stored with.
-    fn let_go(&self, row: Row, is_new: bool) {
-        let was_last = self.standing.release(row);
-        let row_bytes = |is: bool| if is { Standing::ROW_BYTES } else { 0 };
-        self.exchange_bytes(row_bytes(was_last), row_bytes(is_new));
     }
 
     fn exchange_bytes(&self, before: usize, after: usize) {
@@ -277,9 +276,8 @@ impl PictureCache {
                 break;
             };
             if let Some((_, slot)) = self.map.remove(&digest) {
-                let was_last = self.standing.release(slot.standing);
-                let row_bytes = if was_last { Standing::ROW_BYTES } else { 0 };
-                self.bytes.fetch_sub(entry_bytes(&slot.entry) + row_bytes, Relaxed);
+                self.bytes.fetch_sub(entry_bytes(&slot.entry), Relaxed);
+                self.standings.release(slot.standing);
             }
         }
         self.metrics.stored(order.len(), self.bytes());

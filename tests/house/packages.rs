@@ -8,8 +8,8 @@ use super::{
     text::{Text, texts},
 };
 
-/// The lines of the hand-written code of a package, without blank lines, comments and imports. A package adds to
-/// the library of gRPC what every caller needs, and no more.
+/// The lines of the hand-written code of a package, without blank lines, comments and imports. A package adds
+/// to the library of gRPC what every caller needs, and no more.
 const LINES_MAX: usize = 600;
 const VECTORS: &str = include_str!("../../clients/vectors/errors.json");
 /// The codes of gRPC that are not the name of a reason, too.
@@ -56,7 +56,7 @@ const PACKAGES: [Package; 3] = [
         extension: "py",
         reasons: "clients/python/hypersender/contact/errors.py",
         service_config: "clients/python/hypersender/contact/service_config.json",
-        version: ("clients/python/pyproject.toml", "\nversion = \""),
+        version: ("clients/python/hypersender/contact", "VERSION = \""),
     },
     Package {
         folder: "clients/typescript/src",
@@ -157,17 +157,17 @@ fn every_package_has_the_committed_service_config() {
     });
 }
 
-/// The manifest of the Python package is the measure.
+/// The manifest of the TypeScript package is the measure.
 #[test]
 fn all_packages_have_one_version() {
-    let files = texts(&["go", "json", "toml", "xml"]);
+    let files = texts(&["go", "json", "py", "xml"]);
     let stated = |(place, before): (&str, &str)| {
         let files = files.iter().filter(|text| text.path.starts_with(place) && !is_test(text));
         let mut stated =
             files.filter_map(|text| text.text.split_once(before)?.1.split(['"', '<', '-']).next());
         stated.find(|version| is_version(version)).unwrap_or_default()
     };
-    let version = stated(PACKAGES[1].version);
+    let version = stated(PACKAGES[2].version);
     assert!(is_version(version), "{version}");
     assert_eq!(stated(JAVA_VERSION), version, "{}", JAVA_VERSION.0);
     check(|package, code| {

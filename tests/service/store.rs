@@ -1,12 +1,12 @@
 //! The store from outside: which of its faults end the start, which do not, and what reaches the log.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, time::Duration};
 
-use hypersender_grpc::grpc::contact::CacheStatus;
+use hypersender_grpc::grpc::contact::{BatchGetProfilePicturesRequest, CacheStatus};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::support::{CHAT, Ended, Launch, Service, Valkey, about};
+use crate::support::{CHAT, Ended, Launch, Service, Valkey, about, patiently};
 
 const STORE: &str = "HYPERSENDER_GRPC_STORE";
 const USERNAME: &str = "HYPERSENDER_GRPC_STORE_USERNAME";
@@ -157,4 +157,28 @@ async fn a_file_of_something_else_is_moved_aside() {
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert_eq!(fs::read_to_string(&aside[0]).unwrap(), text);
     assert_eq!(warnings(&service.logs()).len(), 1, "{}", service.logs());
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_grow_ends_no_process() {
+    let directory = TempDir::new().unwrap();
+    let store = format!("file:{}", directory.path().join("store").display());
+    let launch = with(&store).variable("HYPERSENDER_GRPC_RATE", "0").file_blocks(200);
+    let mut service = launch.start().await;
+    let mut client = service.client().await;
+    for round in 0.. {
+        assert!(round < 20, "all of it was written: {}", service.logs());
+        let chat_ids = (0..100).map(|contact| format!("1666{}", 1_000_000 + 100 * round + contact)).collect();
+        let request = BatchGetProfilePicturesRequest { chat_ids, ..Default::default() };
+        let answer = patiently("an answer", client.batch_get_profile_pictures(request)).await.unwrap();
+        assert_eq!(answer.into_inner().failed_count, 0);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if !warnings(&service.logs()).is_empty() {
+            break;
+        }
+    }
+    assert!(service.logs().contains("the store's file could not be written"), "{}", service.logs());
+    assert_eq!(service.look_up(CHAT).await, Code::Ok);
+    service.signal("INT").await;
+    assert_eq!(service.exit_code().await, 0);
 }

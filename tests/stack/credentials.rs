@@ -57,3 +57,33 @@ async fn a_stored_not_found_is_out_of_reach_as_well() {
     assert!(front.ask(contact(3)).await.is_err());
     assert_eq!(told(&front.ask(contact(1)).await), Err(LookupError::CredentialsRejected(Rejected::Own)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_an_attempt_that_began_before_the_rejection_does_not_undo_it() {
+    let rejected = Err(LookupError::CredentialsRejected(Rejected::Own));
+    for has_stored in [true, false] {
+        let front = Front::new(plain(), |attempt| match attempt.chat.as_str() {
+            "15550000002" => Reply::picture().after(millis(800)),
+            "15550000003" => Reply::fails(LookupError::CredentialsRejected(Rejected::Own)),
+            _ => Reply::picture(),
+        });
+        if has_stored {
+            front.ask(contact(1)).await.unwrap();
+        }
+        let late = front.spawn(contact(2));
+        sleep(millis(100)).await;
+        assert_eq!(told(&front.ask(contact(3)).await), rejected);
+        assert_eq!(told(&late.await.unwrap()), Ok(CacheStatus::Miss), "its own callers get it");
+        let calls = front.calls();
+        for chat in [1, 2, 4] {
+            assert_eq!(told(&front.ask(contact(chat)).await), rejected, "the cool-down goes on");
+            let stored = front.ask(contact(chat).only_if_cached()).await;
+            assert_eq!(told(&stored), Err(LookupError::NotCached));
+        }
+        assert_eq!(front.calls(), calls);
+
+        sleep(SECOND).await;
+        assert_eq!(told(&front.ask(contact(4)).await), Ok(CacheStatus::Miss));
+        assert_eq!(told(&front.ask(contact(2)).await), Ok(CacheStatus::Hit), "the token is good again");
+    }
+}

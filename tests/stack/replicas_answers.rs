@@ -7,7 +7,7 @@ mod outages;
 
 use hypersender_grpc::{
     domain::{CacheStatus, Finding, LookupError, Rejected},
-    stack::{CacheSettings, Settings},
+    stack::{CacheSettings, Settings, Trust},
 };
 use std::time::Duration;
 use tokio::time::sleep;
@@ -118,6 +118,8 @@ async fn a_token_that_one_replica_sees_rejected_hides_its_answers_everywhere() {
     let [first, second, _] = replicas.three().await;
     first.ask(contact(1)).await.unwrap();
     until(&second, contact(1).only_if_cached(), Outcome::is_ok).await;
+    let trusts = [first.trust(contact(1)), second.trust(contact(1))];
+    assert!(trusts.iter().all(Trust::holds));
 
     let rejected = first.ask(contact(2)).await;
     assert_eq!(told(&rejected), Err(LookupError::CredentialsRejected(Rejected::Own)));
@@ -131,6 +133,8 @@ async fn a_token_that_one_replica_sees_rejected_hides_its_answers_everywhere() {
     assert_eq!(replicas.calls(), 2);
     until(&second, contact(3), Outcome::is_ok).await;
     until(&new, contact(3).only_if_cached(), Outcome::is_ok).await;
+    assert!(!trusts.iter().any(Trust::holds), "the token was rejected meanwhile");
+    assert!(second.trust(contact(1)).holds());
 }
 
 #[tokio::test]

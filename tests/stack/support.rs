@@ -26,7 +26,7 @@ use hypersender_grpc::{
     },
     stack::{
         BreakerSettings, Clock, ConcurrencySettings, Contacts, PictureCache, RateSettings, RetrySettings,
-        ServeFuture, Settings, Store, stack,
+        ServeFuture, Settings, Store, Trust, stack,
     },
     telemetry::{Metrics, MetricsForm},
 };
@@ -232,6 +232,11 @@ impl Front {
     /// Asks for an image in a new task.
     pub fn spawn_avatar(&self, ask: Ask) -> JoinHandle<Outcome> {
         tokio::spawn(self.avatar(ask))
+    }
+
+    /// Trust in the token from now on.
+    pub fn trust(&self, ask: Ask) -> Trust {
+        self.cache.trust(&self.lookup(ask).key.scope)
     }
 
     fn lookup(&self, ask: Ask) -> Lookup {

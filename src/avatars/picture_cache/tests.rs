@@ -5,7 +5,11 @@
 use tokio::time::advance;
 
 use super::*;
-use crate::avatars::fetch::Kind;
+use crate::{
+    avatars::fetch::Kind,
+    domain::{Credential, Instance, Scope},
+    stack::{self, CacheSettings},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -13,6 +17,13 @@ const MIB: u64 = 1024 * 1024;
 
 fn cache(bytes: u64) -> PictureCache<u8> {
     PictureCache::new(bytes)
+}
+
+/// Trust in a token that nobody rejects.
+fn trust() -> Trust {
+    let credential = Credential::new("token".into(), &std::hash::RandomState::new()).id();
+    let scope = Scope { instance: Instance::parse("shop").unwrap(), credential };
+    stack::PictureCache::new(CacheSettings::default(), Arc::default()).trust(&scope)
 }
 
 /// A link to a picture, which is not WhatsApp's own, so that its fingerprint is a hash.
@@ -45,7 +56,9 @@ async fn files_failures_and_pictures_from_before_are_kept_for_a_while() {
     let name = cache.picture("one");
     cache.keep_original(name, original(1000));
     cache.keep_failure(name, 7);
-    let show = |picture, signature| cache.note_shown(name, cache.known(name, &link(picture, signature)));
+    let trust = trust();
+    let show =
+        |picture, signature| cache.note_shown(name, cache.known(name, &link(picture, signature), &trust));
     let latest = || cache.latest(name).map(|known| known.fingerprint().to_owned());
     let [one, two] = ["one", "two"].map(|picture| Some(link(picture, 0).fingerprint().into_owned()));
     show("one", 1);
@@ -77,19 +90,19 @@ async fn files_failures_and_pictures_from_before_are_kept_for_a_while() {
 async fn a_picture_is_known_by_its_link_without_its_fingerprint() {
     let cache = cache(MIB);
     let [contact, other] = ["one", "other"].map(|text| cache.link(text));
-    let first = cache.known(contact, &link("one", 1));
+    let trust = trust();
+    let known = |contact, link: PictureLink| cache.known(contact, &link, &trust);
+    let first = known(contact, link("one", 1));
     assert_eq!(first.picture(), cache.picture(&link("one", 1).fingerprint()));
     cache.note_shown(contact, first.clone());
     let is_shared = |known: &Known| Arc::ptr_eq(&known.noted, &first.noted);
-    assert!(is_shared(&cache.known(contact, &link("one", 1))));
-    for known in [
-        cache.known(contact, &link("one", 2)),
-        cache.known(contact, &link("two", 1)),
-        cache.known(other, &link("one", 1)),
-    ] {
+    assert!(is_shared(&known(contact, link("one", 1))));
+    for known in
+        [known(contact, link("one", 2)), known(contact, link("two", 1)), known(other, link("one", 1))]
+    {
         assert!(!is_shared(&known));
     }
-    assert_ne!(cache.known(contact, &link("two", 1)).picture(), first.picture());
+    assert_ne!(known(contact, link("two", 1)).picture(), first.picture());
 }
 
 #[test]
@@ -129,13 +142,13 @@ fn files_and_contacts_have_a_part_of_the_memory_of_their_own() {
     let cache = cache(8 * MIB);
     let image = cache.picture("image");
     cache.keep_image(image, Size::S96, Bytes::from_static(b"image"));
-    let shown = link("one", 1);
+    let (shown, trust) = (link("one", 1), trust());
     for number in 0..100_000 {
         let name = cache.link(&number.to_string());
         if number % 100 == 0 {
             cache.keep_original(name, original(70_000));
         }
-        cache.note_shown(name, cache.known(name, &shown));
+        cache.note_shown(name, cache.known(name, &shown, &trust));
         cache.keep_failure(name, 1);
     }
     cache.latest.run_pending_tasks();

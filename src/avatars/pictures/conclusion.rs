@@ -24,10 +24,13 @@ impl<F: LookupService> Inner<F> {
         let Finding::Picture(link) = &answer.finding else {
             return Some(self.without_picture(target, answer));
         };
+        if !target.trust.holds() {
+            return Some(self.not_yet(target));
+        }
         if self.images.is_none() {
             return Some(self.redirect(link, answer.cache));
         }
-        let known = self.cache.known(target.contact, link);
+        let known = self.cache.known(target.contact, link, &target.trust);
         let tag = self.tagger.picture(known.fingerprint(), target.size);
         let has_it = seen.has(&tag);
         let bytes = if has_it { None } else { Some(self.cache.image(known.picture(), target.size)?) };
@@ -86,8 +89,12 @@ impl<F: LookupService> Inner<F> {
         }
     }
 
+    /// The outcome with the image. The token may have been rejected during the download.
     fn picture(&self, target: &Target, link: &PictureLink, cache: CacheInfo, bytes: Bytes) -> Shown {
-        let known = self.cache.known(target.contact, link);
+        if !target.trust.holds() {
+            return self.not_yet(target);
+        }
+        let known = self.cache.known(target.contact, link, &target.trust);
         let tag = self.tagger.picture(known.fingerprint(), target.size);
         self.cache.note_shown(target.contact, known);
         let (fresh_for, is_stale) = freshness(cache);
@@ -120,11 +127,7 @@ impl<F: LookupService> Inner<F> {
         if let LookupError::NoTurnYet { .. } = error {
             return self.not_yet(target);
         }
-        let handling = error.handling();
-        if handling.revokes_stored_answers {
-            self.cache.reject(self.cache.scope(&target.key.scope));
-        }
-        let shown = handling.yields_to_stored_answer.then(|| self.before(target));
+        let shown = error.handling().yields_to_stored_answer.then(|| self.before(target));
         shown.flatten().unwrap_or(Shown::Failed(error))
     }
 
@@ -141,9 +144,10 @@ impl<F: LookupService> Inner<F> {
         self.before(target).unwrap_or(Shown::NotYet)
     }
 
-    /// The image that the contact was last shown with, in the best size that memory has.
+    /// The image that the contact was last shown with, in the best size that memory has. There is none when
+    /// the token was rejected since then.
     fn before(&self, target: &Target) -> Option<Shown> {
-        let known = self.cache.shown_before(target.contact, self.cache.scope(&target.key.scope))?;
+        let known = self.cache.shown_before(target.contact)?;
         let larger = Size::ALL.into_iter().filter(|size| *size >= target.size);
         let smaller = Size::ALL.into_iter().rev().filter(|size| *size < target.size);
         let find = |size| Some((size, self.cache.image(known.picture(), size)?));

@@ -10,6 +10,7 @@ use crate::{
         picture_cache::{NameHash, PictureCache},
     },
     domain::{CacheControl, Credential, Deadline, Key, Lookup, Scope},
+    stack::{LookupService, Stack, Trust},
 };
 
 /// The contact whose picture is wanted, and in which size. It is made once for a request.
@@ -23,14 +24,17 @@ pub struct Target {
     pub size: Size,
     /// The contact in the picture cache.
     pub contact: NameHash,
+    /// The trust in the token since before the look-up.
+    pub trust: Trust,
 }
 
 impl Target {
-    pub fn new(wanted: Wanted, cache: &PictureCache<Broken>) -> Self {
+    pub fn new<F: LookupService>(wanted: Wanted, cache: &PictureCache<Broken>, stack: &Stack<F>) -> Self {
         let Wanted { instance, credential, chat, size } = wanted;
         let key = Key { scope: Scope { instance, credential: credential.id() }, chat };
         let contact = cache.contact(&key);
-        Self { key, credential, size, contact }
+        let trust = stack.trust(&key.scope);
+        Self { key, credential, size, contact, trust }
     }
 
     /// The look-up of the contact, which begins now.

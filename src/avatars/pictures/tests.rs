@@ -3,6 +3,7 @@
 
 mod backlog;
 mod guard;
+mod rejection;
 mod renewal;
 mod sharing;
 mod sockets;

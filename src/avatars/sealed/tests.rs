@@ -1,6 +1,6 @@
 //! Sealed addresses (rule 67): their format, their life, their keys, and that nothing else opens.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -179,6 +179,35 @@ pub(super) fn seal_bytes(content: &[u8]) -> String {
     let mut content = content.to_owned();
     let tag = key.seal(&mut content);
     BASE64_URL_SAFE_NO_PAD.encode([&key.head, &*content, tag.as_ref()].concat())
+}
+
+/// Two keys with the same hint, which are found among some 80,000.
+fn keys_of_one_hint() -> [[u8; 32]; 2] {
+    let mut found = HashMap::new();
+    for number in 0..1_000_000_u32 {
+        let mut key = [7; 32];
+        key[..4].copy_from_slice(&number.to_be_bytes());
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key);
+        if let Some(other) = found.insert(hash.as_ref()[..4].to_vec(), key) {
+            return [other, key];
+        }
+    }
+    panic!("a million keys have different hints");
+}
+
+#[test]
+fn keys_with_the_same_hint_open_their_addresses() {
+    let [one, other] = keys_of_one_hint();
+    let (shown, both) = (contact("shop", "15551230001"), addresses(ROOT, &[one, other]));
+    for key in [one, other] {
+        let sealed = seal(&addresses(ROOT, &[key]), &shown, NOW);
+        assert_eq!(both.open(&sealed, at(NOW)), Ok(shown.clone()));
+        assert_eq!(both.open(&sealed, at(NOW + 3 * WEEK)), Err(Unopened::Ended));
+        let hint_only = format!("{}{}", &sealed[..8], "A".repeat(sealed.len() - 8));
+        assert_eq!(both.open(&hint_only, at(NOW)), Err(Unopened::Unknown));
+    }
+    let sealed = seal(&addresses(ROOT, &[other]), &shown, NOW);
+    assert_eq!(addresses(ROOT, &[one]).open(&sealed, at(NOW)), Err(Unopened::Unknown));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The signals of a running service: SIGTERM and SIGINT stop it, SIGHUP reads files again.
+//! The signals of a running service: SIGTERM and SIGINT stop it, SIGHUP reads files again, and SIGXFSZ does
+//! nothing.
 
 use std::{io, process};
 
@@ -33,6 +34,16 @@ impl Certificate {
         self.end.set(self.tls.not_after());
         Ok(())
     }
+}
+
+/// SIGXFSZ, which has this number on Linux, except for MIPS, and on the BSDs and macOS.
+const FILE_SIZE_EXCEEDED: i32 = 25;
+
+/// Lets the write fail that would make a file larger than the limit of the process (`ulimit -f`), which is a
+/// fault of the store (rule 56). Without a handler, the signal ends the process.
+pub fn survive_large_files() -> io::Result<()> {
+    // The handler stays when its receiver is dropped.
+    signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).map(drop)
 }
 
 /// Reads the callers file and the certificates again at each SIGHUP.

@@ -114,9 +114,16 @@ impl CoolDowns {
         }
     }
 
-    /// Forgets all earlier failures, because Hypersender has answered.
+    /// Forgets the failures of a contact, because Hypersender has answered.
     pub fn end(&self, key: &Key) {
-        for state in [self.keys.get(key), self.scopes.get(&key.scope)].into_iter().flatten() {
+        if let Some(state) = self.keys.get(key) {
+            *state.0.lock() = None;
+        }
+    }
+
+    /// Forgets the failures that concern all contacts of `scope`, because Hypersender has answered.
+    pub fn end_of_scope(&self, scope: &Scope) {
+        if let Some(state) = self.scopes.get(scope) {
             *state.0.lock() = None;
         }
     }

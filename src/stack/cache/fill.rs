@@ -45,9 +45,13 @@ impl<S> Fill<S> {
 
     /// Stores an answer in memory, and in the background in the store.
     fn settle(&self, key: &Key, answer: Answer, Fetch { lease, known }: Fetch) -> Answer {
-        self.cooling.end(key);
         let spread = rand::rng().random_range(0.9..=1.0);
         let settled = self.cache.settle(key, &answer, spread, known);
+        self.cooling.end(key);
+        // An answer to an attempt that began before the token was rejected says nothing about the token.
+        if !self.cache.is_revoked(&key.scope) {
+            self.cooling.end_of_scope(&key.scope);
+        }
         let ttl = settled.entry.ttl(self.clock.now());
         if let (Some(lease), Some(store)) = (lease, &self.store) {
             self.share(lease, store, &settled, &answer);
@@ -105,6 +109,8 @@ impl<S: LookupService> Ask for Fill<S> {
         if let Some(failure) = self.cooling.failure(&key, now.instant) {
             return Err(failure);
         }
+        // With it, a rejection that comes during the fetch is known at its end, also when nothing is stored.
+        let _trust = self.cache.trust(&key.scope);
         lookup.store_loss = self.store.as_ref().map(|_| StoreLoss::default());
         let fetch = match &self.store {
             Some(store) if !lookup.without_store => {

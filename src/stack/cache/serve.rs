@@ -14,11 +14,11 @@ use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt};
 
 use super::{
-    CoolDowns, PictureCache,
+    CoolDowns, PictureCache, Trust,
     freshness::{Decision, Entry, after_fetch, decide, yields},
 };
 use crate::{
-    domain::{Answer, CacheControl, CacheStatus, Deadline, Key, Lookup, LookupError, Now, Purpose},
+    domain::{Answer, CacheControl, CacheStatus, Deadline, Key, Lookup, LookupError, Now, Purpose, Scope},
     stack::{
         ask::LookupService,
         clock::Clock,
@@ -72,6 +72,11 @@ impl<S> Serve<S> {
     /// Whether there is a store that could have what memory does not have.
     pub fn has_store(&self) -> bool {
         self.0.store.is_some()
+    }
+
+    /// See [`PictureCache::trust`].
+    pub fn trust(&self, scope: &Scope) -> Trust {
+        self.0.cache.trust(scope)
     }
 }
 

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use dashmap::Entry as MapEntry;
 use tokio::time::Instant;
 
-use super::{
-    Entry, PictureCache, entry_bytes, recorded,
-    standing::{Row, Standing},
-};
+use super::{Entry, PictureCache, entry_bytes, recorded, standing::Row};
 use crate::{
     domain::{Finding, Key, NotFound, Now, Scope},
     stack::store::{Listener, Store, StoreClock, Stored},
@@ -67,9 +64,7 @@ impl PictureCache {
         slot.entry.since = None;
         slot.entry.fetched.instant = asked_at;
         self.exchange_bytes(before, entry_bytes(&slot.entry));
-        if self.standing.release(row) {
-            self.exchange_bytes(Standing::ROW_BYTES, 0);
-        }
+        self.standings.release(row);
     }
 
     /// Whether the answer with this row was dropped.
@@ -88,6 +83,6 @@ impl Listener for PictureCache {
     }
 
     fn scopes(&self) -> Vec<Scope> {
-        self.standing.scopes()
+        self.standings.scopes()
     }
 }

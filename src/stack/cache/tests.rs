@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use tokio::time::Instant;
 
-use super::{standing::State, *};
+use super::*;
 use crate::{
     domain::{Absence, CacheInfo, ChatId, Credential, Instance, Now, PictureLink},
     stack::store::{
@@ -36,17 +36,17 @@ fn credentials_without_anything_stored_take_no_room() {
     let store = |token: &str, chat: &str| cache.settle(&key(&hasher, token, chat), &answer(), 1.0, None);
     store("a", "15551230001");
     store("a", "15551230002");
-    assert_eq!(cache.standing.len(), 1);
+    assert_eq!(cache.standings.len(), 1);
     let bytes = cache.bytes();
     for number in 0..100 {
         let token = number.to_string();
         cache.revoke(&key(&hasher, &format!("never answered {token}"), "15551230001").scope, Instant::now());
         store(&token, "15551230001");
-        assert!(cache.standing.len() <= 2);
+        assert!(cache.standings.len() <= 2);
     }
     store("b", "15551230001");
     store("b", "15551230002");
-    assert_eq!((cache.standing.len(), cache.bytes()), (1, bytes));
+    assert_eq!((cache.standings.len(), cache.bytes()), (1, bytes));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_change_drops_an_older_answer_and_leaves_nothing_of_it() {
     cache.changed(&contact, at(20));
     cache.changed(&contact, at(21));
     assert!(cache.get(&contact).is_none());
-    assert_eq!((cache.standing.len(), cache.scopes().len()), (0, 0));
+    assert_eq!((cache.standings.len(), cache.scopes().len()), (0, 0));
     assert!(cache.bytes() < bytes);
     // The old answer may have been read before the change, and come after it.
     let late = cache.adopt(&contact, stored(&clock, picture(9), at(11)), &clock, now);
@@ -223,10 +223,10 @@ proptest! {
         }
         let live = |row: &Row| !cache.is_dropped(row);
         let bytes: usize = cache.map.iter().map(|slot| entry_bytes(&slot.entry)).sum();
-        let rows: HashSet<*const State> =
+        let rows: HashSet<*const Standing> =
             cache.map.iter().filter(|slot| live(&slot.standing)).map(|slot| Arc::as_ptr(&slot.standing)).collect();
-        prop_assert_eq!(cache.standing.len(), rows.len());
-        prop_assert_eq!(cache.bytes(), bytes + rows.len() * Standing::ROW_BYTES);
+        prop_assert_eq!(cache.standings.len(), rows.len());
+        prop_assert_eq!(cache.bytes(), bytes + rows.len() * Standings::ROW_BYTES);
         prop_assert!(cache.len() <= 4);
     }
 }

@@ -10,6 +10,7 @@ use super::{
     lease::{Held, Lease},
     parts::Parts,
     record::{FailureRecord, Stored},
+    revocation::tell,
     scopes::Known,
     seal::open,
     time::StoreTime,
@@ -102,7 +103,7 @@ async fn read_once(
     let done = parts.guard.run(Operation::Read, parts.backend.read(names, seen, id)).await?;
     let reading = &done.value;
     parts.learn(&done, reading.now);
-    known.note(reading.scope, reading.now);
+    note(parts, known, reading.scope, reading.now);
     let epoch = reading.scope.map(|scope| scope.epoch);
     let (answer, found) = answer(known, &names.answer, reading.scope, reading.answer.as_deref(), reading.now);
     let failure_of = |name: &str, value: Option<&[u8]>| failure(known, name, epoch, value, owner);
@@ -134,7 +135,7 @@ pub async fn read_group(
     let done = parts.guard.run(Operation::ReadGroup, parts.backend.answers(&known.name, &names)).await?;
     let (now, state, values) = &done.value;
     parts.learn(&done, *now);
-    known.note(*state, *now);
+    note(parts, &known, *state, *now);
     let mut values = values.iter();
     let stored = names.iter().map(|name| {
         let value = values.next().and_then(Option::as_deref);
@@ -143,6 +144,13 @@ pub async fn read_group(
         stored
     });
     Ok(stored.collect())
+}
+
+/// Notes the record of the scope. A rejection in it that this process did not know of hides what memory has.
+fn note(parts: &Parts, known: &Known, scope: Option<ScopeState>, now: StoreTime) {
+    if let Some(rejected_at) = known.note(scope, now) {
+        tell(parts, known, rejected_at);
+    }
 }
 
 /// Opens an answer. None counts without the record of the scope, with another epoch, or when the token was

@@ -158,12 +158,13 @@ impl Known {
         self.keys.answer(&self.instance, chat)
     }
 
-    /// Notes the record of the scope as it was read at `now`.
+    /// Notes the record of the scope as it was read at `now`. Returns its rejection, if this process did not
+    /// know of it.
     ///
     /// Answers of an earlier epoch cannot be read any more. So a new epoch is the moment to forget a
     /// rejection from before the clock was set back, which would hide all answers until its time comes.
-    pub fn note(&self, state: Option<ScopeState>, now: StoreTime) {
-        let Some(ScopeState { epoch, rejected_at }) = state else { return };
+    pub fn note(&self, state: Option<ScopeState>, now: StoreTime) -> Option<StoreTime> {
+        let ScopeState { epoch, rejected_at } = state?;
         let mut standing = self.standing.lock();
         let is_ahead = standing.rejected_at.is_some_and(|rejected| rejected.since(now) > AHEAD_MAX);
         if is_ahead && standing.epoch != Some(epoch) {
@@ -171,7 +172,9 @@ impl Known {
         }
         standing.has_record = true;
         standing.epoch = Some(epoch);
+        let news = rejected_at.filter(|_| rejected_at > standing.rejected_at);
         standing.rejected_at = standing.rejected_at.max(rejected_at);
+        news
     }
 
     /// Notes that an attempt that began at `asked_at` was answered.
@@ -273,12 +276,14 @@ mod tests {
         let state = |millis| ScopeState { epoch: [0; 16], rejected_at: Some(StoreTime::from_millis(millis)) };
         let rejected = || [1, 2, 3, 4].map(|millis| known.is_rejected(StoreTime::from_millis(millis)));
         assert_eq!(rejected(), [false; 4]);
-        known.note(Some(state(2)), StoreTime::from_millis(5));
+        let now = StoreTime::from_millis(5);
+        assert_eq!(known.note(Some(state(2)), now), Some(StoreTime::from_millis(2)), "it is news");
+        assert_eq!(known.note(Some(state(2)), now), None, "it is known");
         known.reject(StoreTime::from_millis(1));
         assert_eq!(rejected(), [true, true, false, false]);
         known.reject(StoreTime::from_millis(3));
-        known.note(Some(state(2)), StoreTime::from_millis(5));
-        known.note(None, StoreTime::from_millis(5));
+        assert_eq!(known.note(Some(state(2)), now), None, "it is older than the latest one");
+        assert_eq!(known.note(None, now), None);
         assert_eq!(rejected(), [true, true, true, false]);
         assert!(known.had_record());
     }

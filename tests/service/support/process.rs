@@ -149,8 +149,18 @@ impl Launch {
 
     /// Limits the number of open files, hard and soft.
     pub fn open_files(self, limit: usize) -> Self {
+        self.limited("-n", limit)
+    }
+
+    /// Limits the size of the files that the process writes, in blocks of 512 or, in some shells, 1024 bytes.
+    pub fn file_blocks(self, limit: usize) -> Self {
+        self.limited("-f", limit)
+    }
+
+    /// The same process with a limit that `ulimit` sets.
+    fn limited(self, flag: &str, limit: usize) -> Self {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &limit.to_string()]);
+        command.args(["-c", r#"ulimit "$0" "$1" && shift && exec "$@""#, flag, &limit.to_string()]);
         command.arg(self.0.get_program()).args(self.0.get_args()).env_clear();
         command.envs(self.0.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -9,7 +9,7 @@ fn refuse_first(link: &str) -> File {
 
 /// Shows the contact once, so that its answer is in memory, and waits until the refresh floor is over.
 async fn known(front: &Front<impl LookupService>, chat: u64) {
-    let target = Target::new(front.wanted(chat, Size::S96), &front.pictures.0.cache);
+    let target = Target::new(front.wanted(chat, Size::S96), &front.pictures.0.cache, &front.pictures.0.stack);
     let found = front.pictures.0.stack.avatar(target.lookup(CacheControl::default()));
     assert!(found.await.is_ok());
     sleep(MINUTE).await;
@@ -114,7 +114,7 @@ async fn a_cdn_that_refuses_everything_causes_few_renewals() {
     let front = front(|chat, number| at_once(Ok(link(chat, 1, number))), refuse);
     for chat in 0..1000 {
         let found = front.pictures.0.stack.avatar(
-            Target::new(front.wanted(chat, Size::S96), &front.pictures.0.cache)
+            Target::new(front.wanted(chat, Size::S96), &front.pictures.0.cache, &front.pictures.0.stack)
                 .lookup(CacheControl::default()),
         );
         assert!(found.await.is_ok());

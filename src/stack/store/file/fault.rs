@@ -8,7 +8,7 @@ pub enum Fault {
     /// The file is damaged. It is moved aside, and a new one is begun.
     #[error("the file is damaged: {0}")]
     Damaged(String),
-    /// There is no room. Some answers are removed.
+    /// There is no room on the disk or in the quota, or the file may not grow. Some answers are removed.
     #[error("{0}")]
     Full(String),
     /// Another process uses the file, or it belongs to another application.
@@ -21,6 +21,9 @@ pub enum Fault {
 
 /// The extended result code for a file that is shorter than it was: `SQLITE_IOERR | (2 << 8)`.
 const SHORT_READ: i32 = 522;
+/// The extended result code for a write that the system refuses: `SQLITE_IOERR | (3 << 8)`. SQLite reports so
+/// what is like a full disk, but for `ENOSPC` itself: `EFBIG` and `EDQUOT`.
+const WRITE_REFUSED: i32 = 778;
 /// The extended result code for damage that the file system reports: `SQLITE_IOERR | (33 << 8)`.
 const DAMAGED_FILE_SYSTEM: i32 = 8458;
 
@@ -34,6 +37,9 @@ impl From<rusqlite::Error> for Fault {
         let cause = format!("{failure} ({})", failure.extended_code);
         if [SHORT_READ, DAMAGED_FILE_SYSTEM].contains(&failure.extended_code) {
             return Self::Damaged(cause);
+        }
+        if failure.extended_code == WRITE_REFUSED {
+            return Self::Full(cause);
         }
         match failure.code {
             // The statements are right, so that after all but the first two a table is missing or a row

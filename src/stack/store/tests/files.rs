@@ -42,7 +42,9 @@ async fn a_restart_finds_answers_rejections_and_turns() {
     second.store.close().await;
 
     let third = open(&path).await;
+    third.heard.scopes.lock().push(scope);
     assert_eq!(third.answer(ONE).await, None);
+    assert_eq!(third.heard.rejected.lock().len(), 1);
     taken(third.read(ONE, None).await);
 }
 

@@ -70,6 +70,22 @@ async fn a_replica_that_missed_the_message_finds_the_rejection() {
 }
 
 #[tokio::test]
+async fn a_rejection_that_a_look_up_reads_is_told_to_memory_once() {
+    let (_server, one, other) = Replica::two().await;
+    one.fetch(ONE).await;
+    hold(&other);
+    other.answer(ONE).await;
+    sleep(Duration::from_millis(5)).await;
+    // Written, and not announced.
+    let flag = one.store.parts().backend.reject(&one.scope_name(), Duration::ZERO).await.unwrap();
+    assert!(flag.is_some());
+    for _ in 0..2 {
+        assert_eq!(other.answer(ONE).await, None);
+        assert_eq!(other.heard.rejected.lock().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_record_that_is_missing_drops_nothing() {
     let (server, one, other) = Replica::two().await;
     one.fetch(ONE).await;
