@@ -38,8 +38,9 @@ PROTOS := $(sort $(wildcard proto/hypersender/*/*/*.proto))
 PY_TYPED := $(addsuffix py.typed,$(patsubst proto/%,clients/python/%,$(sort $(dir $(PROTOS)))))
 GO_CONFIG := clients/go/contact/service_config.json
 GO_REASONS := clients/go/contact/reasons.gen.go
+PY_PACKAGE := clients/python/hypersender/contact
 GENERATED := clients/go/hypersender $(GO_CONFIG) $(GO_REASONS) $(dir $(PY_TYPED)) \
-	clients/python/hypersender/contact/service_config.json $(TYPESCRIPT)/src/gen
+	$(PY_PACKAGE)/service_config.json $(PY_PACKAGE)/errors.py $(TYPESCRIPT)/src/gen
 GO_OLDEST := $(shell awk '$$1 == "go" { print $$2 }' clients/go/go.mod)
 GO_NEWEST := $(TARGET)/go-newest
 GO_VERSION := v0.1.0
@@ -83,9 +84,10 @@ test-go-range: binary ## Run the Go client with the oldest Go, and with the newe
 	go -C $(GO_NEWEST)/clients/go get google.golang.org/grpc@v1.85.0 google.golang.org/protobuf@v1.36.12
 	HYPERSENDER_GRPC_BIN=$(BINARY) go -C $(GO_NEWEST)/clients/go test -count=1 ./contact
 
+# Most of the time of a test is spent waiting, so that there are more processes than cores.
 test-python: binary $(VENV)/package.stamp $(NEWEST_VENV)/package.stamp ## Run the Python client, with its oldest and its newest libraries, against the built server
-	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest clients/python
-	HYPERSENDER_GRPC_BIN=$(BINARY) $(NEWEST_VENV)/bin/pytest clients/python
+	HYPERSENDER_GRPC_BIN=$(BINARY) $(VENV)/bin/pytest -n 4 clients/python
+	HYPERSENDER_GRPC_BIN=$(BINARY) $(NEWEST_VENV)/bin/pytest -n 4 clients/python
 
 # With the lowest versions that the package allows, and with the newest.
 test-typescript: binary packages-typescript $(TYPESCRIPT_LOWEST)/stamp ## Run the TypeScript client against the built server
@@ -152,8 +154,9 @@ generate: $(TOOLS)/stamp $(TYPESCRIPT)/node_modules/stamp ## Generate the code o
 		--mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
 	touch $(PY_TYPED)
 	cp clients/service_config.json $(GO_CONFIG)
-	cp clients/service_config.json clients/python/hypersender/contact/
+	cp clients/service_config.json $(PY_PACKAGE)/
 	clients/generate-reasons go
+	clients/generate-reasons python
 
 packages: packages-go packages-python packages-typescript ## Write the packages of the clients to target/packages
 

@@ -23,9 +23,10 @@ const PLACES: [&str; 14] = [
     "tests",
 ];
 /// The code that `make generate` writes.
-const GENERATED: [&str; 4] = [
+const GENERATED: [&str; 5] = [
     "clients/go/contact/reasons.gen.go",
     "clients/go/hypersender",
+    "clients/python/hypersender/contact/errors.py",
     "clients/python/hypersender/contact/v1",
     "clients/typescript/src/gen",
 ];

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,6 +22,9 @@ const idsMax = 10_000
 
 // attemptsUsual is the number of calls in a row without any new result after which a stream gives up.
 const attemptsUsual = 10
+
+// attemptsTLS is the same for a fault of TLS before the first result.
+const attemptsTLS = 3
 
 // silenceUsual is the time without a message after which a call is ended and counts as broken. The server
 // sends one every 10 s. The time that the loop over the results takes for itself does not count.
@@ -89,6 +93,11 @@ func (s *stream) run(ctx context.Context) error {
 		s.failures++
 		broken := readError(ctx, err)
 		wait, again := pause(broken, trailer.Get("grpc-retry-pushback-ms"), s.failures)
+		// Without any result so far, a fault of TLS is rather a wrong option than a passing fault.
+		isTLS := strings.Contains(broken.Message, errTLS.Error()) || strings.Contains(broken.Message, errNoTLS.Error())
+		if s.done == 0 && isTLS {
+			s.attempts = min(s.attempts, attemptsTLS)
+		}
 		if !again || s.failures >= s.attempts || ctx.Err() != nil || s.client.life.Err() != nil {
 			return broken
 		}

@@ -12,7 +12,10 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-var errTLS = errors.New("the server speaks TLS: use WithTLS")
+var (
+	errTLS   = errors.New("the server speaks TLS: use WithTLS")
+	errNoTLS = errors.New("the server does not speak TLS: to call it in plain text, use WithPlaintext")
+)
 
 // transport is TLS or plain text. Its errors say what to change when the server speaks the other one.
 type transport struct {
@@ -25,7 +28,7 @@ func (t transport) ClientHandshake(
 	connection, info, err := t.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-		err = fmt.Errorf("the server does not speak TLS: to call it in plain text, use WithPlaintext (%w)", err)
+		err = fmt.Errorf("%w (%w)", errNoTLS, err)
 	}
 	return &suspicious{Conn: connection}, info, err
 }

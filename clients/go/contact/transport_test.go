@@ -124,7 +124,12 @@ func TestTheOtherTransportIsNamed(t *testing.T) {
 		for _, call := range []func(*contact.Client) error{
 			func(client *contact.Client) error { return one(t, client) },
 			func(client *contact.Client) (err error) {
-				for _, err = range client.StreamProfilePictures(t.Context(), []string{"1"}, contact.WithLimits(2, time.Minute)) {
+				broken := 0
+				count := contact.OnBroken(func(error, time.Duration) { broken++ })
+				for _, err = range client.StreamProfilePictures(t.Context(), []string{"1"}, count) {
+				}
+				if broken != 2 {
+					t.Errorf("%s: the stream gave up after %d calls", row.name, broken+1)
 				}
 				return err
 			},

@@ -22,7 +22,7 @@ def test_a_target_is_read(row):
         assert "secret" not in str(raised.value)
         return
     assert _channel.read_target(row["target"]) == (row["dials"], row["loopback"])
-    assert _channel.Opening(row["target"], None, "", (), False).plain == row["loopback"]
+    assert ContactClient(row["target"])._opening.plain == row["loopback"]
 
 
 @pytest.mark.parametrize("client", [ContactClient, AsyncContactClient])

@@ -7,9 +7,9 @@
 from hypersender.contact import errors
 from hypersender.contact._call import BatchOptions, CallOptions, StreamOptions
 from hypersender.contact._channel import VERSION as __version__
+from hypersender.contact._error import ContactError
 from hypersender.contact.aio import AsyncContactClient
 from hypersender.contact.client import ContactClient
-from hypersender.contact.errors import ContactError
 from hypersender.contact.picture import Outcome, Picture, Progress, Result
 
 __all__ = [

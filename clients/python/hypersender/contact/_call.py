@@ -14,15 +14,12 @@ import grpc
 from typing_extensions import TypedDict
 
 from hypersender.contact._channel import Opening, Time, Tls, seconds
-from hypersender.contact.errors import ContactError, TlsFault, from_call
+from hypersender.contact._error import ContactError
 from hypersender.contact.picture import Progress
 from hypersender.contact.v1 import contact_service_pb2 as pb
 
 TokenT = TypeVar("TokenT")
 InterceptorT = TypeVar("InterceptorT")
-
-# Seconds that a call for one contact and that a batch may take, unless the caller says otherwise.
-_TIMEOUT_ONE, _TIMEOUT_BATCH = 5.0, 30.0
 
 
 class CallOptions(TypedDict, Generic[TokenT], total=False):
@@ -65,7 +62,7 @@ class Call:
     def __init__(self, chat_ids: Iterable[str], *, instance: str, timeout: Time | None, **options: Any) -> None:
         if isinstance(chat_ids, str):
             raise ValueError("chat_ids is one text, and must be several")
-        self.instance, limit = check_text("instance", instance), seconds("timeout", timeout)
+        self._instance, limit = check_text("instance", instance), seconds("timeout", timeout)
         self._end = None if limit is None else time.monotonic() + limit
         self.chat_ids = [check_text(f"chat_ids[{index}]", chat_id) for index, chat_id in enumerate(chat_ids)]
         known = options.pop("known_fingerprints", {})
@@ -76,10 +73,10 @@ class Call:
         }
         self.token = options.pop("token", None)
         self.on_progress, self.on_broken = options.pop("on_progress", None), options.pop("on_broken", None)
-        self.cache_control = pb.CacheControl(only_if_cached=options.pop("only_if_cached", False))
+        self._cache_control = pb.CacheControl(only_if_cached=options.pop("only_if_cached", False))
         for name in ("max_age", "min_fresh", "stale_if_error"):
             if (limit := seconds(name, options.pop(name, None))) is not None:
-                getattr(self.cache_control, name).FromTimedelta(timedelta(seconds=limit))
+                getattr(self._cache_control, name).FromTimedelta(timedelta(seconds=limit))
         if options:
             raise TypeError(f"there is no option {next(iter(options))!r}")
 
@@ -87,15 +84,23 @@ class Call:
         """The seconds that are left, at least 0; None if there is no end."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
-    def fields(self, chat_ids: Sequence[str]) -> dict[str, Any]:
-        """The fields of a request for some of the contacts."""
+    def one(self) -> pb.GetProfilePictureRequest:
+        """The request for the only contact."""
+        [chat_id], control = self.chat_ids, self._cache_control
+        return pb.GetProfilePictureRequest(instance=self._instance, chat_id=chat_id, cache_control=control)
+
+    def batch(self) -> pb.BatchGetProfilePicturesRequest:
+        """The request for all contacts together."""
+        return pb.BatchGetProfilePicturesRequest(**self._fields(self.chat_ids))
+
+    def stream(self, chat_ids: Sequence[str]) -> pb.StreamProfilePicturesRequest:
+        """A request for some of the contacts."""
+        return pb.StreamProfilePicturesRequest(**self._fields(chat_ids))
+
+    def _fields(self, chat_ids: Sequence[str]) -> dict[str, Any]:
         known = {chat_id: self._known[chat_id] for chat_id in chat_ids if chat_id in self._known}
-        return {
-            "instance": self.instance,
-            "chat_ids": chat_ids,
-            "cache_control": self.cache_control,
-            "known_fingerprints": known,
-        }
+        fields = {"instance": self._instance, "cache_control": self._cache_control}
+        return {**fields, "chat_ids": chat_ids, "known_fingerprints": known}
 
 
 class Base(Generic[TokenT, InterceptorT]):
@@ -108,50 +113,31 @@ class Base(Generic[TokenT, InterceptorT]):
         instance: str = "",
         token: TokenT | None = None,
         tls: Tls = None,
-        timeout: Time = _TIMEOUT_ONE,
+        timeout: Time = 5.0,
         user_agent: str = "",
         interceptors: Sequence[InterceptorT] = (),
         channel_options: Sequence[tuple[str, Any]] = (),
         allow_token_in_plain_text: bool = False,
     ) -> None:
         self._opening = Opening(target, tls, user_agent, channel_options, allow_token_in_plain_text)
+        # A function is asked later.
+        self._opening.metadata(token if isinstance(token, str) or token is None else "later")
         self._defaults: dict[str, Any] = {"instance": check_text("instance", instance), "token": token}
         self._timeout, self._interceptors = seconds("timeout", timeout), interceptors
-        if isinstance(token, str):
-            self._bearer(token)
-        elif token is not None:
-            self._opening.refuse_plain_text()
         self._open()
 
     def _open(self) -> None:
         """Make the channel, where it does not belong to an event loop."""
 
+    def _one(self, chat_id: str, options: Mapping[str, Any]) -> Call:
+        return self._call([check_text("chat_id", chat_id)], options, self._timeout)
+
+    def _batch(self, chat_ids: Iterable[str], options: Mapping[str, Any]) -> Call:
+        return self._call(chat_ids, options, 30.0)
+
     def _call(self, chat_ids: Iterable[str], options: Mapping[str, Any], timeout: Time | None) -> Call:
         given = {name: value for name, value in options.items() if value is not None}
         return Call(chat_ids, **{"timeout": timeout, **self._defaults, **given})
-
-    def _one(self, chat_id: str, options: Mapping[str, Any]) -> tuple[Call, pb.GetProfilePictureRequest]:
-        call = self._call([check_text("chat_id", chat_id)], options, self._timeout)
-        control = call.cache_control
-        return call, pb.GetProfilePictureRequest(instance=call.instance, chat_id=chat_id, cache_control=control)
-
-    def _batch(
-        self, chat_ids: Iterable[str], options: Mapping[str, Any]
-    ) -> tuple[Call, pb.BatchGetProfilePicturesRequest]:
-        call = self._call(chat_ids, options, _TIMEOUT_BATCH)
-        return call, pb.BatchGetProfilePicturesRequest(**call.fields(call.chat_ids))
-
-    def _bearer(self, token: str | None) -> list[tuple[str, str]]:
-        """The metadata with a token. Raises ValueError for one that must not or cannot be sent."""
-        return [] if token is None else [("authorization", f"Bearer {self._opening.check_token(token)}")]
-
-    def _error(self, failed: grpc.RpcError) -> ContactError:
-        """The error of a call, which tells what to change when TLS is the cause."""
-        error = from_call(failed)
-        if hint := self._opening.tls_fault(error):
-            error = TlsFault(error.code, message=f"{hint} ({error.message})")
-        error.__cause__ = failed
-        return error
 
 
 def check_text(name: str, text: str) -> str:

@@ -1,7 +1,4 @@
-"""How a channel is opened: the target, TLS, the token, and the options of gRPC.
-
-Deliberately not here: the channel itself, which differs between the two clients.
-"""
+"""How a channel is opened: the target, TLS, the token, and the options of gRPC."""
 
 from __future__ import annotations
 
@@ -13,11 +10,9 @@ import ssl
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib import resources
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
-
-from hypersender.contact.errors import ContactError
 
 VERSION = "0.1.0"
 
@@ -39,73 +34,85 @@ _OPTIONS = {
 }
 
 
-class Opening:
-    """What a client is opened with, checked.
+# What gRPC says when a connection cannot be made because of TLS, for a client that speaks plain text or not,
+# and what to change.
+_TLS_FAULTS = [
+    (
+        True,
+        "Socket closed|reset by peer|http1.x server|End of TCP stream",
+        "the server closes the connection: if it speaks TLS, open the client with tls=True",
+    ),
+    (
+        False,
+        "CERTIFICATE_VERIFY_FAILED|Peer name|Hostname Verification",
+        "the server's certificate is for another name, or not trusted: see the option tls, which takes a PEM",
+    ),
+    (
+        False,
+        "WRONG_VERSION_NUMBER|[Hh]andshake|reset by peer|Socket closed",
+        "the server does not speak TLS: if it speaks plain text, open the client with tls=False",
+    ),
+]
 
-    `loopback` says whether every address is on this machine, `plain` whether the channel speaks plain text.
-    """
+
+class Opening:
+    """What a client is opened with, checked. `plain` says whether the channel speaks plain text."""
 
     def __init__(
         self,
         target: str,
         tls: Tls,
         user_agent: str,
-        options: Sequence[tuple[str, object]],
+        options: Sequence[tuple[str, Any]],
         token_in_plain_text: bool,
     ) -> None:
-        self.target, self.loopback = read_target(target)
-        self.plain = self.loopback if tls is None else tls is False
-        self.credentials = None if self.plain else _credentials(tls)
-        self._token_allowed = not self.plain or self.loopback or token_in_plain_text
+        self._target, loopback = read_target(target)
+        self.plain = loopback if tls is None else tls is False
+        self._tls, self._token_allowed = tls, not self.plain or loopback or token_in_plain_text
         if not re.fullmatch("[ -~]*", user_agent):
             raise ValueError("user_agent has characters other than visible ASCII")
-        agent = f"{user_agent} hypersender-contact-python/{VERSION}".lstrip()
-        service_config = resources.files("hypersender.contact").joinpath("service_config.json").read_text()
-        self.options: dict[str, object] = {
-            "grpc.primary_user_agent": agent,
-            "grpc.service_config": service_config,
+        self._options = {
+            "grpc.primary_user_agent": f"{user_agent} hypersender-contact-python/{VERSION}".lstrip(),
+            "grpc.service_config": resources.files(__package__).joinpath("service_config.json").read_text(),
             **_OPTIONS,
         }
-        if "," in self.target:
-            self.options["grpc.default_authority"] = self.target.partition(":")[2].partition(",")[0]
-        if self.loopback:
+        if "," in self._target:
+            self._options["grpc.default_authority"] = self._target.partition(":")[2].partition(",")[0]
+        if loopback:
             # A proxy of the environment would get the token, and cannot reach this machine.
-            self.options["grpc.enable_http_proxy"] = 0
-        self.options.update(options)
+            self._options["grpc.enable_http_proxy"] = 0
+        self._options.update(options)
 
-    def check_token(self, token: str) -> str:
-        """Return the token without white space around it. Raises ValueError, which never has the token."""
-        token = token.strip()
-        if not re.fullmatch("[!-~]+", token):
+    def channel(self, library: Any, **arguments: Any) -> Any:
+        """Open a channel of `grpc` or `grpc.aio`."""
+        options = list(self._options.items())
+        if self.plain:
+            return library.insecure_channel(self._target, options, **arguments)
+        credentials = self._tls
+        if not isinstance(credentials, grpc.ChannelCredentials):
+            roots = credentials if isinstance(credentials, bytes) else _system_roots()
+            credentials = grpc.ssl_channel_credentials(roots)
+        return library.secure_channel(self._target, credentials, options, **arguments)
+
+    def metadata(self, token: str | None) -> list[tuple[str, str]]:
+        """The metadata with a token. Raises ValueError, which never has the token, if it cannot be sent."""
+        if token is None:
+            return []
+        if not re.fullmatch("[!-~]+", token.strip()):
             raise ValueError("the token is empty, or has characters other than visible ASCII")
-        self.refuse_plain_text()
-        return token
-
-    def refuse_plain_text(self) -> None:
-        """Raise ValueError if no token may be sent."""
         if not self._token_allowed:
             raise ValueError(
                 "a token would travel in plain text: use TLS, or open the client with allow_token_in_plain_text=True"
             )
+        return [("authorization", f"Bearer {token.strip()}")]
 
-    def tls_fault(self, error: ContactError) -> str:
-        """Explain why there is no connection if TLS may be the cause; empty if it is not."""
-        message = "" if error.reason else error.message
-        if not re.search("all backends failing|connect to all addresses", message):
-            return ""
-        if self.plain and re.search("Socket closed|reset by peer|http1.x server|End of TCP stream", message):
-            return "the server closes the connection: if it speaks TLS, open the client with tls=True"
-        if "CERTIFICATE_VERIFY_FAILED" in message or re.search("Peer name|Hostname Verification", message):
-            return "the server's certificate is for another name, or not trusted: see the option tls, which takes a PEM"
-        if not self.plain and re.search("WRONG_VERSION_NUMBER|[Hh]andshake|reset by peer|Socket closed", message):
-            return "the server does not speak TLS: if it speaks plain text, open the client with tls=False"
-        return ""
-
-
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
-    if isinstance(tls, grpc.ChannelCredentials):
-        return tls
-    return grpc.ssl_channel_credentials(tls if isinstance(tls, bytes) else _system_roots())
+    def explain(self, message: str) -> str:
+        """Add what to change to the message of an error, if there is no connection and TLS is the cause."""
+        if re.search("all backends failing|connect to all addresses", message):
+            for plain, cause, advice in _TLS_FAULTS:
+                if plain is self.plain and re.search(cause, message):
+                    return f"{advice} ({message})"
+        return message
 
 
 def _system_roots() -> bytes | None:

@@ -11,16 +11,17 @@ import re
 import grpc
 
 from hypersender.contact._call import Call
-from hypersender.contact.errors import ContactError, TlsFault, trailer
+from hypersender.contact._error import ContactError, trailer
 from hypersender.contact.picture import Progress, Result, time_of, to_result
 from hypersender.contact.v1 import contact_service_pb2 as pb
 
 # The number of chat ids that the server accepts in one call.
 _IDS_MAX = 10_000
 
-# The calls in a row without any new result after which a stream gives up; before the first result and with a
-# fault that is probably one of TLS, which hardly ever goes away by itself, it gives up earlier.
-_ATTEMPTS, _ATTEMPTS_TLS = 10, 5
+# The calls in a row without any new result after which a stream gives up.
+_ATTEMPTS = 10
+# The same for a fault of TLS before the first result.
+_ATTEMPTS_TLS = 3
 
 # Seconds: the longest wait after the first failure, and the longest of all. Each attempt without a result
 # makes it twice as long; the shortest wait is half of it. The waits between ten attempts are 61 to 121 s
@@ -43,60 +44,64 @@ SILENCE = 60.0
 
 
 class Run:
-    """One stream of a caller, over as many calls as it takes. Each position has exactly one result."""
+    """One stream of a caller, over as many calls as it takes. Each position has exactly one result.
+
+    A client makes calls while `missing` is not empty. Before each one it waits for `wait` seconds, and then
+    passes to `take` whatever it reads, while `reading` holds.
+    """
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        self.call = call
         # Positions without a result so far, and those that the call in progress asks for, by its indexes.
         self.missing = list(range(len(call.chat_ids)))
         self._asked: dict[int, int] = {}
         self._done = self._failed = self._failures = 0
-        self._new = self._tls_fault = False
-        # Seconds to wait before the next call.
-        self.wait = 0.0
+        self.reading, self.wait = False, 0.0
 
     def request(self) -> pb.StreamProfilePicturesRequest:
         """Return the request of the next call, which is for the first missing contacts."""
-        self._asked, self._new = dict(enumerate(self.missing[:_IDS_MAX])), False
-        chat_ids = [self._call.chat_ids[position] for position in self._asked.values()]
-        return pb.StreamProfilePicturesRequest(**self._call.fields(chat_ids))
+        self._asked, self.reading = dict(enumerate(self.missing[:_IDS_MAX])), True
+        chat_ids = [self.call.chat_ids[position] for position in self._asked.values()]
+        return self.call.stream(chat_ids)
 
-    def take(self, message: pb.StreamProfilePicturesResponse) -> Result | None:
-        """Return the result in a message, and call on_progress for a progress."""
-        if message.HasField("progress") and self._call.on_progress:
-            turn, pause = (
-                time_of(message.progress, "next_turn_time"),
-                time_of(message.progress, "paused_until"),
-            )
-            self._call.on_progress(Progress(self._done, self._failed, len(self._call.chat_ids), turn, pause))
-        if not message.HasField("result") or message.result.index not in self._asked:
+    def take(self, read: pb.StreamProfilePicturesResponse | ContactError | None) -> Result | None:
+        """Take a message, the error that ended the call, or None for its end. Return a new result.
+
+        Raises the error if the stream cannot go on.
+        """
+        if not isinstance(read, pb.StreamProfilePicturesResponse):
+            self._ended(read)
             return None
-        result = to_result(message.result, self._asked.pop(message.result.index))
-        self._new = True
-        self._done += 1
-        self._failed += result.error is not None
+        if read.HasField("progress") and self.call.on_progress:
+            times = time_of(read.progress, "next_turn_time"), time_of(read.progress, "paused_until")
+            self.call.on_progress(Progress(self._done, self._failed, len(self.call.chat_ids), *times))
+        if not read.HasField("result") or read.result.index not in self._asked:
+            return None
+        result = to_result(read.result, self._asked.pop(read.result.index))
+        self._done, self._failed = self._done + 1, self._failed + (result.error is not None)
+        self._failures = 0
         return result
 
-    def ended(self, error: ContactError | None) -> None:
-        """Take the end of a call, with its error if it has one. Raises the error if there is no next call."""
-        self.missing, self.wait = [*self._asked.values(), *self.missing[_IDS_MAX:]], 0.0
+    def _ended(self, error: ContactError | None) -> None:
+        self.missing, self.reading, self.wait = [*self._asked.values(), *self.missing[_IDS_MAX:]], False, 0.0
         if not self.missing or (error is None and not self._asked):
-            self._failures = 0
             return
         if error is None:
             error = ContactError(grpc.StatusCode.UNAVAILABLE, message="the stream ended before its last result")
-        self._failures = 1 if self._new else self._failures + 1
-        wait, left = wait_after(error, self._failures), self._call.left()
-        self._tls_fault |= isinstance(error, TlsFault)
-        attempts = _ATTEMPTS_TLS if self._tls_fault and not self._done else _ATTEMPTS
+        self._failures += 1
+        wait, left = wait_after(error, self._failures), self.call.left()
+        # Without any result so far, a fault of TLS is rather a wrong option than a passing fault.
+        is_tls = not self._done and not error.reason and error.message.startswith("the server")
+        attempts = _ATTEMPTS_TLS if is_tls else _ATTEMPTS
         if wait is None or self._failures >= attempts or (left is not None and wait >= left):
             raise error
         self.wait = wait
-        if self._call.on_broken:
-            self._call.on_broken(error, wait)
+        if self.call.on_broken:
+            self.call.on_broken(error, wait)
 
 
 def silent() -> ContactError:
+    """The error of a call that sent nothing for too long."""
     return ContactError(grpc.StatusCode.UNAVAILABLE, message=f"the stream sent nothing for {SILENCE:g} s")
 
 
@@ -112,8 +117,7 @@ def wait_after(error: ContactError, failures: int) -> float | None:
         return error.retry_after + jitter
     if error.reason:
         return backoff / 2 + jitter if error.retryable else None
-    cause = error.__cause__
-    pushback = trailer(cause, "grpc-retry-pushback-ms") if isinstance(cause, grpc.RpcError) else None
+    pushback = trailer(error.__cause__, "grpc-retry-pushback-ms")
     if pushback is not None:
         return int(pushback) / 1000 + jitter if re.fullmatch("[0-9]{1,10}", str(pushback)) else None
     return backoff / 2 + jitter if error.code in _BROKEN else None

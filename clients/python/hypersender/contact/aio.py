@@ -7,13 +7,15 @@ import contextlib
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from typing_extensions import Self, Unpack
 
 from hypersender.contact import _call, _stream
-from hypersender.contact.errors import ContactError
+from hypersender.contact._error import ContactError, from_call
 from hypersender.contact.picture import Picture, Result, to_picture, to_result
 from hypersender.contact.v1 import contact_service_pb2 as pb
 from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
@@ -35,25 +37,17 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
     """
 
     _channel: grpc.aio.Channel | None = None
-    _loop: asyncio.AbstractEventLoop | None = None
-    _closed = False
+
+    def _open(self) -> None:
+        self._closed, self._open_calls = asyncio.Event(), WeakSet[Any]()
 
     @property
     def channel(self) -> grpc.aio.Channel:
         """The channel, for stubs of other services. Only for the event loop of the client."""
         loop = asyncio.get_running_loop()
         if self._channel is None:
-            opening = self._opening
-            options, interceptors = list(opening.options.items()), list(self._interceptors)
-            if opening.credentials:
-                self._channel = grpc.aio.secure_channel(
-                    opening.target, opening.credentials, options, interceptors=interceptors
-                )
-            else:
-                self._channel = grpc.aio.insecure_channel(opening.target, options, interceptors=interceptors)
+            self._channel = self._opening.channel(grpc.aio, interceptors=list(self._interceptors))
             self._loop, self._stub = loop, ContactServiceStub(self._channel)
-            self._open_calls: set[grpc.aio.Call] = set()
-            self._closing = asyncio.Event()
         if self._loop is not loop:
             raise RuntimeError("the client belongs to another event loop: open a client in each loop")
         return self._channel
@@ -66,11 +60,11 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
 
     async def close(self) -> None:
         """Close the channel. Calls in progress fail with CANCELLED, and so do later ones."""
-        self._closed = True
+        self._closed.set()
+        # gRPC itself does not end the streams that nobody reads from at this moment.
+        for call in list(self._open_calls):
+            call.cancel()
         if self._channel is not None:
-            self._closing.set()
-            for call in list(self._open_calls):
-                call.cancel()
             await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -83,16 +77,16 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
         self, chat_id: str, **options: Unpack[_call.CallOptions[AsyncToken]]
     ) -> Picture | None:
         """Look up one contact, as ContactClient.get_profile_picture does."""
-        call, request = self._one(chat_id, options)
-        response: pb.GetProfilePictureResponse = await self._unary("GetProfilePicture", request, call)
+        call = self._one(chat_id, options)
+        response = await self._unary("GetProfilePicture", call.one(), call)
         return to_picture(response.profile_picture, response.cache_info)
 
     async def batch_get_profile_pictures(
         self, chat_ids: Iterable[str], **options: Unpack[_call.BatchOptions[AsyncToken]]
     ) -> list[Result]:
         """Look up 1 to 100 contacts, as ContactClient.batch_get_profile_pictures does."""
-        call, request = self._batch(chat_ids, options)
-        response: pb.BatchGetProfilePicturesResponse = await self._unary("BatchGetProfilePictures", request, call)
+        call = self._batch(chat_ids, options)
+        response = await self._unary("BatchGetProfilePictures", call.batch(), call)
         return [to_result(result, result.index) for result in response.results]
 
     def stream_profile_pictures(
@@ -103,51 +97,47 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
         Leaving an `async for` over it cancels the call as soon as the generator is collected: at once if
         nothing else refers to it. `contextlib.aclosing` does so in every case.
         """
-        call = self._call(chat_ids, options, None)
-        return self._stream(_stream.Run(call), call)
+        return self._stream(_stream.Run(self._call(chat_ids, options, None)))
 
-    async def _start(self, name: str, request: object, call: _call.Call) -> Any:
+    async def _start(self, name: str, request: Message, call: _call.Call) -> Any:
         """Start a call, and return it."""
         token = call.token() if callable(call.token) else call.token
-        metadata = self._bearer(await token if inspect.isawaitable(token) else token)
-        if self._closed:
+        metadata = self._opening.metadata(await token if inspect.isawaitable(token) else token)
+        if self._closed.is_set():
             raise _call.closed()
         started = getattr(self.stub, name)(request, timeout=call.left(), metadata=metadata)
         self._open_calls.add(started)
-        started.add_done_callback(self._open_calls.discard)
         return started
 
-    async def _unary(self, name: str, request: object, call: _call.Call) -> Any:
+    async def _unary(self, name: str, request: Message, call: _call.Call) -> Any:
         started = await self._start(name, request, call)
         try:
             return await _settled(started)
         except grpc.RpcError as failed:
-            raise self._error(failed) from failed
+            raise from_call(failed, self._opening.explain) from failed
 
-    async def _stream(self, run: _stream.Run, call: _call.Call) -> AsyncGenerator[Result, None]:
+    async def _stream(self, run: _stream.Run) -> AsyncGenerator[Result, None]:
         while run.missing:
-            if run.wait:
+            with contextlib.suppress(ContactError):
                 # Closing the client ends the wait.
-                with contextlib.suppress(ContactError):
-                    await _settled(self._closing.wait(), run.wait)
-            started = await self._start("StreamProfilePictures", run.request(), call)
+                await _settled(self._closed.wait(), run.wait)
+            started = await self._start("StreamProfilePictures", run.request(), run.call)
             try:
-                while not isinstance(message := await self._read(started), ContactError | None):
-                    if result := run.take(message):
+                while run.reading:
+                    if result := run.take(await self._read(started)):
                         yield result
             finally:
                 started.cancel()
-            run.ended(message)
 
     async def _read(self, started: Any) -> pb.StreamProfilePicturesResponse | ContactError | None:
-        """The next message of a stream, None at its end, or why there is none."""
+        """Return the next message of a stream, None at its end, or the error that ended it."""
         try:
             message: Any = await _settled(started.read(), _stream.SILENCE)
+            return None if message is grpc.aio.EOF else message
         except grpc.RpcError as failed:
-            return self._error(failed)
+            return from_call(failed, self._opening.explain)
         except ContactError as failed:
             return failed
-        return None if message is grpc.aio.EOF else message
 
 
 async def _settled(awaitable: Awaitable[T], limit: float | None = None) -> T:

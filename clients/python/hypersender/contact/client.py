@@ -6,17 +6,17 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 from typing_extensions import Self, Unpack
 
 from hypersender.contact import _call, _stream
+from hypersender.contact._error import ContactError, from_call
 from hypersender.contact.picture import Picture, Result, to_picture, to_result
 from hypersender.contact.v1 import contact_service_pb2 as pb
 from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
-
-ResponseT = TypeVar("ResponseT")
 
 # A bearer token, or a function that returns one. It is called before each call of gRPC.
 Token: TypeAlias = "str | Callable[[], str]"
@@ -43,13 +43,8 @@ class ContactClient(_call.Base[Token, Interceptor]):
     """
 
     def _open(self) -> None:
-        opening, self._closed = self._opening, threading.Event()
-        options = list(opening.options.items())
-        if opening.credentials:
-            channel = grpc.secure_channel(opening.target, opening.credentials, options)
-        else:
-            channel = grpc.insecure_channel(opening.target, options)
-        self._channel = grpc.intercept_channel(channel, *self._interceptors)
+        self._closed = threading.Event()
+        self._channel = grpc.intercept_channel(self._opening.channel(grpc), *self._interceptors)
         self._stub = ContactServiceStub(self._channel)
 
     @property
@@ -75,8 +70,8 @@ class ContactClient(_call.Base[Token, Interceptor]):
 
     def get_profile_picture(self, chat_id: str, **options: Unpack[_call.CallOptions[Token]]) -> Picture | None:
         """Look up one contact. None means that it has no picture, or none that the instance may see."""
-        call, request = self._one(chat_id, options)
-        response: pb.GetProfilePictureResponse = self._start(self._stub.GetProfilePicture, request, call)
+        call = self._one(chat_id, options)
+        response = self._start(self._stub.GetProfilePicture, call.one(), call)
         return to_picture(response.profile_picture, response.cache_info)
 
     def batch_get_profile_pictures(
@@ -86,8 +81,8 @@ class ContactClient(_call.Base[Token, Interceptor]):
 
         Errors of single contacts are in their results, and are not raised.
         """
-        call, request = self._batch(chat_ids, options)
-        response: pb.BatchGetProfilePicturesResponse = self._start(self._stub.BatchGetProfilePictures, request, call)
+        call = self._batch(chat_ids, options)
+        response = self._start(self._stub.BatchGetProfilePictures, call.batch(), call)
         return [to_result(result, result.index) for result in response.results]
 
     def stream_profile_pictures(
@@ -100,36 +95,32 @@ class ContactClient(_call.Base[Token, Interceptor]):
         ten calls in a row without a result, and at the timeout. The results before it stay valid. Leaving the
         loop cancels the call.
         """
-        call = self._call(chat_ids, options, None)
-        return self._stream(_stream.Run(call), call)
+        return self._stream(_stream.Run(self._call(chat_ids, options, None)))
 
-    def _start(self, method: Callable[..., ResponseT], request: object, call: _call.Call) -> ResponseT:
-        if self._closed.is_set():
-            raise _call.closed()
-        metadata = self._bearer(call.token() if callable(call.token) else call.token)
+    def _start(self, method: Any, request: Message, call: _call.Call) -> Any:
+        metadata = self._opening.metadata(call.token() if callable(call.token) else call.token)
         try:
             return method(request, timeout=call.left(), metadata=metadata)
         except grpc.RpcError as failed:
-            raise self._error(failed) from failed
+            raise from_call(failed, self._opening.explain) from failed
         except ValueError:
-            # The channel was closed in the meantime.
-            if self._closed.is_set():
-                raise _call.closed() from None
-            raise
+            # gRPC makes no call through a closed channel.
+            if not self._closed.is_set():
+                raise
+            raise _call.closed() from None
 
-    def _stream(self, run: _stream.Run, call: _call.Call) -> Generator[Result, None, None]:
+    def _stream(self, run: _stream.Run) -> Generator[Result, None, None]:
         while run.missing:
             if self._closed.wait(run.wait):
                 raise _call.closed()
-            reader = _Reader(self._start(self._stub.StreamProfilePictures, run.request(), call))
+            started = self._start(self._stub.StreamProfilePictures, run.request(), run.call)
+            reader = _Reader(started, self._opening.explain)
             try:
-                while message := reader.read():
-                    if result := run.take(message):
+                while run.reading:
+                    if result := run.take(reader.read()):
                         yield result
             finally:
                 reader.end()
-            error = self._error(reader.failed) if reader.failed else None
-            run.ended(_stream.silent() if reader.silent else error)
 
 
 class _Reader:
@@ -139,24 +130,23 @@ class _Reader:
     takes for itself does not count.
     """
 
-    def __init__(self, call: Any) -> None:
-        self._call, self._since, self._ended = call, math.inf, threading.Event()
-        # Why there are no more messages.
-        self.failed: grpc.RpcError | None = None
-        self.silent = False
+    def __init__(self, call: Any, explain: Callable[[str], str]) -> None:
+        self._call, self._explain, self._ended = call, explain, threading.Event()
+        self._since, self._silent = math.inf, False
         # OpenTelemetry returns a generator, which no other thread can end. Keep-alive ends most of them.
         if hasattr(call, "cancel"):
             threading.Thread(target=self._watch, name="hypersender-contact-silence", daemon=True).start()
 
-    def read(self) -> pb.StreamProfilePicturesResponse | None:
-        """Return the next message; None at the end."""
+    def read(self) -> pb.StreamProfilePicturesResponse | ContactError | None:
+        """Return the next message, None at the end, or the error that ended the call."""
         self._since = time.monotonic()
         try:
             message: pb.StreamProfilePicturesResponse | None = next(self._call, None)
+            return message
         except grpc.RpcError as failed:
-            self.failed, message = failed, None
-        self._since = math.inf
-        return message
+            return _stream.silent() if self._silent else from_call(failed, self._explain)
+        finally:
+            self._since = math.inf
 
     def end(self) -> None:
         self._ended.set()
@@ -165,6 +155,6 @@ class _Reader:
     def _watch(self) -> None:
         while not self._ended.wait(min(self._since + _stream.SILENCE - time.monotonic(), _stream.SILENCE)):
             if time.monotonic() - self._since >= _stream.SILENCE:
-                self.silent = True
+                self._silent = True
                 self._call.cancel()
                 return

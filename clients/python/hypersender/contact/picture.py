@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hypersender.contact.errors import ContactError, from_status
+from hypersender.contact._error import ContactError, from_status
 from hypersender.contact.v1 import contact_service_pb2 as pb
 
 
