@@ -6,7 +6,6 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,11 +19,9 @@ import (
 // idsMax is the number of chat ids that the server accepts in one call.
 const idsMax = 10_000
 
-// attemptsUsual is the number of calls in a row without any new result after which a stream gives up.
-const attemptsUsual = 10
-
-// attemptsTLS is the same for a fault of TLS before the first result.
-const attemptsTLS = 3
+// After this number of calls in a row without any new result, a stream gives up: usually, and for a fault of
+// TLS before the first result.
+const attemptsUsual, attemptsTLS = 10, 3
 
 // silenceUsual is the time without a message after which a call is ended and counts as broken. The server
 // sends one every 10 s. The time that the loop over the results takes for itself does not count.
@@ -94,11 +91,8 @@ func (s *stream) run(ctx context.Context) error {
 		broken := readError(ctx, err)
 		wait, again := pause(broken, trailer.Get("grpc-retry-pushback-ms"), s.failures)
 		// Without any result so far, a fault of TLS is rather a wrong option than a passing fault.
-		isTLS := strings.Contains(broken.Message, errTLS.Error()) || strings.Contains(broken.Message, errNoTLS.Error())
-		if s.done == 0 && isTLS {
-			s.attempts = min(s.attempts, attemptsTLS)
-		}
-		if !again || s.failures >= s.attempts || ctx.Err() != nil || s.client.life.Err() != nil {
+		isTLS := s.done == 0 && s.failures >= attemptsTLS && otherTransport.MatchString(broken.Message)
+		if !again || isTLS || s.failures >= s.attempts || ctx.Err() != nil || s.client.life.Err() != nil {
 			return broken
 		}
 		if s.onBroken != nil {

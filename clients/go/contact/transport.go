@@ -7,15 +7,17 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"syscall"
 
 	"google.golang.org/grpc/credentials"
 )
 
-var (
-	errTLS   = errors.New("the server speaks TLS: use WithTLS")
-	errNoTLS = errors.New("the server does not speak TLS: to call it in plain text, use WithPlaintext")
-)
+// The error for a server that speaks TLS although the client does not.
+var errTLS = errors.New("the server speaks TLS: use WithTLS")
+
+// otherTransport finds that error, and the one of the handshake, in the text of a failed call.
+var otherTransport = regexp.MustCompile("the server (speaks|does not speak) TLS: ")
 
 // transport is TLS or plain text. Its errors say what to change when the server speaks the other one.
 type transport struct {
@@ -28,7 +30,7 @@ func (t transport) ClientHandshake(
 	connection, info, err := t.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-		err = fmt.Errorf("%w (%w)", errNoTLS, err)
+		err = fmt.Errorf("the server does not speak TLS: to call it in plain text, use WithPlaintext (%w)", err)
 	}
 	return &suspicious{Conn: connection}, info, err
 }
