@@ -124,6 +124,7 @@ func TestAStreamGivesUp(t *testing.T) {
 	}{
 		{"no result three times", results(0, again), 3},
 		{"no result three times, after a pushback", pushback("1"), 3},
+		{"the stream ends without a result", results(0, nil), 3},
 		{"the pushback says no", pushback("-1"), 1},
 		{"there are two pushbacks", pushback("1", "1"), 1},
 		{"the instance is not connected", results(0, fails(codes.FailedPrecondition, "INSTANCE_NOT_CONNECTED", 0)), 1},
@@ -245,12 +246,15 @@ func TestCloseEndsCalls(t *testing.T) {
 	}})
 	pausing := dial(t, startStreams(t, results(0, fails(codes.Unavailable, "OVERLOADED", time.Hour))).address)
 	var last error
-	for _, last = range pausing.StreamProfilePictures(t.Context(), servicetest.Numbers(2), contact.OnBroken(func(error, time.Duration) {
+	broken := 0
+	report := contact.OnBroken(func(error, time.Duration) {
+		broken++
 		pausing.Close()
-	})) {
+	})
+	for _, last = range pausing.StreamProfilePictures(t.Context(), servicetest.Numbers(2), report) {
 	}
-	if status.Code(last) != codes.Canceled || errors.Is(last, context.Canceled) {
-		t.Errorf("in the pause: %v", last)
+	if status.Code(last) != codes.Canceled || errors.Is(last, context.Canceled) || broken != 1 {
+		t.Errorf("in the pause: %v, after %d breaks", last, broken)
 	}
 	client := dial(t, server.address)
 	single := make(chan error, 1)
