@@ -157,6 +157,7 @@ generate: $(TOOLS)/stamp $(TYPESCRIPT)/node_modules/stamp ## Generate the code o
 	cp clients/service_config.json $(PY_PACKAGE)/
 	clients/generate-reasons go
 	clients/generate-reasons python
+	clients/generate-reasons typescript
 
 packages: packages-go packages-python packages-typescript ## Write the packages of the clients to target/packages
 

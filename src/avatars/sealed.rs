@@ -120,7 +120,7 @@ impl Addresses {
         let mut is_known = false;
         for key in keys.iter().filter(|key| bytes.starts_with(&key.head)) {
             is_known = true;
-            // A key that does not open the text spoils it.
+            // Decryption works in place, and leaves garbage if the key does not fit: each key gets a copy.
             let mut bytes = bytes;
             if let Some(content) = key.open(&mut bytes[HEAD_BYTES..length]) {
                 return read(content, now);

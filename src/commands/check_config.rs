@@ -28,7 +28,7 @@ pub fn run(flags: ServeFlags, matches: &ArgMatches, variables: &Variables) -> Ex
     print(format_args!("{}\n{}", Listing::new(command, matches, variables), contents(&settings).join("\n")))
 }
 
-/// What the files and the secrets hold, in numbers.
+/// How many tokens and callers there are, when the certificate ends, and whether traces are exported.
 fn contents(settings: &Settings) -> Vec<String> {
     let passthrough = settings.server.token_owner == TokenOwner::Caller;
     let tokens = match &settings.upstream {

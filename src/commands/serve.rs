@@ -171,7 +171,7 @@ async fn serve(settings: Settings, variables: &Variables) -> Result<(), Failed> 
     Ok(())
 }
 
-/// The stop, of which the service manager and the metrics learn first.
+/// Waits for the stop, and reports the time of the drain to the service manager and the metrics.
 async fn announced(stop: impl Future<Output = Stop>, wait: Duration, time: Duration, end: EndTime) -> Stop {
     let stop = stop.await;
     let drain = match stop {

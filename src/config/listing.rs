@@ -39,6 +39,7 @@ fn line(setting: &Arg, value: &OsStr, source: ValueSource) -> String {
     if value.is_empty() {
         return format!("# --{flag} is not set");
     }
+    // --help hides the values of the variables that may have a password in a URL.
     let shown = if setting.is_hide_env_values_set() { without_user(value) } else { value.into() };
     let from = match (source, setting.get_env()) {
         (ValueSource::EnvVariable, Some(variable)) => variable.to_string_lossy(),

@@ -26,7 +26,7 @@ import (
 	contactv1 "github.com/hypersender-grpc/hypersender-grpc/clients/go/hypersender/contact/v1"
 )
 
-// Version is that of the package.
+// Version is the version of this package.
 const Version = "0.1.0"
 
 const userAgent = "hypersender-contact-go/" + Version
@@ -39,7 +39,7 @@ var serviceConfig string
 type Client struct {
 	connection *grpc.ClientConn
 	settings   *settings
-	// Ends with Close.
+	// The context that Close ends, for streams that wait between two calls.
 	life context.Context
 	end  context.CancelFunc
 }
@@ -107,7 +107,7 @@ func (c *Client) Service() contactv1.ContactServiceClient {
 	return contactv1.NewContactServiceClient(c.connection)
 }
 
-// limited returns a context with a deadline.
+// limited returns a context with a deadline: that of ctx, else WithTimeout, else the usual time from now.
 func (s *settings) limited(ctx context.Context, usual time.Duration) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has {
 		return ctx, func() {}

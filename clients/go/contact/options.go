@@ -24,9 +24,9 @@ type Option func(*settings)
 
 // settings are those of a client or of one call.
 type settings struct {
-	// That of the first option that is refused.
+	// The error of the first option that is refused.
 	err error
-	// Options of Dial are refused from now on.
+	// Set when the client is open: options of Dial are then refused.
 	dialled     bool
 	instance    string
 	bearer      bearer
@@ -94,8 +94,8 @@ func WithToken(token string) Option {
 	}
 }
 
-// WithTokenFunc sets a function that returns the bearer token; nil: no token. It is asked before each call,
-// each retry, and each call that resumes a stream. Its time is part of the call's.
+// WithTokenFunc sets a function that returns the bearer token; nil: no token. It is called before each call,
+// each retry, and each call that resumes a stream. Its time counts towards the deadline of the call.
 func WithTokenFunc(token TokenFunc) Option {
 	return func(s *settings) { s.bearer.token = token }
 }
@@ -126,8 +126,8 @@ func WithPlaintextToken() Option {
 }
 
 // WithTimeout is an option of Dial. It sets the time of single calls and batches whose context has no
-// deadline, in place of 5 s and 30 s; 0 leaves it at that. The server takes no longer than 30 s. Streams have
-// no such limit.
+// deadline, in place of 5 s and 30 s, which 0 keeps. The server takes no longer than 30 s. Streams have no
+// such limit.
 func WithTimeout(timeout time.Duration) Option {
 	return dialOption("WithTimeout", func(s *settings) { s.timeout = timeout })
 }

@@ -71,11 +71,11 @@ type stream struct {
 	// The number of calls since the last result.
 	failures int
 	yield    func(Result, error) bool
-	// The loop was left.
+	// Set when the program has left the loop over the results.
 	left bool
 }
 
-// answered is no position.
+// answered is the mark in missing for a contact that got its result. It is no position.
 const answered = -1
 
 // run makes calls until every contact has a result or the loop is left. If an option is refused, it makes

@@ -181,7 +181,7 @@ func TestASilentStreamIsResumed(t *testing.T) {
 	})
 	var broken []string
 	options := []contact.Option{
-		contact.WithLimits(10, 300*time.Millisecond),
+		contact.WithLimits(10, 2*time.Second),
 		contact.OnBroken(func(err error, _ time.Duration) { broken = append(broken, err.Error()) }),
 	}
 	seen := 0
@@ -191,7 +191,7 @@ func TestASilentStreamIsResumed(t *testing.T) {
 		}
 		// The time of the loop does not count.
 		if seen++; seen == 2 {
-			time.Sleep(600 * time.Millisecond)
+			time.Sleep(3 * time.Second)
 			close(read)
 		}
 	}

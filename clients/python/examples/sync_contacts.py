@@ -1,6 +1,6 @@
 """Keep the profile pictures of the contacts in a CSV file up to date.
 
-    pip install './python[examples]'
+    pip install '.[examples]'
     python examples/sync_contacts.py --pictures pictures contacts.csv
 
 It appends a line of JSON to --out for each contact whose picture, or whose reason for having none, is not

@@ -12,6 +12,8 @@ import type { Scope } from "./scope.js";
 const IDS_MAX = 10_000;
 /** The number of calls in a row without any result after which a stream gives up. */
 const ATTEMPTS = 10;
+/** The same for a fault of TLS before the first result. */
+const ATTEMPTS_TLS = 3;
 /**
  * The milliseconds without a message after which a call counts as broken. The service sends one every 10 s.
  */
@@ -70,7 +72,9 @@ export async function* resume(
     if (scope.ended) throw scope.ended;
     broken ??= new ContactError(status.UNAVAILABLE, "the stream ended before its last result");
     const wait = pause(broken, failures);
-    const hopeless = failures >= ATTEMPTS || (tlsFaults.has(broken) && missing.length === total);
+    // Without any result so far, a fault of TLS is rather a wrong option than a passing fault.
+    const isTls = tlsFaults.has(broken) && missing.length === total;
+    const hopeless = failures >= (isTls ? ATTEMPTS_TLS : ATTEMPTS);
     if (wait === undefined || hopeless || Date.now() + wait >= scope.deadline) throw broken;
     options.onBroken?.(broken, wait);
     await scope.sleep(wait);

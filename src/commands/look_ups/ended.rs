@@ -1,6 +1,6 @@
 //! [`Ended`]: how a stream of results ended, and whether another one may bring the missing results.
 //!
-//! The clients for Go and Python decide in the same way.
+//! The client packages decide in the same way.
 
 use std::{error::Error, time::Duration};
 

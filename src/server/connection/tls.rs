@@ -45,7 +45,7 @@ enum Peers {
 struct Configs {
     grpc: Arc<ServerConfig>,
     browsers: Arc<ServerConfig>,
-    /// When the first certificate of the chain to end does so.
+    /// The earliest end of the certificates in the chain.
     not_after: SystemTime,
 }
 

@@ -109,7 +109,8 @@ impl<S: LookupService> Ask for Fill<S> {
         if let Some(failure) = self.cooling.failure(&key, now.instant) {
             return Err(failure);
         }
-        // With it, a rejection that comes during the fetch is known at its end, also when nothing is stored.
+        // While it exists, the process keeps track of the token, so that a rejection during the fetch is
+        // known at its end, even when nothing is stored.
         let _trust = self.cache.trust(&key.scope);
         lookup.store_loss = self.store.as_ref().map(|_| StoreLoss::default());
         let fetch = match &self.store {

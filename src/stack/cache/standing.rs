@@ -19,12 +19,12 @@ use tokio::time::Instant;
 
 use crate::domain::Scope;
 
-/// A rejection that is heard of twice has two times here, which differ by less than this. Between two
-/// rejections there is a cool-down of at least this length (rule 8).
+/// Two reports of the same rejection give it times that differ by less than this. Between two rejections
+/// there is a cool-down of at least this length (rule 8).
 const SAME_REJECTION: Duration = Duration::from_secs(1);
 
-/// The standing of each scope with stored answers, with a fetch in progress, or that somebody trusts. Other
-/// scopes need none, so names and tokens that callers invent take no memory.
+/// The standing of each scope with stored answers, with a fetch in progress, or with a [`Trust`]. Other
+/// scopes have no row, so names and tokens that callers invent take no memory.
 #[derive(Debug, Default)]
 pub struct Standings {
     rows: DashMap<Scope, Row>,
@@ -39,7 +39,7 @@ pub struct Standing {
     /// `None` for the row of answers that are hidden by themselves.
     scope: Option<Scope>,
     revoked: AtomicBool,
-    /// The beginning of this row. What is known by it is not older.
+    /// When this row was made. Its answers and its trusts are not older.
     since: Instant,
     latest: Mutex<Latest>,
 }
@@ -97,9 +97,9 @@ impl Latest {
         self.rejected.is_some() && self.rejected >= self.answered
     }
 
-    /// Whether a rejection at `at` ends the trust in what is known by a row that began at `since`. The same
-    /// one may be heard of again and again, also when the token is good again, and a new row hears of old
-    /// ones.
+    /// Whether a rejection at `at` is new to a row that was made at `since`, so that it ends the trust. The
+    /// same rejection may be reported again and again, even when the token is good again, and a new row gets
+    /// reports of old ones.
     fn is_news(&self, at: Instant, since: Instant) -> bool {
         let hides_answers = !self.is_revoked() && self.answered.is_some_and(|answered| at >= answered);
         let is_another = self.rejected.is_none_or(|rejected| at >= rejected + SAME_REJECTION);
@@ -113,7 +113,7 @@ impl Standings {
     pub const ROW_BYTES: usize =
         (size_of::<Scope>() + 8 + 1) * 3 / 2 + size_of::<Standing>() + 16 + (16 + 64) + 2 * 16;
 
-    /// The row of a scope that gets an answer stored, or that somebody trusts.
+    /// The row of a scope, for an answer that is stored or for a [`Trust`]. It is made if there is none.
     pub fn of(&self, scope: &Scope) -> Row {
         if let Some(row) = self.rows.get(scope) {
             return row.clone();

@@ -43,7 +43,8 @@ class CallOptions(TypedDict, Generic[TokenT], total=False):
 class BatchOptions(CallOptions[TokenT], Generic[TokenT], total=False):
     """Options of calls for many contacts."""
 
-    # Fingerprints by chat id, as in the request. A contact that still has its one is UNCHANGED.
+    # Fingerprints by chat id, as in the request. A contact whose picture still has its fingerprint is
+    # UNCHANGED.
     known_fingerprints: Mapping[str, str] | None
 
 
@@ -57,7 +58,7 @@ class StreamOptions(BatchOptions[TokenT], Generic[TokenT], total=False):
 
 
 class Call:
-    """The options of one call, checked. Its time runs from here on. Raises ValueError for those of no use."""
+    """The options of one call. Its time runs from here on. Raises ValueError for an option that cannot work."""
 
     def __init__(self, chat_ids: Iterable[str], *, instance: str, timeout: Time | None, **options: Any) -> None:
         if isinstance(chat_ids, str):
@@ -120,7 +121,7 @@ class Base(Generic[TokenT, InterceptorT]):
         allow_token_in_plain_text: bool = False,
     ) -> None:
         self._opening = Opening(target, tls, user_agent, channel_options, allow_token_in_plain_text)
-        # A function is asked later.
+        # A function is called later, so that only the transport is checked here.
         self._opening.metadata(token if isinstance(token, str) or token is None else "later")
         self._defaults: dict[str, Any] = {"instance": check_text("instance", instance), "token": token}
         self._timeout, self._interceptors = seconds("timeout", timeout), interceptors

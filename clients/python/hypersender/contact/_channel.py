@@ -143,8 +143,9 @@ def read_target(target: str) -> tuple[str, bool]:
     if "://" in target and scheme != "dns":
         raise ValueError("the scheme of the target is none of dns, ipv4, ipv6, unix, unix-abstract and xds")
     if scheme == "dns" and not rest.isdigit():
-        address = rest.rpartition("/")[2] if rest.startswith("//") else rest
-        return target, _is_loopback(address)
+        name_server, _, address = rest[2:].rpartition("/") if rest.startswith("//") else ("", "", rest)
+        # Another name server may know another localhost.
+        return target, _is_loopback(address) and not name_server
     return f"dns:///{target}", _is_loopback(target)
 
 

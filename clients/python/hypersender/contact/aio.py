@@ -61,7 +61,7 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
     async def close(self) -> None:
         """Close the channel. Calls in progress fail with CANCELLED, and so do later ones."""
         self._closed.set()
-        # gRPC itself does not end the streams that nobody reads from at this moment.
+        # gRPC itself does not end a stream while no task reads from it.
         for call in list(self._open_calls):
             call.cancel()
         if self._channel is not None:
@@ -147,7 +147,7 @@ async def _settled(awaitable: Awaitable[T], limit: float | None = None) -> T:
     which becomes a ContactError here. So an asyncio.CancelledError is always that of the caller's task.
     """
     task = asyncio.ensure_future(awaitable)
-    # An error that comes after a cancellation is for nobody.
+    # Without this, asyncio logs an error that comes after a cancellation.
     task.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
         done, _ = await asyncio.wait({task}, timeout=limit)
