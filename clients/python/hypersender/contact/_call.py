@@ -58,7 +58,7 @@ class StreamOptions(BatchOptions[TokenT], Generic[TokenT], total=False):
 
 
 class Call:
-    """The options of one call. Its time runs from here on. Raises ValueError for an option that cannot work."""
+    """The options of one call. Its time runs from here on. Raises ValueError for an option that cannot be."""
 
     def __init__(self, chat_ids: Iterable[str], *, instance: str, timeout: Time | None, **options: Any) -> None:
         if isinstance(chat_ids, str):
