@@ -36,6 +36,7 @@ def test_a_target_is_read(row):
         (BEYOND, {"token": "secret secret"}, "visible ASCII"),
         (BEYOND, {"token": "sécret"}, "visible ASCII"),
         (BEYOND, {"user_agent": "one\ntwo"}, "user_agent"),
+        (BEYOND, {"tls": "ca.pem"}, "tls is none of"),
         (BEYOND, {"timeout": -1}, "timeout"),
         (BEYOND, {"timeout": float("nan")}, "timeout"),
         (BEYOND, {"instance": "\ud800"}, "instance"),
