@@ -36,6 +36,7 @@ def test_a_target_is_read(row):
         (ELSEWHERE, {"token": "secret secret"}, "visible ASCII"),
         (ELSEWHERE, {"token": "sécret"}, "visible ASCII"),
         (ELSEWHERE, {"user_agent": "one\ntwo"}, "user_agent"),
+        (ELSEWHERE, {"tls": "ca.pem"}, "tls is none of"),
         (ELSEWHERE, {"timeout": -1}, "timeout"),
         (ELSEWHERE, {"timeout": float("nan")}, "timeout"),
         (ELSEWHERE, {"instance": "\ud800"}, "instance"),

@@ -91,6 +91,21 @@ def test_a_certificate_must_be_for_the_name(target, authority, connect):
         client.get_profile_picture("15551230001", timeout=20)
 
 
+def test_a_client_certificate_that_is_missing(start_server, authority, tmp_path, connect):
+    server = authority.issue_cert("127.0.0.1")
+    (tmp_path / "ca").write_bytes(authority.cert_pem.bytes())
+    (tmp_path / "key").write_bytes(server.private_key_pem.bytes())
+    (tmp_path / "cert").write_bytes(server.cert_chain_pems[0].bytes())
+    files = {"--tls-cert": "cert", "--tls-key": "key", "--tls-client-ca": "ca"}
+    target = start_server(*[word for flag, name in files.items() for word in (flag, str(tmp_path / name))]).address
+    pem = authority.cert_pem.bytes()
+    with pytest.raises(ContactError, match="asks for a client certificate"):
+        connect(target, tls=pem).get_profile_picture("15551230001", timeout=20)
+    own = authority.issue_cert("shop.internal")
+    credentials = grpc.ssl_channel_credentials(pem, own.private_key_pem.bytes(), own.cert_chain_pems[0].bytes())
+    assert connect(target, tls=credentials).get_profile_picture("15551230001")
+
+
 def test_no_connection_is_no_fault_of_tls(connect, serve):
     server = serve(found)
     server.stop()

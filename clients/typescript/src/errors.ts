@@ -102,6 +102,12 @@ export const tlsFaults = new WeakSet<ContactError>();
 const CHANGES: [said: RegExp, change: string][] = [
   [/^TLS .*(wrong version number|EPROTO)/s, "the server does not speak TLS: see the option tls: false"],
   [/^TLS .*(RESET|Socket closed)/s, "the server probably does not speak TLS: see the option tls: false"],
-  [/^TLS .*(certificate|altnames)/is, "the certificate is not trusted: give its authority as the option tls"],
+  // The server sends an alert of TLS when the certificate of the client is missing, or not good enough.
+  [
+    /^TLS .*alert (bad |unsupported )?(certificate|unknown ca)/s,
+    "the server asks for a client certificate that it accepts: see the option tls",
+  ],
+  [/^TLS .*altnames/s, "the certificate is for another name than the host of the target"],
+  [/^TLS .*certificate/is, "the certificate is not trusted: give its authority as the option tls"],
   [/^plain .*(Failed to|Protocol|RESET)/s, "the server probably speaks TLS: see the option tls: true"],
 ];

@@ -70,6 +70,12 @@ export function toPicture(
   return hide(seen, { url, avatarUrl }, `Picture(fingerprint ${fingerprint})`);
 }
 
+/** The results of a batch for `ids`. */
+export function toResults(ids: readonly string[], results: readonly v1.ProfilePictureResult[]): Result[] {
+  if (results.length !== ids.length) throw newer("a number of results");
+  return results.map((result, index) => toResult(index, ids[index] ?? "", result));
+}
+
 /** The result of position `index`. */
 export function toResult(index: number, chatId: string, result: v1.ProfilePictureResult): Result {
   const { outcome, cacheInfo } = result;

@@ -17,7 +17,7 @@ const SILENT = "15551230012";
 const SECRET = "a-secret-token";
 
 /** A service with TLS, and a callers file that knows one token and allows four streams at a time. */
-async function secured(t: TestContext) {
+async function secured(t: TestContext, more: (cert: string) => string[] = () => []) {
   const files = directory(t);
   const { cert, key } = selfSigned();
   const path = (name: string, text: string) => {
@@ -34,9 +34,10 @@ async function secured(t: TestContext) {
       path("key.pem", key),
       "--callers-file",
       path("callers.toml", callers),
+      ...more(path("ca.pem", cert)),
     ],
   });
-  return { address, ca: Buffer.from(cert), port: address.split(":")[1] };
+  return { address, ca: Buffer.from(cert), cert, key, port: address.split(":")[1] };
 }
 
 test("TLS with an authority of one's own, and a token", async (t) => {
@@ -109,6 +110,23 @@ test("an error says what to change when one side speaks TLS and the other does n
     message: /^tls must/,
   });
   assert.ok(ca);
+});
+
+test("an error says that the service asks for a client certificate, or has another name", async (t) => {
+  const { address: target, ca, cert, key } = await secured(t, (cert) => ["--tls-client-ca", cert]);
+  // The certificate of an authority is none of a client.
+  const unsuitable = grpc.credentials.createSsl(ca, Buffer.from(key), Buffer.from(cert));
+  const channelOptions = { "grpc.ssl_target_name_override": "contacts.example" };
+  for (const [options, message] of [
+    [{ tls: ca }, /asks for a client certificate that it accepts/],
+    [{ tls: unsuitable }, /asks for a client certificate that it accepts/],
+    [{ tls: ca, channelOptions }, /another name than the host of the target/],
+  ] as const) {
+    const client = open(t, { target, token: SECRET, ...options });
+    const error = await failure(client.getProfilePicture(PRESENT, { timeoutMs: PATIENCE }));
+    assert.ok(error instanceof ContactError && error.code === grpc.status.UNAVAILABLE);
+    assert.match(error.message, message);
+  }
 });
 
 test("a token does not cross a network in plain text", async (t) => {

@@ -49,6 +49,11 @@ _TLS_FAULTS = [
     ),
     (
         False,
+        "TSI_DATA_CORRUPTED|Secure read failed",
+        "the server ends TLS: if it asks for a client certificate, open the client with tls=credentials of gRPC",
+    ),
+    (
+        False,
         "WRONG_VERSION_NUMBER|[Hh]andshake|reset by peer|Socket closed",
         "the server does not speak TLS: if it speaks plain text, open the client with tls=False",
     ),
@@ -67,6 +72,8 @@ class Opening:
         token_in_plain_text: bool,
     ) -> None:
         self._target, loopback = read_target(target)
+        if not isinstance(tls, bool | bytes | grpc.ChannelCredentials | None):
+            raise ValueError("tls is none of True, False, a PEM as bytes, and grpc.ChannelCredentials")
         self.plain = loopback if tls is None else tls is False
         self._tls, self._token_allowed = tls, not self.plain or loopback or token_in_plain_text
         if not re.fullmatch("[ -~]*", user_agent):

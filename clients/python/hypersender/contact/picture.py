@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
@@ -110,6 +111,13 @@ def to_picture(message: pb.ProfilePicture, cache_info: pb.CacheInfo) -> Picture 
         chat_id=message.chat_id,
         stale=cache_info.status == pb.CACHE_STATUS_STALE,
     )
+
+
+def to_results(messages: Sequence[pb.ProfilePictureResult], asked: int) -> list[Result]:
+    """Return the results of a batch for `asked` contacts, in the order of the request."""
+    if len(messages) != asked:
+        raise _too_new()
+    return [to_result(message, index) for index, message in enumerate(messages)]
 
 
 def to_result(message: pb.ProfilePictureResult, index: int) -> Result:
