@@ -179,6 +179,8 @@ def test_an_answer_of_a_later_version(serve, connect):
     assert raised.value.code is CODE.UNKNOWN
     for result in client.batch_get_profile_pictures(["1", "2"]):
         assert (result.outcome, result.error.code, result.avatar_url) == (Outcome.FAILED, CODE.UNKNOWN, "")
+    with pytest.raises(ContactError, match="update hypersender-grpc-contact"):
+        client.batch_get_profile_pictures(["1", "2", "3"])
 
 
 def test_a_stale_answer_says_so(serve, connect):

@@ -251,7 +251,8 @@ test("what a newer service sends is not taken for something else", async (t) => 
   });
   const client = open(t, { target: address });
   const [one, two] = await client.batchGetProfilePictures(["1", "2"]);
-  for (const error of [await failure(client.getProfilePicture("1")), one?.error, two?.error]) {
+  const few = await failure(client.batchGetProfilePictures(["1", "2", "3"]));
+  for (const error of [await failure(client.getProfilePicture("1")), one?.error, two?.error, few]) {
     assert.ok(error instanceof ContactError && error.code === grpc.status.UNKNOWN);
     assert.match(error.message, /update the package/);
   }
