@@ -40,7 +40,7 @@ func example(t *testing.T, name string) string {
 
 func TestGetProfilePicture(t *testing.T) {
 	command := exec.CommandContext(servicetest.Deadline(t), example(t, "get_profile_picture"),
-		"-address", servicetest.StartSandbox(t), "-timeout", servicetest.Patience.String(),
+		"-server", servicetest.StartSandbox(t), "-timeout", servicetest.Patience.String(),
 		"15551230001", "15551230004", "abc", "15551230008")
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr

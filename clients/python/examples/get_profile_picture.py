@@ -1,6 +1,6 @@
 """Get links to the profile pictures of contacts from a hypersender-grpc server.
 
-    python examples/get_profile_picture.py --address 127.0.0.1:50051 15551230001 15551230004
+    python examples/get_profile_picture.py --server 127.0.0.1:50051 15551230001 15551230004
 
 Answers go to standard output, failures to standard error; the exit code is 1 when a call failed.
 """
@@ -13,7 +13,7 @@ from hypersender.contact import ContactClient, ContactError
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Ask where the profile pictures of contacts are.")
-    parser.add_argument("--address", default="127.0.0.1:50051", help="server to call, host:port (default: %(default)s)")
+    parser.add_argument("--server", default="127.0.0.1:50051", help="server to call, host:port (default: %(default)s)")
     parser.add_argument("--instance", default="", help="instance to ask, a UUID (default: the server's)")
     parser.add_argument(
         "--timeout", type=float, default=10, help="seconds that each call may take (default: %(default)s)"
@@ -23,7 +23,7 @@ def main() -> int:
 
     exit_code = 0
     # One client is shared by all calls. It speaks TLS to every server but one on this machine.
-    with ContactClient(arguments.address, instance=arguments.instance, timeout=arguments.timeout) as client:
+    with ContactClient(arguments.server, instance=arguments.instance, timeout=arguments.timeout) as client:
         for chat_id in arguments.chat_ids:
             try:
                 picture = client.get_profile_picture(chat_id)

@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "chat_list.py"
 
 def test_one_contact(address, run_example):
     chat_ids = ["15551230001", "15551230004", "abc", "15551230008"]
-    run = run_example("get_profile_picture.py", "--address", address, "--timeout", str(PATIENCE), *chat_ids)
+    run = run_example("get_profile_picture.py", "--server", address, "--timeout", str(PATIENCE), *chat_ids)
     assert run.returncode == 1, "calls that fail must end in exit code 1"
     assert "15551230001: picture http" in run.stdout
     assert ", works until 2" in run.stdout

@@ -1,6 +1,6 @@
 // Command get_profile_picture asks a hypersender-grpc server where the profile pictures of contacts are.
 //
-//	go run ./get_profile_picture -address 127.0.0.1:50051 15551230001 15551230004
+//	go run ./get_profile_picture -server 127.0.0.1:50051 15551230001 15551230004
 //
 // Answers go to standard output, failures to standard error; the exit code is 1 when a call failed.
 package main
@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	address := flag.String("address", "127.0.0.1:50051", "server to call, `host:port`")
+	server := flag.String("server", "127.0.0.1:50051", "server to call, `host:port`")
 	instance := flag.String("instance", "", "instance to ask, a `UUID`; empty: the server's default instance")
 	timeout := flag.Duration("timeout", 10*time.Second, "time limit of each call")
 	flag.Usage = func() {
@@ -29,7 +29,7 @@ func main() {
 		os.Exit(2)
 	}
 	// One client for all calls. The first of them connects.
-	client, err := contact.Dial(*address, contact.WithInstance(*instance), contact.WithTimeout(*timeout))
+	client, err := contact.Dial(*server, contact.WithInstance(*instance), contact.WithTimeout(*timeout))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)

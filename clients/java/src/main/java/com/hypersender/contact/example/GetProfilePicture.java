@@ -61,7 +61,7 @@ public final class GetProfilePicture {
             try {
                 System.out.println(chatId + ": " + describe(ask(contacts, chatId, DEADLINE)));
             } catch (StatusRuntimeException error) {
-                System.err.println(chatId + ": " + Failure.of(error));
+                System.err.println(chatId + ": " + describe(error));
                 exit = 1;
             }
         }
@@ -124,6 +124,19 @@ public final class GetProfilePicture {
             case PROFILE_PICTURE_STATE_NOT_AVAILABLE -> "no picture";
             default -> "an answer that this client is too old to read";
         };
+    }
+
+    /** Without a reason, the cause helps: for example, the certificate of the server is not trusted. */
+    private static String describe(StatusRuntimeException error) {
+        Failure failure = Failure.of(error);
+        Throwable cause = error.getStatus().getCause();
+        if (!failure.reason().isEmpty() || cause == null) {
+            return failure.toString();
+        }
+        while (cause.getCause() != null) {
+            cause = cause.getCause();
+        }
+        return failure + " (" + cause.getMessage() + ")";
     }
 
     /** Gson reads every number as a Double. gRPC accepts no other class of numbers in a service config. */
