@@ -78,7 +78,7 @@ export class ContactClient {
     request.checkText("instance", options.instance ?? "");
     this.#checkToken(options.token);
     this.grpc = new ContactServiceClient(dials, credentials, {
-      ...channelOptions(options.userAgent, options.channelOptions),
+      ...channelOptions(loopback, options.userAgent, options.channelOptions),
       interceptors: options.interceptors ?? [],
     });
   }
