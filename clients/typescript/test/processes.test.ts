@@ -43,6 +43,15 @@ test("a proxy of the environment is not asked for this machine", async (t) => {
   }
 });
 
+test("many calls at once print no warning", async (t) => {
+  const { address } = await serve(t);
+  const program = `
+    const { signal } = new AbortController();
+    const call = (_, index) => client.getProfilePicture("15551230001", index % 2 ? { signal } : {});
+    console.log((await Promise.all(Array.from({ length: 50 }, call))).length);`;
+  assert.equal(await run(t, address, program), "50");
+});
+
 test("a call in progress keeps the process alive", async (t) => {
   const address = await fake(t, {
     getProfilePicture: (_call: unknown, done: (error: Error) => void) =>
