@@ -181,6 +181,19 @@ def test_an_answer_of_a_later_version(serve, connect):
         assert (result.outcome, result.error.code, result.avatar_url) == (Outcome.FAILED, CODE.UNKNOWN, "")
 
 
+def test_a_token_function_without_a_token_is_refused(serve, connect):
+    server = serve(found)
+    for token in (lambda: None, lambda: ""):
+        with pytest.raises(ValueError, match="the token is empty"):
+            connect(server.address, token=token).get_profile_picture("1")
+    assert not server.asked
+
+
+def test_a_call_without_any_time_is_not_made(serve, connect):
+    with pytest.raises(errors.DeadlineExceeded):
+        connect(serve(found).address).get_profile_picture("1", timeout=0)
+
+
 def test_a_stale_answer_says_so(serve, connect):
     def answer(request, context):
         response = found(request, context)

@@ -98,7 +98,7 @@ class ContactClient(_call.Base[Token, Interceptor]):
         return self._stream(_stream.Run(self._call(chat_ids, options, None)))
 
     def _start(self, method: Any, request: Message, call: _call.Call) -> Any:
-        metadata = self._opening.metadata(call.token() if callable(call.token) else call.token)
+        metadata = self._opening.metadata(call.token() or "" if callable(call.token) else call.token)
         try:
             return method(request, timeout=call.left(), metadata=metadata)
         except grpc.RpcError as failed:
