@@ -14,7 +14,7 @@ from typing_extensions import Self, Unpack
 
 from hypersender.contact import _call, _stream
 from hypersender.contact._error import ContactError, from_call
-from hypersender.contact.picture import Picture, Result, to_picture, to_result
+from hypersender.contact.picture import Picture, Result, to_picture, to_results
 from hypersender.contact.v1 import contact_service_pb2 as pb
 from hypersender.contact.v1.contact_service_pb2_grpc import ContactServiceStub
 
@@ -83,7 +83,7 @@ class ContactClient(_call.Base[Token, Interceptor]):
         """
         call = self._batch(chat_ids, options)
         response = self._start(self._stub.BatchGetProfilePictures, call.batch(), call)
-        return [to_result(result, result.index) for result in response.results]
+        return to_results(response.results, call.chat_ids)
 
     def stream_profile_pictures(
         self, chat_ids: Iterable[str], **options: Unpack[_call.StreamOptions[Token]]
