@@ -92,7 +92,10 @@ func (s *stream) run(ctx context.Context) error {
 		wait, again := pause(broken, trailer.Get("grpc-retry-pushback-ms"), s.failures)
 		// Without any result so far, a fault of TLS is rather a wrong option than a passing fault.
 		isTLS := s.done == 0 && s.failures >= attemptsTLS && otherTransport.MatchString(broken.Message)
-		if !again || isTLS || s.failures >= s.attempts || ctx.Err() != nil || s.client.life.Err() != nil {
+		// After a wait that does not fit, the error would be that of the deadline, which hides the cause.
+		deadline, has := ctx.Deadline()
+		isLate := has && time.Until(deadline) <= wait
+		if !again || isTLS || isLate || s.failures >= s.attempts || ctx.Err() != nil || s.client.life.Err() != nil {
 			return broken
 		}
 		if s.onBroken != nil {

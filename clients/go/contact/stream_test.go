@@ -237,6 +237,20 @@ func TestTheEndOfTheContextEndsAStream(t *testing.T) {
 	await(t, left, "the call goes on")
 }
 
+func TestAWaitThatDoesNotFitEndsTheStream(t *testing.T) {
+	server := startStreams(t, results(1, fails(codes.Unavailable, "SERVER_STOPPING", time.Hour)))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var last error
+	for _, err := range dial(t, server.address).StreamProfilePictures(ctx, servicetest.Numbers(2)) {
+		last = err
+	}
+	read := errorOf(t, last)
+	if read.Reason != contact.ReasonServerStopping || read.RetryAfter != time.Hour || ctx.Err() != nil {
+		t.Errorf("%v, with %v for the context", last, ctx.Err())
+	}
+}
+
 func TestCloseEndsCalls(t *testing.T) {
 	left, asked := make(chan struct{}), make(chan struct{})
 	server := startFake(t, &fake{streams: []answer{hangs(left)}, single: func(ctx context.Context) (*contactv1.GetProfilePictureResponse, error) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // TokenFunc returns a bearer token. It must obey the context, and be safe for concurrent use.
@@ -31,6 +32,10 @@ func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 		return nil, nil
 	}
 	token, err := b.token(ctx)
+	if err != nil && ctx.Err() != nil {
+		// The time of the function is that of the call.
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
 	if err != nil || !isToken(token) {
 		return nil, &Error{Code: codes.Unauthenticated, Field: "token", Message: "there is no valid token", cause: err}
 	}

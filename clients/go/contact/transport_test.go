@@ -220,8 +220,18 @@ func TestBadTokens(t *testing.T) {
 		<-ctx.Done()
 		return "", ctx.Err()
 	}))
-	if _, _, err := slow.GetProfilePicture(t.Context(), "1"); !errors.Is(err, context.DeadlineExceeded) {
+	_, _, err := slow.GetProfilePicture(t.Context(), "1")
+	if !errors.Is(err, context.DeadlineExceeded) || status.Code(err) != codes.DeadlineExceeded || !contact.IsRetryable(err) {
 		t.Errorf("a token function that takes too long: %v", err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	waits := dial(t, server.address, contact.WithTokenFunc(func(ctx context.Context) (string, error) {
+		cancel()
+		return "", ctx.Err()
+	}))
+	_, _, err = waits.GetProfilePicture(cancelled, "1")
+	if !errors.Is(err, context.Canceled) || status.Code(err) != codes.Canceled {
+		t.Errorf("a call that is cancelled in the token function: %v", err)
 	}
 }
 

@@ -288,6 +288,34 @@ def test_a_token_function_is_called_before_each_call(serve, run, kind):
     assert [seen["authorization"] for seen in server.metadata] == ["Bearer one", "Bearer two"]
 
 
+@pytest.mark.parametrize("end", ["deadline", "close"])
+@pytest.mark.parametrize("method", ["one", "many"])
+def test_a_token_function_that_hangs_ends_with_the_call(serve, run, method, end):
+    server = serve(found)
+
+    async def main():
+        asked, timeout = asyncio.Event(), 0.2 if end == "deadline" else None
+
+        async def hang():
+            asked.set()
+            await asyncio.Event().wait()
+
+        client = AsyncContactClient(server.address, token=hang)
+        stream = client.stream_profile_pictures(["1"], timeout=timeout)
+        call = client.get_profile_picture("1", timeout=timeout) if method == "one" else anext(stream)
+        task = asyncio.ensure_future(call)
+        await asked.wait()
+        if end == "close":
+            await client.close()
+        with pytest.raises(ContactError) as raised:
+            await task
+        await client.close()
+        return raised.value.code
+
+    assert run(main) is (CODE.DEADLINE_EXCEEDED if end == "deadline" else CODE.CANCELLED)
+    assert not server.asked
+
+
 def test_an_error_of_the_token_function_passes_through(serve, run):
     def refuse():
         raise LookupError("no token")

@@ -183,6 +183,43 @@ def test_an_answer_of_a_later_version(serve, connect):
         client.batch_get_profile_pictures(["1", "2", "3"])
 
 
+def test_a_batch_needs_a_result_for_each_contact_in_the_order_of_the_request(serve, connect):
+    def many(request, _):
+        absent = pb.ProfilePicture(state=pb.PROFILE_PICTURE_STATE_NOT_AVAILABLE)
+        found = pb.ProfilePictureResult(index=7, requested_chat_id="9", profile_picture=absent)
+        return pb.BatchGetProfilePicturesResponse(results=[found] * 2)
+
+    client = connect(serve(many).address)
+    seen = client.batch_get_profile_pictures(["1", "2"])
+    assert [(result.index, result.chat_id) for result in seen] == [(0, "1"), (1, "2")]
+    for chat_ids in (["1"], ["1", "2", "3"]):
+        with pytest.raises(ContactError, match="update hypersender-grpc-contact") as raised:
+            client.batch_get_profile_pictures(chat_ids)
+        assert raised.value.code is CODE.UNKNOWN
+
+
+def test_a_time_that_datetime_lacks_is_none(serve, connect):
+    def later(request, context):
+        response = found(request, context)
+        response.profile_picture.expire_time.seconds = 253_402_300_800
+        return response
+
+    assert connect(serve(later).address).get_profile_picture("1").expire_time is None
+
+
+def test_a_token_function_without_a_token_is_refused(serve, connect):
+    server = serve(found)
+    for token in (lambda: None, lambda: ""):
+        with pytest.raises(ValueError, match="the token is empty"):
+            connect(server.address, token=token).get_profile_picture("1")
+    assert not server.asked
+
+
+def test_a_call_without_any_time_is_not_made(serve, connect):
+    with pytest.raises(errors.DeadlineExceeded):
+        connect(serve(found).address).get_profile_picture("1", timeout=0)
+
+
 def test_a_stale_answer_says_so(serve, connect):
     def answer(request, context):
         response = found(request, context)

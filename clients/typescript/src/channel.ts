@@ -26,8 +26,14 @@ export function credentialsFor(tls: Tls | undefined, loopback: boolean): grpc.Ch
 }
 
 /** The options of the channel. Those of the user take precedence. */
-export function channelOptions(userAgent = "", more: grpc.ChannelOptions = {}): grpc.ChannelOptions {
+export function channelOptions(
+  loopback: boolean,
+  userAgent = "",
+  more: grpc.ChannelOptions = {},
+): grpc.ChannelOptions {
   return {
+    // A proxy of the environment would get the token, and cannot reach this machine.
+    ...(loopback && { "grpc.enable_http_proxy": 0 }),
     "grpc.primary_user_agent": `hypersender-contact-node/${VERSION} ${userAgent}`.trim(),
     "grpc.service_config": serviceConfig,
     // Otherwise grpc-js asks DNS for a TXT record with another configuration.

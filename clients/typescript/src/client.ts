@@ -4,7 +4,7 @@ import * as grpc from "@grpc/grpc-js";
 
 import { channelOptions, checkToken, credentialsFor, type Tls, type Token } from "./channel.js";
 import { ContactError, explain } from "./errors.js";
-import { type Picture, type Result, type Results, toPicture, toResults } from "./picture.js";
+import { newer, type Picture, type Result, type Results, toPicture, toResult } from "./picture.js";
 import type { BatchOptions, CallOptions, StreamOptions } from "./request.js";
 import * as request from "./request.js";
 import { Scope } from "./scope.js";
@@ -78,7 +78,7 @@ export class ContactClient {
     request.checkText("instance", options.instance ?? "");
     this.#checkToken(options.token);
     this.grpc = new ContactServiceClient(dials, credentials, {
-      ...channelOptions(options.userAgent, options.channelOptions),
+      ...channelOptions(loopback, options.userAgent, options.channelOptions),
       interceptors: options.interceptors ?? [],
     });
   }
@@ -105,7 +105,8 @@ export class ContactClient {
     const ids = request.checkIds(chatIds);
     const call = this.grpc.batchGetProfilePictures.bind(this.grpc, this.#many(ids, options));
     const { results } = await this.#unary(options.timeoutMs ?? BATCH_MS, options, call);
-    return toResults(ids, results);
+    if (results.length !== ids.length) throw newer("a number of results");
+    return results.map((result, index) => toResult(index, ids[index] ?? "", result));
   }
 
   /**

@@ -70,12 +70,6 @@ export function toPicture(
   return hide(seen, { url, avatarUrl }, `Picture(fingerprint ${fingerprint})`);
 }
 
-/** The results of a batch for `ids`. */
-export function toResults(ids: readonly string[], results: readonly v1.ProfilePictureResult[]): Result[] {
-  if (results.length !== ids.length) throw newer("a number of results");
-  return results.map((result, index) => toResult(index, ids[index] ?? "", result));
-}
-
 /** The result of position `index`. */
 export function toResult(index: number, chatId: string, result: v1.ProfilePictureResult): Result {
   const { outcome, cacheInfo } = result;
@@ -102,11 +96,13 @@ function hide<A extends object, B extends object>(seen: A, hidden: B, text: stri
   return seen as A & B;
 }
 
-function newer(part: string): ContactError {
+/** The error of an answer that this version does not know. */
+export function newer(part: string): ContactError {
   return new ContactError(status.UNKNOWN, `the service sent ${part} that is new here: update the package`);
 }
 
-/** A time of the service. */
+/** A time of the service; undefined if it is unset or after the last one of a Date. */
 export function date(time: Timestamp | undefined): Date | undefined {
-  return time && timestampDate(time);
+  const date = time && timestampDate(time);
+  return Number.isNaN(date?.getTime()) ? undefined : date;
 }

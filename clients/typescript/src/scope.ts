@@ -1,5 +1,6 @@
 /** The time in which a request may work: until its deadline, its AbortSignal, or the close of its client. */
 
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { status } from "@grpc/grpc-js";
@@ -23,6 +24,8 @@ export class Scope {
     this.deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs;
     const end = ({ target }: { target: unknown }) => this.#end((target as AbortSignal).reason);
     for (const signal of signals) {
+      // Node.js takes more than ten calls at a time for a leak, and warns.
+      if (signal) setMaxListeners(0, signal);
       if (signal?.aborted) this.#end(signal.reason);
       else signal?.addEventListener("abort", end);
     }

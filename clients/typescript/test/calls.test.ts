@@ -258,6 +258,23 @@ test("what a newer service sends is not taken for something else", async (t) => 
   }
 });
 
+test("a batch needs a result for each contact, and a time that Date lacks is none", async (t) => {
+  const expireTime = { seconds: 2n ** 60n };
+  const outcome = { case: "profilePicture" as const, value: { state: 1, expireTime } };
+  const address = await fake(t, {
+    batchGetProfilePictures: (_call: unknown, done: grpc.sendUnaryData<unknown>) =>
+      done(null, create(BatchGetProfilePicturesResponseSchema, { results: [{ outcome }, { outcome }] })),
+  });
+  const client = open(t, { target: address });
+  const [one] = await client.batchGetProfilePictures(["1", "2"]);
+  assert.ok(one?.outcome === "present" && one.picture.expireTime === undefined);
+  for (const ids of [["1"], ["1", "2", "3"]]) {
+    const error = await failure(client.batchGetProfilePictures(ids));
+    assert.ok(error instanceof ContactError && error.code === grpc.status.UNKNOWN);
+    assert.match(error.message, /update the package/);
+  }
+});
+
 test("arguments that cannot be sent are refused before the call", async (t) => {
   const client = open(t, { target: "localhost:1" });
   const lone = "secret \ud800";

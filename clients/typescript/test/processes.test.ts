@@ -7,18 +7,23 @@ import { type TestContext, test } from "node:test";
 import { fake, PATIENCE, serve } from "./harness.js";
 
 /** Runs a program to its end, and returns what it prints. Unhandled rejections end it with an error. */
-async function run(_t: TestContext, address: string, program: string): Promise<string> {
+async function run(_t: TestContext, address: string, program: string, env = {}): Promise<string> {
   const whole = `
     import { createContactClient } from "@hypersender-grpc/contact";
     const client = createContactClient({ target: ${JSON.stringify(address)} });
     ${program}`;
   return new Promise((resolve, reject) => {
     const args = ["--input-type=module", "--eval", whole];
-    execFile(process.execPath, args, { timeout: PATIENCE }, (error, stdout, stderr) => {
-      assert.equal(stderr, "");
-      if (error) reject(error);
-      else resolve(stdout.trim());
-    });
+    execFile(
+      process.execPath,
+      args,
+      { timeout: PATIENCE, env: { ...process.env, ...env } },
+      (error, stdout, stderr) => {
+        assert.equal(stderr, "");
+        if (error) reject(error);
+        else resolve(stdout.trim());
+      },
+    );
   });
 }
 
@@ -26,6 +31,25 @@ test("an idle client does not keep the process alive", async (t) => {
   const { address } = await serve(t);
   const program = 'console.log((await client.getProfilePicture("15551230001")).stale);';
   assert.equal(await run(t, address, program), "false");
+});
+
+test("a proxy of the environment is not asked for this machine", async (t) => {
+  const port = (await serve(t)).address.split(":")[1];
+  // Nothing listens there.
+  const proxy = { http_proxy: "http://127.0.0.1:9", https_proxy: "http://127.0.0.1:9", no_proxy: "" };
+  for (const target of [`localhost:${port}`, `127.0.0.1:${port}`, `ipv4:127.0.0.1:${port}`]) {
+    const program = 'console.log((await client.getProfilePicture("15551230001")).stale);';
+    assert.equal(await run(t, target, program, { ...proxy, grpc_proxy: proxy.http_proxy }), "false");
+  }
+});
+
+test("many calls at once print no warning", async (t) => {
+  const { address } = await serve(t);
+  const program = `
+    const { signal } = new AbortController();
+    const call = (_, index) => client.getProfilePicture("15551230001", index % 2 ? { signal } : {});
+    console.log((await Promise.all(Array.from({ length: 50 }, call))).length);`;
+  assert.equal(await run(t, address, program), "50");
 });
 
 test("a call in progress keeps the process alive", async (t) => {

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from hypersender.contact._channel import Opening, Time, Tls, seconds
 from hypersender.contact._error import ContactError
+from hypersender.contact.errors import DeadlineExceeded
 from hypersender.contact.picture import Progress
 from hypersender.contact.v1 import contact_service_pb2 as pb
 
@@ -148,6 +149,11 @@ def check_text(name: str, text: str) -> str:
     except (UnicodeEncodeError, AttributeError):
         raise ValueError(f"{name} is not a text of valid Unicode") from None
     return text
+
+
+def late() -> ContactError:
+    """The error of a call that cannot be made in time."""
+    return DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, message="the deadline passed before the call")
 
 
 def closed() -> ContactError:

@@ -77,7 +77,8 @@ class Run:
             self.call.on_progress(Progress(self._done, self._failed, len(self.call.chat_ids), *times))
         if not read.HasField("result") or read.result.index not in self._asked:
             return None
-        result = to_result(read.result, self._asked.pop(read.result.index))
+        position = self._asked.pop(read.result.index)
+        result = to_result(read.result, position, self.call.chat_ids[position])
         self._done, self._failed = self._done + 1, self._failed + (result.error is not None)
         self._failures = 0
         return result

@@ -87,7 +87,7 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
         """Look up 1 to 100 contacts, as ContactClient.batch_get_profile_pictures does."""
         call = self._batch(chat_ids, options)
         response = await self._unary("BatchGetProfilePictures", call.batch(), call)
-        return to_results(response.results, len(call.chat_ids))
+        return to_results(response.results, call.chat_ids)
 
     def stream_profile_pictures(
         self, chat_ids: Iterable[str], **options: Unpack[_call.StreamOptions[AsyncToken]]
@@ -102,9 +102,16 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
     async def _start(self, name: str, request: Message, call: _call.Call) -> Any:
         """Start a call, and return it."""
         token = call.token() if callable(call.token) else call.token
-        metadata = self._opening.metadata(await token if inspect.isawaitable(token) else token)
+        if inspect.isawaitable(token):
+            # Closing the client ends the wait.
+            self._open_calls.add(asked := asyncio.ensure_future(token))
+            token = await _settled(asked, call.left(), _call.late)
+        metadata = self._opening.metadata(token if call.token is None else token or "")
         if self._closed.is_set():
             raise _call.closed()
+        if call.left() == 0:
+            # gRPC would still accept a fast answer.
+            raise _call.late()
         started = getattr(self.stub, name)(request, timeout=call.left(), metadata=metadata)
         self._open_calls.add(started)
         return started
@@ -140,8 +147,10 @@ class AsyncContactClient(_call.Base[AsyncToken, grpc.aio.ClientInterceptor]):
             return failed
 
 
-async def _settled(awaitable: Awaitable[T], limit: float | None = None) -> T:
-    """Wait for a call of gRPC, or for one of its messages; no longer than a time of `limit` seconds.
+async def _settled(
+    awaitable: Awaitable[T], limit: float | None = None, late: Callable[[], ContactError] = _stream.silent
+) -> T:
+    """Wait for a call of gRPC, or for one of its messages; after `limit` seconds raise the error `late`.
 
     It has a task of its own. gRPC and its interceptors raise asyncio.CancelledError when a call is cancelled,
     which becomes a ContactError here. So an asyncio.CancelledError is always that of the caller's task.
@@ -154,7 +163,7 @@ async def _settled(awaitable: Awaitable[T], limit: float | None = None) -> T:
     finally:
         task.cancel()
     if not done:
-        raise _stream.silent()
+        raise late()
     if task.cancelled():
         raise ContactError(grpc.StatusCode.CANCELLED, message="the call was cancelled")
     return task.result()

@@ -83,7 +83,7 @@ class ContactClient(_call.Base[Token, Interceptor]):
         """
         call = self._batch(chat_ids, options)
         response = self._start(self._stub.BatchGetProfilePictures, call.batch(), call)
-        return to_results(response.results, len(call.chat_ids))
+        return to_results(response.results, call.chat_ids)
 
     def stream_profile_pictures(
         self, chat_ids: Iterable[str], **options: Unpack[_call.StreamOptions[Token]]
@@ -98,7 +98,7 @@ class ContactClient(_call.Base[Token, Interceptor]):
         return self._stream(_stream.Run(self._call(chat_ids, options, None)))
 
     def _start(self, method: Any, request: Message, call: _call.Call) -> Any:
-        metadata = self._opening.metadata(call.token() if callable(call.token) else call.token)
+        metadata = self._opening.metadata(call.token() or "" if callable(call.token) else call.token)
         try:
             return method(request, timeout=call.left(), metadata=metadata)
         except grpc.RpcError as failed:

@@ -90,9 +90,12 @@ _OUTCOMES = {
 
 
 def time_of(message: Message, name: str) -> datetime | None:
-    """Return a field with a time, in UTC; None if it is unset."""
+    """Return a field with a time, in UTC; None if it is unset or after the last one of datetime, in 9999."""
     time: Timestamp = getattr(message, name)
-    return time.ToDatetime(timezone.utc) if message.HasField(name) else None
+    try:
+        return time.ToDatetime(timezone.utc) if message.HasField(name) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def to_picture(message: pb.ProfilePicture, cache_info: pb.CacheInfo) -> Picture | None:
@@ -113,16 +116,16 @@ def to_picture(message: pb.ProfilePicture, cache_info: pb.CacheInfo) -> Picture 
     )
 
 
-def to_results(messages: Sequence[pb.ProfilePictureResult], asked: int) -> list[Result]:
-    """Return the results of a batch for `asked` contacts, in the order of the request."""
-    if len(messages) != asked:
+def to_results(messages: Sequence[pb.ProfilePictureResult], chat_ids: Sequence[str]) -> list[Result]:
+    """Return the results of a batch. Raises ContactError unless there is one for each of `chat_ids`."""
+    if len(messages) != len(chat_ids):
         raise _too_new()
-    return [to_result(message, index) for index, message in enumerate(messages)]
+    return [to_result(message, index, chat_ids[index]) for index, message in enumerate(messages)]
 
 
-def to_result(message: pb.ProfilePictureResult, index: int) -> Result:
+def to_result(message: pb.ProfilePictureResult, index: int, chat_id: str) -> Result:
     """Return the result at a position of the request. An outcome of a later version is FAILED."""
-    chat_id, kind = message.requested_chat_id, message.WhichOneof("outcome")
+    kind = message.WhichOneof("outcome")
     found = message.unchanged if kind == "unchanged" else message.profile_picture
     outcome = Outcome.UNCHANGED if kind == "unchanged" else _OUTCOMES.get(message.profile_picture.state, Outcome.FAILED)
     if outcome is Outcome.FAILED:
