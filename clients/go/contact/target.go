@@ -17,9 +17,6 @@ var hostPort = regexp.MustCompile(`^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?
 // parseTarget returns what gRPC gets, with an option that it needs, and whether every address is on this
 // machine. The error names the faulty part. It never repeats the text, which may hold a password.
 func parseTarget(text string) (dials string, option grpc.DialOption, loopback bool, err error) {
-	if text == "" {
-		return "", nil, false, refused("target", "the target is empty")
-	}
 	scheme, rest, _ := strings.Cut(text, ":")
 	name, slashes := strings.CutPrefix(rest, "//")
 	switch {
@@ -29,8 +26,6 @@ func parseTarget(text string) (dials string, option grpc.DialOption, loopback bo
 		// Another name server may know another localhost. Without this option, gRPC also asks for a TXT
 		// record, whose service config would replace that of the package.
 		return text, grpc.WithDisableServiceConfig(), loopback && nameServer == "", err
-	case scheme == "dns":
-		return parseTarget("dns:///" + rest)
 	case scheme == "ipv4" || scheme == "ipv6":
 		builder := manual.NewBuilderWithScheme(scheme)
 		loopback, err = resolve(builder, strings.Split(rest, ","))
@@ -38,7 +33,7 @@ func parseTarget(text string) (dials string, option grpc.DialOption, loopback bo
 	case scheme == "unix" || scheme == "unix-abstract":
 		return text, grpc.EmptyDialOption{}, true, nil
 	case !slashes:
-		return parseTarget("dns:///" + text)
+		return parseTarget("dns:///" + strings.TrimPrefix(text, "dns:"))
 	case resolver.Get(scheme) == nil:
 		return "", nil, false, refused("target", "the scheme of the target is unknown to gRPC: leave it out, or import it")
 	default:
@@ -49,9 +44,8 @@ func parseTarget(text string) (dials string, option grpc.DialOption, loopback bo
 
 // resolve gives the builder the addresses of ipv4: or ipv6:, for which gRPC has no resolver in Go. The
 // certificate of each server must be for its own address.
-func resolve(builder *manual.Resolver, addresses []string) (loopback bool, err error) {
-	loopback = true
-	var state resolver.State
+func resolve(builder *manual.Resolver, addresses []string) (bool, error) {
+	loopback, state := true, resolver.State{}
 	for _, address := range addresses {
 		ip, err := netip.ParseAddrPort(address)
 		if err != nil || ip.Port() == 0 || ip.Addr().Is4() != (builder.Scheme() == "ipv4") {
