@@ -216,8 +216,12 @@ def test_a_token_function_without_a_token_is_refused(serve, connect):
 
 
 def test_a_call_without_any_time_is_not_made(serve, connect):
-    with pytest.raises(errors.DeadlineExceeded):
-        connect(serve(found).address).get_profile_picture("1", timeout=0)
+    server = serve(found)
+    client = connect(server.address)
+    for _ in range(20):
+        with pytest.raises(errors.DeadlineExceeded, match="before the call"):
+            client.get_profile_picture("1", timeout=0)
+    assert not server.asked
 
 
 def test_a_stale_answer_says_so(serve, connect):

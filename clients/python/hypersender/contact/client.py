@@ -99,6 +99,9 @@ class ContactClient(_call.Base[Token, Interceptor]):
 
     def _start(self, method: Any, request: Message, call: _call.Call) -> Any:
         metadata = self._opening.metadata(call.token() or "" if callable(call.token) else call.token)
+        if call.left() == 0:
+            # gRPC would still accept a fast answer.
+            raise _call.late()
         try:
             return method(request, timeout=call.left(), metadata=metadata)
         except grpc.RpcError as failed:
