@@ -178,6 +178,19 @@ fn all_packages_have_one_version() {
     });
 }
 
+/// The ten lines of a language are tested as those of its package.
+#[test]
+fn the_first_page_has_the_ten_lines_of_the_packages() {
+    let page = file("clients/README.md");
+    for (language, package) in [("go", "go"), ("python", "python"), ("js", "typescript")] {
+        let fence = format!("\n```{language}\n");
+        let (_, block) = page.split_once(&fence).unwrap_or_else(|| panic!("no block of {language}"));
+        let (block, _) = block.split_once("```").unwrap();
+        let readme = file(&format!("clients/{package}/README.md"));
+        assert!(readme.contains(&format!("{fence}{block}")), "clients/{package}/README.md has other lines");
+    }
+}
+
 /// The number of lines that are neither blank nor part of a comment, a docstring or an import.
 fn lines_of_code(text: &str) -> usize {
     let (mut count, mut end) = (0, None);
