@@ -10,7 +10,7 @@ mod upstream;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     panic,
     process::ExitCode,
     sync::Arc,
@@ -35,7 +35,7 @@ use crate::{
     domain::TokenOwner,
     grpc::{Contacts, Health, Streams, methods},
     sandbox::Sandbox,
-    server::{self, Admin, Leaving, LongCalls, Stop},
+    server::{self, Admin, Leaving, LongCalls, Stop, Tls},
     stack::{self, Clock, Proxy, Store, StorePlace, StoreSettings},
     telemetry::{self, EndTime, Metrics, Traces, chain},
 };
@@ -228,14 +228,14 @@ fn announce(ports: &Ports, server: &server::Settings, sandbox: Option<&Sandbox>)
         );
     }
     if let Some(sandbox) = sandbox {
-        greet(sandbox, ports, server.token_owner);
+        greet(sandbox, ports, server);
     }
 }
 
 /// Warns of a port that other machines can reach without authentication, or with tokens in plain text.
 fn warn_of_exposure(address: SocketAddr, server: &server::Settings) {
     let has_tokens = server.callers.as_ref().is_some_and(|callers| callers.known().has_tokens());
-    if server.callers.is_none() {
+    if server.callers.is_none() && !server.tls.as_ref().is_some_and(Tls::requires_client_certificates) {
         warn!(%address, "no callers file: everyone who reaches this address may call");
     }
     if server.tls.is_none() && (has_tokens || server.token_owner == TokenOwner::Caller) {
@@ -260,27 +260,49 @@ fn warn_of_plain_store(store: &StoreSettings) {
     }
 }
 
-/// Prints what a person can try with the sandbox.
-fn greet(sandbox: &Sandbox, ports: &Ports, token_owner: TokenOwner) {
-    let token = match token_owner {
-        TokenOwner::Server => String::new(),
+/// Prints what a person can try with the sandbox. What only that person knows is in capitals.
+fn greet(sandbox: &Sandbox, ports: &Ports, server: &server::Settings) {
+    let has_tokens = server.callers.as_ref().is_some_and(|callers| callers.known().has_tokens());
+    let token = match server.token_owner {
         TokenOwner::Caller => format!("-H 'authorization: Bearer {}' ", Sandbox::TOKEN),
+        TokenOwner::Server if has_tokens => "-H 'authorization: Bearer TOKEN' ".to_owned(),
+        TokenOwner::Server => String::new(),
     };
-    let address = ports.grpc;
+    let transport = match &server.tls {
+        None => "-plaintext",
+        Some(tls) if tls.requires_client_certificates() => "-insecure -cert CERT.pem -key KEY.pem",
+        Some(_) => "-insecure",
+    };
+    let address = reachable(ports.grpc);
     let upstream = sandbox.address();
     let page = ports.avatars.as_ref().map(|(_, page)| format!("Open {page} in a browser, or try:"));
     let invitation = page.unwrap_or_else(|| "Try:".to_owned());
-    let metrics =
-        ports.admin.map(|admin| format!("Metrics: curl http://{admin}/metrics\n")).unwrap_or_default();
+    let metrics = ports
+        .admin
+        .map(reachable)
+        .map(|admin| format!("Metrics: curl http://{admin}/metrics\n"))
+        .unwrap_or_default();
     tell(format_args!(
-        "hypersender-grpc listens on {address} and asks its sandbox, not WhatsApp. {invitation}
+        "hypersender-grpc listens on {} and asks its sandbox, not WhatsApp. {invitation}
 
-  grpcurl -plaintext {token}-d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
+  grpcurl {transport} {token}-d '{{\"chat_id\":\"15551230001\"}}' {address} hypersender.contact.v1.ContactService/GetProfilePicture
 
 More numbers to try: hypersender-grpc sandbox --help
 Look-ups that reached the sandbox: curl http://{upstream}/_sandbox/calls
-{metrics}"
+{metrics}",
+        ports.grpc
     ));
+}
+
+/// The address as a client on this machine dials it: one that stands for all addresses becomes loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 /// Whether the log on standard error has colours. The rules are those of clap's help: NO_COLOR, CLICOLOR,

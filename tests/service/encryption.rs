@@ -266,3 +266,31 @@ async fn get_shows_the_token_of_its_variable_or_file() {
     let flag = Launch::of(&["get", CHAT, "--token", "x"]).run().await;
     assert!(flag.stderr.contains("unexpected argument"), "{flag:?}");
 }
+
+#[tokio::test]
+async fn the_sandbox_shows_a_call_that_fits_the_settings() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let [cert, key] = files.identity(&authority.identity("localhost"));
+    let ca = files.write("ca", &authority.pem());
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let callers = format!("[callers.crm]\ntoken_sha256 = \"{hash}\"\ninstances = [\"*\"]\n");
+    let callers = files.write("callers", &callers);
+    let tls = ["--tls-cert", &cert, "--tls-key", &key];
+    let mutual = [&tls[..], &["--tls-client-ca", &ca]].concat();
+    let with_callers = [&tls[..], &["--callers-file", &callers]].concat();
+    for (flags, call, is_open) in [
+        (&[][..], "grpcurl -plaintext -d", true),
+        (&tls[..], "grpcurl -insecure -d", true),
+        (&mutual, "grpcurl -insecure -cert CERT.pem -key KEY.pem -d", false),
+        (&with_callers, "grpcurl -insecure -H 'authorization: Bearer TOKEN' -d", false),
+    ] {
+        let launch = Launch::of(&["serve", "--sandbox", "--listen", "0.0.0.0:0", "--admin-listen", "off"]);
+        let mut service = launch.flags(&["--log-format", "text"]).flags(flags).spawn();
+        service.printed("More numbers to try").await;
+        let printed = service.stdout();
+        assert!(printed.contains(call) && printed.contains("' 127.0.0.1:"), "{flags:?}: {printed}");
+        assert_eq!(service.logs().contains("everyone who reaches"), is_open, "{flags:?}: {}", service.logs());
+        service.signal("INT").await;
+        assert_eq!(service.exit_code().await, 0);
+    }
+}

@@ -118,6 +118,12 @@ impl Tls {
         self.configs.read().not_after
     }
 
+    /// Whether every client of gRPC must show a certificate.
+    #[must_use]
+    pub fn requires_client_certificates(&self) -> bool {
+        self.settings.client_ca.is_some()
+    }
+
     /// The TLS handshake.
     ///
     /// # Errors
